@@ -1,0 +1,1 @@
+//! Boots the system in QEMU and checks what it does.

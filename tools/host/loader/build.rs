@@ -1,0 +1,5 @@
+//! Passes the loader's linker script when the crate is built for the machine itself.
+
+fn main() {
+    skink_link::loader();
+}

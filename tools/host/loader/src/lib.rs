@@ -1,0 +1,2 @@
+//! Boots the kernel.
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,3 @@
+//! Boots the kernel.
+
+fn main() {}
