@@ -1,0 +1,5 @@
+//! Service manifests and the boot bundle format.
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod bundle;
