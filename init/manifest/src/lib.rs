@@ -3,3 +3,4 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod command_line;

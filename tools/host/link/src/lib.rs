@@ -29,44 +29,27 @@ fn emit(script: &str) {
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     println!("cargo:rerun-if-changed={}", script.display());
-    let bare_target = env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none");
-    for argument in arguments(&script, bare_target) {
+    // On the bare target rustc runs the linker itself, on the hosted one it goes through the C
+    // compiler driver, which needs its own spelling.
+    let is_bare_target = env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none");
+    let fixed: &[&str] = if is_bare_target { &LINKER } else { &DRIVER };
+    for argument in fixed {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
+    println!("cargo:rustc-link-arg-bins=-T{}", script.display());
 }
 
-/// Returns the linker arguments. On the bare target rustc runs the linker itself, on the hosted
-/// one it goes through the C compiler driver, which needs its own spelling.
-fn arguments(script: &Path, bare_target: bool) -> Vec<String> {
-    const LINKER: [&str; 4] =
-        ["--no-pie", "-zmax-page-size=4096", "--build-id=none", "--no-dynamic-linker"];
-    const DRIVER: [&str; 6] = [
-        "-nostdlib",
-        "-nostartfiles",
-        "-static",
-        "-no-pie",
-        "-Wl,-z,max-page-size=4096",
-        "-Wl,--build-id=none",
-    ];
-    let fixed: &[&str] = if bare_target { &LINKER } else { &DRIVER };
-    let mut arguments: Vec<String> = fixed.iter().map(ToString::to_string).collect();
-    arguments.push(format!("-T{}", script.display()));
-    arguments
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_script_exists_and_is_named_last() {
-        for script in ["user.ld", "kernel.ld", "loader.ld"] {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
-            assert!(path.is_file(), "{script} is missing");
-            for bare_target in [false, true] {
-                let arguments = arguments(&path, bare_target);
-                assert_eq!(arguments.last(), Some(&format!("-T{}", path.display())));
-            }
-        }
-    }
-}
+const LINKER: [&str; 4] = [
+    "--no-pie",
+    "-zmax-page-size=4096",
+    "--build-id=none",
+    "--no-dynamic-linker",
+];
+const DRIVER: [&str; 6] = [
+    "-nostdlib",
+    "-nostartfiles",
+    "-static",
+    "-no-pie",
+    "-Wl,-z,max-page-size=4096",
+    "-Wl,--build-id=none",
+];
