@@ -1,0 +1,318 @@
+//! Messages: calls, replies and notifications, below the typed interfaces of `libipc`.
+//!
+//! The payload of every message lies in the thread's IPC page on both sides; the stubs move it
+//! through registers when it is short. Write the request with [`with_page`], send it, and read
+//! the answer with [`with_page`].
+
+use skink_abi::{Info, MAX_HANDLES, MAX_MESSAGE_BYTES, ObjectKind, RawHandle, Syscall};
+
+use crate::raw::{self, IpcRegisters};
+use crate::{Endpoint, Error, Handle, Notification, Reply, Result, Sender};
+
+/// Handles to send with a message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outgoing {
+    handles: [u32; MAX_HANDLES],
+    count: usize,
+    moved: u8,
+}
+
+impl Outgoing {
+    /// No handles.
+    pub const NONE: Outgoing = Outgoing { handles: [0; MAX_HANDLES], count: 0, moved: 0 };
+
+    /// Adds a handle of which the receiver gets a copy.
+    ///
+    /// # Errors
+    ///
+    /// `MessageTooLong` for a fifth handle.
+    pub fn copy(&mut self, handle: RawHandle) -> Result<()> {
+        let slot = self.handles.get_mut(self.count).ok_or(Error::MessageTooLong)?;
+        *slot = handle.0;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Adds a handle that the receiver gets and the sender loses: at once with a reply, when the
+    /// answer arrives with a call (so that a request can be delivered again).
+    ///
+    /// # Errors
+    ///
+    /// `MessageTooLong` for a fifth handle.
+    pub fn pass(&mut self, handle: RawHandle) -> Result<()> {
+        let bit = 1 << self.count;
+        self.copy(handle)?;
+        self.moved |= bit;
+        Ok(())
+    }
+}
+
+/// Handles that came with a message. Those not taken are closed when this is dropped.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    handles: [u32; MAX_HANDLES],
+    kinds: [u8; MAX_HANDLES],
+}
+
+impl Incoming {
+    /// Takes the handle in a position, if there is one and it is of the kind.
+    pub fn take<K: crate::Kind>(&mut self, position: usize) -> Option<Handle<K>> {
+        let kind = ObjectKind::from_number(*self.kinds.get(position)?)?;
+        if kind != K::KIND {
+            return None;
+        }
+        let raw = RawHandle(core::mem::take(self.handles.get_mut(position)?));
+        (!raw.is_none()).then(|| Handle::from_raw(raw))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        for raw in self.handles {
+            // The kind does not matter for closing.
+            drop(Handle::<Sender>::from_raw(RawHandle(raw)));
+        }
+    }
+}
+
+/// A message that was received.
+#[derive(Debug)]
+pub enum Received {
+    /// A request to be answered; its payload of `info.bytes()` bytes is in the IPC page.
+    Request(Request),
+    /// Bits of the bound notification.
+    Notification(u64),
+    /// The last sender with this badge was closed. Free what was kept for it, then call
+    /// [`Handle::<Endpoint>::forget`].
+    Closed(u64),
+    /// A page fault: payload [`skink_abi::FaultMessage`]; answer with
+    /// [`skink_abi::MapItem`]s as payload.
+    Fault(Request),
+}
+
+/// A request to be answered.
+#[derive(Debug)]
+pub struct Request {
+    /// Label, length and marks.
+    pub info: Info,
+    /// The badge of the sender, set by who minted it.
+    pub badge: u64,
+    /// Counts the requests of the sender; the same when redelivered.
+    pub sequence: u64,
+    /// The duty to answer. Dropping it fails the caller with `ReplyDropped`.
+    pub reply: Handle<Reply>,
+    /// Handles that came along.
+    pub handles: Incoming,
+}
+
+impl Request {
+    /// Returns whether an earlier receiver died holding this request.
+    pub fn is_redelivered(&self) -> bool {
+        self.info.has(Info::REDELIVERED)
+    }
+}
+
+/// Gives access to the thread's IPC page.
+///
+/// Do not make a system call in `f`: messages pass through this page.
+#[cfg(bare)]
+pub fn with_page<R>(f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> R) -> R {
+    let page = raw::thread_control().cast::<u8>().wrapping_add(skink_abi::PAGE_SIZE);
+    // SAFETY: the page behind the control page belongs to this thread alone, is always mapped,
+    // and the kernel writes it only during IPC calls, which `f` must not make; a nested call of
+    // this function is the same mistake and would only see the same bytes.
+    f(unsafe { &mut *page.cast() })
+}
+
+/// Gives access to a page that nobody reads: on the host there are no messages.
+#[cfg(not(bare))]
+pub fn with_page<R>(f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> R) -> R {
+    f(&mut [0; MAX_MESSAGE_BYTES])
+}
+
+/// Sends a request of `bytes` bytes that lies in the IPC page and waits for the answer, which
+/// then lies in the IPC page.
+///
+/// # Errors
+///
+/// `Timeout` at the deadline (absolute, ns since boot; [`skink_abi::FOREVER`] waits for ever),
+/// `EndpointGone`, `ReplyDropped`, `ServerCrashed`, and those of a bad handle.
+pub fn call(
+    sender: &Handle<Sender>,
+    label: u32,
+    bytes: usize,
+    handles: &Outgoing,
+    deadline: u64,
+) -> Result<(Info, Incoming)> {
+    let mut registers = outgoing(label, bytes, handles)?;
+    registers.handles = sender.raw().0.into();
+    registers.deadline_or_badge = deadline;
+    raw::ipc(Syscall::Call, &mut registers)?;
+    let info = Info(registers.info);
+    store_payload(info, &registers);
+    Ok((info, incoming(info)))
+}
+
+/// Waits for the next message on the endpoint.
+///
+/// # Errors
+///
+/// `Timeout` at the deadline (`WouldBlock` for deadline 0), `EndpointGone`.
+pub fn receive(endpoint: &Handle<Endpoint>, deadline: u64) -> Result<Received> {
+    let mut registers = IpcRegisters {
+        handles: u64::from(endpoint.raw().0) << 32,
+        deadline_or_badge: deadline,
+        ..IpcRegisters::default()
+    };
+    raw::ipc(Syscall::Receive, &mut registers)?;
+    Ok(received(&registers))
+}
+
+/// Answers a request with `bytes` bytes that lie in the IPC page.
+///
+/// # Errors
+///
+/// `ReplyGone` when the caller no longer waits. The duty to answer is gone in any case.
+pub fn reply(reply: Handle<Reply>, label: u32, bytes: usize, handles: &Outgoing) -> Result<()> {
+    let mut registers = outgoing(label, bytes, handles)?;
+    registers.handles = reply.raw().0.into();
+    let result = raw::ipc(Syscall::Reply, &mut registers);
+    if result.is_ok() {
+        // The kernel has consumed it.
+        let _ = reply.into_raw();
+    }
+    result
+}
+
+/// Answers a request and waits for the next message, in one crossing. A caller that no longer
+/// waits is no error here.
+///
+/// # Errors
+///
+/// As [`receive`].
+pub fn reply_receive(
+    reply: Handle<Reply>,
+    label: u32,
+    bytes: usize,
+    handles: &Outgoing,
+    endpoint: &Handle<Endpoint>,
+    deadline: u64,
+) -> Result<Received> {
+    let mut registers = outgoing(label, bytes, handles)?;
+    registers.handles = u64::from(reply.into_raw().0) | u64::from(endpoint.raw().0) << 32;
+    registers.deadline_or_badge = deadline;
+    raw::ipc(Syscall::ReplyReceive, &mut registers)?;
+    Ok(received(&registers))
+}
+
+/// Sets the bits of a notification handle.
+///
+/// # Errors
+///
+/// Those of a bad handle.
+pub fn notify(notification: &Handle<Notification>) -> Result<()> {
+    raw::plain(Syscall::Notify, [notification.raw().0.into(), 0, 0, 0, 0, 0]).map(|_| ())
+}
+
+/// Waits until bits of the notification are set, takes and returns them.
+///
+/// # Errors
+///
+/// `Timeout` at the deadline, `WouldBlock` for deadline 0.
+pub fn wait(notification: &Handle<Notification>, deadline: u64) -> Result<u64> {
+    let arguments = [notification.raw().0.into(), deadline, 0, 0, 0, 0];
+    raw::plain(Syscall::Wait, arguments).map(|(bits, _)| bits)
+}
+
+/// Prepares the registers of a message whose payload lies in the IPC page.
+fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters> {
+    if bytes > MAX_MESSAGE_BYTES {
+        return Err(Error::MessageTooLong);
+    }
+    let info = Info::new(label, bytes, handles.count).moving(handles.moved);
+    let mut registers = IpcRegisters { info: info.0, ..IpcRegisters::default() };
+    if bytes <= skink_abi::REGISTER_BYTES {
+        with_page(|page| {
+            for (word, chunk) in registers.words.iter_mut().zip(page.as_chunks::<8>().0) {
+                *word = u64::from_le_bytes(*chunk);
+            }
+        });
+    }
+    if handles.count > 0 {
+        set_send_handles(handles.handles);
+    }
+    Ok(registers)
+}
+
+/// Puts a short payload into the IPC page, where a long one already is.
+fn store_payload(info: Info, registers: &IpcRegisters) {
+    if info.bytes() <= skink_abi::REGISTER_BYTES {
+        with_page(|page| {
+            for (word, chunk) in registers.words.iter().zip(page.as_chunks_mut::<8>().0) {
+                *chunk = word.to_le_bytes();
+            }
+        });
+    }
+}
+
+fn received(registers: &IpcRegisters) -> Received {
+    let info = Info(registers.info);
+    let badge = registers.deadline_or_badge;
+    if info.has(Info::NOTIFICATION) {
+        return Received::Notification(registers.words[0]);
+    }
+    if info.has(Info::CLOSED) {
+        return Received::Closed(badge);
+    }
+    store_payload(info, registers);
+    let request = Request {
+        info,
+        badge,
+        sequence: sequence(),
+        reply: Handle::from_raw(RawHandle(registers.handles as u32)),
+        handles: incoming(info),
+    };
+    if info.has(Info::FAULT) { Received::Fault(request) } else { Received::Request(request) }
+}
+
+/// Reads the handles that came with a message.
+#[cfg(bare)]
+fn incoming(info: Info) -> Incoming {
+    let mut incoming = Incoming::default();
+    let count = info.handles().min(MAX_HANDLES);
+    if count > 0 {
+        let control = raw::thread_control();
+        // SAFETY: the control page is always mapped and is the thread's own; the kernel wrote
+        // these fields in the call that has just returned.
+        let (handles, kinds) =
+            unsafe { ((*control).received_handles, (*control).received_kinds) };
+        incoming.handles[..count].copy_from_slice(&handles[..count]);
+        incoming.kinds[..count].copy_from_slice(&kinds[..count]);
+    }
+    incoming
+}
+
+#[cfg(not(bare))]
+fn incoming(_info: Info) -> Incoming {
+    Incoming::default()
+}
+
+#[cfg(bare)]
+fn sequence() -> u64 {
+    // SAFETY: the control page is always mapped and is the thread's own.
+    unsafe { (*raw::thread_control()).sequence }
+}
+
+#[cfg(not(bare))]
+fn sequence() -> u64 {
+    0
+}
+
+#[cfg(bare)]
+fn set_send_handles(handles: [u32; MAX_HANDLES]) {
+    // SAFETY: the control page is always mapped and is the thread's own.
+    unsafe { (*raw::thread_control()).send_handles = handles };
+}
+
+#[cfg(not(bare))]
+fn set_send_handles(_handles: [u32; MAX_HANDLES]) {}

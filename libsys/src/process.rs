@@ -1,0 +1,151 @@
+//! Processes and threads.
+
+use skink_abi::{
+    ExitReason, ProcessInfo, ProcessState, RawHandle, Rights, Syscall, ThreadParams,
+};
+
+use crate::{Handle, Kind, Notification, Process, Result, Sender, System, Thread, raw};
+
+impl Handle<Process> {
+    /// Makes an empty process with a quota of kernel memory, taken from the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory` when the caller's quota is too small, `TooManyHandles`.
+    pub fn create(name: &str, kernel_quota: u64) -> Result<Handle<Process>> {
+        let name = &name.as_bytes()[..name.len().min(skink_abi::NAME_BYTES)];
+        let arguments = [kernel_quota, name.as_ptr() as u64, name.len() as u64, 0, 0, 0];
+        let (raw, _) = raw::plain(Syscall::ProcessCreate, arguments)?;
+        Ok(Handle::from_raw(RawHandle(raw as u32)))
+    }
+
+    /// Ends the process. `code` is told to those who ask why it ended.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`, `Dead`.
+    pub fn kill(&self, code: u64) -> Result<()> {
+        raw::plain(Syscall::ProcessKill, [self.raw().0.into(), code, 0, 0, 0, 0]).map(|_| ())
+    }
+
+    /// Tells what the process is and does.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight` without [`Rights::INSPECT`].
+    pub fn info(&self) -> Result<ProcessInfo> {
+        let mut info = empty_info();
+        raw::plain(Syscall::ProcessInfo, [self.raw().0.into(), &raw mut info as u64, 0, 0, 0, 0])?;
+        Ok(info)
+    }
+
+    /// Has the notification's bits set when the process dies, and again when all of it is gone.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyBound` for a third watcher, `Dead` when it is gone already.
+    pub fn watch(&self, notification: &Handle<Notification>) -> Result<()> {
+        let arguments = [self.raw().0.into(), notification.raw().0.into(), 0, 0, 0, 0];
+        raw::plain(Syscall::ProcessWatch, arguments).map(|_| ())
+    }
+
+    /// Sends the process's page faults to an endpoint.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`.
+    pub fn set_pager(&self, pager: &Handle<Sender>) -> Result<()> {
+        let arguments = [self.raw().0.into(), pager.raw().0.into(), 0, 0, 0, 0];
+        raw::plain(Syscall::ProcessSetPager, arguments).map(|_| ())
+    }
+
+    /// Puts a copy of a handle into the process's table and returns its number there.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight` without [`Rights::TRANSFER`] on the handle, `TooManyHandles`, `Dead`.
+    pub fn grant<K: Kind>(&self, handle: &Handle<K>, rights: Rights) -> Result<RawHandle> {
+        self.grant_raw(handle.raw(), rights)
+    }
+
+    /// As [`Handle::<Process>::grant`], for a handle known by number only.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::<Process>::grant`].
+    pub fn grant_raw(&self, handle: RawHandle, rights: Rights) -> Result<RawHandle> {
+        let arguments =
+            [self.raw().0.into(), handle.0.into(), rights.0.into(), 0, 0, 0];
+        let (raw, _) = raw::plain(Syscall::HandleGrant, arguments)?;
+        Ok(RawHandle(raw as u32))
+    }
+
+    /// Makes a thread in the process and lets it run.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument`, `NoMemory`, `Dead`.
+    pub fn start_thread(&self, params: &ThreadParams) -> Result<Handle<Thread>> {
+        let arguments = [self.raw().0.into(), core::ptr::from_ref(params) as u64, 0, 0, 0, 0];
+        let (raw, _) = raw::plain(Syscall::ThreadCreate, arguments)?;
+        Ok(Handle::from_raw(RawHandle(raw as u32)))
+    }
+}
+
+impl Handle<System> {
+    /// Tells about the process with the lowest id that is at least `id`, or `None`.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight` without [`Rights::INSPECT`].
+    pub fn next_process(&self, id: u64) -> Result<Option<ProcessInfo>> {
+        let mut info = empty_info();
+        let arguments = [self.raw().0.into(), id, &raw mut info as u64, 0, 0, 0];
+        match raw::plain(Syscall::ProcessNext, arguments) {
+            Ok(_) => Ok(Some(info)),
+            Err(crate::Error::Unavailable) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Ends the calling process.
+#[cfg(bare)]
+pub(crate) fn exit(code: u64) -> ! {
+    loop {
+        // It does not return; if it ever did, there is nothing else to do than to ask again.
+        let _ = raw::plain(Syscall::ProcessExit, [code, 0, 0, 0, 0, 0]);
+    }
+}
+
+/// Ends the calling thread.
+#[cfg(bare)]
+pub(crate) fn exit_thread() -> ! {
+    loop {
+        // As in `exit`.
+        let _ = raw::plain(Syscall::ThreadExit, [0; 6]);
+    }
+}
+
+const fn empty_info() -> ProcessInfo {
+    ProcessInfo {
+        id: 0,
+        state: ProcessState::Alive as u32,
+        reason: ExitReason::None as u32,
+        code: 0,
+        address: 0,
+        fault_address: 0,
+        cpu_ns: 0,
+        served_ns: 0,
+        faults: 0,
+        calls: 0,
+        threads: 0,
+        handles: 0,
+        kernel_bytes: 0,
+        kernel_quota: 0,
+        mapped_pages: 0,
+        is_calling: 0,
+        is_receiving: 0,
+        name: [0; skink_abi::NAME_BYTES],
+    }
+}

@@ -1,0 +1,100 @@
+//! The `syscall` instruction: all assembly of user space is here.
+
+use skink_abi::{Error, Syscall};
+
+/// What an IPC call passes and returns in registers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IpcRegisters {
+    /// `rdi`: handles in, reply handle out.
+    pub(crate) handles: u64,
+    /// `rsi`: message info.
+    pub(crate) info: u64,
+    /// `rdx`: deadline in, badge out.
+    pub(crate) deadline_or_badge: u64,
+    /// The payload words.
+    pub(crate) words: [u64; 8],
+}
+
+/// Makes a plain call: `Ok((rdx, rsi))` or the error.
+#[cfg(bare)]
+pub(crate) fn plain(call: Syscall, arguments: [u64; 6]) -> Result<(u64, u64), Error> {
+    let [a0, a1, a2, a3, a4, a5] = arguments;
+    let (status, first, second): (u64, u64, u64);
+    // SAFETY: the kernel keeps all registers but rax, rdx, rsi, rcx and r11; it writes memory
+    // only through pointers in the arguments, which the callers of this function own.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            inlateout("rax") call as u64 => status,
+            in("rdi") a0,
+            inlateout("rsi") a1 => second,
+            inlateout("rdx") a2 => first,
+            in("r8") a3,
+            in("r9") a4,
+            in("r10") a5,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    Error::from_code(status).map_or(Ok((first, second)), Err)
+}
+
+/// Makes a plain call: on the host there is no kernel.
+#[cfg(not(bare))]
+pub(crate) fn plain(_call: Syscall, _arguments: [u64; 6]) -> Result<(u64, u64), Error> {
+    Err(Error::InvalidSyscall)
+}
+
+/// Makes an IPC call; the registers hold the answer afterwards.
+#[cfg(bare)]
+#[inline]
+pub(crate) fn ipc(call: Syscall, registers: &mut IpcRegisters) -> Result<(), Error> {
+    let status: u64;
+    let [w0, w1, w2, w3, w4, w5, w6, w7] = &mut registers.words;
+    // SAFETY: as in `plain`; in addition the kernel may write the thread's control and IPC pages,
+    // to which no reference lives across this call. rbx cannot be named as an operand, so it is
+    // swapped in and out by hand.
+    unsafe {
+        core::arch::asm!(
+            "xchg rbx, {w7}",
+            "syscall",
+            "xchg rbx, {w7}",
+            w7 = inout(reg) *w7,
+            inlateout("rax") call as u64 => status,
+            inlateout("rdi") registers.handles,
+            inlateout("rsi") registers.info,
+            inlateout("rdx") registers.deadline_or_badge,
+            inlateout("r8") *w0,
+            inlateout("r9") *w1,
+            inlateout("r10") *w2,
+            inlateout("r12") *w3,
+            inlateout("r13") *w4,
+            inlateout("r14") *w5,
+            inlateout("r15") *w6,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    Error::from_code(status).map_or(Ok(()), Err)
+}
+
+/// Makes an IPC call: on the host there is no kernel.
+#[cfg(not(bare))]
+pub(crate) fn ipc(_call: Syscall, _registers: &mut IpcRegisters) -> Result<(), Error> {
+    Err(Error::InvalidSyscall)
+}
+
+/// Returns the address of the thread's control page.
+#[cfg(bare)]
+#[inline]
+pub(crate) fn thread_control() -> *mut skink_abi::ThreadControl {
+    let control: *mut skink_abi::ThreadControl;
+    // SAFETY: the kernel points fs at the control page of the running thread, whose first word is
+    // its own address; it never changes while the thread lives.
+    unsafe {
+        core::arch::asm!("mov {}, fs:0", out(reg) control, options(nostack, readonly, preserves_flags));
+    }
+    control
+}

@@ -1,0 +1,165 @@
+//! The state machine of an endpoint: who waits, who is being served, in which order.
+//!
+//! A caller is in exactly one of two lists from its call until its reply: `callers` (nobody has
+//! its request yet) or `in_service` (a receiver holds the duty to answer). Both are in the order
+//! of arrival, by tickets, so that a request whose receiver died goes back to its old place, in
+//! front of all that came later.
+
+use skink_abi::MAX_REQUEST_CRASHES;
+
+use crate::Id;
+use crate::list::{List, Nodes};
+
+/// Gives access to what an endpoint keeps about each caller.
+pub trait Callers: Nodes {
+    /// Returns the ticket that the caller drew when its call arrived.
+    fn ticket(&self, id: Id) -> u64;
+    /// Notes the ticket of a caller.
+    fn set_ticket(&self, id: Id, ticket: u64);
+    /// Returns how many receivers crashed while they held the caller's request.
+    fn crashes(&self, id: Id) -> u8;
+    /// Notes how many receivers crashed while they held the caller's request.
+    fn set_crashes(&self, id: Id, crashes: u8);
+}
+
+/// What comes of a new call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// This receiver waited and gets the request now; the caller is in service.
+    Deliver(Id),
+    /// The caller waits for a receiver.
+    Queued,
+}
+
+/// Why a receiver let go of a request without answering it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Abandon {
+    /// Its process was ended from outside: not the request's fault.
+    Killed,
+    /// Its process faulted or panicked: perhaps the request's fault.
+    Crashed,
+}
+
+/// What becomes of a request whose receiver died.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Requeue {
+    /// It waits again, in its old place, to be redelivered.
+    Again,
+    /// It crashed its server too often and must be failed.
+    Poisoned,
+}
+
+/// Who waits on an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Endpoint {
+    callers: List,
+    in_service: List,
+    receivers: List,
+    next_ticket: u64,
+}
+
+impl Endpoint {
+    /// An endpoint on which nobody waits.
+    pub const NEW: Endpoint = Endpoint {
+        callers: List::EMPTY,
+        in_service: List::EMPTY,
+        receivers: List::EMPTY,
+        next_ticket: 0,
+    };
+
+    /// Takes a new call: pairs it with a waiting receiver or queues it.
+    pub fn arrive(&mut self, nodes: &impl Callers, caller: Id) -> Arrival {
+        nodes.set_ticket(caller, self.next_ticket);
+        nodes.set_crashes(caller, 0);
+        self.next_ticket += 1;
+        match self.receivers.pop_front(nodes) {
+            Some(receiver) => {
+                self.in_service.push_back(nodes, caller);
+                Arrival::Deliver(receiver)
+            }
+            None => {
+                self.callers.push_back(nodes, caller);
+                Arrival::Queued
+            }
+        }
+    }
+
+    /// Takes the first waiting request for a receiver that is ready for it.
+    pub fn take(&mut self, nodes: &impl Callers) -> Option<Id> {
+        let caller = self.callers.pop_front(nodes)?;
+        self.in_service.push_back(nodes, caller);
+        Some(caller)
+    }
+
+    /// Lets a receiver wait.
+    pub fn wait(&mut self, nodes: &impl Callers, receiver: Id) {
+        self.receivers.push_back(nodes, receiver);
+    }
+
+    /// Takes a waiting receiver, for news that is no request.
+    pub fn take_receiver(&mut self, nodes: &impl Callers) -> Option<Id> {
+        self.receivers.pop_front(nodes)
+    }
+
+    /// Returns whether a receiver waits.
+    pub const fn has_receiver(&self) -> bool {
+        !self.receivers.is_empty()
+    }
+
+    /// Returns whether a request waits.
+    pub const fn has_caller(&self) -> bool {
+        !self.callers.is_empty()
+    }
+
+    /// Forgets a receiver that no longer waits.
+    pub fn forget_receiver(&mut self, nodes: &impl Callers, receiver: Id) {
+        self.receivers.remove(nodes, receiver);
+    }
+
+    /// Forgets a caller whose request nobody holds.
+    pub fn forget_caller(&mut self, nodes: &impl Callers, caller: Id) {
+        self.callers.remove(nodes, caller);
+    }
+
+    /// Ends the service of a caller: it was answered, or it no longer waits.
+    pub fn finish(&mut self, nodes: &impl Callers, caller: Id) {
+        self.in_service.remove(nodes, caller);
+    }
+
+    /// Deals with a request whose receiver died holding it. A poisoned one is in no list
+    /// afterwards; the others wait in the order of their tickets.
+    pub fn abandon(&mut self, nodes: &impl Callers, caller: Id, how: Abandon) -> Requeue {
+        self.in_service.remove(nodes, caller);
+        if how == Abandon::Crashed {
+            let crashes = nodes.crashes(caller).saturating_add(1);
+            nodes.set_crashes(caller, crashes);
+            if crashes >= MAX_REQUEST_CRASHES {
+                return Requeue::Poisoned;
+            }
+        }
+        self.put_back(nodes, caller);
+        Requeue::Again
+    }
+
+    /// Puts back a request that could not be delivered after all.
+    pub fn undo(&mut self, nodes: &impl Callers, caller: Id) {
+        self.in_service.remove(nodes, caller);
+        self.put_back(nodes, caller);
+    }
+
+    /// Takes any caller out of any list, for the end of the endpoint.
+    pub fn drain(&mut self, nodes: &impl Callers) -> Option<Id> {
+        self.callers.pop_front(nodes).or_else(|| self.in_service.pop_front(nodes))
+    }
+
+    fn put_back(&mut self, nodes: &impl Callers, caller: Id) {
+        let ticket = nodes.ticket(caller);
+        // Requests that come back are older than almost all that wait, so this walk is short: it
+        // passes only those that came back before.
+        let later = self.callers.iter(nodes).find(|&other| nodes.ticket(other) > ticket);
+        self.callers.insert_before(nodes, later.unwrap_or(crate::NONE), caller);
+    }
+}
+
+#[cfg(test)]
+mod tests;

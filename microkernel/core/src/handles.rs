@@ -1,0 +1,281 @@
+//! Handle tables: generations, free entries, rights.
+//!
+//! The entries live in pages that the kernel supplies one by one through [`Entries`]; this module
+//! decides which entry is used and what a number proves.
+
+use skink_abi::{Error, MAX_PROCESS_HANDLES, ObjectKind, RawHandle, Rights};
+
+use crate::{Id, NONE};
+
+/// One entry of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// What it names, or `None` when it is free.
+    pub kind: Option<ObjectKind>,
+    /// What the holder may do.
+    pub rights: Rights,
+    /// Counts the uses of this entry; never 0 in a handle.
+    generation: u16,
+    /// The object's index in its arena; for a free entry the next free one.
+    pub object: Id,
+    /// Kind-specific: bits of a notification handle, call number of a reply, range of ports.
+    pub detail: u64,
+    /// Kind-specific: endpoint of a reply.
+    pub extra: u64,
+}
+
+impl Entry {
+    /// An entry that was never used.
+    pub const FREE: Entry =
+        Entry { kind: None, rights: Rights::NONE, generation: 0, object: NONE, detail: 0, extra: 0 };
+
+    /// Makes the contents of an entry.
+    pub const fn new(kind: ObjectKind, rights: Rights, object: Id, detail: u64) -> Entry {
+        Entry { kind: Some(kind), rights, generation: 0, object, detail, extra: 0 }
+    }
+
+    /// Returns whether the holder may do all of `rights`.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`.
+    pub const fn require(&self, rights: Rights) -> Result<(), Error> {
+        if self.rights.contains(rights) { Ok(()) } else { Err(Error::MissingRight) }
+    }
+}
+
+/// The pages of a table.
+pub trait Entries {
+    /// Returns the number of entries that exist.
+    fn len(&self) -> usize;
+    /// Returns whether no entry exists.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Reads an existing entry.
+    fn get(&self, index: usize) -> Entry;
+    /// Writes an existing entry.
+    fn set(&mut self, index: usize, entry: Entry);
+    /// Adds entries, all of them [`Entry::FREE`].
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`.
+    fn grow(&mut self) -> Result<(), Error>;
+}
+
+/// A table of handles.
+#[derive(Debug)]
+pub struct HandleTable<E> {
+    entries: E,
+    first_free: Id,
+    used: u32,
+}
+
+impl<E: Entries> HandleTable<E> {
+    /// Makes an empty table.
+    pub const fn new(entries: E) -> Self {
+        HandleTable { entries, first_free: NONE, used: 0 }
+    }
+
+    /// Returns the pages, to give them back.
+    pub const fn entries_mut(&mut self) -> &mut E {
+        &mut self.entries
+    }
+
+    /// Returns the number of handles.
+    pub const fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// Finds what a handle names.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHandle`.
+    pub fn get(&self, handle: RawHandle) -> Result<Entry, Error> {
+        let index = usize::from(handle.index());
+        if index >= self.entries.len() {
+            return Err(Error::InvalidHandle);
+        }
+        let entry = self.entries.get(index);
+        if entry.kind.is_none() || entry.generation != handle.generation() {
+            return Err(Error::InvalidHandle);
+        }
+        Ok(entry)
+    }
+
+    /// Finds what a handle names, if it is of the kind and has the rights.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHandle`, `WrongKind`, `MissingRight`.
+    pub fn find(&self, handle: RawHandle, kind: ObjectKind, rights: Rights) -> Result<Entry, Error> {
+        let entry = self.get(handle)?;
+        if entry.kind != Some(kind) {
+            return Err(Error::WrongKind);
+        }
+        entry.require(rights)?;
+        Ok(entry)
+    }
+
+    /// Adds a handle.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyHandles`, `NoMemory`.
+    pub fn insert(&mut self, mut entry: Entry) -> Result<RawHandle, Error> {
+        let index = self.free_index()?;
+        let old = self.entries.get(index as usize);
+        self.first_free = old.object;
+        entry.generation = match old.generation.wrapping_add(1) {
+            0 => 1,
+            generation => generation,
+        };
+        self.entries.set(index as usize, entry);
+        self.used += 1;
+        Ok(RawHandle::new(index as u16, entry.generation))
+    }
+
+    /// Takes a handle out.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHandle`.
+    pub fn remove(&mut self, handle: RawHandle) -> Result<Entry, Error> {
+        let entry = self.get(handle)?;
+        self.release(usize::from(handle.index()), entry);
+        Ok(entry)
+    }
+
+    /// Takes out whatever is at an index, for emptying a table in slices. Returns `Ok(None)` for
+    /// a free entry.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHandle` past the end.
+    pub fn remove_at(&mut self, index: usize) -> Result<Option<Entry>, Error> {
+        if index >= self.entries.len() {
+            return Err(Error::InvalidHandle);
+        }
+        let entry = self.entries.get(index);
+        if entry.kind.is_none() {
+            return Ok(None);
+        }
+        self.release(index, entry);
+        Ok(Some(entry))
+    }
+
+    fn release(&mut self, index: usize, entry: Entry) {
+        let free = Entry { generation: entry.generation, object: self.first_free, ..Entry::FREE };
+        self.entries.set(index, free);
+        self.first_free = index as Id;
+        self.used -= 1;
+    }
+
+    fn free_index(&mut self) -> Result<Id, Error> {
+        if self.first_free != NONE {
+            return Ok(self.first_free);
+        }
+        let old = self.entries.len();
+        if old >= MAX_PROCESS_HANDLES {
+            return Err(Error::TooManyHandles);
+        }
+        self.entries.grow()?;
+        for index in (old..self.entries.len()).rev() {
+            self.entries.set(index, Entry { object: self.first_free, ..Entry::FREE });
+            self.first_free = index as Id;
+        }
+        Ok(self.first_free)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use skink_abi::{Error, ObjectKind, RawHandle, Rights};
+
+    use super::{Entries, Entry, HandleTable};
+
+    struct Pages(Vec<Entry>, usize);
+
+    impl Entries for Pages {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn get(&self, index: usize) -> Entry {
+            self.0[index]
+        }
+
+        fn set(&mut self, index: usize, entry: Entry) {
+            self.0[index] = entry;
+        }
+
+        fn grow(&mut self) -> Result<(), Error> {
+            if self.0.len() >= self.1 {
+                return Err(Error::NoMemory);
+            }
+            self.0.extend([Entry::FREE; 4]);
+            Ok(())
+        }
+    }
+
+    fn entry(object: u32) -> Entry {
+        Entry::new(ObjectKind::Memory, Rights::READ, object, 0)
+    }
+
+    #[test]
+    fn a_closed_handle_stays_invalid_when_its_entry_is_used_again() {
+        let mut table = HandleTable::new(Pages(Vec::new(), 4));
+        let first = table.insert(entry(1)).unwrap();
+        table.remove(first).unwrap();
+        let second = table.insert(entry(2)).unwrap();
+        assert_eq!(first.index(), second.index());
+        assert_eq!(table.get(first), Err(Error::InvalidHandle));
+        assert_eq!(table.get(second).unwrap().object, 2);
+        assert_eq!(table.get(RawHandle::NONE), Err(Error::InvalidHandle));
+    }
+
+    #[test]
+    fn kind_and_rights_are_checked() {
+        let mut table = HandleTable::new(Pages(Vec::new(), 4));
+        let handle = table.insert(entry(1)).unwrap();
+        assert!(table.find(handle, ObjectKind::Memory, Rights::READ).is_ok());
+        let wrong = table.find(handle, ObjectKind::Process, Rights::NONE);
+        assert_eq!(wrong, Err(Error::WrongKind));
+        let missing = table.find(handle, ObjectKind::Memory, Rights::WRITE);
+        assert_eq!(missing, Err(Error::MissingRight));
+    }
+
+    proptest! {
+        #[test]
+        fn live_handles_are_found_and_others_are_not(steps in prop::collection::vec((any::<bool>(), 0_usize..12), 0..200)) {
+            let mut table = HandleTable::new(Pages(Vec::new(), 8));
+            let mut live: Vec<(RawHandle, u32)> = Vec::new();
+            let mut dead = Vec::new();
+            for (number, (insert, pick)) in steps.into_iter().enumerate() {
+                if insert {
+                    match table.insert(entry(number as u32)) {
+                        Ok(handle) => live.push((handle, number as u32)),
+                        Err(error) => {
+                            prop_assert_eq!(error, Error::NoMemory);
+                            prop_assert_eq!(live.len(), 8);
+                        }
+                    }
+                } else if pick < live.len() {
+                    let (handle, object) = live.swap_remove(pick);
+                    prop_assert_eq!(table.remove(handle).unwrap().object, object);
+                    dead.push(handle);
+                }
+                prop_assert_eq!(table.used() as usize, live.len());
+                for (handle, object) in &live {
+                    prop_assert_eq!(table.get(*handle).unwrap().object, *object);
+                }
+                for handle in &dead {
+                    prop_assert_eq!(table.get(*handle), Err(Error::InvalidHandle));
+                }
+            }
+        }
+    }
+}
