@@ -117,12 +117,17 @@ impl Elf {
         {
             return Err(ElfError::NotExecutable);
         }
-        let mut elf =
-            Elf { entry: u64_at(header, 24), segments: Default::default(), count: 0 };
+        let mut elf = Elf {
+            entry: u64_at(header, 24),
+            segments: Default::default(),
+            count: 0,
+        };
         let table = usize::try_from(u64_at(header, 32)).map_err(|_| ElfError::Truncated)?;
         let table = bytes.get(table..).ok_or(ElfError::Truncated)?;
         let count = usize::from(u16_at(header, 56));
-        let table = table.get(..count * PROGRAM_HEADER_BYTES).ok_or(ElfError::Truncated)?;
+        let table = table
+            .get(..count * PROGRAM_HEADER_BYTES)
+            .ok_or(ElfError::Truncated)?;
         for raw in table.chunks_exact(PROGRAM_HEADER_BYTES) {
             if u32_at(raw, 0) == SEGMENT_LOAD && u64_at(raw, 40) != 0 {
                 elf.add(raw, bytes.len() as u64)?;
@@ -144,7 +149,10 @@ impl Elf {
 
     fn add(&mut self, raw: &[u8], image_bytes: u64) -> Result<(), ElfError> {
         let position = self.count;
-        let slot = self.segments.get_mut(position).ok_or(ElfError::BadSegmentCount)?;
+        let slot = self
+            .segments
+            .get_mut(position)
+            .ok_or(ElfError::BadSegmentCount)?;
         let flags = u32_at(raw, 4);
         if flags & FLAG_WRITE != 0 && flags & FLAG_EXECUTE != 0 {
             return Err(ElfError::WritableCode(position));
@@ -171,7 +179,10 @@ impl Elf {
         // A shared segment shows the file's own pages, so nothing can be added to it.
         let sized = segment.file_bytes <= segment.memory_bytes
             && (segment.is_writable() || segment.file_bytes == segment.memory_bytes);
-        let end = segment.address.checked_add(segment.memory_bytes).ok_or(bad)?;
+        let end = segment
+            .address
+            .checked_add(segment.memory_bytes)
+            .ok_or(bad)?;
         if !aligned || !sized || segment.address < first_free || end > IMAGE_END {
             return Err(bad);
         }
@@ -190,13 +201,21 @@ impl Elf {
             segment.flags.contains(MapFlags::EXECUTE)
                 && (segment.address..segment.address + segment.memory_bytes).contains(&self.entry)
         });
-        if in_code { Ok(()) } else { Err(ElfError::BadEntry) }
+        if in_code {
+            Ok(())
+        } else {
+            Err(ElfError::BadEntry)
+        }
     }
 }
 
 /// Reads a field of a header whose length was checked; zero past its end.
 fn field<const N: usize>(header: &[u8], at: usize) -> [u8; N] {
-    header.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+    header
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .copied()
+        .unwrap_or([0; N])
 }
 
 fn u16_at(header: &[u8], at: usize) -> u16 {

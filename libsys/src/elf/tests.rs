@@ -74,8 +74,14 @@ fn what_is_no_program_is_refused() {
     let mut shared = image(0x40_0010, &GOOD);
     shared[16] = 3;
     assert_eq!(Elf::parse(&shared), Err(ElfError::NotExecutable));
-    assert_eq!(Elf::parse(&image(0x40_0010, &[])), Err(ElfError::BadSegmentCount));
-    assert_eq!(Elf::parse(&image(0x40_1000, &GOOD)), Err(ElfError::BadEntry));
+    assert_eq!(
+        Elf::parse(&image(0x40_0010, &[])),
+        Err(ElfError::BadSegmentCount)
+    );
+    assert_eq!(
+        Elf::parse(&image(0x40_1000, &GOOD)),
+        Err(ElfError::BadEntry)
+    );
 }
 
 #[test]
@@ -88,12 +94,25 @@ fn malformed_segments_are_refused() {
     assert_eq!(changed(1, (1, READ, 0x2000, 0x40_1000, 8, 9)), bad);
     assert_eq!(changed(1, (1, DATA, 0x2000, 0x40_1000, 9, 8)), bad);
     assert_eq!(changed(1, (1, DATA, 0x2000, 0x40_1000, 8, u64::MAX)), bad);
-    assert_eq!(changed(1, (1, CODE | 2, 0x2000, 0x40_1000, 8, 8)), Err(ElfError::WritableCode(1)));
-    assert_eq!(changed(1, (1, READ, 0x4000, 0x40_1000, 8, 8)), Err(ElfError::Truncated));
-    assert_eq!(changed(1, (1, READ, !0xfff, 0x40_1000, 0x2000, 0x2000)), bad);
-    let many: Vec<Header> =
-        (0..9).map(|i| (1, CODE, 0x1000, 0x40_0000 + i * 0x1000, 0x1000, 0x1000)).collect();
-    assert_eq!(Elf::parse(&image(0x40_0010, &many)), Err(ElfError::BadSegmentCount));
+    assert_eq!(
+        changed(1, (1, CODE | 2, 0x2000, 0x40_1000, 8, 8)),
+        Err(ElfError::WritableCode(1))
+    );
+    assert_eq!(
+        changed(1, (1, READ, 0x4000, 0x40_1000, 8, 8)),
+        Err(ElfError::Truncated)
+    );
+    assert_eq!(
+        changed(1, (1, READ, !0xfff, 0x40_1000, 0x2000, 0x2000)),
+        bad
+    );
+    let many: Vec<Header> = (0..9)
+        .map(|i| (1, CODE, 0x1000, 0x40_0000 + i * 0x1000, 0x1000, 0x1000))
+        .collect();
+    assert_eq!(
+        Elf::parse(&image(0x40_0010, &many)),
+        Err(ElfError::BadSegmentCount)
+    );
 }
 
 proptest! {
