@@ -1,0 +1,15 @@
+//! All scenarios, one file per subject.
+
+use crate::Scenario;
+
+mod boot;
+mod files;
+
+/// Returns every scenario in the order in which they run.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    [boot::scenarios(), files::scenarios()]
+        .into_iter()
+        .flatten()
+        .collect()
+}

@@ -1,0 +1,46 @@
+//! From power-on to a prompt, by every way there is.
+
+use crate::{Boot, PROMPT, Scenario, Session};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new("boots to a prompt")
+            .smp(&[1, 4])
+            .interact(echo_at_prompt),
+        Scenario::new("boots with little memory")
+            .memory("64M")
+            .interact(echo_at_prompt),
+        Scenario::new("boots with memory above 4 GiB")
+            .memory("5G")
+            .interact(echo_at_prompt),
+        Scenario::new("boots from a CD by BIOS")
+            .boot(Boot::IsoBios)
+            .interact(echo_at_prompt),
+        Scenario::new("boots from a CD by UEFI")
+            .boot(Boot::IsoUefi)
+            .time_limit(120)
+            .interact(echo_at_prompt),
+        Scenario::new("runs commands and powers off with their exit code")
+            .smp(&[1, 4])
+            .exec("echo first; echo second")
+            .expect(|run| {
+                run.expect_code(0)?;
+                anyhow::ensure!(
+                    run.output == "first\nsecond\n",
+                    "the output is {:?}, not just what the commands print",
+                    run.output
+                );
+                Ok(())
+            }),
+        Scenario::new("a command that fails gives a failing exit code")
+            .exec("cat /no/such/file")
+            .expect(|run| run.expect_code(1)),
+    ]
+}
+
+fn echo_at_prompt(session: &mut Session) -> anyhow::Result<()> {
+    session.wait_for(PROMPT)?;
+    let output = session.command("echo it lives")?;
+    anyhow::ensure!(output.trim() == "it lives", "echo printed {output:?}");
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Files of a disk that the host has made, read through every server in between.
+
+use crate::disk::{SAMPLE_FILES, SAMPLE_LINKS, sha256};
+use crate::{Disk, Run, Scenario};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    let commands: Vec<String> = SAMPLE_FILES
+        .iter()
+        .map(|(name, _)| format!("sha256sum /{name}"))
+        .collect();
+    vec![
+        Scenario::new("checksums of a disk's files agree with the host's")
+            .smp(&[1, 4])
+            .disk(Disk::Sample)
+            .time_limit(120)
+            .exec(&commands.join("; "))
+            .expect(|run| {
+                run.expect_code(0)?;
+                SAMPLE_FILES.iter().try_for_each(|(name, content)| {
+                    expect_sum(run, name, &sha256(&content.bytes()))
+                })
+            }),
+        Scenario::new("symbolic links lead to their files")
+            .disk(Disk::Sample)
+            .exec("cat /link.txt /docs/up")
+            .expect(|run| {
+                run.expect_code(0)?;
+                assert_eq!(SAMPLE_LINKS.len(), 2, "a link is not tested");
+                run.expect_text("Hello from the disk.\nNames may be written in any script.\n")
+            }),
+        Scenario::new("a folder lists its files")
+            .disk(Disk::Sample)
+            .exec("ls /docs")
+            .expect(|run| {
+                run.expect_code(0)?;
+                ["one.txt", "two.txt", "deep", "up"]
+                    .iter()
+                    .try_for_each(|name| run.expect_text(name))
+            }),
+    ]
+}
+
+fn expect_sum(run: &Run, name: &str, sum: &str) -> anyhow::Result<()> {
+    run.expect_text(&format!("{sum}  /{name}\n"))
+}

@@ -1,0 +1,236 @@
+//! One test: what to boot, what to do, what to expect.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::{Artefacts, Boot, Exit, Machine, Session, exec_word};
+
+/// The disk of a scenario.
+#[derive(Clone, Debug)]
+pub enum Disk {
+    /// No disk.
+    None,
+    /// The image with sample files ([`crate::disk::SAMPLE_FILES`]).
+    Sample,
+    /// An image made beforehand. The guest's writes are dropped.
+    File(PathBuf),
+    /// An image that a function makes in the folder that it is given.
+    Made(fn(&std::path::Path) -> anyhow::Result<PathBuf>),
+}
+
+/// What a finished machine left behind.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Serial output without carriage returns.
+    pub output: String,
+    /// How the machine ended.
+    pub exit: Exit,
+    /// The number of CPUs.
+    pub cpus: u32,
+}
+
+impl Run {
+    /// Fails unless the guest powered off with an exit code.
+    ///
+    /// # Errors
+    /// Any other end.
+    pub fn expect_code(&self, code: u32) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.exit == Exit::Orderly(code),
+            "expected exit code {code}, but the machine ended with {:?}",
+            self.exit
+        );
+        Ok(())
+    }
+
+    /// Fails unless the output has a text in it.
+    ///
+    /// # Errors
+    /// The text is missing.
+    pub fn expect_text(&self, text: &str) -> anyhow::Result<()> {
+        anyhow::ensure!(self.output.contains(text), "the output lacks {text:?}");
+        Ok(())
+    }
+
+    /// Returns the named tests that a test program inside the system has reported, one line each:
+    /// `ok NAME` or `FAILED NAME: why`.
+    pub fn guest_tests(&self) -> impl Iterator<Item = (String, Result<(), String>)> + '_ {
+        self.output.lines().filter_map(|line| {
+            if let Some(name) = line.strip_prefix("ok ") {
+                return Some((name.to_owned(), Ok(())));
+            }
+            let (name, why) = line
+                .strip_prefix("FAILED ")?
+                .split_once(": ")
+                .unwrap_or((line, ""));
+            Some((name.to_owned(), Err(why.to_owned())))
+        })
+    }
+}
+
+type Check = Box<dyn Fn(&Run) -> anyhow::Result<()>>;
+type Dialogue = Box<dyn Fn(&mut Session) -> anyhow::Result<()>>;
+
+/// One test, run once per number of CPUs, each run with its own boot.
+pub struct Scenario {
+    name: String,
+    cpus: Vec<u32>,
+    memory: String,
+    disk: Disk,
+    boot: Boot,
+    time_limit: Duration,
+    commands: Option<String>,
+    dialogue: Option<Dialogue>,
+    check: Option<Check>,
+    has_guest_tests: bool,
+}
+
+impl std::fmt::Debug for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scenario")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scenario {
+    /// Starts a scenario: two CPUs, 256 MiB, no disk, 60 seconds. The name is a sentence about
+    /// behaviour.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            cpus: vec![2],
+            memory: "256M".to_owned(),
+            disk: Disk::None,
+            boot: Boot::Direct,
+            time_limit: Duration::from_mins(1),
+            commands: None,
+            dialogue: None,
+            check: None,
+            has_guest_tests: false,
+        }
+    }
+
+    /// Sets the numbers of CPUs to run with, one boot each.
+    #[must_use]
+    pub fn smp(mut self, cpus: &[u32]) -> Self {
+        self.cpus = cpus.to_vec();
+        self
+    }
+
+    /// Sets the memory in QEMU's notation.
+    #[must_use]
+    pub fn memory(mut self, memory: &str) -> Self {
+        memory.clone_into(&mut self.memory);
+        self
+    }
+
+    /// Sets the disk.
+    #[must_use]
+    pub fn disk(mut self, disk: Disk) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// Sets the way to the loader.
+    #[must_use]
+    pub fn boot(mut self, boot: Boot) -> Self {
+        self.boot = boot;
+        self
+    }
+
+    /// Sets how long one run may take.
+    #[must_use]
+    pub fn time_limit(mut self, seconds: u64) -> Self {
+        self.time_limit = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Makes the shell run commands and power off.
+    #[must_use]
+    pub fn exec(mut self, commands: &str) -> Self {
+        self.commands = Some(commands.to_owned());
+        self
+    }
+
+    /// Talks to the console. The machine is ended afterwards.
+    #[must_use]
+    pub fn interact(
+        mut self,
+        dialogue: impl Fn(&mut Session) -> anyhow::Result<()> + 'static,
+    ) -> Self {
+        self.dialogue = Some(Box::new(dialogue));
+        self
+    }
+
+    /// Checks what a machine that ended by itself left behind. Without it, exit code 0 is expected.
+    #[must_use]
+    pub fn expect(mut self, check: impl Fn(&Run) -> anyhow::Result<()> + 'static) -> Self {
+        self.check = Some(Box::new(check));
+        self
+    }
+
+    /// Counts the tests that the guest reports ([`Run::guest_tests`]) one by one; there must be
+    /// at least one.
+    #[must_use]
+    pub fn expect_guest_tests(mut self) -> Self {
+        self.has_guest_tests = true;
+        self
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn cpu_counts(&self) -> &[u32] {
+        &self.cpus
+    }
+
+    pub(crate) fn has_guest_tests(&self) -> bool {
+        self.has_guest_tests
+    }
+
+    /// Boots once and returns what came of it: `None` after a dialogue.
+    pub(crate) fn run_once(
+        &self,
+        artefacts: &Artefacts,
+        log_name: &str,
+        cpus: u32,
+    ) -> anyhow::Result<Option<Run>> {
+        let mut machine = Machine::new(artefacts, log_name);
+        machine.cpus = cpus;
+        self.memory.clone_into(&mut machine.memory);
+        machine.boot = self.boot;
+        machine.disk = match &self.disk {
+            Disk::None => None,
+            Disk::Sample => Some(artefacts.sample_disk.clone()),
+            Disk::File(file) => Some(file.clone()),
+            Disk::Made(make) => Some(make(&artefacts.scratch).context("cannot make the disk")?),
+        };
+        if let Some(commands) = &self.commands {
+            machine.command_line = format!("quiet {}", exec_word(commands));
+        }
+        let mut session = Session::start(&machine, artefacts, self.time_limit)?;
+        if let Some(dialogue) = &self.dialogue {
+            dialogue(&mut session)?;
+            return Ok(None);
+        }
+        let exit = session.wait_for_end(|_| {})?;
+        let run = Run {
+            output: session.transcript(),
+            exit,
+            cpus,
+        };
+        match &self.check {
+            Some(check) => check(&run)?,
+            None if !self.has_guest_tests => run.expect_code(0)?,
+            None => {}
+        }
+        Ok(Some(run))
+    }
+}
