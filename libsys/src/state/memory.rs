@@ -1,0 +1,116 @@
+//! The memory under a state region.
+
+use core::ops::RangeBounds;
+
+/// Memory that keeps what was stored when its writer dies.
+///
+/// The writer can die between any two stores; a store of an aligned word happens or does not.
+/// Implementations keep the order: what was written before a [`StateMemory::commit`] is there
+/// when the committed word is.
+pub trait StateMemory {
+    /// Returns the size.
+    fn bytes(&self) -> usize;
+
+    /// Gives a range to read.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not within the memory.
+    fn view(&self, range: impl RangeBounds<usize>) -> &[u8];
+
+    /// Lets `f` change `bytes` bytes at `at`.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not within the memory.
+    fn edit<R>(&mut self, at: usize, bytes: usize, f: impl FnOnce(&mut [u8]) -> R) -> R;
+
+    /// Stores bytes, in any order.
+    ///
+    /// # Panics
+    ///
+    /// When they reach past the memory.
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        self.edit(at, bytes.len(), |place| place.copy_from_slice(bytes));
+    }
+
+    /// Stores a word at once, after everything before it and before everything after it.
+    ///
+    /// # Panics
+    ///
+    /// When `at` is not a multiple of 8 or reaches past the memory.
+    fn commit(&mut self, at: usize, value: u64);
+}
+
+#[cfg(bare)]
+pub use guest::{MappedMemory, mapped};
+
+#[cfg(bare)]
+mod guest {
+    use core::ops::{Bound, RangeBounds};
+    use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
+
+    use super::StateMemory;
+
+    /// The state region of this service, or a part of it.
+    #[derive(Debug)]
+    pub struct MappedMemory {
+        bytes: &'static mut [u8],
+    }
+
+    /// Returns the state region of this service; `None` if it has none, or when it was taken
+    /// before.
+    pub fn mapped() -> Option<MappedMemory> {
+        static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+        let header = crate::startup::header();
+        if header.state_bytes == 0 || IS_TAKEN.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let start = core::ptr::with_exposed_provenance_mut::<u8>(header.state_start as usize);
+        // SAFETY: init maps the region there, page aligned, readable and writable for as long as
+        // the process lives, and never touches it meanwhile; it is given out once only.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(start, header.state_bytes as usize) };
+        Some(MappedMemory { bytes })
+    }
+
+    impl MappedMemory {
+        /// Splits the memory at a multiple of the page size.
+        ///
+        /// # Panics
+        ///
+        /// When `at` is past the end or no multiple of the page size.
+        pub fn split_at(self, at: usize) -> (MappedMemory, MappedMemory) {
+            assert!(at.is_multiple_of(skink_abi::PAGE_SIZE), "state is split between pages");
+            let (first, second) = self.bytes.split_at_mut(at);
+            (MappedMemory { bytes: first }, MappedMemory { bytes: second })
+        }
+    }
+
+    impl StateMemory for MappedMemory {
+        fn bytes(&self) -> usize {
+            self.bytes.len()
+        }
+
+        fn view(&self, range: impl RangeBounds<usize>) -> &[u8] {
+            &self.bytes[(range.start_bound().cloned(), range.end_bound().cloned())]
+        }
+
+        fn edit<R>(&mut self, at: usize, bytes: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
+            let range = (Bound::Included(at), Bound::Excluded(at + bytes));
+            f(&mut self.bytes[range])
+        }
+
+        fn commit(&mut self, at: usize, value: u64) {
+            let place = &mut self.bytes[at..at + 8];
+            assert!(at.is_multiple_of(8), "a committed word is aligned");
+            // A dead process has made all stores up to some instruction, in program order: it is
+            // the compiler that has to keep the order.
+            compiler_fence(Ordering::SeqCst);
+            #[expect(clippy::cast_ptr_alignment, reason = "page-aligned base plus a multiple of 8")]
+            let word = place.as_mut_ptr().cast::<u64>();
+            // SAFETY: eight bytes that are borrowed mutably, aligned as checked above.
+            unsafe { AtomicU64::from_ptr(word) }.store(value, Ordering::Release);
+            compiler_fence(Ordering::SeqCst);
+        }
+    }
+}
