@@ -10,8 +10,10 @@
 
 extern crate alloc;
 
+pub mod elf;
 mod handle;
 pub mod ipc;
+pub mod log_ring;
 pub mod mappings;
 pub mod memory;
 mod objects;
@@ -19,7 +21,11 @@ mod process;
 mod raw;
 #[cfg(bare)]
 pub mod runtime;
+pub mod spawn;
 pub mod startup;
+pub mod state;
+#[cfg(bare)]
+pub mod thread;
 pub mod time;
 
 pub use handle::{
