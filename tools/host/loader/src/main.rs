@@ -2,7 +2,8 @@
 #![cfg_attr(bare, no_std, no_main)]
 
 #[cfg(bare)]
-mod builtins;
+use skink_mem as _;
+
 #[cfg(bare)]
 mod machine;
 
