@@ -1,0 +1,122 @@
+//! What the manager lets the kernel do: everything that is not policy.
+
+use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
+
+use crate::Frame;
+
+/// How far the end of a process has got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    /// It has no thread: it was not started yet.
+    Unstarted,
+    /// It runs, or is still being taken apart.
+    Running,
+    /// All of it is gone, page tables included.
+    Gone,
+}
+
+/// A copy of image bytes to a frame; what is behind them in the frame becomes zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Copy {
+    /// Page of the image.
+    pub image_page: u64,
+    /// Bytes from the start of the page, 1 to 4096.
+    pub bytes: u64,
+    /// Where they go.
+    pub frame: Frame,
+}
+
+/// The kernel, as far as the manager needs it. A fake one stands in for it in tests.
+///
+/// Pages that are brought by a fault are not mapped here: they go with the reply.
+pub trait Machine {
+    /// A handle to a process; ends with its drop.
+    type Process;
+    /// A handle to a memory object; ends with its drop.
+    type Memory;
+    /// What a client gets that names its space.
+    type Sender;
+
+    /// Returns the number of the process: never used for another one.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`, `BadHandle`.
+    fn process_number(&self, process: &Self::Process) -> Result<u64, MemoryError>;
+
+    /// Makes this the pager of the process, watches the process for its end, and returns the
+    /// sender for the space.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`, `BadHandle`, `ProcessDead`, `NoKernelMemory`.
+    fn adopt(&mut self, process: &Self::Process, space: u32) -> Result<Self::Sender, MemoryError>;
+
+    /// Tells how far the end of the process has got.
+    fn life(&self, process: &Self::Process) -> Life;
+
+    /// Ends a process.
+    fn kill(&mut self, process: &Self::Process);
+
+    /// Unmaps pages, on all processors.
+    ///
+    /// # Errors
+    ///
+    /// `ProcessDead`; the pages may still be mapped until it is gone.
+    fn unmap(&mut self, process: &Self::Process, page: u64, pages: u64)
+    -> Result<(), MemoryError>;
+
+    /// Protects mapped pages otherwise, on all processors.
+    ///
+    /// # Errors
+    ///
+    /// `ProcessDead`, `MissingRight`.
+    fn protect(
+        &mut self,
+        process: &Self::Process,
+        page: u64,
+        pages: u64,
+        protection: Protection,
+    ) -> Result<(), MemoryError>;
+
+    /// Maps an object's own pages.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`, `PastEnd`, `InTheWay`, `NoKernelMemory`, `ProcessDead`.
+    fn map_shared(
+        &mut self,
+        process: &Self::Process,
+        segment: &ImageSegment,
+        memory: &Self::Memory,
+    ) -> Result<(), MemoryError>;
+
+    /// Returns the number of pages of an object whose bytes can be copied out.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`, `BadHandle`.
+    fn readable_pages(&self, memory: &Self::Memory) -> Result<u64, MemoryError>;
+
+    /// Copies bytes of an image to a frame that nobody has.
+    ///
+    /// # Errors
+    ///
+    /// Any, when the image can no longer be read.
+    fn copy(&mut self, memory: &Self::Memory, copy: Copy) -> Result<(), MemoryError>;
+
+    /// Makes a zero-filled memory object of frames that nobody has: the handle to keep and the
+    /// one to give away.
+    ///
+    /// # Errors
+    ///
+    /// `NoKernelMemory`, `LimitReached`.
+    fn make_object(
+        &mut self,
+        first: Frame,
+        pages: u32,
+    ) -> Result<(Self::Memory, Self::Memory), MemoryError>;
+
+    /// Returns whether others than the manager still use an object.
+    fn is_used(&self, memory: &Self::Memory) -> bool;
+}

@@ -1,0 +1,350 @@
+//! All of memory: free frames, spaces and objects, kept in step.
+//!
+//! Invariants: every frame is free, or holds one page of one space, or belongs to one object, or
+//! to the tables. A frame that was mapped becomes free only when the kernel has unmapped it or
+//! its process is gone. Requests are checked before anything is changed.
+
+mod layout;
+#[cfg(test)]
+mod tests;
+
+use core::ops::Range;
+
+use libipc::proto::memory::{
+    MAX_OBJECT_PAGES, MemoryError, MemoryTotals, Protection, SpaceUsage,
+};
+use skink_abi::FaultMessage;
+
+use crate::buddy::{Buddy, BuddyEntry};
+use crate::machine::{Copy, Life, Machine};
+use crate::objects::{Object, Objects};
+use crate::regions::{Backing, Region};
+use crate::residents::{Bucket, ResidentEntry, Residents};
+use crate::resolve::{Access, Refusal, Resolution, resolve};
+use crate::spaces::Spaces;
+use crate::zones::Zones;
+use crate::{Frame, PAGE_BYTES};
+
+/// Most regions of all spaces together: each may need a piece of the fixed heap.
+pub const MAX_ALL_REGIONS: usize = 16 * 1024;
+/// Most handles to images in private regions.
+const MAX_IMAGES: usize = 2048;
+
+/// The tables of frames, all zero, as long as [`Zones::numbers`] and
+/// [`Residents::buckets_for`] say.
+#[derive(Debug)]
+pub struct Tables<'a> {
+    /// For the free frames.
+    pub buddy: &'a mut [BuddyEntry],
+    /// For the pages in memory.
+    pub residents: &'a mut [ResidentEntry],
+    /// The index of the pages in memory.
+    pub buckets: &'a mut [Bucket],
+}
+
+/// Pages to map for a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// First page in the space.
+    pub page: u64,
+    /// Frame behind it; those of the other pages follow.
+    pub frame: Frame,
+    /// Pages.
+    pub pages: u64,
+    /// How they may be used.
+    pub protection: Protection,
+    /// What is in the frames.
+    pub content: Content,
+}
+
+/// What is in frames that are to be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// Something of somebody else: to be zero-filled first.
+    Foreign,
+    /// What the page should hold, and it was not mapped before.
+    New,
+    /// What the page should hold, and it may be mapped already.
+    Present,
+}
+
+/// All of memory.
+pub struct Manager<'a, M: Machine> {
+    machine: M,
+    buddy: Buddy<'a>,
+    residents: Residents<'a>,
+    spaces: Spaces<M>,
+    objects: Objects<M::Memory>,
+    total: u64,
+    tables: u64,
+    anonymous: u64,
+    faults: u64,
+    refused_faults: u64,
+}
+
+impl<'a, M: Machine> Manager<'a, M> {
+    /// Starts with all frames free but those that hold the tables.
+    pub fn new(machine: M, zones: &Zones, tables: Tables<'a>, table_frames: Range<Frame>) -> Self {
+        let mut buddy = Buddy::new(tables.buddy);
+        for zone in zones.all() {
+            let end = zone.first + zone.frames;
+            let before = zone.first..table_frames.start.clamp(zone.first, end);
+            let behind = table_frames.end.clamp(zone.first, end)..end;
+            buddy.release(before.start, before.end - before.start);
+            buddy.release(behind.start, behind.end - behind.start);
+        }
+        Manager {
+            machine,
+            buddy,
+            residents: Residents::new(tables.residents, tables.buckets),
+            spaces: Spaces::default(),
+            objects: Objects::default(),
+            total: zones.frames(),
+            tables: u64::from(table_frames.end - table_frames.start),
+            anonymous: 0,
+            faults: 0,
+            refused_faults: 0,
+        }
+    }
+
+    /// Resolves a page fault of a space: the mapping goes with the reply.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which the process has to end.
+    pub fn fault(&mut self, space: u32, fault: &FaultMessage) -> Result<Mapping, Refusal> {
+        let mut result = self.try_fault(space, fault);
+        if result == Err(Refusal::OutOfMemory) {
+            self.reclaim();
+            result = self.try_fault(space, fault);
+        }
+        match result {
+            Ok(_) => self.faults += 1,
+            Err(_) => self.refused_faults += 1,
+        }
+        result
+    }
+
+    fn try_fault(&mut self, number: u32, fault: &FaultMessage) -> Result<Mapping, Refusal> {
+        let space = self.spaces.live_mut(number).ok_or(Refusal::NoSpace)?;
+        let page = fault.address / PAGE_BYTES;
+        let region = space.regions.find_mut(page);
+        let resolution = resolve(region.as_deref(), fault);
+        let Some(region) = region else { return Err(Refusal::OutsideRegions) };
+        let protection = region.protection;
+
+        if let Some(frame) = self.residents.find(number, page)
+            && Access::of(fault).is_allowed(protection)
+        {
+            // Two threads touched it at once, or an old translation was still in use.
+            let content = Content::Present;
+            return Ok(Mapping { page, frame, pages: 1, protection, content });
+        }
+        let (frame, pages, content) = match resolution {
+            Resolution::Refuse(refusal) => return Err(refusal),
+            Resolution::Zeros(wanted) => {
+                let free = absent_around(&self.residents, number, page, wanted);
+                let (frame, pages) =
+                    allocate_around(&mut self.buddy, page, free).ok_or(Refusal::OutOfMemory)?;
+                (frame, pages, Content::Foreign)
+            }
+            Resolution::Copy { image_page, bytes } => {
+                let Backing::Private(image) = &region.backing else {
+                    return Err(Refusal::ImageGone);
+                };
+                let frame = self.buddy.allocate(1).ok_or(Refusal::OutOfMemory)?;
+                if self.machine.copy(&image.memory, Copy { image_page, bytes, frame }).is_err() {
+                    self.buddy.release(frame, 1);
+                    return Err(Refusal::ImageGone);
+                }
+                (frame, page..page + 1, Content::New)
+            }
+        };
+        region.window.pages = pages.clone();
+        for (page, frame) in pages.clone().zip(frame..) {
+            self.residents.insert(&mut space.frames, number, page, frame);
+        }
+        let count = pages.end - pages.start;
+        self.anonymous += count;
+        space.faults += 1;
+        space.prefetched += count - 1;
+        Ok(Mapping { page: pages.start, frame, pages: count, protection, content })
+    }
+
+    /// Tells what a space uses.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace`.
+    pub fn usage(&mut self, number: u32) -> Result<SpaceUsage, MemoryError> {
+        let (objects, object_pages) = self.objects.of_owner(number);
+        let space = self.spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
+        let regions = space.regions.all();
+        let pages = |regions: &mut dyn Iterator<Item = &Region<M::Memory>>| {
+            regions.map(|region| region.range.pages()).sum()
+        };
+        let is_shared = |region: &&Region<M::Memory>| matches!(region.backing, Backing::Shared);
+        Ok(SpaceUsage {
+            regions: regions.len() as u64,
+            region_pages: pages(&mut regions.iter()),
+            resident_pages: space.frames.count(),
+            shared_pages: pages(&mut regions.iter().filter(is_shared)),
+            objects: objects as u64,
+            object_pages,
+            faults: space.faults,
+            prefetched_pages: space.prefetched,
+        })
+    }
+
+    /// Tells what all of memory is used for.
+    pub fn totals(&self) -> MemoryTotals {
+        MemoryTotals {
+            total: self.total,
+            free: self.buddy.free_frames(),
+            anonymous: self.anonymous,
+            objects: self.objects.pages(),
+            tables: self.tables,
+            largest_free_run: self.buddy.largest_run(),
+            spaces: self.spaces.count() as u64,
+            object_count: self.objects.count() as u64,
+            faults: self.faults,
+            refused_faults: self.refused_faults,
+        }
+    }
+
+    /// Makes a memory object for the client with this space, or for one without (0).
+    ///
+    /// # Errors
+    ///
+    /// `BadRange`, `LimitReached`, `NoMemory`, `NoKernelMemory`.
+    pub fn create_object(&mut self, owner: u32, pages: u64) -> Result<M::Memory, MemoryError> {
+        let count = u32::try_from(pages).ok().filter(|_| (1..=MAX_OBJECT_PAGES).contains(&pages));
+        let count = count.ok_or(MemoryError::BadRange)?;
+        if self.objects.check_add(owner).is_err() {
+            self.sweep_objects(usize::MAX);
+            self.objects.check_add(owner)?;
+        }
+        let mut first = self.buddy.allocate(count);
+        if first.is_none() {
+            self.reclaim();
+            first = self.buddy.allocate(count);
+        }
+        let first = first.ok_or(MemoryError::NoMemory)?;
+        match self.machine.make_object(first, count) {
+            Ok((memory, given)) => {
+                self.objects.add(Object { memory, first, pages: count, owner });
+                Ok(given)
+            }
+            Err(error) => {
+                self.buddy.release(first, count);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the frames of some objects that nobody uses any more; asks for at most `limit`.
+    pub fn sweep_objects(&mut self, limit: usize) {
+        let Manager { machine, objects, buddy, .. } = self;
+        objects.sweep(
+            limit,
+            |memory| machine.is_used(memory),
+            |first, pages| buddy.release(first, pages),
+        );
+    }
+
+    /// Takes all that can be taken without harm to anyone.
+    fn reclaim(&mut self) {
+        self.sweep_objects(usize::MAX);
+        self.note_deaths();
+        while self.reap(usize::MAX) {}
+    }
+
+    /// Finds the spaces whose processes are gone. Returns whether there is something to reap.
+    pub fn note_deaths(&mut self) -> bool {
+        let mut found = false;
+        for (_, space) in self.spaces.all_mut() {
+            space.is_gone = space.is_gone || self.machine.life(&space.process) == Life::Gone;
+            found |= space.is_gone;
+        }
+        found
+    }
+
+    /// Takes back at most `limit` frames of a space whose process is gone, so that others need
+    /// not wait long. Returns whether there is more to do.
+    pub fn reap(&mut self, limit: usize) -> bool {
+        let Manager { spaces, residents, buddy, anonymous, .. } = self;
+        let Some((number, space)) = spaces.all_mut().find(|(_, space)| space.is_gone) else {
+            return false;
+        };
+        for _ in 0..limit {
+            let Some(frame) = residents.pop(&mut space.frames) else {
+                spaces.remove(number);
+                break;
+            };
+            buddy.release(frame, 1);
+            *anonymous -= 1;
+        }
+        true
+    }
+
+    /// Deals with the news that the last copy of a space's sender was closed: nobody can start a
+    /// process that was not started yet.
+    pub fn sender_closed(&mut self, number: u32) {
+        let Manager { machine, spaces, .. } = self;
+        if let Some(space) = spaces.live_mut(number)
+            && machine.life(&space.process) == Life::Unstarted
+        {
+            machine.kill(&space.process);
+        }
+    }
+
+    /// Returns the kernel's side.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// Checks that so many more regions may exist, `images` of them with a handle each.
+    fn check_totals(&mut self, images: usize) -> Result<(), MemoryError> {
+        let (mut regions, mut private) = (0, images);
+        for (_, space) in self.spaces.all_mut() {
+            regions += space.regions.all().len();
+            let is_private =
+                |region: &&Region<M::Memory>| matches!(region.backing, Backing::Private(_));
+            private += space.regions.all().iter().filter(is_private).count();
+        }
+        if regions + 2 > MAX_ALL_REGIONS || private > MAX_IMAGES {
+            return Err(MemoryError::LimitReached);
+        }
+        Ok(())
+    }
+}
+
+/// Shrinks `wanted` to the run of pages around `page` that are not in memory.
+fn absent_around(
+    residents: &Residents<'_>,
+    space: u32,
+    page: u64,
+    wanted: Range<u64>,
+) -> Range<u64> {
+    let is_absent = |page: &u64| residents.find(space, *page).is_none();
+    let behind = (page + 1..wanted.end).take_while(is_absent).count() as u64;
+    let before = (wanted.start..page).rev().take_while(is_absent).count() as u64;
+    page - before..page + 1 + behind
+}
+
+/// Allocates frames in a row for `pages`, or for fewer of them around `page`.
+fn allocate_around(
+    buddy: &mut Buddy<'_>,
+    page: u64,
+    pages: Range<u64>,
+) -> Option<(Frame, Range<u64>)> {
+    let mut count = pages.end - pages.start;
+    while count > 0 {
+        if let Some(frame) = buddy.allocate(count as u32) {
+            let first = page.min(pages.end - count).max(pages.start);
+            return Some((frame, first..first + count));
+        }
+        count /= 2;
+    }
+    None
+}

@@ -1,0 +1,156 @@
+//! The spaces: one for each registered process.
+
+use alloc::vec::Vec;
+
+use libipc::proto::memory::{MemoryError, SPACE_BADGE};
+
+use crate::machine::Machine;
+use crate::regions::Regions;
+use crate::residents::{FrameList, SPACE_NUMBERS};
+
+/// Most spaces at a time.
+pub const MAX_SPACES: usize = 1 << SLOT_BITS;
+const SLOT_BITS: u32 = 10;
+/// Tells page faults of a space from requests through its sender: the news that the last copy of
+/// the sender is gone must not wait for the kernel's own.
+const PAGER_BADGE: u64 = 1 << 62;
+
+/// Returns the badge of the sender that names a space.
+pub const fn client_badge(space: u32) -> u64 {
+    SPACE_BADGE | space as u64
+}
+
+/// Returns the badge of the sender that the kernel uses for faults of a space.
+pub const fn pager_badge(space: u32) -> u64 {
+    SPACE_BADGE | PAGER_BADGE | space as u64
+}
+
+/// Returns the number of the space that a badge names, or `None` for a badge that somebody else
+/// gave out.
+pub fn space_of_badge(badge: u64) -> Option<u32> {
+    let number = badge & !(SPACE_BADGE | PAGER_BADGE);
+    (badge & SPACE_BADGE != 0).then_some(u32::try_from(number).ok()).flatten()
+}
+
+/// Returns whether a badge is one that the kernel uses for faults.
+pub const fn is_pager_badge(badge: u64) -> bool {
+    badge & (SPACE_BADGE | PAGER_BADGE) == SPACE_BADGE | PAGER_BADGE
+}
+
+/// What is known of one process.
+pub struct Space<M: Machine> {
+    /// The process.
+    pub process: M::Process,
+    /// Its number.
+    pub process_number: u64,
+    /// What it may touch.
+    pub regions: Regions<M::Memory>,
+    /// Its frames.
+    pub frames: FrameList,
+    /// Faults resolved.
+    pub faults: u64,
+    /// Pages brought without a fault of their own.
+    pub prefetched: u64,
+    /// Whether the process is gone: its frames can be taken.
+    pub is_gone: bool,
+}
+
+struct Slot<M: Machine> {
+    /// How often the slot was used; with its index it makes the number of its space.
+    generation: u32,
+    space: Option<Space<M>>,
+}
+
+/// All spaces, by number. Numbers are never used again.
+pub struct Spaces<M: Machine> {
+    slots: Vec<Slot<M>>,
+    count: usize,
+}
+
+impl<M: Machine> Default for Spaces<M> {
+    fn default() -> Self {
+        Spaces { slots: Vec::new(), count: 0 }
+    }
+}
+
+impl<M: Machine> Spaces<M> {
+    /// Returns how many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Returns the number that the next space will have.
+    ///
+    /// # Errors
+    ///
+    /// `LimitReached`, `NoMemory`.
+    pub fn next_number(&mut self) -> Result<u32, MemoryError> {
+        // A slot whose numbers are used up is never used again.
+        let is_usable =
+            |slot: &Slot<M>| slot.space.is_none() && slot.generation < SPACE_NUMBERS >> SLOT_BITS;
+        if let Some(index) = self.slots.iter().position(is_usable) {
+            return Ok(number(self.slots[index].generation, index));
+        }
+        if self.slots.len() >= MAX_SPACES {
+            return Err(MemoryError::LimitReached);
+        }
+        self.slots.try_reserve(1).map_err(|_| MemoryError::NoMemory)?;
+        self.slots.push(Slot { generation: 1, space: None });
+        Ok(number(1, self.slots.len() - 1))
+    }
+
+    /// Puts a space in under the number that [`Spaces::next_number`] told last.
+    pub fn insert(&mut self, number: u32, space: Space<M>) {
+        if let Some(slot) = self.slot_mut(number) {
+            slot.space = Some(space);
+            self.count += 1;
+        }
+    }
+
+    /// Returns the space with this number, unless its process is gone.
+    pub fn live_mut(&mut self, number: u32) -> Option<&mut Space<M>> {
+        self.slot_mut(number)?.space.as_mut().filter(|space| !space.is_gone)
+    }
+
+    /// Forgets a space.
+    pub fn remove(&mut self, number: u32) {
+        let Some(slot) = self.slot_mut(number) else { return };
+        if slot.space.take().is_some() {
+            slot.generation += 1;
+            self.count -= 1;
+        }
+    }
+
+    /// Returns all spaces with their numbers.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = (u32, &mut Space<M>)> {
+        self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
+            let number = number(slot.generation, index);
+            slot.space.as_mut().map(|space| (number, space))
+        })
+    }
+
+    fn slot_mut(&mut self, number: u32) -> Option<&mut Slot<M>> {
+        let slot = self.slots.get_mut(number as usize & (MAX_SPACES - 1))?;
+        (slot.generation == number >> SLOT_BITS).then_some(slot)
+    }
+}
+
+fn number(generation: u32, slot: usize) -> u32 {
+    generation << SLOT_BITS | slot as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{client_badge, is_pager_badge, pager_badge, space_of_badge};
+
+    #[test]
+    fn only_own_badges_name_spaces() {
+        assert_eq!(space_of_badge(client_badge(0x401)), Some(0x401));
+        assert_eq!(space_of_badge(pager_badge(0x401)), Some(0x401));
+        assert_eq!(space_of_badge(0x401), None);
+        assert_eq!(space_of_badge(1 << 62 | 5), None);
+        assert_eq!(space_of_badge(client_badge(0) | 1 << 40), None);
+        assert!(is_pager_badge(pager_badge(7)) && !is_pager_badge(client_badge(7)));
+        assert!(!is_pager_badge(1 << 62));
+    }
+}
