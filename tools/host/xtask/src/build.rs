@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use skink_manifest::bundle::{BundleWriter, Kind};
 
 use crate::post_link::{self, Rules};
@@ -141,7 +141,39 @@ fn pack(parts: &[(Part, Executable)], manifests: &[PathBuf]) -> anyhow::Result<V
             .add(&name, kind, image)
             .with_context(|| format!("bundle entry {name:?}"))?;
     }
+    let programs: Vec<String> = parts
+        .iter()
+        .map(|(_, executable)| executable.name())
+        .collect();
+    writer.add("services", Kind::Manifest, services(manifests, &programs)?)?;
     Ok(writer.finish())
+}
+
+/// Compiles the service manifests; each must name an image that exists.
+fn services(manifests: &[PathBuf], programs: &[String]) -> anyhow::Result<Vec<u8>> {
+    let mut texts = Vec::new();
+    for file in manifests {
+        let name = file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        texts.push((name, fs::read_to_string(file)?));
+    }
+    let texts: Vec<(&str, &str)> = texts
+        .iter()
+        .map(|(name, text)| (&**name, &**text))
+        .collect();
+    let compiled = skink_manifest::compile(&texts).map_err(|errors| anyhow!("{errors}"))?;
+    let decoded = skink_manifest::decode(&compiled).map_err(|error| anyhow!("{error:?}"))?;
+    for service in decoded {
+        let (name, image) = (&service.name, &service.image);
+        ensure!(
+            programs.contains(image),
+            "service {name}: there is no program {image:?}"
+        );
+    }
+    Ok(compiled)
 }
 
 /// Returns the service manifests, sorted by name.

@@ -1,6 +1,6 @@
 //! Where things are, and child cargos.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -130,12 +130,14 @@ pub(crate) fn compile(
     behind: &[&str],
     what: &str,
 ) -> anyhow::Result<Vec<Executable>> {
+    let is_terminal = std::io::stderr().is_terminal();
+    let format = if is_terminal {
+        "json-diagnostic-rendered-ansi"
+    } else {
+        "json"
+    };
     let mut child = command
-        .args([
-            "--quiet",
-            "--message-format=json-diagnostic-rendered-ansi",
-            "--",
-        ])
+        .args(["--quiet", "--message-format", format, "--"])
         .args(behind)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
