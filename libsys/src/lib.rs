@@ -11,6 +11,8 @@
 extern crate alloc;
 
 pub mod elf;
+#[cfg(bare)]
+pub mod given;
 mod handle;
 pub mod ipc;
 pub mod log_ring;
@@ -21,6 +23,7 @@ mod process;
 mod raw;
 #[cfg(bare)]
 pub mod runtime;
+pub mod service;
 pub mod spawn;
 pub mod startup;
 pub mod state;
