@@ -55,6 +55,18 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// Makes a list of handles, at most [`MAX_HANDLES`], for those who stand in for the kernel in
+    /// tests. Further ones are left out.
+    pub fn new(handles: &[(RawHandle, ObjectKind)]) -> Self {
+        let mut incoming = Incoming::default();
+        let places = incoming.handles.iter_mut().zip(&mut incoming.kinds);
+        for ((place, kind), (raw, known)) in places.zip(handles) {
+            *place = raw.0;
+            *kind = *known as u8;
+        }
+        incoming
+    }
+
     /// Takes the handle in a position, if there is one and it is of the kind.
     pub fn take<K: crate::Kind>(&mut self, position: usize) -> Option<Handle<K>> {
         let kind = ObjectKind::from_number(*self.kinds.get(position)?)?;

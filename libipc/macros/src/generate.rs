@@ -1,0 +1,457 @@
+//! Writes the code of an interface. Everything it calls is in `libipc`.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+
+use crate::parse::{Argument, ArgumentKind, HandleType, Interface, Method, Output, OutputPart};
+
+/// Writes all items of an interface.
+pub(crate) fn interface(interface: &Interface) -> TokenStream {
+    let schema = schema(interface);
+    let client = client(interface);
+    let server = server(interface);
+    let dispatcher = dispatcher(interface);
+    quote! { #schema #client #server #dispatcher }
+}
+
+fn schema_name(interface: &Interface) -> proc_macro2::Ident {
+    format_ident!("{}Schema", interface.name)
+}
+
+/// The type that holds the schema.
+fn schema(interface: &Interface) -> TokenStream {
+    let (name, visibility, version) = (&interface.name, &interface.visibility, interface.version);
+    let holder = schema_name(interface);
+    let text = name.to_string();
+    let doc = format!("The schema of [`{name}`].");
+    let signatures = interface.methods.iter().map(|method| &method.signature);
+    let methods = interface.methods.iter().map(|method| {
+        let (text, contract) =
+            (method.name.to_string(), format_ident!("{}", method.contract.variant()));
+        quote! {
+            ::libipc::schema::Method {
+                name: #text,
+                contract: ::libipc::schema::Contract::#contract,
+            }
+        }
+    });
+    quote! {
+        #[doc = #doc]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #visibility enum #holder {}
+
+        impl ::libipc::Interface for #holder {
+            const SCHEMA: &'static ::libipc::schema::Schema =
+                &::libipc::schema::Schema::new(
+                    #text,
+                    #version,
+                    &[#(#signatures),*],
+                    &[#(#methods),*],
+                );
+        }
+    }
+}
+
+fn client(interface: &Interface) -> TokenStream {
+    let (name, visibility) = (&interface.name, &interface.visibility);
+    let client = format_ident!("{name}Client");
+    let holder = schema_name(interface);
+    let doc = format!("Calls a server of [`{name}`].");
+    let methods = (0_u16..).zip(&interface.methods).map(|(i, method)| client_method(i, method));
+    let docs = &interface.docs;
+    quote! {
+        #[doc = #doc]
+        #[doc = ""]
+        #(#docs)*
+        #[derive(Clone, Debug)]
+        #visibility struct #client {
+            client: ::libipc::client::Client,
+        }
+
+        impl #client {
+            /// Connects: both sides compare their schemas.
+            ///
+            /// # Errors
+            ///
+            /// `Mismatch` names both versions; `NotServed` when the sender leads to a server of
+            /// something else; else why the handshake failed.
+            #visibility fn connect(
+                sender: ::libipc::libsys::Handle<::libipc::libsys::Sender>,
+            ) -> ::core::result::Result<Self, ::libipc::ConnectError> {
+                let client = ::libipc::client::Client::new(sender);
+                client.handshake(<#holder as ::libipc::Interface>::SCHEMA)?;
+                Ok(Self { client })
+            }
+
+            /// Takes a sender of which is known that it leads to this version of the interface.
+            #visibility fn new_unchecked(
+                sender: ::libipc::libsys::Handle<::libipc::libsys::Sender>,
+            ) -> Self {
+                Self { client: ::libipc::client::Client::new(sender) }
+            }
+
+            /// Takes an untyped client, such as one of a `libipc::loopback`.
+            #visibility fn from_client(client: ::libipc::client::Client) -> Self {
+                Self { client }
+            }
+
+            /// Returns a client whose calls give up after `ns` nanoseconds. Such a call may
+            /// still take effect.
+            #[must_use]
+            #visibility fn with_deadline(&self, ns: u64) -> Self {
+                Self { client: self.client.with_deadline(ns) }
+            }
+
+            /// Returns the untyped client, for its sender.
+            #visibility fn client(&self) -> &::libipc::client::Client {
+                &self.client
+            }
+
+            #(#methods)*
+        }
+    }
+}
+
+fn client_method(index: u16, method: &Method) -> TokenStream {
+    let Method { name, docs, error, .. } = method;
+    let parameters = method.arguments.iter().map(client_parameter);
+    let values = method.arguments.iter().filter_map(client_value);
+    let handles = method.arguments.iter().filter_map(client_handle);
+    let ok = output_type(&method.ok);
+    let contract = contract_doc(method);
+    let wire_types = method.ok.parts().iter().filter_map(output_wire_type);
+    let patterns = output_names(&method.ok).zip(method.ok.parts()).filter_map(|(name, part)| {
+        match part {
+            OutputPart::Handle(HandleType { is_optional: false, .. }) => None,
+            _ => Some(name),
+        }
+    });
+    let takes = output_names(&method.ok).zip(method.ok.parts()).filter_map(|(name, part)| {
+        let OutputPart::Handle(handle) = part else {
+            return None;
+        };
+        Some(take_handle(&name, handle))
+    });
+    let result = output_expression(&method.ok, |name, part| match part {
+        OutputPart::Bytes(_) => quote! { #name.0 },
+        _ => quote! { #name },
+    });
+    quote! {
+        #(#docs)*
+        #[doc = ""]
+        #[doc = #contract]
+        pub fn #name(
+            &self,
+            #(#parameters),*
+        ) -> ::core::result::Result<#ok, ::libipc::Failure<#error>> {
+            let mut __out = ::libipc::wire::OutHandles::new();
+            #(#handles)*
+            let (__value, mut __in) = self
+                .client
+                .call::<<Self as ::libipc::client::Typed>::Interface, _, (#(#wire_types,)*), _>(
+                    #index,
+                    &(#(#values,)*),
+                    __out,
+                )?;
+            let (#(#patterns,)*) = __value;
+            #(#takes)*
+            __in.close();
+            Ok(#result)
+        }
+    }
+}
+
+fn client_parameter(argument: &Argument) -> TokenStream {
+    let name = &argument.name;
+    let ty = match &argument.kind {
+        ArgumentKind::Owned(ty) => quote! { #ty },
+        ArgumentKind::Borrowed(ty) => quote! { &#ty },
+        ArgumentKind::Text => quote! { &str },
+        ArgumentKind::Bytes => quote! { &[u8] },
+        ArgumentKind::Slice(ty) => quote! { &[#ty] },
+        ArgumentKind::Handle(HandleType { handle, is_optional, is_moved, .. }) => {
+            match (is_optional, is_moved) {
+                (false, false) => quote! { &#handle },
+                (false, true) => quote! { #handle },
+                (true, false) => quote! { ::core::option::Option<&#handle> },
+                (true, true) => quote! { ::core::option::Option<#handle> },
+            }
+        }
+    };
+    quote! { #name: #ty }
+}
+
+/// What of an argument goes into the payload; must agree with [`server_wire_type`].
+fn client_value(argument: &Argument) -> Option<TokenStream> {
+    let name = &argument.name;
+    match &argument.kind {
+        ArgumentKind::Bytes => Some(quote! { ::libipc::wire::Bytes(#name) }),
+        ArgumentKind::Handle(HandleType { is_optional: true, .. }) => {
+            Some(quote! { #name })
+        }
+        ArgumentKind::Handle(_) => None,
+        _ => Some(quote! { #name }),
+    }
+}
+
+/// How a handle argument is put into the message. An optional one leaves its presence behind.
+fn client_handle(argument: &Argument) -> Option<TokenStream> {
+    let name = &argument.name;
+    let ArgumentKind::Handle(handle) = &argument.kind else {
+        return None;
+    };
+    let put = if handle.is_moved { quote! { pass } } else { quote! { copy } };
+    Some(if handle.is_optional {
+        quote! {
+            let #name = match #name {
+                ::core::option::Option::Some(__handle) => {
+                    __out.#put(__handle);
+                    true
+                }
+                ::core::option::Option::None => false,
+            };
+        }
+    } else {
+        quote! { __out.#put(#name); }
+    })
+}
+
+fn server(interface: &Interface) -> TokenStream {
+    let (name, visibility, docs) = (&interface.name, &interface.visibility, &interface.docs);
+    let server = format_ident!("{name}Server");
+    let client = format_ident!("{name}Client");
+    let holder = schema_name(interface);
+    let doc = format!("What a server of `{name}` does; its methods may be written as `async fn`.");
+    let methods = interface.methods.iter().map(|method| {
+        let Method { name, docs, error, .. } = method;
+        let ok = output_type(&method.ok);
+        let contract = contract_doc(method);
+        let parameters = method.arguments.iter().map(|argument| {
+            let (name, ty) = (&argument.name, server_type(&argument.kind));
+            quote! { #name: #ty }
+        });
+        quote! {
+            #(#docs)*
+            #[doc = ""]
+            #[doc = #contract]
+            fn #name(
+                &self,
+                caller: &::libipc::Caller,
+                #(#parameters),*
+            ) -> impl ::core::future::Future<Output = ::core::result::Result<#ok, #error>>;
+        }
+    });
+    quote! {
+        #(#docs)*
+        #[doc = ""]
+        #[doc = #doc]
+        #visibility trait #server {
+            #(#methods)*
+        }
+
+        #[doc(no_inline)]
+        #[allow(unused_imports, reason = "the short name is for documentation")]
+        #visibility use self::#server as #name;
+
+        impl ::libipc::client::Typed for #client {
+            type Interface = #holder;
+        }
+    }
+}
+
+fn dispatcher(interface: &Interface) -> TokenStream {
+    let (name, visibility) = (&interface.name, &interface.visibility);
+    let dispatcher = format_ident!("{name}Dispatcher");
+    let server = format_ident!("{name}Server");
+    let holder = schema_name(interface);
+    let doc = format!("Decodes requests of [`{name}`] and hands them to a [`{server}`].");
+    let arms = (0_u16..).zip(&interface.methods).map(|(i, method)| arm(i, method));
+    quote! {
+        #[doc = #doc]
+        #[derive(Debug)]
+        #visibility struct #dispatcher<S> {
+            server: ::libipc::alloc::rc::Rc<S>,
+        }
+
+        impl<S: #server + 'static> #dispatcher<S> {
+            /// Makes a dispatcher for this server.
+            #visibility fn new(server: ::libipc::alloc::rc::Rc<S>) -> Self {
+                Self { server }
+            }
+        }
+
+        impl<S: #server + 'static> ::libipc::server::Dispatch for #dispatcher<S> {
+            fn schema(&self) -> &'static ::libipc::schema::Schema {
+                <#holder as ::libipc::Interface>::SCHEMA
+            }
+
+            fn start(
+                &self,
+                __method: u16,
+                __payload: &[u8],
+                mut __in: ::libipc::wire::InHandles,
+                __caller: ::libipc::Caller,
+                __output: ::libipc::server::Output,
+            ) -> ::core::result::Result<::libipc::server::RequestFuture, ::libipc::wire::Status> {
+                match __method {
+                    #(#arms)*
+                    _ => Err(::libipc::wire::Status::UnknownMethod),
+                }
+            }
+        }
+    }
+}
+
+fn arm(index: u16, method: &Method) -> TokenStream {
+    let name = &method.name;
+    let names: Vec<_> = method.arguments.iter().map(|argument| &argument.name).collect();
+    let (patterns, types): (Vec<_>, Vec<_>) = method
+        .arguments
+        .iter()
+        .filter_map(|argument| Some((&argument.name, server_wire_type(&argument.kind)?)))
+        .unzip();
+    let converts = method.arguments.iter().filter_map(|argument| {
+        let name = &argument.name;
+        match &argument.kind {
+            ArgumentKind::Bytes => Some(quote! { let #name = #name.0; }),
+            ArgumentKind::Handle(handle) => Some(take_handle(name, handle)),
+            _ => None,
+        }
+    });
+    let pattern = output_expression(&method.ok, |name, _| quote! { #name });
+    let handles = output_names(&method.ok).zip(method.ok.parts()).filter_map(|(name, part)| {
+        let OutputPart::Handle(handle) = part else {
+            return None;
+        };
+        Some(if handle.is_optional {
+            quote! {
+                let #name = match #name {
+                    ::core::option::Option::Some(__handle) => {
+                        __out.pass(__handle);
+                        true
+                    }
+                    ::core::option::Option::None => false,
+                };
+            }
+        } else {
+            quote! { __out.pass(#name); }
+        })
+    });
+    let values = output_names(&method.ok).zip(method.ok.parts()).filter_map(|(name, part)| {
+        match part {
+            OutputPart::Handle(HandleType { is_optional: false, .. }) => None,
+            OutputPart::Bytes(_) => Some(quote! { ::libipc::wire::Bytes(&#name) }),
+            _ => Some(quote! { #name }),
+        }
+    });
+    quote! {
+        #index => {
+            let (#(#patterns,)*): (#(#types,)*) = ::libipc::wire::decode_request(__payload)?;
+            #(#converts)*
+            __in.close();
+            let __server = ::libipc::alloc::rc::Rc::clone(&self.server);
+            Ok(::libipc::alloc::boxed::Box::pin(async move {
+                match __server.#name(&__caller, #(#names),*).await {
+                    Ok(#pattern) => {
+                        #[allow(unused_mut, reason = "most replies carry no handles")]
+                        let mut __out = ::libipc::wire::OutHandles::new();
+                        #(#handles)*
+                        __output.ok(&(#(#values,)*), __out)
+                    }
+                    Err(__error) => __output.error(&__error),
+                }
+            }))
+        }
+    }
+}
+
+/// The type of an argument as the server gets it.
+fn server_type(kind: &ArgumentKind) -> TokenStream {
+    match kind {
+        ArgumentKind::Owned(ty) | ArgumentKind::Borrowed(ty) => quote! { #ty },
+        ArgumentKind::Text => quote! { ::libipc::alloc::string::String },
+        ArgumentKind::Bytes => quote! { ::libipc::alloc::vec::Vec<u8> },
+        ArgumentKind::Slice(ty) => quote! { ::libipc::alloc::vec::Vec<#ty> },
+        ArgumentKind::Handle(handle) => handle_type(handle),
+    }
+}
+
+/// The type of an argument in the payload; must agree with [`client_value`].
+fn server_wire_type(kind: &ArgumentKind) -> Option<TokenStream> {
+    match kind {
+        ArgumentKind::Bytes => Some(quote! { ::libipc::wire::ByteVec }),
+        ArgumentKind::Handle(HandleType { is_optional: true, .. }) => Some(quote! { bool }),
+        ArgumentKind::Handle(_) => None,
+        other => Some(server_type(other)),
+    }
+}
+
+/// Takes the next handle of a message into `name`; an optional one is there if `name` is true.
+fn take_handle(name: &proc_macro2::Ident, handle: &HandleType) -> TokenStream {
+    let kind = &handle.kind;
+    if handle.is_optional {
+        quote! {
+            let #name =
+                if #name { ::core::option::Option::Some(__in.take::<#kind>()?) } else { None };
+        }
+    } else {
+        quote! { let #name = __in.take::<#kind>()?; }
+    }
+}
+
+fn handle_type(handle: &HandleType) -> TokenStream {
+    let HandleType { handle, is_optional, .. } = handle;
+    if *is_optional { quote! { ::core::option::Option<#handle> } } else { quote! { #handle } }
+}
+
+/// Names for the parts of what a method returns.
+fn output_names(output: &Output) -> impl Iterator<Item = proc_macro2::Ident> {
+    (0..output.parts().len()).map(|i| format_ident!("__part{i}"))
+}
+
+/// The Ok type of a method.
+fn output_type(output: &Output) -> TokenStream {
+    let types = output.parts().iter().map(|part| match part {
+        OutputPart::Value(ty) | OutputPart::Bytes(ty) => quote! { #ty },
+        OutputPart::Handle(handle) => handle_type(handle),
+    });
+    match output {
+        Output::Single(_) => quote! { #(#types)* },
+        Output::Tuple(_) => quote! { (#(#types,)*) },
+    }
+}
+
+/// The type of a part in the payload of the reply.
+fn output_wire_type(part: &OutputPart) -> Option<TokenStream> {
+    match part {
+        OutputPart::Value(ty) => Some(quote! { #ty }),
+        OutputPart::Bytes(_) => Some(quote! { ::libipc::wire::ByteVec }),
+        OutputPart::Handle(HandleType { is_optional: true, .. }) => Some(quote! { bool }),
+        OutputPart::Handle(_) => None,
+    }
+}
+
+/// Puts the parts together as the Ok value: an expression or a pattern.
+fn output_expression(
+    output: &Output,
+    part: impl Fn(&proc_macro2::Ident, &OutputPart) -> TokenStream,
+) -> TokenStream {
+    let parts = output_names(output).zip(output.parts()).map(|(name, kind)| part(&name, kind));
+    match output {
+        Output::Single(_) => quote! { #(#parts)* },
+        Output::Tuple(_) => quote! { (#(#parts,)*) },
+    }
+}
+
+fn contract_doc(method: &Method) -> String {
+    let what = match method.contract {
+        crate::parse::Contract::Idempotent => "a redelivered request is run again",
+        crate::parse::Contract::ExactlyOnce => {
+            "a redelivered request that had completed gets its stored reply"
+        }
+        crate::parse::Contract::FailsOnRestart => {
+            "fails with `Failure::Restarted` when its server dies"
+        }
+    };
+    format!("Restart contract `{}`: {what}.", method.contract.attribute())
+}

@@ -1,0 +1,185 @@
+//! What all clients share: one call, and the handshake.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::convert::Infallible;
+
+use libsys::abi::FOREVER;
+use libsys::{Handle, Sender, ipc, time};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::schema::{HANDSHAKE, Interface, Schema};
+use crate::wire::{self, InHandles, OutHandles, Status, TooLong};
+use crate::{ConnectError, Failure, Protocol};
+
+/// Names the interface of a generated client.
+pub trait Typed {
+    /// The interface.
+    type Interface: Interface;
+}
+
+/// What the client says first.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Hello<S> {
+    pub(crate) hash: u64,
+    pub(crate) version: u32,
+    pub(crate) name: S,
+}
+
+/// What the server answers: accepted, or its own form of the interface.
+pub(crate) type Welcome = Result<(), Hello<String>>;
+
+/// A sender with a deadline for each call. Clones share the sender.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: Channel,
+    timeout_ns: Option<u64>,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug)]
+enum Channel {
+    Kernel(Arc<Handle<Sender>>),
+    #[cfg(not(bare))]
+    Loopback(alloc::rc::Rc<crate::loopback::Loopback>),
+}
+
+impl Client {
+    /// Makes a client that waits for ever.
+    pub fn new(sender: Handle<Sender>) -> Client {
+        Client { channel: Channel::Kernel(Arc::new(sender)), timeout_ns: None }
+    }
+
+    /// Makes a client of a server in this process.
+    #[cfg(not(bare))]
+    pub fn loopback(loopback: alloc::rc::Rc<crate::loopback::Loopback>) -> Client {
+        Client { channel: Channel::Loopback(loopback), timeout_ns: None }
+    }
+
+    /// Returns a client whose calls give up after `ns` nanoseconds.
+    #[must_use]
+    pub fn with_deadline(&self, ns: u64) -> Client {
+        Client { channel: self.channel.clone(), timeout_ns: Some(ns) }
+    }
+
+    /// Returns the sender; there is none in a loopback.
+    pub fn sender(&self) -> Option<&Handle<Sender>> {
+        match &self.channel {
+            Channel::Kernel(sender) => Some(sender),
+            #[cfg(not(bare))]
+            Channel::Loopback(_) => None,
+        }
+    }
+
+    /// Calls method number `method` of interface `I`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub fn call<I, A, T, E>(
+        &self,
+        method: u16,
+        arguments: &A,
+        handles: OutHandles,
+    ) -> Result<(T, InHandles), Failure<E>>
+    where
+        I: Interface,
+        A: Serialize,
+        T: DeserializeOwned,
+        E: DeserializeOwned,
+    {
+        let label = I::SCHEMA.label(method);
+        let (answer, handles) = self
+            .exchange::<A, Result<T, E>>(label, arguments, handles)
+            .map_err(Failure::widen)?;
+        match answer {
+            Ok(value) => Ok((value, handles)),
+            Err(error) => Err(Failure::Server(error)),
+        }
+    }
+
+    /// Compares schemas with the server.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    pub fn handshake(&self, ours: &'static Schema) -> Result<(), ConnectError> {
+        let interface = ours.name;
+        let hello = Hello { hash: ours.hash, version: ours.version, name: interface };
+        let label = ours.label(HANDSHAKE);
+        match self.exchange::<_, Welcome>(label, &hello, OutHandles::new()) {
+            Ok((Ok(()), _)) => Ok(()),
+            Ok((Err(theirs), _)) if theirs.name != interface => {
+                Err(ConnectError::OtherInterface { interface, served: theirs.name })
+            }
+            Ok((Err(theirs), _)) => Err(ConnectError::Mismatch {
+                interface,
+                client: (ours.version, ours.hash),
+                server: (theirs.version, theirs.hash),
+            }),
+            Err(Failure::Protocol(Protocol::UnknownInterface)) => {
+                Err(ConnectError::NotServed { interface })
+            }
+            Err(failure) => Err(ConnectError::Failed(failure)),
+        }
+    }
+
+    /// Sends a request and decodes the payload of its reply.
+    fn exchange<A: Serialize, R: DeserializeOwned>(
+        &self,
+        label: u32,
+        arguments: &A,
+        handles: OutHandles,
+    ) -> Result<(R, InHandles), Exchange> {
+        match &self.channel {
+            Channel::Kernel(sender) => {
+                let bytes = ipc::with_page(|page| wire::encode(arguments, page))?;
+                let deadline = self.timeout_ns.map_or(FOREVER, time::after);
+                let outgoing = handles.outgoing();
+                let (info, incoming) = ipc::call(sender, label, bytes, &outgoing, deadline)?;
+                handles.release();
+                let value = ipc::with_page(|page| {
+                    decode_reply(info.label(), page.get(..info.bytes()).unwrap_or(&[]))
+                })?;
+                Ok((value, InHandles::new(incoming)))
+            }
+            #[cfg(not(bare))]
+            Channel::Loopback(loopback) => {
+                let mut page = [0; libsys::abi::MAX_MESSAGE_BYTES];
+                let bytes = wire::encode(arguments, &mut page)?;
+                let reply = loopback.call(label, &page[..bytes], handles)?;
+                Ok((decode_reply(reply.label, &reply.payload)?, reply.handles))
+            }
+        }
+    }
+}
+
+/// Failures below the method's own errors.
+type Exchange = Failure<Infallible>;
+
+impl<E> From<TooLong> for Failure<E> {
+    fn from(_: TooLong) -> Self {
+        Failure::Protocol(Protocol::RequestTooLong)
+    }
+}
+
+fn decode_reply<R: DeserializeOwned>(label: u32, payload: &[u8]) -> Result<R, Exchange> {
+    match Status::from_label(label) {
+        Some(Status::Answer) => wire::decode(payload).ok_or(Protocol::BadReply.into()),
+        Some(status) => Err(status.into()),
+        None => Err(Protocol::BadReply.into()),
+    }
+}
+
+impl Failure<Infallible> {
+    /// Gives the failure the error type of a method, whose errors it cannot be.
+    pub fn widen<E>(self) -> Failure<E> {
+        match self {
+            Failure::Server(never) => match never {},
+            Failure::Ipc(error) => Failure::Ipc(error),
+            Failure::Protocol(error) => Failure::Protocol(error),
+            Failure::Restarted => Failure::Restarted,
+        }
+    }
+}

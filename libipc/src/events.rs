@@ -1,0 +1,242 @@
+//! What a task of a server can wait for: notification bits, time, other tasks.
+//!
+//! [`Events`] is a clonable way into the event loop. Everything here works in one thread; no
+//! borrow is held while a task runs.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+
+use libsys::{Error, Handle, Notification};
+
+pub(crate) type PlainFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// The way of tasks into the event loop of their server.
+#[derive(Clone)]
+pub struct Events {
+    shared: Rc<Shared>,
+}
+
+/// What tasks and event loop share.
+pub(crate) struct Shared {
+    /// The notification of the server, for minting handles; none in tests.
+    notification: Option<Handle<Notification>>,
+    spawned: RefCell<Vec<PlainFuture>>,
+    bits: RefCell<Bits>,
+    timers: RefCell<BTreeMap<(u64, u64), Waker>>,
+    next_id: Cell<u64>,
+    /// The time when the loop last looked, ns since boot.
+    now: Cell<u64>,
+}
+
+/// Notification bits that came and tasks that wait for some.
+#[derive(Default)]
+struct Bits {
+    pending: u64,
+    waiting: Vec<(u8, u64, Waker)>,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    pub(crate) fn new(notification: Option<Handle<Notification>>) -> Self {
+        Events {
+            shared: Rc::new(Shared {
+                notification,
+                spawned: RefCell::default(),
+                bits: RefCell::default(),
+                timers: RefCell::default(),
+                next_id: Cell::new(0),
+                now: Cell::new(0),
+            }),
+        }
+    }
+
+    /// Waits until notification bit `bit` is set, and clears it. Bits that came before count.
+    /// When several tasks wait for one bit, one of them gets it.
+    pub fn bit(&self, bit: u8) -> BitSet {
+        BitSet { shared: Rc::clone(&self.shared), bit: bit & 63, waiting: None }
+    }
+
+    /// Waits until `deadline`, absolute, ns since boot.
+    pub fn sleep_until(&self, deadline: u64) -> Sleep {
+        Sleep { shared: Rc::clone(&self.shared), deadline, waiting: None }
+    }
+
+    /// Runs `future` for as long as it is not `deadline` yet; `None` if it did not end.
+    pub async fn until<F: Future>(&self, deadline: u64, future: F) -> Option<F::Output> {
+        let mut future = core::pin::pin!(future);
+        let mut sleep = core::pin::pin!(self.sleep_until(deadline));
+        core::future::poll_fn(move |context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            sleep.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    }
+
+    /// Starts a task of its own. It is dropped when the server ends.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.shared.spawned.borrow_mut().push(Box::pin(future));
+    }
+
+    /// Makes a handle that sets these bits of the server's notification.
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`, `TooManyHandles`; `Unavailable` in a loopback.
+    pub fn mint(&self, bits: u64) -> libsys::Result<Handle<Notification>> {
+        self.shared.notification.as_ref().ok_or(Error::Unavailable)?.mint(bits)
+    }
+
+    pub(crate) fn notification(&self) -> Option<&Handle<Notification>> {
+        self.shared.notification.as_ref()
+    }
+
+    pub(crate) fn take_spawned(&self) -> Vec<PlainFuture> {
+        self.shared.spawned.take()
+    }
+
+    pub(crate) fn has_spawned(&self) -> bool {
+        !self.shared.spawned.borrow().is_empty()
+    }
+
+    /// Tells tasks that notification bits came.
+    pub(crate) fn raise(&self, bits: u64) {
+        let mut state = self.shared.bits.borrow_mut();
+        state.pending |= bits;
+        for (bit, _, waker) in &state.waiting {
+            if bits >> bit & 1 == 1 {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Returns when the next task wants to be woken.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.shared.timers.borrow().first_key_value().map(|((deadline, _), _)| *deadline)
+    }
+
+    /// Tells tasks what time it is.
+    pub(crate) fn advance(&self, now: u64) {
+        self.shared.now.set(now);
+        let mut timers = self.shared.timers.borrow_mut();
+        while let Some(entry) = timers.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            entry.remove().wake();
+        }
+    }
+}
+
+impl Shared {
+    fn id(&self) -> u64 {
+        let id = self.next_id.get();
+        self.next_id.set(id.wrapping_add(1));
+        id
+    }
+}
+
+/// Waits for a notification bit; see [`Events::bit`].
+pub struct BitSet {
+    shared: Rc<Shared>,
+    bit: u8,
+    waiting: Option<u64>,
+}
+
+impl fmt::Debug for BitSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BitSet({})", self.bit)
+    }
+}
+
+impl Future for BitSet {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.leave();
+        let shared = Rc::clone(&self.shared);
+        let mut bits = shared.bits.borrow_mut();
+        if bits.pending >> self.bit & 1 == 1 {
+            bits.pending &= !(1 << self.bit);
+            return Poll::Ready(());
+        }
+        let id = shared.id();
+        bits.waiting.push((self.bit, id, context.waker().clone()));
+        self.waiting = Some(id);
+        Poll::Pending
+    }
+}
+
+impl BitSet {
+    /// Takes this out of the waiting ones.
+    fn leave(&mut self) {
+        if let Some(id) = self.waiting.take() {
+            let mut bits = self.shared.bits.borrow_mut();
+            if let Some(place) = bits.waiting.iter().position(|(_, other, _)| *other == id) {
+                bits.waiting.swap_remove(place);
+            }
+        }
+    }
+}
+
+impl Drop for BitSet {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Waits for a time; see [`Events::sleep_until`].
+pub struct Sleep {
+    shared: Rc<Shared>,
+    deadline: u64,
+    waiting: Option<u64>,
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sleep({})", self.deadline)
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.leave();
+        if self.shared.now.get() >= self.deadline {
+            return Poll::Ready(());
+        }
+        let id = self.shared.id();
+        let waker = context.waker().clone();
+        self.shared.timers.borrow_mut().insert((self.deadline, id), waker);
+        self.waiting = Some(id);
+        Poll::Pending
+    }
+}
+
+impl Sleep {
+    fn leave(&mut self) {
+        if let Some(id) = self.waiting.take() {
+            self.shared.timers.borrow_mut().remove(&(self.deadline, id));
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

@@ -1,0 +1,61 @@
+//! Typed IPC: wire format, interface macro, clients, server loop and rings.
+//!
+//! An interface is one trait in [`proto`] with [`macro@interface`] on it. The macro makes a
+//! client (`XClient`), the trait of its server (`XServer`) and a dispatcher between them
+//! (`XDispatcher`). Start with a file of [`proto`], then [`server`] for the event loop,
+//! [`client`] for what a call does, [`ring`] for bulk work. `loopback` joins a client and a
+//! server without a kernel, for tests on the host.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+#[doc(hidden)]
+pub extern crate alloc;
+// The macro writes `::libipc` paths, also for the interfaces in here.
+extern crate self as libipc;
+
+pub mod client;
+pub mod events;
+mod executor;
+mod failure;
+#[cfg(not(bare))]
+pub mod golden;
+#[cfg(not(bare))]
+pub mod loopback;
+pub mod proto;
+pub mod ring;
+pub mod schema;
+pub mod server;
+pub mod sync;
+pub mod wire;
+
+pub use failure::{ConnectError, Failure, Protocol};
+#[doc(hidden)]
+pub use libsys;
+pub use schema::Interface;
+pub use server::{Caller, Server};
+
+/// Makes client, server trait and dispatcher of a trait.
+///
+/// ```ignore
+/// /// Doubles numbers.
+/// #[libipc::interface(version = 1)]
+/// pub trait Doubler {
+///     /// Doubles `number`.
+///     #[idempotent]
+///     fn double(number: u32) -> Result<u64, DoublerError>;
+/// }
+/// ```
+///
+/// gives `DoublerClient::double(&self, number: u32) -> Result<u64, Failure<DoublerError>>`, the
+/// trait `DoublerServer` with `async fn double(&self, caller: &Caller, number: u32) ->
+/// Result<u64, DoublerError>`, and `DoublerDispatcher::new(Rc<impl DoublerServer>)` for
+/// [`Server::run`].
+///
+/// Arguments are serde types, `&str`, `&[T]` and `&T` (the server gets them owned), and
+/// `Handle<K>` or `Option<Handle<K>>`: the server gets a copy of the handle, or with `#[moved]`
+/// the handle itself. Handles may be returned alone or in the outer tuple; they are always moved.
+/// At most 4 handles and 4096 bytes go one way.
+///
+/// Each method has one restart contract: `#[idempotent]`, `#[exactly_once]` or
+/// `#[fails_on_restart]`; see [`schema::Contract`].
+pub use libipc_macros::interface;

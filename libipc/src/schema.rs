@@ -1,0 +1,114 @@
+//! What both sides of an interface must agree on.
+
+/// A type that stands for an interface.
+pub trait Interface {
+    /// What the interface looks like on the wire.
+    const SCHEMA: &'static Schema;
+}
+
+/// What happens to a request whose server died while it had it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Contract {
+    /// It is run again.
+    Idempotent,
+    /// If it had completed, it gets its stored reply from the server's
+    /// [`ReplyJournal`](crate::server::ReplyJournal); else it is run again. A server without a
+    /// journal, and one whose reply carried handles, runs it again and has to recognise it by
+    /// [`Caller::redelivered`](crate::Caller::redelivered).
+    ExactlyOnce,
+    /// It fails with [`Failure::Restarted`](crate::Failure::Restarted).
+    FailsOnRestart,
+}
+
+/// A method of an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Method {
+    /// Its name.
+    pub name: &'static str,
+    /// What happens when its server dies.
+    pub contract: Contract,
+}
+
+/// An interface as both sides must have it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Schema {
+    /// Name of the interface.
+    pub name: &'static str,
+    /// Version that its author gave it.
+    pub version: u32,
+    /// Upper half of the labels of its messages: a digest of the name.
+    pub id: u16,
+    /// Digest of name, version and signatures. It holds the *names* of types only: who changes
+    /// a type raises the version.
+    pub hash: u64,
+    /// Its methods; the number of a method is its place.
+    pub methods: &'static [Method],
+}
+
+/// Number of the handshake, which every interface has.
+pub const HANDSHAKE: u16 = 0xffff;
+
+impl Schema {
+    /// Makes the schema of an interface.
+    pub const fn new(
+        name: &'static str,
+        version: u32,
+        signatures: &[&str],
+        methods: &'static [Method],
+    ) -> Schema {
+        let name_hash = fnv1a(FNV_START, name.as_bytes());
+        let mut hash = fnv1a(name_hash, &version.to_le_bytes());
+        let mut i = 0;
+        while i < signatures.len() {
+            hash = fnv1a(hash, signatures[i].as_bytes());
+            hash = fnv1a(hash, b"\n");
+            i += 1;
+        }
+        let id = (name_hash ^ name_hash >> 16 ^ name_hash >> 32 ^ name_hash >> 48) as u16;
+        Schema { name, version, id, hash, methods }
+    }
+
+    /// Returns the label of a request for the method with this number.
+    pub const fn label(&self, method: u16) -> u32 {
+        (self.id as u32) << 16 | method as u32
+    }
+}
+
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Goes on with a 64-bit FNV-1a digest.
+const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        i += 1;
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FNV_START, Schema, fnv1a};
+
+    #[test]
+    fn digest_agrees_with_published_vectors() {
+        assert_eq!(fnv1a(FNV_START, b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(FNV_START, b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a(FNV_START, b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn hash_changes_with_name_version_and_signatures_but_id_only_with_the_name() {
+        let schema = Schema::new("A", 1, &["x", "y"], &[]);
+        for other in [
+            Schema::new("A", 2, &["x", "y"], &[]),
+            Schema::new("A", 1, &["y", "x"], &[]),
+            Schema::new("A", 1, &["xy"], &[]),
+        ] {
+            assert_ne!(schema.hash, other.hash);
+            assert_eq!(schema.id, other.id);
+        }
+        assert_ne!(schema.id, Schema::new("B", 1, &["x", "y"], &[]).id);
+        assert_eq!(schema.label(3) & 0xffff, 3);
+    }
+}

@@ -1,0 +1,310 @@
+//! The event loop of a server: many requests in flight in one thread.
+//!
+//! A request becomes a task that is polled at once. When it ends in that poll, its reply and the
+//! wait for the next message are one system call. Otherwise the loop goes on and the reply is
+//! sent when the task ends. Tasks wait for notification bits, time and each other through
+//! [`Events`](crate::events::Events); a synchronous call to a lower server stops the whole loop.
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use libsys::abi::{FOREVER, FaultMessage, Info};
+use libsys::ipc::{self, Outgoing, Received, Request};
+use libsys::{Endpoint, Error, Handle, Notification, Reply, service, time};
+
+use crate::events::Events;
+use crate::wire::InHandles;
+
+pub(crate) mod dispatch;
+mod fault;
+mod journal;
+
+pub use dispatch::{Answer, Dispatch, Output, RequestFuture};
+pub use fault::{Fault, FaultOutcome, MapItems};
+pub use journal::{MemoryJournal, ReplyJournal};
+
+use dispatch::{Core, Delivery, Polled};
+
+/// Notification bit by which `init` asks whether the loop turns.
+pub const PING_BIT: u8 = 63;
+/// Notification bit by which `init` asks the service to come to rest.
+pub const QUIESCE_BIT: u8 = 62;
+
+/// Most tasks polled before the loop looks for new messages.
+const POLLS_PER_TURN: usize = 64;
+
+/// Who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Caller {
+    /// The badge of its sender: who it is, set by who minted the sender.
+    pub badge: u64,
+    /// Counts the requests of the sender; the same when redelivered.
+    pub sequence: u64,
+    /// Whether an earlier instance of this server died holding the request.
+    pub redelivered: bool,
+}
+
+/// A server on one endpoint.
+pub struct Server {
+    endpoint: Rc<Handle<Endpoint>>,
+    core: Core<Handle<Reply>>,
+    closed: Vec<Box<dyn FnMut(u64)>>,
+    fault: Option<Box<dyn FnMut(&Fault, &mut MapItems) -> FaultOutcome>>,
+    held: Option<Held>,
+}
+
+/// A reply that goes out with the next wait; its payload is in the [`Output`].
+struct Held {
+    reply: Handle<Reply>,
+    label: u32,
+    bytes: usize,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Makes a server and binds the notification to its endpoint.
+    pub fn new(endpoint: Handle<Endpoint>, notification: Handle<Notification>) -> Server {
+        if let Err(error) = notification.bind(&endpoint) {
+            log::error!("notification not bound, its bits will not arrive: {error}");
+        }
+        Server {
+            endpoint: Rc::new(endpoint),
+            core: Core::new(Events::new(Some(notification))),
+            closed: Vec::new(),
+            fault: None,
+            held: None,
+        }
+    }
+
+    /// Returns the way of tasks into the loop.
+    pub fn events(&self) -> Events {
+        self.core.events().clone()
+    }
+
+    /// Returns the endpoint, for minting senders.
+    pub fn endpoint(&self) -> Rc<Handle<Endpoint>> {
+        Rc::clone(&self.endpoint)
+    }
+
+    /// Serves another interface on the same endpoint.
+    pub fn add(&mut self, dispatcher: impl Dispatch + 'static) {
+        self.core.add(Box::new(dispatcher));
+    }
+
+    /// Keeps replies of `#[exactly_once]` methods.
+    pub fn set_journal(&mut self, journal: Rc<dyn ReplyJournal>) {
+        self.core.set_journal(journal);
+    }
+
+    /// Runs `f` when the last sender with a badge was closed. The news comes again after a crash
+    /// until all such functions have run.
+    pub fn on_closed(&mut self, f: impl FnMut(u64) + 'static) {
+        self.closed.push(Box::new(f));
+    }
+
+    /// Runs `f` for page faults of the processes whose pager this server is. It does not wait:
+    /// what it puts into the list is mapped at once.
+    pub fn on_fault(
+        &mut self,
+        f: impl FnMut(&Fault, &mut MapItems) -> FaultOutcome + 'static,
+    ) {
+        self.fault = Some(Box::new(f));
+    }
+
+    /// Serves for ever. Ends the process if the endpoint is gone.
+    pub fn run(mut self, dispatcher: impl Dispatch + 'static) -> ! {
+        self.add(dispatcher);
+        self.serve()
+    }
+
+    /// As [`Server::run`], with the dispatchers that were added.
+    pub fn serve(mut self) -> ! {
+        if let Some(page) = service::page() {
+            page.set_ready();
+        }
+        loop {
+            if let Some(page) = service::page() {
+                page.beat();
+            }
+            self.run_tasks();
+            match self.park() {
+                Ok(received) => self.handle(received),
+                Err(Error::Timeout | Error::WouldBlock) => {}
+                Err(error) => {
+                    log::error!("cannot receive, ending: {error}");
+                    end();
+                }
+            }
+            // The clock is a system call: only tasks with a deadline need it.
+            if self.core.events().next_deadline().is_some() {
+                self.core.events().advance(time::now());
+            }
+        }
+    }
+
+    /// Polls tasks that want to run, within limits.
+    fn run_tasks(&mut self) {
+        for _ in 0..POLLS_PER_TURN {
+            if !self.core.has_ready() {
+                return;
+            }
+            // The next reply is written to the same place.
+            self.flush();
+            match self.core.poll_next() {
+                Polled::Idle => return,
+                Polled::Ran => {}
+                Polled::Done(reply, answer) => self.answer(reply, answer),
+            }
+        }
+    }
+
+    /// Waits for the next message, sending the reply that is held.
+    fn park(&mut self) -> libsys::Result<Received> {
+        let deadline = if self.core.has_ready() {
+            0
+        } else {
+            self.core.events().next_deadline().unwrap_or(FOREVER)
+        };
+        if !self.core.has_room() {
+            return self.park_full(deadline);
+        }
+        match self.held.take() {
+            Some(Held { reply, label, bytes }) => {
+                self.write_page(bytes);
+                let none = Outgoing::NONE;
+                ipc::reply_receive(reply, label, bytes, &none, &self.endpoint, deadline)
+            }
+            None => ipc::receive(&self.endpoint, deadline),
+        }
+    }
+
+    /// Waits without taking requests: there are as many in flight as can be.
+    fn park_full(&mut self, deadline: u64) -> libsys::Result<Received> {
+        self.flush();
+        let notification = self.core.events().notification().ok_or(Error::Unavailable)?;
+        ipc::wait(notification, deadline).map(Received::Notification)
+    }
+
+    fn handle(&mut self, received: Received) {
+        match received {
+            Received::Request(request) => self.handle_request(request),
+            Received::Notification(bits) => {
+                // A ping is answered by the beat of the next turn.
+                self.core.events().raise(bits & !(1 << PING_BIT));
+            }
+            Received::Closed(badge) => self.handle_closed(badge),
+            Received::Fault(request) => self.handle_fault(request),
+        }
+    }
+
+    fn handle_request(&mut self, request: Request) {
+        let caller = Caller {
+            badge: request.badge,
+            sequence: request.sequence,
+            redelivered: request.info.has(Info::REDELIVERED),
+        };
+        let delivery = Delivery {
+            label: request.info.label(),
+            caller,
+            handles: InHandles::new(request.handles),
+            reply: request.reply,
+        };
+        let bytes = request.info.bytes();
+        // Decoding makes no IPC calls; the request is polled after the page is let go.
+        let core = &mut self.core;
+        let started = ipc::with_page(|page| core.start(delivery, page.get(..bytes).unwrap_or(&[])));
+        if let Some((reply, answer)) = self.core.first_poll(started) {
+            self.answer(reply, answer);
+        }
+    }
+
+    fn handle_closed(&mut self, badge: u64) {
+        for f in &mut self.closed {
+            f(badge);
+        }
+        if let Some(journal) = self.core.journal() {
+            journal.forget(badge);
+        }
+        if let Err(error) = self.endpoint.forget(badge) {
+            log::warn!("news of closed badge {badge:#x} not forgotten: {error}");
+        }
+    }
+
+    fn handle_fault(&mut self, request: Request) {
+        let mut words = [0_u64; 3];
+        ipc::with_page(|page| {
+            for (word, bytes) in words.iter_mut().zip(page.as_chunks::<8>().0) {
+                *word = u64::from_le_bytes(*bytes);
+            }
+        });
+        let [address, instruction, code] = words;
+        let fault = Fault {
+            badge: request.badge,
+            sequence: request.sequence,
+            redelivered: request.is_redelivered(),
+            message: FaultMessage { address, instruction, code },
+        };
+        let mut items = MapItems::new();
+        let outcome = match &mut self.fault {
+            Some(f) => f(&fault, &mut items),
+            None => FaultOutcome::Refused,
+        };
+        if outcome == FaultOutcome::Refused {
+            items.clear();
+        }
+        let bytes = self.core.output().write_with(|page| items.write(page));
+        self.held = Some(Held { reply: request.reply, label: outcome as u32, bytes });
+    }
+
+    /// Sends a reply, or holds it to send it with the next wait.
+    fn answer(&mut self, reply: Handle<Reply>, answer: Answer) {
+        if answer.handles.is_empty() {
+            self.held = Some(Held { reply, label: answer.label, bytes: answer.bytes });
+            return;
+        }
+        self.write_page(answer.bytes);
+        match ipc::reply(reply, answer.label, answer.bytes, &answer.handles.outgoing()) {
+            Ok(()) => answer.handles.release(),
+            Err(Error::ReplyGone) => {}
+            Err(error) => log::warn!("reply with handles not sent: {error}"),
+        }
+    }
+
+    /// Sends the reply that is held.
+    fn flush(&mut self) {
+        let Some(Held { reply, label, bytes }) = self.held.take() else {
+            return;
+        };
+        self.write_page(bytes);
+        match ipc::reply(reply, label, bytes, &Outgoing::NONE) {
+            Ok(()) | Err(Error::ReplyGone) => {}
+            Err(error) => log::warn!("reply not sent: {error}"),
+        }
+    }
+
+    /// Copies a reply into the IPC page.
+    fn write_page(&self, bytes: usize) {
+        self.core.output().with(bytes, |reply| {
+            ipc::with_page(|page| page[..reply.len()].copy_from_slice(reply));
+        });
+    }
+}
+
+/// Ends the process.
+#[cfg(bare)]
+fn end() -> ! {
+    libsys::runtime::exit(1)
+}
+
+/// On the host nothing is ever received.
+#[cfg(not(bare))]
+fn end() -> ! {
+    panic!("servers run in the guest only: test the dispatcher through a loopback")
+}

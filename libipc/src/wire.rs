@@ -1,0 +1,276 @@
+//! How values and handles are put into messages: postcard, and handles in order.
+//!
+//! A request is the tuple of its arguments, a reply is `Result<T, E>`. Handles are not in the
+//! payload: they travel beside it, in the order of the arguments; an optional one leaves a `bool`
+//! in the payload. The label of a request names interface and method
+//! ([`Schema::label`](crate::schema::Schema::label)), the label of a reply is a [`Status`].
+//! Nothing that arrives is trusted: any bytes give a value or an error.
+
+use alloc::vec::Vec;
+
+use libsys::abi::{MAX_HANDLES, ObjectKind, RawHandle};
+use libsys::ipc::{Incoming, Outgoing};
+use libsys::{Handle, Kind};
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Label of a reply: whether the payload is an answer or why there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Status {
+    /// The payload is the `Result` of the method.
+    Answer = 0,
+    /// The request could not be decoded.
+    Malformed = 1,
+    /// The interface has no such method.
+    UnknownMethod = 2,
+    /// The server does not serve the interface.
+    UnknownInterface = 3,
+    /// The answer is longer than a message may be.
+    ReplyTooLong = 4,
+    /// An earlier instance of the server died holding the request.
+    Restarted = 5,
+}
+
+impl Status {
+    /// Returns the status with this number.
+    pub fn from_label(label: u32) -> Option<Status> {
+        Some(match label {
+            0 => Status::Answer,
+            1 => Status::Malformed,
+            2 => Status::UnknownMethod,
+            3 => Status::UnknownInterface,
+            4 => Status::ReplyTooLong,
+            5 => Status::Restarted,
+            _ => return None,
+        })
+    }
+}
+
+/// A handle was expected in a message and was not there, or was of another kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MissingHandle;
+
+impl From<MissingHandle> for Status {
+    fn from(_: MissingHandle) -> Self {
+        Status::Malformed
+    }
+}
+
+/// The value does not fit into a message, or is one that postcard cannot write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooLong;
+
+/// Writes a value to the start of `buffer` and returns its length.
+///
+/// # Errors
+///
+/// When it does not fit.
+pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut [u8]) -> Result<usize, TooLong> {
+    postcard::to_slice(value, buffer).map(|used| used.len()).map_err(|_| TooLong)
+}
+
+/// Reads a value of which the bytes are all.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Some(value),
+        _ => None,
+    }
+}
+
+/// Reads the arguments of a request.
+///
+/// # Errors
+///
+/// `Malformed`.
+pub fn decode_request<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Status> {
+    decode(payload).ok_or(Status::Malformed)
+}
+
+/// Bytes that are written in one piece; on the wire the same as `Vec<u8>`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+/// Bytes that are read in one piece; on the wire the same as `Vec<u8>`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ByteVec(pub Vec<u8>);
+
+impl<'de> Deserialize<'de> for ByteVec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(ByteVisitor).map(ByteVec)
+    }
+}
+
+struct ByteVisitor;
+
+impl<'de> Visitor<'de> for ByteVisitor {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(bytes.to_vec())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<u8>, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(byte) = sequence.next_element()? {
+            bytes.push(byte);
+        }
+        Ok(bytes)
+    }
+}
+
+/// Handles that go out with a message. Moved ones belong to this until the message is away.
+#[derive(Debug, Default)]
+pub struct OutHandles {
+    entries: [Option<OutHandle>; MAX_HANDLES],
+    count: usize,
+}
+
+/// A handle that goes out with a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutHandle {
+    /// Its number in this process.
+    pub raw: RawHandle,
+    /// What it is believed to name.
+    pub kind: ObjectKind,
+    /// Whether this process loses it.
+    pub is_moved: bool,
+}
+
+impl OutHandles {
+    /// Makes an empty list.
+    pub const fn new() -> Self {
+        OutHandles { entries: [None; MAX_HANDLES], count: 0 }
+    }
+
+    /// Adds a handle of which the receiver gets a copy.
+    pub fn copy<K: Kind>(&mut self, handle: &Handle<K>) {
+        self.push(OutHandle { raw: handle.raw(), kind: K::KIND, is_moved: false });
+    }
+
+    /// Adds a handle that the receiver gets.
+    pub fn pass<K: Kind>(&mut self, handle: Handle<K>) {
+        self.push(OutHandle { raw: handle.into_raw(), kind: K::KIND, is_moved: true });
+    }
+
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Returns the handles in order.
+    pub fn iter(&self) -> impl Iterator<Item = OutHandle> {
+        self.entries.iter().flatten().copied()
+    }
+
+    /// Returns them as the system call wants them.
+    pub fn outgoing(&self) -> Outgoing {
+        let mut outgoing = Outgoing::NONE;
+        for handle in self.iter() {
+            let added =
+                if handle.is_moved { outgoing.pass(handle.raw) } else { outgoing.copy(handle.raw) };
+            debug_assert!(added.is_ok(), "both lists are as long as a message may have handles");
+        }
+        outgoing
+    }
+
+    /// Says that the message is away: moved handles belong to the receiver now.
+    pub fn release(mut self) {
+        self.entries = [None; MAX_HANDLES];
+    }
+
+    fn push(&mut self, handle: OutHandle) {
+        // The interface macro refuses methods with more handles.
+        debug_assert!(self.count < MAX_HANDLES);
+        if let Some(entry) = self.entries.get_mut(self.count) {
+            *entry = Some(handle);
+            self.count += 1;
+        }
+    }
+}
+
+impl Drop for OutHandles {
+    fn drop(&mut self) {
+        for handle in self.entries.iter().flatten().filter(|handle| handle.is_moved) {
+            // The kind does not matter for closing; one that the kernel has moved already is
+            // invalid by its generation, and closing it again does nothing.
+            drop(Handle::<libsys::Sender>::from_raw(handle.raw));
+        }
+    }
+}
+
+/// Handles that came with a message, taken in order. Those not taken are closed.
+#[derive(Debug, Default)]
+pub struct InHandles {
+    incoming: Incoming,
+    next: usize,
+}
+
+impl InHandles {
+    /// Wraps what the system call gave.
+    pub fn new(incoming: Incoming) -> Self {
+        InHandles { incoming, next: 0 }
+    }
+
+    /// Takes the next handle.
+    ///
+    /// # Errors
+    ///
+    /// When there is none or it is of another kind.
+    pub fn take<K: Kind>(&mut self) -> Result<Handle<K>, MissingHandle> {
+        let handle = self.incoming.take(self.next).ok_or(MissingHandle)?;
+        self.next += 1;
+        Ok(handle)
+    }
+
+    /// Closes the handles that were not taken.
+    pub fn close(self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ByteVec, Bytes, Status, decode, encode};
+
+    #[test]
+    fn bytes_look_like_a_vector_on_the_wire() {
+        let mut buffer = [0; 300];
+        for length in [0_usize, 1, 127, 128, 290] {
+            let bytes: Vec<u8> = (0..length).map(|i| i as u8).collect();
+            let used = encode(&Bytes(&bytes), &mut buffer).unwrap();
+            assert_eq!(buffer[..used], postcard::to_allocvec(&bytes).unwrap());
+            assert_eq!(decode(&buffer[..used]), Some(ByteVec(bytes.clone())));
+            assert_eq!(decode(&buffer[..used]), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn bytes_left_over_are_refused() {
+        assert_eq!(decode::<u8>(&[1]), Some(1));
+        assert_eq!(decode::<u8>(&[1, 2]), None);
+        assert_eq!(decode::<u8>(&[]), None);
+    }
+
+    #[test]
+    fn lengths_beyond_the_message_are_refused_without_allocating_them() {
+        assert_eq!(decode::<ByteVec>(&[0xff, 0xff, 0xff, 0xff, 0x0f, 1]), None);
+        assert_eq!(decode::<Vec<u64>>(&[0xff, 0xff, 0xff, 0xff, 0x0f, 1]), None);
+    }
+
+    #[test]
+    fn status_round_trips() {
+        for label in 0..6 {
+            assert_eq!(Status::from_label(label).map(|status| status as u32), Some(label));
+        }
+        assert_eq!(Status::from_label(6), None);
+    }
+}

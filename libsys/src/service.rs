@@ -1,0 +1,98 @@
+//! The page that a service shares with `init`: signs of life.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Marks a valid [`ServicePage`].
+pub const SERVICE_MAGIC: u64 = u64::from_le_bytes(*b"SKINKSVC");
+
+/// What lies at [`skink_abi::layout::SERVICE_PAGE`] of a service.
+///
+/// `init` makes it, writes `magic` and `generation` before the service starts, and only looks at
+/// the rest: a service can do with its page what it wants and harms nobody but itself.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct ServicePage {
+    /// [`SERVICE_MAGIC`].
+    pub magic: u64,
+    heartbeat: AtomicU64,
+    ready: AtomicU64,
+    /// Which instance of the service this is: 1 for the first.
+    pub generation: u64,
+}
+
+impl ServicePage {
+    /// Makes the page of instance number `generation`.
+    pub const fn new(generation: u64) -> Self {
+        ServicePage {
+            magic: SERVICE_MAGIC,
+            heartbeat: AtomicU64::new(0),
+            ready: AtomicU64::new(0),
+            generation,
+        }
+    }
+
+    /// Says that the event loop has turned once more.
+    pub fn beat(&self) {
+        // Only the service writes here, so reading and writing apart loses nothing.
+        let count = self.heartbeat.load(Ordering::Relaxed);
+        self.heartbeat.store(count.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Says that the service serves.
+    pub fn set_ready(&self) {
+        self.ready.store(1, Ordering::Release);
+    }
+
+    /// Returns how often the event loop has turned.
+    pub fn heartbeat(&self) -> u64 {
+        self.heartbeat.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the service serves.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) != 0
+    }
+}
+
+/// Returns the page of this process; none if it is no service.
+#[cfg(bare)]
+pub fn page() -> Option<&'static ServicePage> {
+    if crate::startup::header().has_service_page == 0 {
+        return None;
+    }
+    let address = skink_abi::layout::SERVICE_PAGE as usize;
+    // SAFETY: the header says that `init` mapped a page with this structure there, for the life
+    // of the process; both sides change it by atomic accesses only.
+    Some(unsafe { &*core::ptr::with_exposed_provenance::<ServicePage>(address) })
+}
+
+/// Returns nothing: on the host there are no services.
+#[cfg(not(bare))]
+pub fn page() -> Option<&'static ServicePage> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use core::mem::offset_of;
+
+    use super::ServicePage;
+
+    #[test]
+    fn the_layout_that_both_sides_map_stays() {
+        assert_eq!(offset_of!(ServicePage, heartbeat), 8);
+        assert_eq!(offset_of!(ServicePage, ready), 16);
+        assert_eq!(offset_of!(ServicePage, generation), 24);
+        assert_eq!(size_of::<ServicePage>(), 32);
+    }
+
+    #[test]
+    fn beats_and_readiness_are_seen() {
+        let page = ServicePage::new(3);
+        assert!(!page.is_ready());
+        page.beat();
+        page.beat();
+        page.set_ready();
+        assert_eq!((page.heartbeat(), page.is_ready(), page.generation), (2, true, 3));
+    }
+}
