@@ -1,5 +1,6 @@
 //! The real machine: physical memory, the serial line, the way out and the jump.
 
+use core::alloc::{GlobalAlloc, Layout};
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::ptr;
@@ -124,6 +125,22 @@ pub(crate) unsafe fn start_kernel(plan: &Handoff) -> ! {
     let stack = (plan.stack_top & !15) - 8;
     // SAFETY: `prepare` mapped code, stack and `BootInfo` in the tables at `root`.
     unsafe { handoff(plan.boot_info.address, plan.root, stack, plan.entry) }
+}
+
+/// The heap that the loader does not have. Libraries it shares with others are able to allocate,
+/// so the linker wants one; nothing called here does.
+struct NoHeap;
+
+#[global_allocator]
+static HEAP: NoHeap = NoHeap;
+
+// SAFETY: handing out nothing keeps every promise of the trait.
+unsafe impl GlobalAlloc for NoHeap {
+    unsafe fn alloc(&self, _layout: Layout) -> *mut u8 {
+        ptr::null_mut()
+    }
+
+    unsafe fn dealloc(&self, _block: *mut u8, _layout: Layout) {}
 }
 
 /// The first serial port, polled.
