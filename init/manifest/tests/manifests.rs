@@ -25,12 +25,12 @@ fn client_refusal(lines: &str) -> String {
 fn project_services() -> Vec<Service> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services");
     let files: Vec<(String, String)> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
+        .expect("the folder is there")
+        .map(|entry| entry.expect("readable").path())
         .map(|path| {
             (
                 path.display().to_string(),
-                std::fs::read_to_string(path).unwrap(),
+                std::fs::read_to_string(path).expect("UTF-8"),
             )
         })
         .collect();
@@ -38,7 +38,7 @@ fn project_services() -> Vec<Service> {
         .iter()
         .map(|(name, text)| (name.as_str(), text.as_str()))
         .collect();
-    decode(&compile(&files).unwrap_or_else(|error| panic!("{error}"))).unwrap()
+    decode(&compile(&files).unwrap_or_else(|error| panic!("{error}"))).expect("decodes")
 }
 
 #[test]

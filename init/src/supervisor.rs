@@ -1,0 +1,251 @@
+//! The life of every service: waiting, starting, running, backing off, stopped.
+//!
+//! News come in through methods ([`Supervisor::started`], [`Supervisor::died`] and so on), what
+//! to do comes out as [`Action`]s. Invariants: a service never has two live instances; every
+//! death is counted once, with the cause that `init` knows best; a start that failed counts as a
+//! death, so that it backs off too.
+
+mod entry;
+
+use alloc::vec::Vec;
+
+use libipc::proto::init::{Cause, InitError, ServiceState, ServiceStatistics};
+use skink_manifest::Service;
+use skink_manifest::service::RestartPolicy;
+
+use crate::back_off::Decision;
+use crate::heartbeat::{Judgement, Look};
+use entry::{Entry, State};
+
+/// What has to be done. Services are named by their position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start this instance of the service.
+    Start {
+        /// The service.
+        service: usize,
+        /// Number of the instance, from 1.
+        generation: u64,
+    },
+    /// Set the heartbeat bit of the service.
+    Ping(usize),
+    /// End the process of the service.
+    End(usize),
+    /// Power the machine off: a service is gone without which nothing works.
+    PowerOff(usize),
+}
+
+/// What a service looks like to those who ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it does just now.
+    pub state: ServiceState,
+    /// Number of the instance; 0 before the first.
+    pub generation: u64,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Why the last instance ended.
+    pub last_cause: Option<Cause>,
+    /// Last downtime, ns.
+    pub last_downtime_ns: u64,
+    /// Since when it runs, ns since boot; `None` when it does not.
+    pub running_since: Option<u64>,
+}
+
+/// All services.
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    entries: Vec<Entry>,
+}
+
+impl Supervisor {
+    /// Takes the services, none of which runs.
+    pub fn new(services: &[Service]) -> Self {
+        Supervisor {
+            entries: services.iter().map(Entry::new).collect(),
+        }
+    }
+
+    /// Starts all services that wait, in their order.
+    pub fn start_all(&mut self) -> Vec<Action> {
+        self.start_where(|state| *state == State::Waiting)
+    }
+
+    /// Notes that the instance that is being started runs since `now`. Returns what to do if it
+    /// was decided meanwhile that it must not.
+    pub fn started(&mut self, service: usize, now: u64) -> Option<Action> {
+        let entry = self.entries.get_mut(service)?;
+        if entry.state != State::Starting {
+            return None;
+        }
+        entry.run(now);
+        entry.ending.is_some().then_some(Action::End(service))
+    }
+
+    /// Notes that the instance that was to be started could not be.
+    pub fn not_started(&mut self, service: usize, now: u64) -> Option<Action> {
+        let entry = self.entries.get_mut(service)?;
+        if entry.state != State::Starting {
+            return None;
+        }
+        self.end(service, Cause::NotStarted, now)
+    }
+
+    /// Notes that the process of a service ended at `now`, for the reason that the kernel gives.
+    pub fn died(&mut self, service: usize, reason: Cause, now: u64) -> Option<Action> {
+        let entry = self.entries.get_mut(service)?;
+        if !matches!(entry.state, State::Running { .. }) {
+            return None;
+        }
+        // Who ended it knows better why than the kernel does.
+        let cause = entry.ending.take().unwrap_or(reason);
+        self.end(service, cause, now)
+    }
+
+    /// Notes that the instance of a service serves since `at`.
+    pub fn ready(&mut self, service: usize, at: u64) {
+        if let Some(entry) = self.entries.get_mut(service) {
+            entry.ready(at);
+        }
+    }
+
+    /// Returns the running services that do not serve yet.
+    pub fn not_ready(&self) -> impl Iterator<Item = usize> {
+        let entries = self.entries.iter().enumerate();
+        entries
+            .filter(|(_, entry)| entry.is_getting_ready())
+            .map(|(service, _)| service)
+    }
+
+    /// Returns the services whose back-off is over at `now`.
+    pub fn due(&mut self, now: u64) -> Vec<Action> {
+        self.start_where(|state| matches!(state, State::BackOff { until } if *until <= now))
+    }
+
+    /// Returns the running services that should be looked at.
+    pub fn to_look_at(&self, now: u64) -> Vec<usize> {
+        let entries = self.entries.iter().enumerate();
+        entries
+            .filter(|(_, entry)| entry.next_look().is_some_and(|at| at <= now))
+            .map(|(service, _)| service)
+            .collect()
+    }
+
+    /// Judges what was seen of a service.
+    pub fn looked(&mut self, service: usize, look: Look, now: u64) -> Option<Action> {
+        let entry = self.entries.get_mut(service)?;
+        match entry.judge(look, now)? {
+            Judgement::Alive | Judgement::Waiting => None,
+            Judgement::Late => {
+                entry.statistics.add_late_heartbeat();
+                None
+            }
+            Judgement::Ping => Some(Action::Ping(service)),
+            Judgement::Hung => {
+                entry.ending = Some(Cause::Hung);
+                Some(Action::End(service))
+            }
+        }
+    }
+
+    /// Returns the next time at which [`Supervisor::due`] or [`Supervisor::to_look_at`] has
+    /// something; `u64::MAX` for never.
+    pub fn next_deadline(&self) -> u64 {
+        self.entries
+            .iter()
+            .map(Entry::deadline)
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
+    /// Ends a service on request; its policy decides what comes then.
+    ///
+    /// # Errors
+    ///
+    /// `NoSuchService`, `NotRunning`, or `Critical` if the machine would be powered off.
+    pub fn kill(&mut self, service: usize) -> Result<Action, InitError> {
+        let entry = self
+            .entries
+            .get_mut(service)
+            .ok_or(InitError::NoSuchService)?;
+        if entry.restart.policy == RestartPolicy::PowerOff {
+            return Err(InitError::Critical);
+        }
+        match entry.state {
+            State::Running { .. } => {
+                entry.ending.get_or_insert(Cause::Asked);
+                Ok(Action::End(service))
+            }
+            _ => Err(InitError::NotRunning),
+        }
+    }
+
+    /// Starts a service afresh on request, whatever it does now; forgets its crashes.
+    ///
+    /// # Errors
+    ///
+    /// `NoSuchService`, or `Critical` if the machine would be powered off.
+    pub fn restart(&mut self, service: usize) -> Result<Option<Action>, InitError> {
+        let entry = self
+            .entries
+            .get_mut(service)
+            .ok_or(InitError::NoSuchService)?;
+        if entry.restart.policy == RestartPolicy::PowerOff {
+            return Err(InitError::Critical);
+        }
+        entry.back_off.reset();
+        match entry.state {
+            State::Running { .. } => {
+                entry.ending.get_or_insert(Cause::Asked);
+                entry.is_wanted = true;
+                Ok(Some(Action::End(service)))
+            }
+            // It is on its way already.
+            State::Starting => Ok(None),
+            State::Waiting | State::BackOff { .. } | State::Stopped => {
+                Ok(Some(self.start(service)))
+            }
+        }
+    }
+
+    /// Tells about a service.
+    pub fn status(&self, service: usize) -> Option<Status> {
+        self.entries.get(service).map(Entry::status)
+    }
+
+    /// Returns how a service has fared.
+    pub fn statistics(&self, service: usize) -> Option<ServiceStatistics> {
+        let entry = self.entries.get(service)?;
+        Some(entry.statistics.report(entry.back_off.crashes_in_row()))
+    }
+
+    fn start_where(&mut self, is_due: impl Fn(&State) -> bool) -> Vec<Action> {
+        let entries = self.entries.iter_mut().enumerate();
+        entries
+            .filter(|(_, entry)| is_due(&entry.state))
+            .map(|(service, entry)| Action::Start {
+                service,
+                generation: entry.start(),
+            })
+            .collect()
+    }
+
+    fn start(&mut self, service: usize) -> Action {
+        let generation = self.entries[service].start();
+        Action::Start {
+            service,
+            generation,
+        }
+    }
+
+    fn end(&mut self, service: usize, cause: Cause, now: u64) -> Option<Action> {
+        match self.entries[service].end(cause, now) {
+            Decision::StartAt(at) if at <= now => Some(self.start(service)),
+            Decision::StartAt(_) | Decision::Stop => None,
+            Decision::PowerOff => Some(Action::PowerOff(service)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
