@@ -1,7 +1,9 @@
 //! Memory whose writer dies after a chosen number of stores, for host tests.
 
+use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::ops::{Bound, RangeBounds};
 
 use super::StateMemory;
@@ -9,46 +11,54 @@ use super::StateMemory;
 /// Memory that counts stores and stops keeping them after a number of them.
 ///
 /// The writer goes on unaware; [`FakeMemory::survivor`] is what its successor finds.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct FakeMemory {
     live: Vec<u8>,
     kept: Vec<u8>,
-    stores: usize,
-    limit: usize,
+    life: Rc<Life>,
+}
+
+/// How long the writer lives; shared by all memory that it writes.
+#[derive(Debug)]
+struct Life {
+    stores: Cell<usize>,
+    limit: Cell<usize>,
 }
 
 impl FakeMemory {
     /// Makes zeroed memory that keeps everything.
     pub fn new(bytes: usize) -> FakeMemory {
-        FakeMemory { live: vec![0; bytes], kept: vec![0; bytes], stores: 0, limit: usize::MAX }
+        FakeMemory::with_content(vec![0; bytes])
+    }
+
+    fn with_content(content: Vec<u8>) -> FakeMemory {
+        let life = Life { stores: Cell::new(0), limit: Cell::new(usize::MAX) };
+        FakeMemory { live: content.clone(), kept: content, life: Rc::new(life) }
+    }
+
+    /// Makes memory that the writer of `other` writes too: it dies for both at once.
+    #[must_use]
+    pub fn written_with(mut self, other: &FakeMemory) -> FakeMemory {
+        self.life = Rc::clone(&other.life);
+        self
     }
 
     /// Keeps only the next `limit` stores from now on.
     #[must_use]
-    pub fn dying_after(mut self, limit: usize) -> FakeMemory {
-        self.limit = self.stores.saturating_add(limit);
+    pub fn dying_after(self, limit: usize) -> FakeMemory {
+        self.life.limit.set(self.life.stores.get().saturating_add(limit));
         self
     }
 
-    /// Returns how many stores were made.
+    /// Returns how many stores the writer has made.
     pub fn stores(&self) -> usize {
-        self.stores
-    }
-
-    /// Returns whether a store was lost: whether the writer has died.
-    pub fn is_dead(&self) -> bool {
-        self.stores > self.limit
+        self.life.stores.get()
     }
 
     /// Returns what a successor of the writer finds.
     #[must_use]
     pub fn survivor(&self) -> FakeMemory {
-        FakeMemory {
-            live: self.kept.clone(),
-            kept: self.kept.clone(),
-            stores: 0,
-            limit: usize::MAX,
-        }
+        FakeMemory::with_content(self.kept.clone())
     }
 
     /// Changes a byte behind everyone's back.
@@ -59,13 +69,14 @@ impl FakeMemory {
 
     /// Keeps what was stored in a range, word by word, as long as the writer lives.
     fn keep(&mut self, at: usize, bytes: usize) {
+        let Life { stores, limit } = &*self.life;
         let mut from = at;
         while from < at + bytes {
             let to = (from / 8 * 8 + 8).min(at + bytes);
-            if self.stores < self.limit {
+            if stores.get() < limit.get() {
                 self.kept[from..to].copy_from_slice(&self.live[from..to]);
             }
-            self.stores += 1;
+            stores.set(stores.get() + 1);
             from = to;
         }
     }

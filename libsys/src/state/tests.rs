@@ -83,13 +83,14 @@ fn death_between_any_two_stores_leaves_the_old_or_the_new_state() {
     let mut compactions = 0;
     for row in all {
         let before = region.state().clone();
-        let start = region.memory().clone();
+        let start = region.memory().survivor();
+        let made = region.memory().stores();
         let half = region.half.active_word();
         let result = region.append(row.clone(), purpose(&row));
         compactions += u32::from(region.half.active_word() != half);
         let after = region.state().clone();
         assert!(result.is_ok() || before == after);
-        let stores = region.memory().stores() - start.stores();
+        let stores = region.memory().stores() - made;
         for limit in 0..=stores {
             let (mut victim, _) = TestRegion::open(start.survivor().dying_after(limit)).unwrap();
             assert_eq!(victim.append(row.clone(), purpose(&row)), result);
