@@ -25,6 +25,7 @@ pub mod proto;
 pub mod ring;
 pub mod schema;
 pub mod server;
+pub mod spawn;
 pub mod sync;
 pub mod wire;
 

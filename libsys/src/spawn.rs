@@ -31,7 +31,7 @@ use crate::elf::{Elf, ElfError};
 use crate::startup::Startup;
 use crate::{Error, Handle, Kind, Memory, Notification, Process};
 
-pub use paged::{Pager, PagerError};
+pub use paged::{Pager, PagerError, Space};
 pub use pinned::{Pool, pinned_pages};
 
 /// Kernel memory of a process that asks for no other amount, bytes: page tables for some ten

@@ -27,24 +27,32 @@ impl fmt::Display for PagerError {
 /// What starting a paged process needs of the memory manager. `libipc::spawn::MemoryPager`
 /// speaks to the real one; it lies there because interfaces do.
 pub trait Pager {
-    /// Registers a process and returns the sender that names its space.
+    /// The address space of one process.
+    type Space: Space;
+
+    /// Registers a process.
     ///
     /// # Errors
     ///
     /// Why not.
-    fn create_space(&self, process: &Handle<Process>) -> Result<Handle<Sender>, PagerError>;
+    fn create_space(&self, process: &Handle<Process>) -> Result<Self::Space, PagerError>;
+}
+
+/// The address space of one process, as the memory manager sees it.
+pub trait Space {
+    /// Returns the sender that names the space.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    fn sender(&self) -> Result<&Handle<Sender>, PagerError>;
 
     /// Makes a region of zero-filled, writable pages.
     ///
     /// # Errors
     ///
     /// Why not.
-    fn map_anonymous(
-        &self,
-        space: &Handle<Sender>,
-        address: u64,
-        pages: u64,
-    ) -> Result<(), PagerError>;
+    fn map_anonymous(&self, address: u64, pages: u64) -> Result<(), PagerError>;
 
     /// Makes a region of a segment of an image that starts at page `first_page` of `memory`:
     /// shared, or a private copy when it is writable.
@@ -54,7 +62,6 @@ pub trait Pager {
     /// Why not.
     fn map_segment(
         &self,
-        space: &Handle<Sender>,
         segment: &Segment,
         memory: &Handle<Memory>,
         first_page: u64,
@@ -65,11 +72,7 @@ pub trait Pager {
     /// # Errors
     ///
     /// Why not.
-    fn create_object(
-        &self,
-        space: &Handle<Sender>,
-        pages: u64,
-    ) -> Result<Handle<Memory>, PagerError>;
+    fn create_object(&self, pages: u64) -> Result<Handle<Memory>, PagerError>;
 }
 
 impl Spawn<'_> {
@@ -91,19 +94,19 @@ impl Spawn<'_> {
         let space = pager.create_space(process)?;
         for segment in elf.segments() {
             let first_page = image.first_page + segment.offset / PAGE;
-            pager.map_segment(&space, segment, image.memory, first_page)?;
+            space.map_segment(segment, image.memory, first_page)?;
         }
-        pager.map_anonymous(&space, HEAP, self.heap_pages())?;
+        space.map_anonymous(HEAP, self.heap_pages())?;
         let stack = STACK_TOP - self.stack_pages() * PAGE;
-        pager.map_anonymous(&space, stack, self.stack_pages())?;
+        space.map_anonymous(stack, self.stack_pages())?;
 
         self.grants
-            .push(("memory".into(), space.raw(), SPACE_RIGHTS));
+            .push(("memory".into(), space.sender()?.raw(), SPACE_RIGHTS));
         self.grant_handles(process)?;
         let bytes = self.startup_pages(process)?;
         let startup_pages = (bytes.len() as u64).div_ceil(PAGE);
         // One object for both, so that a process costs one and not two.
-        let object = pager.create_object(&space, CONTROL_PAGES + startup_pages)?;
+        let object = space.create_object(CONTROL_PAGES + startup_pages)?;
         // The first word of a control page is its own address.
         object.write(0, &THREAD_CONTROL.to_le_bytes())?;
         object.write(CONTROL_PAGES * PAGE, &bytes)?;
