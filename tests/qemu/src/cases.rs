@@ -3,12 +3,13 @@
 use crate::Scenario;
 
 mod boot;
+mod disks;
 mod files;
 
 /// Returns every scenario in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [boot::scenarios(), files::scenarios()]
+    [boot::scenarios(), files::scenarios(), disks::scenarios()]
         .into_iter()
         .flatten()
         .collect()

@@ -1,11 +1,14 @@
 //! One test: what to boot, what to do, what to expect.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::{Artefacts, Boot, Exit, Machine, Session, exec_word};
+
+/// Makes a disk image in the folder that it is given, and returns where it is.
+pub type MakeDisk = fn(&Path) -> anyhow::Result<PathBuf>;
 
 /// The disk of a scenario.
 #[derive(Clone, Debug)]
@@ -16,8 +19,8 @@ pub enum Disk {
     Sample,
     /// An image made beforehand. The guest's writes are dropped.
     File(PathBuf),
-    /// An image that a function makes in the folder that it is given.
-    Made(fn(&std::path::Path) -> anyhow::Result<PathBuf>),
+    /// An image that a function makes when the scenario runs.
+    Made(MakeDisk),
 }
 
 /// What a finished machine left behind.
