@@ -5,7 +5,6 @@
 //! addresses itself. It keeps ring, wake-up and buffers where they outlive it, so that after a
 //! restart it goes on with what is not completed.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use libsys::{Handle, Memory, Notification};
@@ -24,8 +23,6 @@ pub struct DiskInfo {
     pub max_sectors: u32,
     /// Requests that the device can work on at once.
     pub depth: u32,
-    /// Serial number, as the device tells it; may be empty.
-    pub serial: String,
 }
 
 /// Why the driver refused a call.

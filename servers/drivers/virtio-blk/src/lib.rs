@@ -1,0 +1,31 @@
+//! Driver of virtio block devices (virtio 1.2, modern PCI transport, split queue).
+//!
+//! From the device up: [`Registers`] is a window of device registers, [`Transport`] the part of
+//! the configuration that all virtio devices share, [`Queue`] the ring between driver and device,
+//! [`Device`] a block device on top, [`Disk`] what the block server sees: buffers by number,
+//! requests checked against them, and a device that is reset when it misbehaves. Waiting and IPC
+//! are in `main.rs`.
+//!
+//! The device is not trusted: whatever it writes into the queue or its registers gives an error
+//! and a reset, never a panic or an access outside the driver's own memory. What it does to RAM
+//! by DMA only an IOMMU can confine.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod device;
+mod disk;
+#[cfg(test)]
+mod fake;
+mod keep;
+mod queue;
+mod registers;
+mod transport;
+
+pub use device::{Completion, Device, Geometry, Kind, Transfer};
+pub use disk::{Buffer, Disk, Done, MAX_BUFFERS, STALL_NS};
+pub use keep::Kept;
+pub use queue::{AREA_BYTES, Fault, Queue};
+pub use registers::{Registers, Window};
+pub use transport::{Layout, Part, SetupError, Transport};

@@ -1,0 +1,13 @@
+//! Finds PCI devices and hands their registers and interrupts to drivers.
+#![cfg_attr(bare, no_std, no_main)]
+
+#[cfg(bare)]
+libsys::entry!(main);
+
+#[cfg(bare)]
+fn main() -> i32 {
+    0
+}
+
+#[cfg(not(bare))]
+fn main() {}
