@@ -1,0 +1,343 @@
+//! The requests of one device, from the clients' rings to the driver's.
+//!
+//! Every accepted request is answered exactly once. A request too long for the device is split; a
+//! request that goes on where the last waiting one ends, in the same buffer, is joined with it.
+//! The order is that of arrival (the elevator `none`): who needs an order between two requests
+//! waits for the first to be answered.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use libipc::proto::block::{IoError, Operation, Request, SECTOR_BYTES, Statistics};
+
+/// Requests waiting at which no more are taken from the rings: what the client's ring holds needs
+/// no memory here.
+const MAX_WAITING: usize = 256;
+
+/// What the device can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Sectors it has.
+    pub sectors: u64,
+    /// Whether it refuses writes.
+    pub is_read_only: bool,
+    /// Most sectors of one request.
+    pub max_sectors: u64,
+    /// Most requests on their way at once.
+    pub depth: usize,
+}
+
+/// Whose request it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Origin {
+    /// The client's queue.
+    pub queue: u32,
+    /// The number that the client gave the request.
+    pub token: u64,
+}
+
+/// The buffer of a request, as it was registered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BufferView {
+    /// Its size.
+    pub bytes: u64,
+    /// Whether it may be read into.
+    pub is_writable: bool,
+}
+
+/// The answer to a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Whose it is.
+    pub origin: Origin,
+    /// How it went.
+    pub outcome: Result<(), IoError>,
+}
+
+/// An accepted request that is not answered yet.
+#[derive(Debug)]
+struct Ticket {
+    origin: Origin,
+    request: Request,
+    /// Parts of it that are not done.
+    parts_left: usize,
+    outcome: Result<(), IoError>,
+}
+
+/// What goes to the driver as one request.
+#[derive(Debug)]
+struct Job {
+    request: Request,
+    /// Tickets of which it does a part, with the sectors of each, in the order of sectors.
+    parts: Vec<(u64, u64)>,
+    /// Whether others may be joined with it.
+    is_open: bool,
+}
+
+/// Has the requests of one device.
+#[derive(Debug)]
+pub struct Scheduler {
+    limits: Limits,
+    tickets: BTreeMap<u64, Ticket>,
+    waiting: VecDeque<Job>,
+    /// Jobs that the driver has, by tag.
+    at_driver: BTreeMap<u64, Job>,
+    /// Last number given to a ticket or a tag.
+    last_number: u64,
+    statistics: Statistics,
+}
+
+impl Scheduler {
+    /// Makes a scheduler for a device.
+    pub fn new(limits: Limits) -> Self {
+        // A device that takes no sectors at once, or no request, would never finish anything.
+        let (max_sectors, depth) = (limits.max_sectors.max(1), limits.depth.max(1));
+        Scheduler {
+            limits: Limits { max_sectors, depth, ..limits },
+            tickets: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            at_driver: BTreeMap::new(),
+            last_number: 0,
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// Returns whether more requests should be taken from the rings.
+    pub fn has_room(&self) -> bool {
+        self.waiting.len() < MAX_WAITING
+    }
+
+    /// Returns what was done so far.
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            in_flight: self.at_driver.len() as u32,
+            waiting: self.waiting.len() as u32,
+            ..self.statistics
+        }
+    }
+
+    /// Takes a request of a client.
+    ///
+    /// # Errors
+    ///
+    /// The answer to a request that cannot be done; it counts as answered.
+    pub fn submit(
+        &mut self,
+        origin: Origin,
+        request: &Request,
+        buffer: Option<BufferView>,
+    ) -> Result<(), IoError> {
+        if let Err(error) = self.check(request, buffer) {
+            self.statistics.requests += 1;
+            self.statistics.failed += 1;
+            return Err(error);
+        }
+        let ticket = self.number();
+        let parts_left = self.enqueue(ticket, request);
+        let outcome = Ok(());
+        self.tickets.insert(ticket, Ticket { origin, request: *request, parts_left, outcome });
+        Ok(())
+    }
+
+    /// Takes the next request for the driver, if it can take one: its tag and what to do.
+    pub fn next(&mut self) -> Option<(u64, Request)> {
+        if self.at_driver.len() >= self.limits.depth {
+            return None;
+        }
+        let job = self.waiting.pop_front()?;
+        let (tag, request) = (self.number(), job.request);
+        self.at_driver.insert(tag, job);
+        Some((tag, request))
+    }
+
+    /// Puts a request back that the driver's ring had no room for, at the head of the others.
+    pub fn put_back(&mut self, tag: u64) {
+        if let Some(job) = self.at_driver.remove(&tag) {
+            self.waiting.push_front(job);
+        }
+    }
+
+    /// Notes that the driver is done with a request, and adds the answers that are complete now.
+    /// Returns false for a tag that the driver does not have.
+    pub fn complete(
+        &mut self,
+        tag: u64,
+        outcome: Result<(), IoError>,
+        answers: &mut Vec<Answer>,
+    ) -> bool {
+        let Some(job) = self.at_driver.remove(&tag) else { return false };
+        if outcome.is_err() && job.parts.len() > 1 {
+            self.retry_apart(&job);
+            return true;
+        }
+        for (ticket, _) in job.parts {
+            self.finish_part(ticket, outcome, answers);
+        }
+        true
+    }
+
+    /// Forgets what waits of a queue; it is never answered. What the driver has goes on, see
+    /// [`Scheduler::is_at_driver`].
+    pub fn cancel(&mut self, queue: u32) {
+        let tickets = &mut self.tickets;
+        // A job has parts of one buffer, so of one queue.
+        self.waiting.retain(|job| {
+            let is_cancelled = job.parts.iter().any(|(ticket, _)| {
+                tickets.get(ticket).is_some_and(|known| known.origin.queue == queue)
+            });
+            for (ticket, _) in job.parts.iter().filter(|_| is_cancelled) {
+                if let Some(known) = tickets.get_mut(ticket) {
+                    known.parts_left -= 1;
+                }
+            }
+            !is_cancelled
+        });
+        tickets.retain(|_, ticket| ticket.parts_left > 0);
+    }
+
+    /// Returns whether the driver has requests of a queue.
+    pub fn is_at_driver(&self, queue: u32) -> bool {
+        let mut parts = self.at_driver.values().flat_map(|job| &job.parts);
+        parts.any(|(ticket, _)| {
+            self.tickets.get(ticket).is_some_and(|known| known.origin.queue == queue)
+        })
+    }
+
+    /// Returns whether a buffer is used by a request that waits or that the driver has.
+    pub fn uses_buffer(&self, buffer: u32) -> bool {
+        self.tickets.values().any(|ticket| {
+            ticket.request.operation != Operation::Flush && ticket.request.buffer.0 == buffer
+        })
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn check(&self, request: &Request, buffer: Option<BufferView>) -> Result<(), IoError> {
+        if request.operation == Operation::Flush {
+            return Ok(());
+        }
+        if request.sectors == 0 || !request.offset.is_multiple_of(SECTOR_BYTES) {
+            return Err(IoError::Invalid);
+        }
+        let end = request.sector.checked_add(request.sectors).ok_or(IoError::OutOfRange)?;
+        if end > self.limits.sectors {
+            return Err(IoError::OutOfRange);
+        }
+        let buffer = buffer.ok_or(IoError::BadBuffer)?;
+        let bytes = request.sectors.checked_mul(SECTOR_BYTES).ok_or(IoError::BadBuffer)?;
+        if request.offset.checked_add(bytes).is_none_or(|end| end > buffer.bytes) {
+            return Err(IoError::BadBuffer);
+        }
+        let is_refused = match request.operation {
+            Operation::Read => !buffer.is_writable,
+            Operation::Write => self.limits.is_read_only,
+            Operation::Flush => false,
+        };
+        if is_refused { Err(IoError::ReadOnly) } else { Ok(()) }
+    }
+
+    /// Splits a checked request and queues its parts; returns how many there are.
+    fn enqueue(&mut self, ticket: u64, request: &Request) -> usize {
+        if request.operation == Operation::Flush {
+            // Whatever else the client wrote into it means nothing.
+            self.push(ticket, Request::flush());
+            return 1;
+        }
+        let (mut done, mut parts) = (0, 0);
+        while done < request.sectors {
+            let sectors = (request.sectors - done).min(self.limits.max_sectors);
+            let offset = request.offset + done * SECTOR_BYTES;
+            let part = Request { offset, sector: request.sector + done, sectors, ..*request };
+            self.push(ticket, part);
+            done += sectors;
+            parts += 1;
+        }
+        parts
+    }
+
+    /// Queues a part, joined with the last waiting job where that is possible.
+    fn push(&mut self, ticket: u64, part: Request) {
+        if let Some(last) = self.waiting.back_mut()
+            && last.is_open
+            && last.request.sectors + part.sectors <= self.limits.max_sectors
+        {
+            if follows(&last.request, &part) {
+                last.parts.push((ticket, part.sectors));
+                last.request.sectors += part.sectors;
+                self.statistics.merged += 1;
+                return;
+            }
+            if follows(&part, &last.request) {
+                last.parts.insert(0, (ticket, part.sectors));
+                let sectors = last.request.sectors + part.sectors;
+                last.request = Request { sectors, ..part };
+                self.statistics.merged += 1;
+                return;
+            }
+        }
+        let parts = Vec::from([(ticket, part.sectors)]);
+        let is_open = part.operation != Operation::Flush;
+        self.waiting.push_back(Job { request: part, parts, is_open });
+    }
+
+    /// Queues the parts of a failed job one by one, so that only those fail that must.
+    fn retry_apart(&mut self, job: &Job) {
+        let mut done = job.request.sectors;
+        for &(ticket, sectors) in job.parts.iter().rev() {
+            done -= sectors;
+            let request = Request {
+                offset: job.request.offset + done * SECTOR_BYTES,
+                sector: job.request.sector + done,
+                sectors,
+                ..job.request
+            };
+            let parts = Vec::from([(ticket, sectors)]);
+            self.waiting.push_front(Job { request, parts, is_open: false });
+        }
+    }
+
+    fn finish_part(
+        &mut self,
+        number: u64,
+        outcome: Result<(), IoError>,
+        answers: &mut Vec<Answer>,
+    ) {
+        let Some(ticket) = self.tickets.get_mut(&number) else { return };
+        ticket.parts_left -= 1;
+        // The first failure is the answer.
+        ticket.outcome = ticket.outcome.and(outcome);
+        if ticket.parts_left > 0 {
+            return;
+        }
+        if let Some(ticket) = self.tickets.remove(&number) {
+            self.count(&ticket);
+            answers.push(Answer { origin: ticket.origin, outcome: ticket.outcome });
+        }
+    }
+
+    fn count(&mut self, ticket: &Ticket) {
+        let statistics = &mut self.statistics;
+        statistics.requests += 1;
+        match (ticket.outcome, ticket.request.operation) {
+            (Err(_), _) => statistics.failed += 1,
+            (Ok(()), Operation::Read) => statistics.sectors_read += ticket.request.sectors,
+            (Ok(()), Operation::Write) => statistics.sectors_written += ticket.request.sectors,
+            (Ok(()), Operation::Flush) => {}
+        }
+    }
+}
+
+/// Returns whether `second` goes on where `first` ends, on the device and in the buffer.
+fn follows(first: &Request, second: &Request) -> bool {
+    first.operation == second.operation
+        && first.operation != Operation::Flush
+        && first.buffer == second.buffer
+        && first.sector + first.sectors == second.sector
+        && first.offset + first.sectors * SECTOR_BYTES == second.offset
+}
+
+#[cfg(test)]
+mod tests;
