@@ -1,0 +1,389 @@
+//! The operations of the file system.
+
+use alloc::vec::Vec;
+
+use libipc::proto::file_system::{
+    Attributes, Cookie, DirectoryEntry, DirectoryPage, FileKind, FsError, Inode, MAX_LINK_BYTES,
+    Operation, Outcome, Space,
+};
+use libsys::state::{Full, Purpose, Region, Report, StateMemory};
+
+use crate::blocks::{BLOCK_BYTES, Blocks};
+use crate::tree::{Change, Content, NewNode, Node, ROOT, Record, Tree, check_name};
+
+mod content;
+
+/// The part of the memory that the tree gets.
+const TREE_DIVISOR: usize = 8;
+/// Smallest memory that makes sense.
+pub const MIN_BYTES: usize = 16 * BLOCK_BYTES;
+/// A file system in memory of two parts: one for the tree, one for the content.
+#[derive(Debug)]
+pub struct TmpFs<M: StateMemory> {
+    tree: Region<Tree, M>,
+    data: M,
+    blocks: Blocks,
+}
+
+/// Which request makes a change, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// What the vfs calls it.
+    pub operation: Operation,
+    /// Seconds of the clock for file times.
+    pub now_s: i64,
+}
+
+impl<M: StateMemory> TmpFs<M> {
+    /// Returns how many of `bytes` bytes belong to the tree; the rest is for the content.
+    pub fn tree_bytes(bytes: usize) -> usize {
+        bytes / TREE_DIVISOR / BLOCK_BYTES * BLOCK_BYTES
+    }
+
+    /// Opens what the memory holds, or an empty file system. Returns how many blocks had to be
+    /// taken from files because damage had made them belong to two.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when the memory is too small.
+    pub fn open(tree: M, data: M) -> Result<(Self, Report, usize), Full> {
+        let (tree, report) = Region::<Tree, M>::open(tree)?;
+        let blocks = Blocks::new(data.bytes() / BLOCK_BYTES);
+        let mut fs = TmpFs { tree, data, blocks };
+        let dropped = fs.claim_blocks()?;
+        Ok((fs, report, dropped))
+    }
+
+    /// Marks the blocks of all files as used.
+    fn claim_blocks(&mut self) -> Result<usize, Full> {
+        let mut disputed = Vec::new();
+        for (inode, node) in self.tree.state().nodes() {
+            if let Content::File { blocks, .. } = &node.content {
+                for (&index, &block) in blocks {
+                    if !self.blocks.claim(block) {
+                        disputed.push((inode, index));
+                    }
+                }
+            }
+        }
+        for &(inode, index) in &disputed {
+            let change = Change::DropBlock { inode, index };
+            let record = Record {
+                completes: None,
+                now_s: 0,
+                change,
+            };
+            self.tree.append(record, Purpose::Shrink)?;
+        }
+        Ok(disputed.len())
+    }
+
+    /// Returns the root directory.
+    pub fn root(&self) -> Inode {
+        Inode(ROOT)
+    }
+
+    /// Tells how full it is.
+    pub fn space(&self) -> Space {
+        Space {
+            block_bytes: BLOCK_BYTES as u32,
+            blocks: self.blocks.count() as u64,
+            free_blocks: self.blocks.free() as u64,
+            inodes: 0,
+            free_inodes: 0,
+        }
+    }
+
+    /// Tells about an inode.
+    ///
+    /// # Errors
+    ///
+    /// `Stale` when it is gone.
+    pub fn stat(&self, inode: Inode) -> Result<Attributes, FsError> {
+        Ok(self.tree.state().node(inode.0)?.attributes(inode.0))
+    }
+
+    /// Finds a name.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `NotADirectory`, `Stale`.
+    pub fn lookup(&self, directory: Inode, name: &[u8]) -> Result<Attributes, FsError> {
+        let (inode, node) = self
+            .tree
+            .state()
+            .find(directory.0, name)?
+            .ok_or(FsError::NotFound)?;
+        Ok(node.attributes(inode))
+    }
+
+    /// Lists a directory. The cookie is the inode last listed: a node has one name only.
+    ///
+    /// # Errors
+    ///
+    /// `NotADirectory`, `Stale`.
+    pub fn read_dir(&self, directory: Inode, from: Cookie) -> Result<DirectoryPage, FsError> {
+        let tree = self.tree.state();
+        let entries = tree.entries(directory.0)?;
+        let mut rest: Vec<(u64, &Vec<u8>)> = entries
+            .iter()
+            .map(|(name, &inode)| (inode, name))
+            .filter(|(inode, _)| *inode > from.0)
+            .collect();
+        rest.sort_unstable();
+        let mut page = DirectoryPage::default();
+        let mut last = from;
+        for (inode, name) in rest {
+            let Ok(node) = tree.node(inode) else {
+                continue;
+            };
+            let kind = node.attributes(inode).kind;
+            let entry = DirectoryEntry {
+                inode: Inode(inode),
+                kind,
+                name: name.clone(),
+            };
+            if !page.try_push(entry) {
+                page.next = Some(last);
+                break;
+            }
+            last = Cookie(inode);
+        }
+        Ok(page)
+    }
+
+    /// Returns the target of a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when it is none, `Stale`.
+    pub fn read_link(&self, inode: Inode) -> Result<Vec<u8>, FsError> {
+        match &self.tree.state().node(inode.0)?.content {
+            Content::Symlink { target } => Ok(target.clone()),
+            _ => Err(FsError::Invalid),
+        }
+    }
+
+    /// Returns what became of an operation, if it is remembered.
+    pub fn outcome(&self, operation: Operation) -> Option<Outcome> {
+        self.tree.state().outcome(operation.into())
+    }
+
+    /// Returns the outcome of an operation that was completed before.
+    fn completed(&self, stamp: Stamp) -> Option<Outcome> {
+        let Stamp { operation, .. } = stamp;
+        if operation.repeated {
+            self.outcome(operation)
+        } else {
+            None
+        }
+    }
+
+    /// Makes a file or a directory.
+    ///
+    /// # Errors
+    ///
+    /// `Exists`, `Invalid`, `NameTooLong`, `NoSpace`, `NotADirectory`, `Stale`.
+    pub fn create(
+        &mut self,
+        stamp: Stamp,
+        directory: Inode,
+        name: &[u8],
+        (kind, mode): (FileKind, u16),
+    ) -> Result<Outcome, FsError> {
+        let node = match kind {
+            FileKind::Regular => NewNode::File,
+            FileKind::Directory => NewNode::Directory,
+            FileKind::Symlink | FileKind::Special => return Err(FsError::Invalid),
+        };
+        self.insert(stamp, directory, name, (node, mode & 0o7777))
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// As [`TmpFs::create`].
+    pub fn symlink(
+        &mut self,
+        stamp: Stamp,
+        directory: Inode,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<Outcome, FsError> {
+        if target.is_empty() {
+            return Err(FsError::Invalid);
+        }
+        if target.len() > MAX_LINK_BYTES {
+            return Err(FsError::NameTooLong);
+        }
+        self.insert(
+            stamp,
+            directory,
+            name,
+            (NewNode::Symlink(target.to_vec()), 0),
+        )
+    }
+
+    fn insert(
+        &mut self,
+        stamp: Stamp,
+        directory: Inode,
+        name: &[u8],
+        (node, mode): (NewNode, u16),
+    ) -> Result<Outcome, FsError> {
+        if let Some(outcome) = self.completed(stamp) {
+            return Ok(outcome);
+        }
+        check_name(name)?;
+        if self.tree.state().find(directory.0, name)?.is_some() {
+            return Err(FsError::Exists);
+        }
+        let inode = self.tree.state().next_inode();
+        let name = name.to_vec();
+        let change = Change::Create {
+            directory: directory.0,
+            name,
+            inode,
+            mode,
+            node,
+        };
+        self.commit(
+            stamp,
+            Outcome {
+                inode: Inode(inode),
+                offset: 0,
+                bytes: 0,
+            },
+            change,
+        )
+    }
+
+    /// Removes a name: an empty directory if `kind` is that, else a file or link.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `NotEmpty`, `IsADirectory`, `NotADirectory`, `NoSpace`, `Stale`.
+    pub fn unlink(
+        &mut self,
+        stamp: Stamp,
+        directory: Inode,
+        name: &[u8],
+        kind: FileKind,
+    ) -> Result<Outcome, FsError> {
+        if let Some(outcome) = self.completed(stamp) {
+            return Ok(outcome);
+        }
+        let (inode, node) = self
+            .tree
+            .state()
+            .find(directory.0, name)?
+            .ok_or(FsError::NotFound)?;
+        match (&node.content, kind) {
+            (Content::Directory { entries, .. }, FileKind::Directory) if entries.is_empty() => {}
+            (Content::Directory { .. }, FileKind::Directory) => return Err(FsError::NotEmpty),
+            (Content::Directory { .. }, _) => return Err(FsError::IsADirectory),
+            (_, FileKind::Directory) => return Err(FsError::NotADirectory),
+            _ => {}
+        }
+        let freed = node.blocks();
+        let change = Change::Unlink {
+            directory: directory.0,
+            name: name.to_vec(),
+        };
+        let outcome = Outcome {
+            inode: Inode(inode),
+            offset: 0,
+            bytes: 0,
+        };
+        let outcome = self.commit(stamp, outcome, change)?;
+        self.blocks.release(&freed);
+        Ok(outcome)
+    }
+
+    /// Moves a name, replacing what is there.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `NotEmpty`, `IsADirectory`, `NotADirectory`, `Invalid` for a directory into
+    /// itself, `NoSpace`, `Stale`.
+    pub fn rename(
+        &mut self,
+        stamp: Stamp,
+        (from, from_name): (Inode, &[u8]),
+        (to, to_name): (Inode, &[u8]),
+    ) -> Result<Outcome, FsError> {
+        if let Some(outcome) = self.completed(stamp) {
+            return Ok(outcome);
+        }
+        check_name(to_name)?;
+        let tree = self.tree.state();
+        let (inode, node) = tree.find(from.0, from_name)?.ok_or(FsError::NotFound)?;
+        if node.is_directory() && tree.is_within(to.0, inode) {
+            return Err(FsError::Invalid);
+        }
+        let freed = match tree.find(to.0, to_name)? {
+            Some((other, _)) if other == inode => Vec::new(),
+            Some((_, other)) => {
+                check_replacement(node, other)?;
+                other.blocks()
+            }
+            None => Vec::new(),
+        };
+        let change = Change::Rename {
+            from: from.0,
+            from_name: from_name.to_vec(),
+            to: to.0,
+            to_name: to_name.to_vec(),
+        };
+        let outcome = Outcome {
+            inode: Inode(inode),
+            offset: 0,
+            bytes: 0,
+        };
+        let outcome = self.commit(stamp, outcome, change)?;
+        self.blocks.release(&freed);
+        Ok(outcome)
+    }
+
+    /// Makes a change durable together with the outcome of its operation.
+    fn commit(
+        &mut self,
+        stamp: Stamp,
+        outcome: Outcome,
+        change: Change,
+    ) -> Result<Outcome, FsError> {
+        let purpose = match change {
+            Change::Unlink { .. } | Change::Truncate { .. } | Change::DropBlock { .. } => {
+                Purpose::Shrink
+            }
+            _ => Purpose::Grow,
+        };
+        let Stamp { operation, now_s } = stamp;
+        let record = Record {
+            completes: Some((operation.into(), outcome)),
+            now_s,
+            change,
+        };
+        self.tree
+            .append(record, purpose)
+            .map_err(|Full| FsError::NoSpace)?;
+        Ok(outcome)
+    }
+
+    /// Gives up the file system and returns its memory.
+    pub fn into_memory(self) -> (M, M) {
+        (self.tree.into_memory(), self.data)
+    }
+}
+
+/// Checks that a node may take the place of another.
+fn check_replacement(node: &Node, there: &Node) -> Result<(), FsError> {
+    match (node.is_directory(), &there.content) {
+        (true, Content::Directory { entries, .. }) if entries.is_empty() => Ok(()),
+        (true, Content::Directory { .. }) => Err(FsError::NotEmpty),
+        (true, _) => Err(FsError::NotADirectory),
+        (false, Content::Directory { .. }) => Err(FsError::IsADirectory),
+        (false, _) => Ok(()),
+    }
+}

@@ -1,0 +1,254 @@
+//! The requests of `libipc::proto::file_system`, answered by a [`TmpFs`].
+
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use libipc::Caller;
+use libipc::proto::file_system::{
+    Attributes, Cookie, Description, DirectoryPage, FileKind, FileSystemServer, FsAccess, FsError,
+    Inode, MAX_SMALL_BYTES, Operation, Outcome, Space, Transfer,
+};
+use libsys::abi::PAGE_SIZE;
+use libsys::state::StateMemory;
+use libsys::{Handle, Memory};
+
+use crate::{Stamp, TmpFs};
+
+/// A tmpfs that answers requests.
+#[derive(Debug)]
+pub struct Service<M: StateMemory> {
+    // Never borrowed across an await: no request waits for anything.
+    fs: RefCell<TmpFs<M>>,
+    now_s: fn() -> i64,
+}
+
+impl<M: StateMemory> Service<M> {
+    /// Makes a service with a clock in seconds.
+    pub fn new(fs: TmpFs<M>, now_s: fn() -> i64) -> Self {
+        Service {
+            fs: RefCell::new(fs),
+            now_s,
+        }
+    }
+
+    /// Stamps an operation. It is a repeated one also when it was this server that died.
+    fn stamp(&self, operation: Operation, caller: &Caller) -> Stamp {
+        let repeated = operation.repeated || caller.redelivered;
+        Stamp {
+            operation: Operation {
+                repeated,
+                ..operation
+            },
+            now_s: (self.now_s)(),
+        }
+    }
+}
+
+impl<M: StateMemory> FileSystemServer for Service<M> {
+    async fn describe(&self, _caller: &Caller) -> Result<Description, FsError> {
+        Ok(Description {
+            kind: String::from("tmpfs"),
+            label: String::new(),
+            root: self.fs.borrow().root(),
+            access: FsAccess::ReadWrite,
+            remarks: String::new(),
+        })
+    }
+
+    async fn statfs(&self, _caller: &Caller) -> Result<Space, FsError> {
+        Ok(self.fs.borrow().space())
+    }
+
+    async fn lookup(
+        &self,
+        _caller: &Caller,
+        directory: Inode,
+        name: Vec<u8>,
+    ) -> Result<Attributes, FsError> {
+        self.fs.borrow().lookup(directory, &name)
+    }
+
+    async fn stat(&self, _caller: &Caller, inode: Inode) -> Result<Attributes, FsError> {
+        self.fs.borrow().stat(inode)
+    }
+
+    async fn read(
+        &self,
+        _caller: &Caller,
+        inode: Inode,
+        transfer: Transfer,
+        buffer: Handle<Memory>,
+    ) -> Result<u32, FsError> {
+        self.fs
+            .borrow()
+            .read(inode, transfer.offset, transfer.bytes, |position, bytes| {
+                let at = transfer.buffer_offset.checked_add(position as u64);
+                let at = at.ok_or(FsError::BadBuffer)?;
+                buffer.write(at, bytes).map_err(|_| FsError::BadBuffer)
+            })
+    }
+
+    async fn read_small(
+        &self,
+        _caller: &Caller,
+        inode: Inode,
+        offset: u64,
+        bytes: u32,
+    ) -> Result<Vec<u8>, FsError> {
+        let bytes = bytes.min(MAX_SMALL_BYTES as u32);
+        let mut content = vec![0; bytes as usize];
+        let count = self
+            .fs
+            .borrow()
+            .read(inode, offset, bytes, |position, piece| {
+                content[position..position + piece.len()].copy_from_slice(piece);
+                Ok(())
+            })?;
+        content.truncate(count as usize);
+        Ok(content)
+    }
+
+    async fn read_dir(
+        &self,
+        _caller: &Caller,
+        directory: Inode,
+        from: Cookie,
+    ) -> Result<DirectoryPage, FsError> {
+        self.fs.borrow().read_dir(directory, from)
+    }
+
+    async fn read_link(&self, _caller: &Caller, inode: Inode) -> Result<Vec<u8>, FsError> {
+        self.fs.borrow().read_link(inode)
+    }
+
+    async fn outcome(
+        &self,
+        _caller: &Caller,
+        operation: Operation,
+    ) -> Result<Option<Outcome>, FsError> {
+        Ok(self.fs.borrow().outcome(operation))
+    }
+
+    async fn create(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        directory: Inode,
+        name: Vec<u8>,
+        kind: FileKind,
+        mode: u16,
+    ) -> Result<Outcome, FsError> {
+        let stamp = self.stamp(operation, caller);
+        self.fs
+            .borrow_mut()
+            .create(stamp, directory, &name, (kind, mode))
+    }
+
+    async fn symlink(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        directory: Inode,
+        name: Vec<u8>,
+        target: Vec<u8>,
+    ) -> Result<Outcome, FsError> {
+        let stamp = self.stamp(operation, caller);
+        self.fs
+            .borrow_mut()
+            .symlink(stamp, directory, &name, &target)
+    }
+
+    async fn unlink(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        directory: Inode,
+        name: Vec<u8>,
+        kind: FileKind,
+    ) -> Result<Outcome, FsError> {
+        let stamp = self.stamp(operation, caller);
+        self.fs.borrow_mut().unlink(stamp, directory, &name, kind)
+    }
+
+    async fn rename(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        from: Inode,
+        from_name: Vec<u8>,
+        to: Inode,
+        to_name: Vec<u8>,
+    ) -> Result<Outcome, FsError> {
+        let stamp = self.stamp(operation, caller);
+        self.fs
+            .borrow_mut()
+            .rename(stamp, (from, &from_name), (to, &to_name))
+    }
+
+    async fn truncate(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        inode: Inode,
+        bytes: u64,
+    ) -> Result<Outcome, FsError> {
+        self.fs
+            .borrow_mut()
+            .truncate(self.stamp(operation, caller), inode, bytes)
+    }
+
+    async fn write(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        inode: Inode,
+        transfer: Transfer,
+        buffer: Handle<Memory>,
+    ) -> Result<Outcome, FsError> {
+        let Transfer {
+            offset,
+            bytes,
+            buffer_offset,
+        } = transfer;
+        // Checked before anything is touched, so that a short buffer leaves no half write.
+        let room = buffer.info().map_err(|_| FsError::BadBuffer)?.pages * PAGE_SIZE as u64;
+        if buffer_offset
+            .checked_add(bytes.into())
+            .is_none_or(|end| end > room)
+        {
+            return Err(FsError::BadBuffer);
+        }
+        let stamp = self.stamp(operation, caller);
+        let mut fs = self.fs.borrow_mut();
+        fs.write(stamp, inode, (offset, bytes), |position, place| {
+            buffer
+                .read(buffer_offset + position as u64, place)
+                .map_err(|_| FsError::BadBuffer)
+        })
+    }
+
+    async fn write_small(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        inode: Inode,
+        offset: u64,
+        content: Vec<u8>,
+    ) -> Result<Outcome, FsError> {
+        let stamp = self.stamp(operation, caller);
+        let bytes = content.len() as u32;
+        self.fs
+            .borrow_mut()
+            .write(stamp, inode, (offset, bytes), |position, place| {
+                place.copy_from_slice(&content[position..position + place.len()]);
+                Ok(())
+            })
+    }
+
+    async fn sync(&self, _caller: &Caller) -> Result<(), FsError> {
+        // Memory is all there is.
+        Ok(())
+    }
+}

@@ -1,0 +1,469 @@
+//! The tree of files as it is kept in the state region.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use libipc::proto::file_system::{
+    Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES, Operation, Outcome,
+};
+use libsys::state::State;
+use serde::{Deserialize, Serialize};
+
+use crate::BLOCK_BYTES;
+
+/// The root directory.
+pub(crate) const ROOT: u64 = 1;
+/// Outcomes that are remembered: more than requests can be under way at once.
+const MAX_OUTCOMES: usize = 256;
+/// Links are full words of permission by custom.
+const LINK_MODE: u16 = 0o777;
+
+/// All files and directories, by inode number.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Tree {
+    nodes: BTreeMap<u64, Node>,
+    next_inode: u64,
+    outcomes: VecDeque<(OperationKey, Outcome)>,
+}
+
+/// A file, directory or symbolic link.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Node {
+    pub(crate) content: Content,
+    mode: u16,
+    modified_s: i64,
+}
+
+/// What a node holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Content {
+    /// Bytes; blocks by their place in the file, holes left out.
+    File {
+        bytes: u64,
+        blocks: BTreeMap<u32, u32>,
+    },
+    /// Names. Each node has one name only, so that `parent` is one.
+    Directory {
+        parent: u64,
+        entries: BTreeMap<Vec<u8>, u64>,
+    },
+    /// The target.
+    Symlink { target: Vec<u8> },
+}
+
+/// Blocks that follow each other both in a file and in the data area.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) index: u32,
+    pub(crate) block: u32,
+    pub(crate) count: u32,
+}
+
+/// What a new node is to be.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum NewNode {
+    File,
+    Directory,
+    Symlink(Vec<u8>),
+}
+
+/// Names an operation; [`Operation`] without the mark of repetition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct OperationKey {
+    client: u64,
+    sequence: u64,
+    step: u8,
+}
+
+impl From<Operation> for OperationKey {
+    fn from(operation: Operation) -> Self {
+        let Operation {
+            client,
+            sequence,
+            step,
+            ..
+        } = operation;
+        OperationKey {
+            client,
+            sequence,
+            step,
+        }
+    }
+}
+
+/// One change, with the outcome that a repeated request gets.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) completes: Option<(OperationKey, Outcome)>,
+    pub(crate) now_s: i64,
+    pub(crate) change: Change,
+}
+
+/// A change of the tree.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Change {
+    Create {
+        directory: u64,
+        name: Vec<u8>,
+        inode: u64,
+        mode: u16,
+        node: NewNode,
+    },
+    Unlink {
+        directory: u64,
+        name: Vec<u8>,
+    },
+    Rename {
+        from: u64,
+        from_name: Vec<u8>,
+        to: u64,
+        to_name: Vec<u8>,
+    },
+    /// Makes blocks part of a file and sets its size.
+    Write {
+        inode: u64,
+        bytes: u64,
+        runs: Vec<Run>,
+    },
+    /// Sets the size of a file and lets the blocks behind it go.
+    Truncate {
+        inode: u64,
+        bytes: u64,
+    },
+    /// Lets one block go: it turned out to belong to another file too.
+    DropBlock {
+        inode: u64,
+        index: u32,
+    },
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        let entries = BTreeMap::new();
+        let content = Content::Directory {
+            parent: ROOT,
+            entries,
+        };
+        let root = Node {
+            content,
+            mode: 0o777,
+            modified_s: 0,
+        };
+        Tree {
+            nodes: BTreeMap::from([(ROOT, root)]),
+            next_inode: ROOT + 1,
+            outcomes: VecDeque::new(),
+        }
+    }
+}
+
+impl Node {
+    /// Tells about the node.
+    pub(crate) fn attributes(&self, inode: u64) -> Attributes {
+        let (kind, bytes) = match &self.content {
+            Content::File { bytes, .. } => (FileKind::Regular, *bytes),
+            Content::Directory { entries, .. } => (FileKind::Directory, entries.len() as u64),
+            Content::Symlink { target } => (FileKind::Symlink, target.len() as u64),
+        };
+        Attributes {
+            inode: Inode(inode),
+            kind,
+            mode: self.mode,
+            links: 1,
+            owner: 0,
+            group: 0,
+            bytes,
+            modified_s: self.modified_s,
+        }
+    }
+
+    pub(crate) fn is_directory(&self) -> bool {
+        matches!(self.content, Content::Directory { .. })
+    }
+
+    /// Returns the blocks it holds.
+    pub(crate) fn blocks(&self) -> Vec<u32> {
+        match &self.content {
+            Content::File { blocks, .. } => blocks.values().copied().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Tree {
+    /// Returns a node.
+    pub(crate) fn node(&self, inode: u64) -> Result<&Node, FsError> {
+        self.nodes.get(&inode).ok_or(FsError::Stale)
+    }
+
+    /// Returns all nodes.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (u64, &Node)> {
+        self.nodes.iter().map(|(&inode, node)| (inode, node))
+    }
+
+    /// Returns the number for the next node.
+    pub(crate) fn next_inode(&self) -> u64 {
+        self.next_inode
+    }
+
+    /// Returns the names in a directory.
+    pub(crate) fn entries(&self, directory: u64) -> Result<&BTreeMap<Vec<u8>, u64>, FsError> {
+        match &self.node(directory)?.content {
+            Content::Directory { entries, .. } => Ok(entries),
+            _ => Err(FsError::NotADirectory),
+        }
+    }
+
+    /// Returns size and blocks of a file.
+    pub(crate) fn file(&self, inode: u64) -> Result<(u64, &BTreeMap<u32, u32>), FsError> {
+        match &self.node(inode)?.content {
+            Content::File { bytes, blocks } => Ok((*bytes, blocks)),
+            Content::Directory { .. } => Err(FsError::IsADirectory),
+            Content::Symlink { .. } => Err(FsError::Invalid),
+        }
+    }
+
+    /// Finds a name, if there is such.
+    pub(crate) fn find(
+        &self,
+        directory: u64,
+        name: &[u8],
+    ) -> Result<Option<(u64, &Node)>, FsError> {
+        let Some(&inode) = self.entries(directory)?.get(name) else {
+            return Ok(None);
+        };
+        // A name without its node is what a dropped record leaves behind.
+        let node = self
+            .nodes
+            .get(&inode)
+            .ok_or(FsError::Damaged(Damage::Directory))?;
+        Ok(Some((inode, node)))
+    }
+
+    /// Returns whether `inode` is `ancestor` or lies below it.
+    pub(crate) fn is_within(&self, inode: u64, ancestor: u64) -> bool {
+        let mut at = inode;
+        // Bounded by the number of nodes, should damage ever have made a ring.
+        for _ in 0..=self.nodes.len() {
+            if at == ancestor {
+                return true;
+            }
+            match self.nodes.get(&at).map(|node| &node.content) {
+                Some(Content::Directory { parent, .. }) if *parent != at => at = *parent,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Returns what became of an operation.
+    pub(crate) fn outcome(&self, key: OperationKey) -> Option<Outcome> {
+        self.outcomes
+            .iter()
+            .rev()
+            .find(|(known, _)| *known == key)
+            .map(|(_, outcome)| *outcome)
+    }
+
+    fn entries_mut(&mut self, directory: u64) -> Option<&mut BTreeMap<Vec<u8>, u64>> {
+        match &mut self.nodes.get_mut(&directory)?.content {
+            Content::Directory { entries, .. } => Some(entries),
+            _ => None,
+        }
+    }
+
+    fn create(&mut self, change: Change, now_s: i64) {
+        let Change::Create {
+            directory,
+            name,
+            inode,
+            mode,
+            node,
+        } = change
+        else {
+            return;
+        };
+        let Some(entries) = self.entries_mut(directory) else {
+            return;
+        };
+        entries.insert(name, inode);
+        let (content, mode) = match node {
+            NewNode::File => (
+                Content::File {
+                    bytes: 0,
+                    blocks: BTreeMap::new(),
+                },
+                mode,
+            ),
+            NewNode::Directory => (
+                Content::Directory {
+                    parent: directory,
+                    entries: BTreeMap::new(),
+                },
+                mode,
+            ),
+            NewNode::Symlink(target) => (Content::Symlink { target }, LINK_MODE),
+        };
+        self.nodes.insert(
+            inode,
+            Node {
+                content,
+                mode,
+                modified_s: now_s,
+            },
+        );
+        self.next_inode = self.next_inode.max(inode.saturating_add(1));
+        self.touch(directory, now_s);
+    }
+
+    fn unlink(&mut self, directory: u64, name: &[u8], now_s: i64) {
+        if let Some(inode) = self
+            .entries_mut(directory)
+            .and_then(|entries| entries.remove(name))
+        {
+            self.nodes.remove(&inode);
+        }
+        self.touch(directory, now_s);
+    }
+
+    fn rename(&mut self, change: Change, now_s: i64) {
+        let Change::Rename {
+            from,
+            from_name,
+            to,
+            to_name,
+        } = change
+        else {
+            return;
+        };
+        if self.entries_mut(to).is_none() {
+            return;
+        }
+        let moved = self
+            .entries_mut(from)
+            .and_then(|entries| entries.remove(&from_name));
+        let Some(moved) = moved else {
+            return;
+        };
+        let replaced = self
+            .entries_mut(to)
+            .and_then(|entries| entries.insert(to_name, moved));
+        if let Some(replaced) = replaced.filter(|&replaced| replaced != moved) {
+            self.nodes.remove(&replaced);
+        }
+        if let Some(Node {
+            content: Content::Directory { parent, .. },
+            ..
+        }) = self.nodes.get_mut(&moved)
+        {
+            *parent = to;
+        }
+        self.touch(from, now_s);
+        self.touch(to, now_s);
+    }
+
+    fn change_file(&mut self, inode: u64, f: impl FnOnce(&mut u64, &mut BTreeMap<u32, u32>)) {
+        if let Some(Node {
+            content: Content::File { bytes, blocks },
+            ..
+        }) = self.nodes.get_mut(&inode)
+        {
+            f(bytes, blocks);
+        }
+    }
+
+    fn touch(&mut self, inode: u64, now_s: i64) {
+        if let Some(node) = self.nodes.get_mut(&inode) {
+            node.modified_s = now_s;
+        }
+    }
+}
+
+impl State for Tree {
+    type Record = Record;
+    const SCHEMA: &'static str = "tmpfs.1";
+
+    fn apply(&mut self, record: Record) {
+        if let Some(completed) = record.completes {
+            if self.outcomes.len() >= MAX_OUTCOMES {
+                self.outcomes.pop_front();
+            }
+            self.outcomes.push_back(completed);
+        }
+        let now_s = record.now_s;
+        match record.change {
+            change @ Change::Create { .. } => self.create(change, now_s),
+            Change::Unlink { directory, name } => self.unlink(directory, &name, now_s),
+            change @ Change::Rename { .. } => self.rename(change, now_s),
+            Change::Write { inode, bytes, runs } => {
+                self.change_file(inode, |size, blocks| {
+                    *size = bytes;
+                    for (index, block) in runs.iter().flat_map(Run::pairs) {
+                        blocks.insert(index, block);
+                    }
+                });
+                self.touch(inode, now_s);
+            }
+            Change::Truncate { inode, bytes } => {
+                self.change_file(inode, |size, blocks| {
+                    *size = bytes;
+                    blocks.split_off(&first_index_behind(bytes));
+                });
+                self.touch(inode, now_s);
+            }
+            Change::DropBlock { inode, index } => {
+                self.change_file(inode, |_, blocks| {
+                    blocks.remove(&index);
+                });
+            }
+        }
+    }
+}
+
+impl Run {
+    /// Returns each place in the file with its block.
+    fn pairs(&self) -> impl Iterator<Item = (u32, u32)> + use<> {
+        let Run {
+            index,
+            block,
+            count,
+        } = *self;
+        // A sum past the end can only be damage; it leads to a block that does not exist.
+        (0..count).map(move |i| (index.saturating_add(i), block.saturating_add(i)))
+    }
+
+    /// Joins places and blocks, given in the order of places, into runs.
+    pub(crate) fn join(pairs: &[(u32, u32)]) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for &(index, block) in pairs {
+            match runs.last_mut() {
+                Some(run) if run.index + run.count == index && run.block + run.count == block => {
+                    run.count += 1;
+                }
+                _ => runs.push(Run {
+                    index,
+                    block,
+                    count: 1,
+                }),
+            }
+        }
+        runs
+    }
+}
+
+/// Returns the first block place that a file of this size does not use.
+pub(crate) fn first_index_behind(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(BLOCK_BYTES as u64)).unwrap_or(u32::MAX)
+}
+
+/// Checks a name for a directory entry.
+pub(crate) fn check_name(name: &[u8]) -> Result<(), FsError> {
+    if name.len() > MAX_NAME_BYTES {
+        return Err(FsError::NameTooLong);
+    }
+    let is_reserved = matches!(name, b"" | b"." | b"..");
+    if is_reserved || name.contains(&b'/') || name.contains(&0) {
+        return Err(FsError::Invalid);
+    }
+    Ok(())
+}
