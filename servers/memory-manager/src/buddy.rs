@@ -34,7 +34,11 @@ pub struct Buddy<'a> {
 impl<'a> Buddy<'a> {
     /// Starts with no free frame. `entries` must be all zero and has one entry for each frame.
     pub fn new(entries: &'a mut [BuddyEntry]) -> Self {
-        Buddy { entries, lists: [Link::NONE; ORDERS], free: 0 }
+        Buddy {
+            entries,
+            lists: [Link::NONE; ORDERS],
+            free: 0,
+        }
     }
 
     /// Returns the number of free frames.
@@ -52,7 +56,9 @@ impl<'a> Buddy<'a> {
     pub fn is_free(&self, frame: Frame) -> bool {
         (0..ORDERS).any(|order| {
             let first = frame & !(size(order) - 1);
-            self.entries.get(first as usize).is_some_and(|entry| entry.head == order as u32 + 1)
+            self.entries
+                .get(first as usize)
+                .is_some_and(|entry| entry.head == order as u32 + 1)
         })
     }
 
@@ -108,8 +114,11 @@ impl<'a> Buddy<'a> {
         if let Some(next) = next.frame() {
             self.entries[next as usize].previous = Link::to(first);
         }
-        self.entries[first as usize] =
-            BuddyEntry { next, previous: Link::NONE, head: order as u32 + 1 };
+        self.entries[first as usize] = BuddyEntry {
+            next,
+            previous: Link::NONE,
+            head: order as u32 + 1,
+        };
         self.lists[order] = Link::to(first);
     }
 

@@ -5,19 +5,19 @@ use crate::Frame;
 /// A frame, or none. All-zero memory is "none", so that fresh tables need no set-up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(transparent)]
-pub struct Link(u32);
+pub(crate) struct Link(u32);
 
 impl Link {
     /// The end of a list.
-    pub const NONE: Link = Link(0);
+    pub(crate) const NONE: Link = Link(0);
 
     /// Links to a frame. Tables have fewer than `u32::MAX` frames, so the sum cannot overflow.
-    pub const fn to(frame: Frame) -> Link {
+    pub(crate) const fn to(frame: Frame) -> Link {
         Link(frame + 1)
     }
 
     /// Returns the frame that this links to.
-    pub const fn frame(self) -> Option<Frame> {
+    pub(crate) const fn frame(self) -> Option<Frame> {
         self.0.checked_sub(1)
     }
 }

@@ -63,8 +63,7 @@ pub trait Machine {
     /// # Errors
     ///
     /// `ProcessDead`; the pages may still be mapped until it is gone.
-    fn unmap(&mut self, process: &Self::Process, page: u64, pages: u64)
-    -> Result<(), MemoryError>;
+    fn unmap(&mut self, process: &Self::Process, page: u64, pages: u64) -> Result<(), MemoryError>;
 
     /// Protects mapped pages otherwise, on all processors.
     ///

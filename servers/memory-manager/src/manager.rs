@@ -4,15 +4,17 @@
 //! to the tables. A frame that was mapped becomes free only when the kernel has unmapped it or
 //! its process is gone. Requests are checked before anything is changed.
 
+#[cfg(test)]
+mod fake;
 mod layout;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
 
 use core::ops::Range;
 
-use libipc::proto::memory::{
-    MAX_OBJECT_PAGES, MemoryError, MemoryTotals, Protection, SpaceUsage,
-};
+use libipc::proto::memory::{MAX_OBJECT_PAGES, MemoryError, MemoryTotals, Protection, SpaceUsage};
 use skink_abi::FaultMessage;
 
 use crate::buddy::{Buddy, BuddyEntry};
@@ -130,7 +132,9 @@ impl<'a, M: Machine> Manager<'a, M> {
         let page = fault.address / PAGE_BYTES;
         let region = space.regions.find_mut(page);
         let resolution = resolve(region.as_deref(), fault);
-        let Some(region) = region else { return Err(Refusal::OutsideRegions) };
+        let Some(region) = region else {
+            return Err(Refusal::OutsideRegions);
+        };
         let protection = region.protection;
 
         if let Some(frame) = self.residents.find(number, page)
@@ -138,7 +142,13 @@ impl<'a, M: Machine> Manager<'a, M> {
         {
             // Two threads touched it at once, or an old translation was still in use.
             let content = Content::Present;
-            return Ok(Mapping { page, frame, pages: 1, protection, content });
+            return Ok(Mapping {
+                page,
+                frame,
+                pages: 1,
+                protection,
+                content,
+            });
         }
         let (frame, pages, content) = match resolution {
             Resolution::Refuse(refusal) => return Err(refusal),
@@ -149,26 +159,30 @@ impl<'a, M: Machine> Manager<'a, M> {
                 (frame, pages, Content::Foreign)
             }
             Resolution::Copy { image_page, bytes } => {
-                let Backing::Private(image) = &region.backing else {
-                    return Err(Refusal::ImageGone);
-                };
-                let frame = self.buddy.allocate(1).ok_or(Refusal::OutOfMemory)?;
-                if self.machine.copy(&image.memory, Copy { image_page, bytes, frame }).is_err() {
-                    self.buddy.release(frame, 1);
-                    return Err(Refusal::ImageGone);
-                }
+                let frame = copy_page(&mut self.machine, &mut self.buddy, region, |frame| Copy {
+                    image_page,
+                    bytes,
+                    frame,
+                })?;
                 (frame, page..page + 1, Content::New)
             }
         };
         region.window.pages = pages.clone();
         for (page, frame) in pages.clone().zip(frame..) {
-            self.residents.insert(&mut space.frames, number, page, frame);
+            self.residents
+                .insert(&mut space.frames, number, page, frame);
         }
         let count = pages.end - pages.start;
         self.anonymous += count;
         space.faults += 1;
         space.prefetched += count - 1;
-        Ok(Mapping { page: pages.start, frame, pages: count, protection, content })
+        Ok(Mapping {
+            page: pages.start,
+            frame,
+            pages: count,
+            protection,
+            content,
+        })
     }
 
     /// Tells what a space uses.
@@ -218,7 +232,9 @@ impl<'a, M: Machine> Manager<'a, M> {
     ///
     /// `BadRange`, `LimitReached`, `NoMemory`, `NoKernelMemory`.
     pub fn create_object(&mut self, owner: u32, pages: u64) -> Result<M::Memory, MemoryError> {
-        let count = u32::try_from(pages).ok().filter(|_| (1..=MAX_OBJECT_PAGES).contains(&pages));
+        let count = u32::try_from(pages)
+            .ok()
+            .filter(|_| (1..=MAX_OBJECT_PAGES).contains(&pages));
         let count = count.ok_or(MemoryError::BadRange)?;
         if self.objects.check_add(owner).is_err() {
             self.sweep_objects(usize::MAX);
@@ -232,7 +248,12 @@ impl<'a, M: Machine> Manager<'a, M> {
         let first = first.ok_or(MemoryError::NoMemory)?;
         match self.machine.make_object(first, count) {
             Ok((memory, given)) => {
-                self.objects.add(Object { memory, first, pages: count, owner });
+                self.objects.add(Object {
+                    memory,
+                    first,
+                    pages: count,
+                    owner,
+                });
                 Ok(given)
             }
             Err(error) => {
@@ -244,7 +265,12 @@ impl<'a, M: Machine> Manager<'a, M> {
 
     /// Takes the frames of some objects that nobody uses any more; asks for at most `limit`.
     pub fn sweep_objects(&mut self, limit: usize) {
-        let Manager { machine, objects, buddy, .. } = self;
+        let Manager {
+            machine,
+            objects,
+            buddy,
+            ..
+        } = self;
         objects.sweep(
             limit,
             |memory| machine.is_used(memory),
@@ -272,7 +298,13 @@ impl<'a, M: Machine> Manager<'a, M> {
     /// Takes back at most `limit` frames of a space whose process is gone, so that others need
     /// not wait long. Returns whether there is more to do.
     pub fn reap(&mut self, limit: usize) -> bool {
-        let Manager { spaces, residents, buddy, anonymous, .. } = self;
+        let Manager {
+            spaces,
+            residents,
+            buddy,
+            anonymous,
+            ..
+        } = self;
         let Some((number, space)) = spaces.all_mut().find(|(_, space)| space.is_gone) else {
             return false;
         };
@@ -290,7 +322,9 @@ impl<'a, M: Machine> Manager<'a, M> {
     /// Deals with the news that the last copy of a space's sender was closed: nobody can start a
     /// process that was not started yet.
     pub fn sender_closed(&mut self, number: u32) {
-        let Manager { machine, spaces, .. } = self;
+        let Manager {
+            machine, spaces, ..
+        } = self;
         if let Some(space) = spaces.live_mut(number)
             && machine.life(&space.process) == Life::Unstarted
         {
@@ -317,6 +351,24 @@ impl<'a, M: Machine> Manager<'a, M> {
         }
         Ok(())
     }
+}
+
+/// Takes a frame and copies a page of the region's image to it.
+fn copy_page<M: Machine>(
+    machine: &mut M,
+    buddy: &mut Buddy<'_>,
+    region: &Region<M::Memory>,
+    copy: impl FnOnce(Frame) -> Copy,
+) -> Result<Frame, Refusal> {
+    let Backing::Private(image) = &region.backing else {
+        return Err(Refusal::ImageGone);
+    };
+    let frame = buddy.allocate(1).ok_or(Refusal::OutOfMemory)?;
+    if machine.copy(&image.memory, copy(frame)).is_err() {
+        buddy.release(frame, 1);
+        return Err(Refusal::ImageGone);
+    }
+    Ok(frame)
 }
 
 /// Shrinks `wanted` to the run of pages around `page` that are not in memory.

@@ -37,7 +37,11 @@ pub struct Objects<M> {
 
 impl<M> Default for Objects<M> {
     fn default() -> Self {
-        Objects { list: Vec::new(), cursor: 0, pages: 0 }
+        Objects {
+            list: Vec::new(),
+            cursor: 0,
+            pages: 0,
+        }
     }
 }
 
@@ -55,7 +59,9 @@ impl<M> Objects<M> {
     /// Returns number and pages of the objects that a space asked for.
     pub fn of_owner(&self, owner: u32) -> (usize, u64) {
         let own = self.list.iter().filter(|object| object.owner == owner);
-        own.fold((0, 0), |(count, pages), object| (count + 1, pages + u64::from(object.pages)))
+        own.fold((0, 0), |(count, pages), object| {
+            (count + 1, pages + u64::from(object.pages))
+        })
     }
 
     /// Checks that a space may have one more.
@@ -109,12 +115,21 @@ mod tests {
         let mut objects = Objects::default();
         for number in 0..10 {
             objects.check_add(1).unwrap();
-            objects.add(Object { memory: number, first: number, pages: 2, owner: 1 + number % 2 });
+            objects.add(Object {
+                memory: number,
+                first: number,
+                pages: 2,
+                owner: 1 + number % 2,
+            });
         }
         assert_eq!(objects.of_owner(2), (5, 10));
         let mut freed = Vec::new();
         for _ in 0..4 {
-            objects.sweep(3, |number| number % 3 != 0, |first, pages| freed.push((first, pages)));
+            objects.sweep(
+                3,
+                |number| number % 3 != 0,
+                |first, pages| freed.push((first, pages)),
+            );
         }
         freed.sort_unstable();
         assert_eq!(freed, [(0, 2), (3, 2), (6, 2), (9, 2)]);

@@ -99,7 +99,9 @@ pub enum Resolution {
 
 /// Decides what a fault in a region gets, when the page is not in memory.
 pub fn resolve<M>(region: Option<&Region<M>>, fault: &FaultMessage) -> Resolution {
-    let Some(region) = region else { return Resolution::Refuse(Refusal::OutsideRegions) };
+    let Some(region) = region else {
+        return Resolution::Refuse(Refusal::OutsideRegions);
+    };
     if !Access::of(fault).is_allowed(region.protection) {
         return Resolution::Refuse(Refusal::Protection);
     }
@@ -124,7 +126,9 @@ fn window<M>(region: &Region<M>, page: u64) -> Range<u64> {
     } else if page == last.end {
         page..(page + next_size).min(region.range.end())
     } else if page + 1 == last.start {
-        last.start.saturating_sub(next_size).max(region.range.first())..page + 1
+        last.start
+            .saturating_sub(next_size)
+            .max(region.range.first())..page + 1
     } else {
         page..page + 1
     }
@@ -139,7 +143,11 @@ mod tests {
     use skink_abi::FaultMessage;
 
     fn fault(page: u64, code: u64) -> FaultMessage {
-        FaultMessage { address: page * 4096 + 5, instruction: 0, code }
+        FaultMessage {
+            address: page * 4096 + 5,
+            instruction: 0,
+            code,
+        }
     }
 
     fn region(protection: Protection, backing: Backing<()>) -> Region<()> {
@@ -150,13 +158,25 @@ mod tests {
     #[test]
     fn outside_and_against_protection_is_refused() {
         let refused = |refusal| Resolution::Refuse(refusal);
-        assert_eq!(resolve::<()>(None, &fault(1, 4)), refused(Refusal::OutsideRegions));
+        assert_eq!(
+            resolve::<()>(None, &fault(1, 4)),
+            refused(Refusal::OutsideRegions)
+        );
         let data = region(Protection::ReadWrite, Backing::Anonymous);
-        assert_eq!(resolve(Some(&data), &fault(100, 0x14)), refused(Refusal::Protection));
+        assert_eq!(
+            resolve(Some(&data), &fault(100, 0x14)),
+            refused(Refusal::Protection)
+        );
         let code = region(Protection::ReadExecute, Backing::Anonymous);
-        assert_eq!(resolve(Some(&code), &fault(100, 6)), refused(Refusal::Protection));
+        assert_eq!(
+            resolve(Some(&code), &fault(100, 6)),
+            refused(Refusal::Protection)
+        );
         let shared = region(Protection::Read, Backing::Shared);
-        assert_eq!(resolve(Some(&shared), &fault(100, 4)), refused(Refusal::Protection));
+        assert_eq!(
+            resolve(Some(&shared), &fault(100, 4)),
+            refused(Refusal::Protection)
+        );
     }
 
     #[test]
@@ -180,19 +200,44 @@ mod tests {
     fn downward_touches_grow_the_window_downwards() {
         let mut region = region(Protection::ReadWrite, Backing::Anonymous);
         region.window.pages = 149..150;
-        assert_eq!(resolve(Some(&region), &fault(148, 6)), Resolution::Zeros(147..149));
-        assert_eq!(resolve(Some(&region), &fault(120, 6)), Resolution::Zeros(120..121));
+        assert_eq!(
+            resolve(Some(&region), &fault(148, 6)),
+            Resolution::Zeros(147..149)
+        );
+        assert_eq!(
+            resolve(Some(&region), &fault(120, 6)),
+            Resolution::Zeros(120..121)
+        );
         region.window.pages = 101..117;
-        assert_eq!(resolve(Some(&region), &fault(100, 6)), Resolution::Zeros(100..101));
+        assert_eq!(
+            resolve(Some(&region), &fault(100, 6)),
+            Resolution::Zeros(100..101)
+        );
     }
 
     #[test]
     fn image_pages_are_copied_and_the_rest_is_zero() {
-        let image = PrivateImage { memory: Rc::new(()), first_page: 3, file_bytes: 4097 };
+        let image = PrivateImage {
+            memory: Rc::new(()),
+            first_page: 3,
+            file_bytes: 4097,
+        };
         let region = region(Protection::ReadWrite, Backing::Private(image));
         let at = |page| resolve(Some(&region), &fault(page, 4));
-        assert_eq!(at(100), Resolution::Copy { image_page: 3, bytes: 4096 });
-        assert_eq!(at(101), Resolution::Copy { image_page: 4, bytes: 1 });
+        assert_eq!(
+            at(100),
+            Resolution::Copy {
+                image_page: 3,
+                bytes: 4096
+            }
+        );
+        assert_eq!(
+            at(101),
+            Resolution::Copy {
+                image_page: 4,
+                bytes: 1
+            }
+        );
         assert_eq!(at(102), Resolution::Zeros(102..103));
     }
 

@@ -29,7 +29,9 @@ pub const fn pager_badge(space: u32) -> u64 {
 /// gave out.
 pub fn space_of_badge(badge: u64) -> Option<u32> {
     let number = badge & !(SPACE_BADGE | PAGER_BADGE);
-    (badge & SPACE_BADGE != 0).then_some(u32::try_from(number).ok()).flatten()
+    (badge & SPACE_BADGE != 0)
+        .then_some(u32::try_from(number).ok())
+        .flatten()
 }
 
 /// Returns whether a badge is one that the kernel uses for faults.
@@ -69,7 +71,10 @@ pub struct Spaces<M: Machine> {
 
 impl<M: Machine> Default for Spaces<M> {
     fn default() -> Self {
-        Spaces { slots: Vec::new(), count: 0 }
+        Spaces {
+            slots: Vec::new(),
+            count: 0,
+        }
     }
 }
 
@@ -94,8 +99,13 @@ impl<M: Machine> Spaces<M> {
         if self.slots.len() >= MAX_SPACES {
             return Err(MemoryError::LimitReached);
         }
-        self.slots.try_reserve(1).map_err(|_| MemoryError::NoMemory)?;
-        self.slots.push(Slot { generation: 1, space: None });
+        self.slots
+            .try_reserve(1)
+            .map_err(|_| MemoryError::NoMemory)?;
+        self.slots.push(Slot {
+            generation: 1,
+            space: None,
+        });
         Ok(number(1, self.slots.len() - 1))
     }
 
@@ -109,12 +119,17 @@ impl<M: Machine> Spaces<M> {
 
     /// Returns the space with this number, unless its process is gone.
     pub fn live_mut(&mut self, number: u32) -> Option<&mut Space<M>> {
-        self.slot_mut(number)?.space.as_mut().filter(|space| !space.is_gone)
+        self.slot_mut(number)?
+            .space
+            .as_mut()
+            .filter(|space| !space.is_gone)
     }
 
     /// Forgets a space.
     pub fn remove(&mut self, number: u32) {
-        let Some(slot) = self.slot_mut(number) else { return };
+        let Some(slot) = self.slot_mut(number) else {
+            return;
+        };
         if slot.space.take().is_some() {
             slot.generation += 1;
             self.count -= 1;
@@ -123,10 +138,13 @@ impl<M: Machine> Spaces<M> {
 
     /// Returns all spaces with their numbers.
     pub fn all_mut(&mut self) -> impl Iterator<Item = (u32, &mut Space<M>)> {
-        self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
-            let number = number(slot.generation, index);
-            slot.space.as_mut().map(|space| (number, space))
-        })
+        self.slots
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, slot)| {
+                let number = number(slot.generation, index);
+                slot.space.as_mut().map(|space| (number, space))
+            })
     }
 
     fn slot_mut(&mut self, number: u32) -> Option<&mut Slot<M>> {

@@ -38,7 +38,10 @@ impl Zones {
             if end + ALIGNMENT >= u64::from(u32::MAX) {
                 break;
             }
-            zones.zones.push(Zone { first: first as Frame, frames: pages as u32 });
+            zones.zones.push(Zone {
+                first: first as Frame,
+                frames: pages as u32,
+            });
             zones.numbers = (end + 1).next_multiple_of(ALIGNMENT);
         }
         zones
@@ -61,7 +64,10 @@ impl Zones {
 
     /// Returns the RAM object of a frame, as its index, and the page within it.
     pub fn locate(&self, frame: Frame) -> Option<(usize, u64)> {
-        let index = self.zones.partition_point(|zone| zone.first <= frame).checked_sub(1)?;
+        let index = self
+            .zones
+            .partition_point(|zone| zone.first <= frame)
+            .checked_sub(1)?;
         let zone = self.zones[index];
         let page = frame - zone.first;
         (page < zone.frames).then_some((index, u64::from(page)))

@@ -20,7 +20,11 @@ impl<M: Machine> Manager<'_, M> {
     /// `NoMemory`, `NoKernelMemory`.
     pub fn create_space(&mut self, process: M::Process) -> Result<M::Sender, MemoryError> {
         let process_number = self.machine.process_number(&process)?;
-        if self.spaces.all_mut().any(|(_, space)| space.process_number == process_number) {
+        if self
+            .spaces
+            .all_mut()
+            .any(|(_, space)| space.process_number == process_number)
+        {
             return Err(MemoryError::AlreadyRegistered);
         }
         let number = self.spaces.next_number()?;
@@ -53,7 +57,9 @@ impl<M: Machine> Manager<'_, M> {
         let range = PageRange::from_client(address, pages)?;
         self.check_totals(0)?;
         let space = self.spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
-        space.regions.insert(Region::new(range, protection, Backing::Anonymous))
+        space
+            .regions
+            .insert(Region::new(range, protection, Backing::Anonymous))
     }
 
     /// Makes a region of an image segment.
@@ -75,8 +81,15 @@ impl<M: Machine> Manager<'_, M> {
         space.regions.check_insert(&range)?;
 
         let file_pages = segment.file_bytes.div_ceil(PAGE_BYTES);
-        let needed = if is_private { file_pages } else { segment.pages };
-        let end = segment.page_offset.checked_add(needed).ok_or(MemoryError::PastEnd)?;
+        let needed = if is_private {
+            file_pages
+        } else {
+            segment.pages
+        };
+        let end = segment
+            .page_offset
+            .checked_add(needed)
+            .ok_or(MemoryError::PastEnd)?;
         if end > self.machine.readable_pages(&memory)? {
             return Err(MemoryError::PastEnd);
         }
@@ -90,7 +103,9 @@ impl<M: Machine> Manager<'_, M> {
             self.machine.map_shared(&space.process, segment, &memory)?;
             Backing::Shared
         };
-        space.regions.insert(Region::new(range, segment.protection, backing))
+        space
+            .regions
+            .insert(Region::new(range, segment.protection, backing))
     }
 
     /// Unmaps a range and frees its frames.
@@ -101,12 +116,21 @@ impl<M: Machine> Manager<'_, M> {
     pub fn unmap(&mut self, number: u32, address: u64, pages: u64) -> Result<(), MemoryError> {
         let range = PageRange::from_client(address, pages)?;
         self.check_totals(0)?;
-        let Manager { machine, buddy, residents, spaces, anonymous, .. } = self;
+        let Manager {
+            machine,
+            buddy,
+            residents,
+            spaces,
+            anonymous,
+            ..
+        } = self;
         let space = spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
         space.regions.check_remove(&range)?;
 
         for region in space.regions.all() {
-            let Some(part) = region.range.intersect(&range) else { continue };
+            let Some(part) = region.range.intersect(&range) else {
+                continue;
+            };
             if matches!(region.backing, Backing::Shared) {
                 machine.unmap(&space.process, part.first(), part.pages())?;
                 continue;
@@ -142,12 +166,19 @@ impl<M: Machine> Manager<'_, M> {
     ) -> Result<(), MemoryError> {
         let range = PageRange::from_client(address, pages)?;
         self.check_totals(2)?;
-        let Manager { machine, residents, spaces, .. } = self;
+        let Manager {
+            machine,
+            residents,
+            spaces,
+            ..
+        } = self;
         let space = spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
         space.regions.check_protect(&range, protection)?;
 
         for region in space.regions.all() {
-            let Some(part) = region.range.intersect(&range) else { continue };
+            let Some(part) = region.range.intersect(&range) else {
+                continue;
+            };
             if matches!(region.backing, Backing::Shared) {
                 machine.protect(&space.process, part.first(), part.pages(), protection)?;
                 continue;

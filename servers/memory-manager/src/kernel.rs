@@ -1,0 +1,213 @@
+//! The real kernel behind [`Machine`].
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
+use libsys::abi::{MapItem, ProcessState};
+use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender};
+use memory_manager::machine::{Copy, Life, Machine};
+use memory_manager::manager::{Content, Mapping};
+use memory_manager::spaces::{client_badge, pager_badge};
+use memory_manager::zones::Zones;
+use memory_manager::{Frame, PAGE_BYTES};
+
+/// Exit code of a process that was registered and then forgotten before it ran.
+const NEVER_STARTED: u64 = 126;
+/// What clients may do with objects: everything but own the frames.
+const OBJECT_RIGHTS: Rights = Rights::ALL.without(Rights::OWN).without(Rights::MANAGE);
+
+/// The kernel, and what is needed to ask it for things.
+pub(crate) struct Kernel {
+    /// The RAM objects, in the order of the zones.
+    ram: Vec<Handle<Memory>>,
+    zones: Zones,
+    /// The manager's endpoint, for minting senders.
+    endpoint: Handle<Endpoint>,
+    /// Is set when a process that is watched ends.
+    death: Handle<Notification>,
+    /// A page on its way from an image to a frame.
+    page: Box<[u8; PAGE_BYTES as usize]>,
+}
+
+impl Kernel {
+    pub(crate) fn new(
+        ram: Vec<Handle<Memory>>,
+        zones: Zones,
+        endpoint: Handle<Endpoint>,
+        death: Handle<Notification>,
+    ) -> Self {
+        Kernel {
+            ram,
+            zones,
+            endpoint,
+            death,
+            page: Box::new([0; PAGE_BYTES as usize]),
+        }
+    }
+
+    /// Returns the item that maps the pages of a resolved fault.
+    pub(crate) fn map_item(&self, mapping: &Mapping) -> Option<MapItem> {
+        let (memory, page_offset) = self.frame(mapping.frame).ok()?;
+        let content = match mapping.content {
+            Content::Foreign => MapFlags::ZERO,
+            Content::New => MapFlags::default(),
+            Content::Present => MapFlags::REPLACE,
+        };
+        Some(MapItem {
+            address: mapping.page * PAGE_BYTES,
+            page_offset,
+            pages: mapping.pages,
+            memory: memory.raw().0,
+            flags: flags(mapping.protection) | content,
+        })
+    }
+
+    /// Returns the RAM object of a frame and the page within it.
+    fn frame(&self, frame: Frame) -> Result<(&Handle<Memory>, u64), MemoryError> {
+        let (index, page) = self.zones.locate(frame).ok_or(MemoryError::NoMemory)?;
+        Ok((self.ram.get(index).ok_or(MemoryError::NoMemory)?, page))
+    }
+}
+
+impl Machine for Kernel {
+    type Process = Handle<Process>;
+    type Memory = Handle<Memory>;
+    type Sender = Handle<Sender>;
+
+    fn process_number(&self, process: &Handle<Process>) -> Result<u64, MemoryError> {
+        process.info().map(|info| info.id).map_err(memory_error)
+    }
+
+    fn adopt(
+        &mut self,
+        process: &Handle<Process>,
+        space: u32,
+    ) -> Result<Handle<Sender>, MemoryError> {
+        let pager = self
+            .endpoint
+            .mint(pager_badge(space))
+            .map_err(memory_error)?;
+        let client = self
+            .endpoint
+            .mint(client_badge(space))
+            .map_err(memory_error)?;
+        process.watch(&self.death).map_err(memory_error)?;
+        process.set_pager(&pager).map_err(memory_error)?;
+        Ok(client)
+    }
+
+    fn life(&self, process: &Handle<Process>) -> Life {
+        match process.info() {
+            Ok(info) if info.state == ProcessState::Dead as u32 => Life::Gone,
+            Ok(info) if info.state == ProcessState::Alive as u32 && info.threads == 0 => {
+                Life::Unstarted
+            }
+            // Frames are never taken on a guess.
+            _ => Life::Running,
+        }
+    }
+
+    fn kill(&mut self, process: &Handle<Process>) {
+        // An error means that it has ended already.
+        let _ = process.kill(NEVER_STARTED);
+    }
+
+    fn unmap(
+        &mut self,
+        process: &Handle<Process>,
+        page: u64,
+        pages: u64,
+    ) -> Result<(), MemoryError> {
+        process
+            .unmap(page * PAGE_BYTES, pages)
+            .map_err(memory_error)
+    }
+
+    fn protect(
+        &mut self,
+        process: &Handle<Process>,
+        page: u64,
+        pages: u64,
+        protection: Protection,
+    ) -> Result<(), MemoryError> {
+        process
+            .protect(page * PAGE_BYTES, pages, flags(protection))
+            .map_err(memory_error)
+    }
+
+    fn map_shared(
+        &mut self,
+        process: &Handle<Process>,
+        segment: &ImageSegment,
+        memory: &Handle<Memory>,
+    ) -> Result<(), MemoryError> {
+        let flags = flags(segment.protection);
+        process
+            .map_one(
+                segment.address,
+                memory,
+                segment.page_offset,
+                segment.pages,
+                flags,
+            )
+            .map_err(memory_error)
+    }
+
+    fn readable_pages(&self, memory: &Handle<Memory>) -> Result<u64, MemoryError> {
+        // Device registers cannot be read so, nor can memory without the right.
+        memory.read(0, &mut [0]).map_err(memory_error)?;
+        memory.info().map(|info| info.pages).map_err(memory_error)
+    }
+
+    fn copy(&mut self, memory: &Handle<Memory>, copy: Copy) -> Result<(), MemoryError> {
+        let bytes = (copy.bytes as usize).min(self.page.len());
+        let (content, rest) = self.page.split_at_mut(bytes);
+        memory
+            .read(copy.image_page * PAGE_BYTES, content)
+            .map_err(memory_error)?;
+        rest.fill(0);
+        let (ram, page) = self.frame(copy.frame)?;
+        ram.write(page * PAGE_BYTES, self.page.as_slice())
+            .map_err(memory_error)
+    }
+
+    fn make_object(
+        &mut self,
+        first: Frame,
+        pages: u32,
+    ) -> Result<(Handle<Memory>, Handle<Memory>), MemoryError> {
+        let pages = u64::from(pages);
+        let (ram, page) = self.frame(first)?;
+        let kept = ram.slice(page, pages).map_err(memory_error)?;
+        kept.zero(0, pages * PAGE_BYTES).map_err(memory_error)?;
+        let given = kept.duplicate(OBJECT_RIGHTS).map_err(memory_error)?;
+        Ok((kept, given))
+    }
+
+    fn is_used(&self, memory: &Handle<Memory>) -> bool {
+        // Frames are never taken on a guess.
+        memory.info().map_or(true, |info| info.references > 1)
+    }
+}
+
+fn flags(protection: Protection) -> MapFlags {
+    match protection {
+        Protection::Read => MapFlags::READ,
+        Protection::ReadWrite => MapFlags::READ | MapFlags::WRITE,
+        Protection::ReadExecute => MapFlags::READ | MapFlags::EXECUTE,
+    }
+}
+
+fn memory_error(error: Error) -> MemoryError {
+    match error {
+        Error::InvalidHandle | Error::WrongKind | Error::Revoked => MemoryError::BadHandle,
+        Error::MissingRight => MemoryError::MissingRight,
+        Error::Dead => MemoryError::ProcessDead,
+        Error::AlreadyMapped => MemoryError::InTheWay,
+        Error::NotMapped => MemoryError::NotMapped,
+        Error::NoMemory => MemoryError::NoKernelMemory,
+        Error::TooManyHandles | Error::AlreadyBound => MemoryError::LimitReached,
+        _ => MemoryError::BadRange,
+    }
+}

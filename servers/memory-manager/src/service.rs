@@ -1,0 +1,259 @@
+//! Start-up, and the interface on top of the policy.
+
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::future::poll_fn;
+use core::task::Poll;
+
+use libipc::events::Events;
+use libipc::proto::memory::{
+    ImageSegment, MemoryError, MemoryManagerDispatcher, MemoryManagerServer, MemoryTotals,
+    Protection, SpaceUsage,
+};
+use libipc::server::{Caller, Fault, FaultOutcome, MapItems, Server};
+use libsys::startup::{self, Startup};
+use libsys::{Handle, Memory, Notification, Process, Sender, time};
+use memory_manager::PAGE_BYTES;
+use memory_manager::manager::Manager;
+use memory_manager::resolve::Refusal;
+use memory_manager::spaces::{is_pager_badge, space_of_badge};
+use memory_manager::zones::Zones;
+
+use crate::kernel::Kernel;
+use crate::tables;
+
+/// Notification bit by which the kernel tells that a watched process has ended.
+const DEATH_BIT: u8 = 0;
+/// Frames taken back between two looks at the endpoint: some 0.1 ms.
+const REAP_SLICE: usize = 512;
+/// How often a few objects are asked whether they are still used, ns.
+const SWEEP_PERIOD: u64 = 1000 * time::MS;
+/// Objects asked each time.
+const SWEEP_SLICE: usize = 128;
+
+type Shared = Rc<RefCell<Manager<'static, Kernel>>>;
+
+pub(crate) fn main() -> i32 {
+    libsys::log_ring::init(log::LevelFilter::Info);
+    match start() {
+        Ok((server, manager)) => {
+            server.run(MemoryManagerDispatcher::new(Rc::new(Service(manager))))
+        }
+        Err(reason) => {
+            libsys::debug_log(&format!("memory-manager: {reason}"));
+            1
+        }
+    }
+}
+
+/// Takes what `init` gave and sets the manager and its housekeeping up.
+fn start() -> Result<(Server, Shared), &'static str> {
+    let startup = startup::read().ok_or("the start-up pages are damaged")?;
+    let endpoint = startup::take(&startup, "self").ok_or("no endpoint was given to it")?;
+    let notification: Handle<Notification> =
+        startup::take(&startup, "notification").ok_or("no notification was given to it")?;
+    let death = notification
+        .mint(1 << DEATH_BIT)
+        .map_err(|_| "no notification can be made")?;
+    let own = Handle::duplicate(&endpoint, libsys::Rights::ALL)
+        .map_err(|_| "its endpoint cannot be duplicated")?;
+
+    let (ram, zones) = take_ram(&startup)?;
+    let (frames, table_frames) = tables::make(&zones, &ram)?;
+    let kernel = Kernel::new(ram, zones.clone(), own, death);
+    let manager = Manager::new(kernel, &zones, frames, table_frames);
+    let totals = manager.totals();
+    log::info!(
+        "{} MiB in {} pieces, {} KiB of it for tables",
+        (totals.total * PAGE_BYTES) >> 20,
+        zones.all().len(),
+        (totals.tables * PAGE_BYTES) >> 10,
+    );
+
+    let manager: Shared = Rc::new(RefCell::new(manager));
+    let mut server = Server::new(endpoint, notification);
+    let faults = Rc::clone(&manager);
+    server.on_fault(move |fault, items| resolve(&faults, fault, items));
+    let closed = Rc::clone(&manager);
+    server.on_closed(move |badge| {
+        // The kernel's own sender is closed when the process is gone, which is told otherwise.
+        if let Some(space) = space_of_badge(badge).filter(|_| !is_pager_badge(badge)) {
+            closed.borrow_mut().sender_closed(space);
+        }
+    });
+    let events = server.events();
+    events.spawn(reap_the_dead(Rc::clone(&manager), events.clone()));
+    events.spawn(sweep_objects(Rc::clone(&manager), events.clone()));
+    Ok((server, manager))
+}
+
+/// Takes the RAM objects `ram0`, `ram1` and so on.
+fn take_ram(startup: &Startup) -> Result<(Vec<Handle<Memory>>, Zones), &'static str> {
+    let mut ram: Vec<Handle<Memory>> = Vec::new();
+    let mut pieces = Vec::new();
+    while let Some(memory) = startup::take::<libsys::Memory>(startup, &format!("ram{}", ram.len()))
+    {
+        let info = memory
+            .info()
+            .map_err(|_| "the RAM given to it cannot be inspected")?;
+        if info.physical == u64::MAX {
+            return Err("the RAM given to it lacks the right to know its address");
+        }
+        pieces.push((info.physical / PAGE_BYTES, info.pages));
+        ram.push(memory);
+    }
+    Ok((ram, Zones::new(pieces)))
+}
+
+/// Answers a page fault. Runs outside of the tasks: it never waits.
+fn resolve(manager: &Shared, fault: &Fault, items: &mut MapItems) -> FaultOutcome {
+    let mut manager = manager.borrow_mut();
+    let space = space_of_badge(fault.badge).filter(|_| is_pager_badge(fault.badge));
+    let result = space.ok_or(Refusal::NoSpace).and_then(|space| {
+        let mapping = manager.fault(space, &fault.message)?;
+        manager
+            .machine()
+            .map_item(&mapping)
+            .ok_or(Refusal::OutOfMemory)
+    });
+    match result {
+        Ok(item) if items.push(item) => FaultOutcome::Mapped,
+        Ok(_) => FaultOutcome::Refused,
+        Err(refusal) => {
+            log::warn!(
+                "fault of space {:#x} at {:#x}, touched {:#x} (code {:#x}): {}",
+                space.unwrap_or(0),
+                fault.message.instruction,
+                fault.message.address,
+                fault.message.code,
+                refusal.text(),
+            );
+            FaultOutcome::Refused
+        }
+    }
+}
+
+/// Takes back the frames of processes that have ended, a slice at a time.
+async fn reap_the_dead(manager: Shared, events: Events) {
+    loop {
+        events.bit(DEATH_BIT).await;
+        manager.borrow_mut().note_deaths();
+        while reap_slice(&manager) {
+            let_others_run().await;
+        }
+        // What the dead had of objects is most likely free now.
+        manager.borrow_mut().sweep_objects(SWEEP_SLICE);
+    }
+}
+
+fn reap_slice(manager: &Shared) -> bool {
+    manager.borrow_mut().reap(REAP_SLICE)
+}
+
+/// Finds objects that nobody uses any more, a few at a time.
+async fn sweep_objects(manager: Shared, events: Events) {
+    loop {
+        events.sleep_until(time::after(SWEEP_PERIOD)).await;
+        manager.borrow_mut().sweep_objects(SWEEP_SLICE);
+    }
+}
+
+/// Lets the loop look at its endpoint before this task goes on.
+async fn let_others_run() {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if has_waited {
+            return Poll::Ready(());
+        }
+        has_waited = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Serves the clients.
+struct Service(Shared);
+
+impl Service {
+    /// Does something with the caller's own space.
+    fn on_space<T>(
+        &self,
+        caller: &Caller,
+        act: impl FnOnce(&mut Manager<'static, Kernel>, u32) -> Result<T, MemoryError>,
+    ) -> Result<T, MemoryError> {
+        let space = space_of_badge(caller.badge).ok_or(MemoryError::NoSpace)?;
+        act(&mut self.0.borrow_mut(), space)
+    }
+}
+
+impl MemoryManagerServer for Service {
+    async fn space_create(
+        &self,
+        _caller: &Caller,
+        process: Handle<Process>,
+    ) -> Result<Handle<Sender>, MemoryError> {
+        self.0.borrow_mut().create_space(process)
+    }
+
+    async fn map_anonymous(
+        &self,
+        caller: &Caller,
+        address: u64,
+        pages: u64,
+        protection: Protection,
+    ) -> Result<(), MemoryError> {
+        self.on_space(caller, |manager, space| {
+            manager.map_anonymous(space, address, pages, protection)
+        })
+    }
+
+    async fn map_image(
+        &self,
+        caller: &Caller,
+        segment: ImageSegment,
+        memory: Handle<Memory>,
+    ) -> Result<(), MemoryError> {
+        self.on_space(caller, |manager, space| {
+            manager.map_image(space, &segment, memory)
+        })
+    }
+
+    async fn unmap(&self, caller: &Caller, address: u64, pages: u64) -> Result<(), MemoryError> {
+        self.on_space(caller, |manager, space| {
+            manager.unmap(space, address, pages)
+        })
+    }
+
+    async fn protect(
+        &self,
+        caller: &Caller,
+        address: u64,
+        pages: u64,
+        protection: Protection,
+    ) -> Result<(), MemoryError> {
+        self.on_space(caller, |manager, space| {
+            manager.protect(space, address, pages, protection)
+        })
+    }
+
+    async fn create_object(
+        &self,
+        caller: &Caller,
+        pages: u64,
+    ) -> Result<Handle<Memory>, MemoryError> {
+        // A caller without a space, such as `init`, shares the account of all of those.
+        let owner = space_of_badge(caller.badge).unwrap_or(0);
+        self.0.borrow_mut().create_object(owner, pages)
+    }
+
+    async fn usage(&self, caller: &Caller) -> Result<SpaceUsage, MemoryError> {
+        self.on_space(caller, Manager::usage)
+    }
+
+    async fn totals(&self, _caller: &Caller) -> Result<MemoryTotals, MemoryError> {
+        Ok(self.0.borrow().totals())
+    }
+}
