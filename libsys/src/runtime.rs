@@ -40,6 +40,9 @@ pub fn start(main: fn() -> i32) -> ! {
             exit(PANIC_EXIT_CODE);
         }
     }
+    if header.has_service_page == 1 {
+        crate::log_ring::init(log::LevelFilter::Info);
+    }
     exit(main())
 }
 

@@ -1,40 +1,9 @@
-//! Waiting of tasks for each other, within one thread.
+//! Who may go on next, among tasks of one thread.
 
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use core::future::poll_fn;
-use core::task::{Poll, Waker};
 
-/// Something that happens again and again; tasks look at their condition each time.
-#[derive(Debug, Default)]
-pub struct Signal {
-    waiting: RefCell<Vec<Waker>>,
-}
-
-impl Signal {
-    /// Lets every waiting task look at its condition.
-    pub fn raise(&self) {
-        for waker in self.waiting.take() {
-            waker.wake();
-        }
-    }
-
-    /// Waits until the condition gives a value; it is looked at now and whenever this is raised.
-    pub async fn wait_for<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
-        poll_fn(|context| match condition() {
-            Some(value) => Poll::Ready(value),
-            None => {
-                let mut waiting = self.waiting.borrow_mut();
-                if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-                    waiting.push(context.waker().clone());
-                }
-                Poll::Pending
-            }
-        })
-        .await
-    }
-}
+use libipc::sync::Signal;
 
 /// A row of tasks of which the first may go on.
 #[derive(Debug, Default)]
@@ -63,12 +32,12 @@ impl Queue {
     /// Takes all places of a client away.
     pub fn remove(&self, badge: u64) {
         self.tickets.borrow_mut().retain(|&(_, owner)| owner != badge);
-        self.moved.raise();
+        self.moved.notify();
     }
 
     /// Lets the first one look at its condition again.
     pub fn raise(&self) {
-        self.moved.raise();
+        self.moved.notify();
     }
 }
 
@@ -95,15 +64,15 @@ impl Ticket<'_> {
         &self,
         mut condition: impl FnMut() -> Option<T>,
     ) -> Result<T, Removed> {
-        self.queue
-            .moved
-            .wait_for(|| {
-                if !self.is_there() {
-                    return Some(Err(Removed));
-                }
-                if self.is_first() { condition().map(Ok) } else { None }
-            })
-            .await
+        loop {
+            if !self.is_there() {
+                return Err(Removed);
+            }
+            if self.is_first() && let Some(value) = condition() {
+                return Ok(value);
+            }
+            self.queue.moved.wait().await;
+        }
     }
 
     fn is_first(&self) -> bool {
@@ -118,7 +87,7 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         self.queue.tickets.borrow_mut().retain(|&(number, _)| number != self.number);
-        self.queue.moved.raise();
+        self.queue.moved.notify();
     }
 }
 
@@ -143,6 +112,7 @@ mod tests {
             assert_eq!(two.as_mut().poll(&mut context), Poll::Pending);
             assert_eq!(one.as_mut().poll(&mut context), Poll::Pending);
             ready.set(true);
+            queue.raise();
             assert_eq!(two.as_mut().poll(&mut context), Poll::Pending);
             assert_eq!(one.as_mut().poll(&mut context), Poll::Ready(Ok(1)));
         }

@@ -103,3 +103,9 @@ pub fn set_up(uart: &impl Uart) -> Result<(), DeviceError> {
     uart.write(Register::ModemControl, MODEM_READY)?;
     uart.write(Register::InterruptEnable, ENABLE_RECEIVE)
 }
+
+impl From<DeviceError> for libipc::proto::console::ConsoleError {
+    fn from(_: DeviceError) -> Self {
+        libipc::proto::console::ConsoleError::Device
+    }
+}

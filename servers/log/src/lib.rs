@@ -8,10 +8,12 @@
 
 extern crate alloc;
 
+mod kernel;
 mod page;
 mod slot;
 mod store;
 
+pub use kernel::KernelLines;
 pub use page::page;
 pub use slot::{Line, Slot};
 pub use store::{MAX_SERVICES, REGION_BYTES, REGION_WORDS, Store};

@@ -4,11 +4,11 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Bytes of lines that are kept for a service.
-pub const SLOT_BYTES: usize = 16 * 1024;
+pub(crate) const SLOT_BYTES: usize = 16 * 1024;
 /// Words that describe a slot.
-pub const SLOT_WORDS: usize = 8;
+pub(crate) const SLOT_WORDS: usize = 8;
 /// Most bytes of a service's name.
-pub const NAME_BYTES: usize = 32;
+const NAME_BYTES: usize = 32;
 
 /// Bytes before the target of a line: length of it all, level, lengths of target and text, time,
 /// source position, number.

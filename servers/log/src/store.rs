@@ -124,6 +124,8 @@ pub(crate) mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
         #[test]
         fn the_last_lines_are_kept_in_order(
             texts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..480), 1..300),
