@@ -59,10 +59,11 @@ struct Ping {
 impl Watcher {
     /// Starts to watch an instance that was started at `now`.
     pub const fn new(settings: &Heartbeat, now: u64) -> Self {
+        let next_look = look_after(settings, now, regular_wait(settings));
         Watcher {
             beats: 0,
             ping: None,
-            next_look: next_look(settings, now, false),
+            next_look,
         }
     }
 
@@ -100,23 +101,35 @@ impl Watcher {
             });
             Judgement::Ping
         };
-        self.next_look = next_look(settings, now, self.ping.is_some());
+        let wait_ns = if self.ping.is_some() {
+            pinged_wait(settings)
+        } else {
+            regular_wait(settings)
+        };
+        self.next_look = look_after(settings, now, wait_ns);
         judgement
     }
 }
 
-const fn next_look(settings: &Heartbeat, now: u64, is_pinged: bool) -> u64 {
+/// Returns the time between looks at a server that turns, ns.
+const fn regular_wait(settings: &Heartbeat) -> u64 {
+    settings.period_ms as u64 * MS
+}
+
+/// Returns the time between looks at a server that was pinged, ns. At least 1 ms, so that a tiny
+/// time-out does not keep `init` spinning.
+const fn pinged_wait(settings: &Heartbeat) -> u64 {
+    let part = settings.timeout_ms as u64 * MS / LOOKS_PER_TIMEOUT;
+    if part < MS { MS } else { part }
+}
+
+/// Returns when to look after `wait_ns`; never at a server without a period.
+const fn look_after(settings: &Heartbeat, now: u64, wait_ns: u64) -> u64 {
     if settings.period_ms == 0 {
-        return u64::MAX;
-    }
-    let wait_ns = if is_pinged {
-        // At least 1 ms, so that a tiny time-out does not keep `init` spinning.
-        let part = settings.timeout_ms as u64 * MS / LOOKS_PER_TIMEOUT;
-        if part < MS { MS } else { part }
+        u64::MAX
     } else {
-        settings.period_ms as u64 * MS
-    };
-    now.saturating_add(wait_ns)
+        now.saturating_add(wait_ns)
+    }
 }
 
 #[cfg(test)]

@@ -31,11 +31,44 @@ impl ServicePage {
         }
     }
 
+    /// Returns the bytes of the page, for who makes it without mapping it.
+    pub fn to_bytes(&self) -> [u8; size_of::<ServicePage>()] {
+        let words = [
+            self.magic,
+            self.heartbeat(),
+            self.is_ready().into(),
+            self.generation,
+        ];
+        let mut bytes = [0; size_of::<ServicePage>()];
+        for (part, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *part = word.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// Returns a copy of a page, for who looks at it without mapping it.
+    pub fn from_bytes(bytes: &[u8; size_of::<ServicePage>()]) -> ServicePage {
+        let word = |at: usize| {
+            bytes
+                .as_chunks::<8>()
+                .0
+                .get(at)
+                .map_or(0, |w| u64::from_le_bytes(*w))
+        };
+        ServicePage {
+            magic: word(0),
+            heartbeat: AtomicU64::new(word(1)),
+            ready: AtomicU64::new(word(2)),
+            generation: word(3),
+        }
+    }
+
     /// Says that the event loop has turned once more.
     pub fn beat(&self) {
         // Only the service writes here, so reading and writing apart loses nothing.
         let count = self.heartbeat.load(Ordering::Relaxed);
-        self.heartbeat.store(count.wrapping_add(1), Ordering::Relaxed);
+        self.heartbeat
+            .store(count.wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Says that the service serves.
@@ -93,6 +126,16 @@ mod tests {
         page.beat();
         page.beat();
         page.set_ready();
-        assert_eq!((page.heartbeat(), page.is_ready(), page.generation), (2, true, 3));
+        assert_eq!(
+            (page.heartbeat(), page.is_ready(), page.generation),
+            (2, true, 3)
+        );
+        let copy = ServicePage::from_bytes(&page.to_bytes());
+        assert_eq!(
+            (copy.heartbeat(), copy.is_ready(), copy.generation),
+            (2, true, 3)
+        );
+        assert_eq!(copy.magic, super::SERVICE_MAGIC);
+        assert_eq!(page.to_bytes()[offset_of!(ServicePage, generation)], 3);
     }
 }
