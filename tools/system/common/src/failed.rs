@@ -1,0 +1,58 @@
+//! Why a program ends before its time.
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+
+/// Exit code of a program that failed.
+pub const FAILURE: i32 = 1;
+/// Exit code of a program that was called wrongly.
+pub const USAGE: i32 = 2;
+
+/// A sentence for people and an exit code.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failed {
+    /// What went wrong; may be empty when it was said already.
+    pub message: String,
+    /// Exit code.
+    pub code: i32,
+}
+
+/// How a program ends: its exit code, or why it failed.
+pub type Outcome = Result<i32, Failed>;
+
+impl Failed {
+    /// Makes a failure with exit code 1.
+    pub fn new(message: impl fmt::Display) -> Self {
+        Failed { message: format!("{message}"), code: FAILURE }
+    }
+
+    /// Makes a failure of whoever called the program: exit code 2 and a hint.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Failed { message: format!("{message}; try --help"), code: USAGE }
+    }
+
+    /// Puts a subject in front: `cat: /x: no such file or directory`.
+    #[must_use]
+    pub fn about(self, subject: impl fmt::Display) -> Self {
+        Failed { message: format!("{subject}: {}", self.message), ..self }
+    }
+}
+
+impl<E: fmt::Display> From<libipc::Failure<E>> for Failed {
+    fn from(failure: libipc::Failure<E>) -> Self {
+        Failed::new(failure)
+    }
+}
+
+impl From<libsys::Error> for Failed {
+    fn from(error: libsys::Error) -> Self {
+        Failed::new(error)
+    }
+}
+
+impl From<fmt::Error> for Failed {
+    fn from(_: fmt::Error) -> Self {
+        Failed::new("cannot write output")
+    }
+}

@@ -1,0 +1,334 @@
+//! Starting other programs from the boot bundle, and waiting for them.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use libipc::proto::console::ConsoleClient;
+use libipc::proto::memory::MemoryManagerClient;
+use libipc::proto::vfs::VfsClient;
+use libipc::spawn::MemoryPager;
+use libsys::abi::layout::MAPPINGS;
+use libsys::abi::{ExitReason, FOREVER, PAGE_SIZE, ProcessInfo, ProcessState};
+use libsys::spawn::{Child, Image, Premapped, Spawn};
+use libsys::{
+    Handle, MapFlags, Memory, Notification, Process, Rights, Sender, System, ipc,
+};
+use skink_manifest::bundle::{Bundle, Kind};
+
+use crate::program::{APPEND, CWD, STDOUT, STDOUT_MODE};
+use crate::{Failed, Program};
+
+/// Exit code of a program that was interrupted by a key, as in other shells.
+pub const INTERRUPTED: i32 = 130;
+/// Exit code of a program that was ended by a fault.
+pub const FAULTED: i32 = 139;
+/// Exit code of a program that was ended by another.
+pub const KILLED: i32 = 137;
+/// Exit code for a name that no program has.
+pub const NOT_FOUND: i32 = 127;
+/// Exit code of a program that could not be started.
+pub const NOT_STARTED: i32 = 126;
+
+const CHILD_BIT: u64 = 1;
+const INTERRUPT_BIT: u64 = 2;
+
+/// What a sender that a child gets may be used for.
+const SENDER_RIGHTS: Rights =
+    Rights(Rights::CALL.0 | Rights::DUPLICATE.0 | Rights::TRANSFER.0);
+const BUNDLE_RIGHTS: Rights =
+    Rights(Rights::READ.0 | Rights::EXECUTE.0 | Rights::DUPLICATE.0 | Rights::TRANSFER.0);
+const SYSTEM_RIGHTS: Rights =
+    Rights(Rights::INSPECT.0 | Rights::DUPLICATE.0 | Rights::TRANSFER.0);
+
+/// What a program gets beyond terminal, files and memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Needs {
+    /// `init`: control of services and power.
+    init: bool,
+    /// The logs.
+    log: bool,
+    /// The machine, for looking.
+    system: bool,
+    /// The bundle, and kernel memory to start others.
+    launch: bool,
+}
+
+/// Returns what a program gets: the least it needs. Programs that are not named here need no more
+/// than files, terminal and memory.
+fn needs(name: &str) -> Needs {
+    let none = Needs::default();
+    match name {
+        "svc" => Needs { init: true, log: true, system: true, ..none },
+        "shutdown" => Needs { init: true, ..none },
+        "ps" | "free" => Needs { system: true, ..none },
+        "help" => Needs { launch: true, ..none },
+        "time" | "bench" | "system-tests" => {
+            Needs { init: true, log: true, system: true, launch: true }
+        }
+        _ => none,
+    }
+}
+
+/// Kernel memory of a program that starts others, bytes: theirs is taken from it.
+const LAUNCHER_QUOTA: u64 = 8 << 20;
+
+/// Where a child's output goes, if not to the terminal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Redirect {
+    /// The file, an absolute path.
+    pub path: String,
+    /// Whether it is written at the end instead of anew.
+    pub is_append: bool,
+}
+
+/// What to start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Command<'a> {
+    /// Name of the program.
+    pub name: &'a str,
+    /// Its arguments.
+    pub arguments: &'a [String],
+    /// Its current directory.
+    pub cwd: &'a str,
+    /// Where its output goes.
+    pub output: Option<&'a Redirect>,
+}
+
+/// How a child ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its exit code, or the one that stands for how it ended.
+    pub code: i32,
+    /// What to tell people when it did not end by itself.
+    pub message: Option<String>,
+    /// What it did.
+    pub info: ProcessInfo,
+}
+
+/// Why a child could not be started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LaunchError {
+    /// No program has this name.
+    NotFound,
+    /// It could not be started.
+    Failed(Failed),
+}
+
+impl<E: Into<Failed>> From<E> for LaunchError {
+    fn from(error: E) -> Self {
+        LaunchError::Failed(error.into())
+    }
+}
+
+/// Starts programs and waits for them.
+#[derive(Debug)]
+pub struct Launcher {
+    images: &'static [u8],
+    bundle: Handle<Memory>,
+    memory: MemoryPager,
+    console: ConsoleClient,
+    vfs: VfsClient,
+    init: Option<Handle<Sender>>,
+    log: Option<Handle<Sender>>,
+    system: Option<Handle<System>>,
+    events: Handle<Notification>,
+    child_bit: Handle<Notification>,
+}
+
+impl Launcher {
+    /// Makes a launcher of what the program was given.
+    ///
+    /// # Errors
+    ///
+    /// When the program was not given what is needed to start others.
+    pub fn new(program: &Program) -> Result<Self, Failed> {
+        let events = Handle::<Notification>::create()?;
+        let child_bit = events.mint(CHILD_BIT)?;
+        Ok(Launcher {
+            images: images(program).ok_or_else(|| Failed::new("no boot bundle was given"))?,
+            bundle: program.take("bundle")?,
+            memory: MemoryPager::new(MemoryManagerClient::new_unchecked(program.take("memory")?)),
+            console: program.console()?,
+            vfs: program.vfs()?,
+            init: program.take("init").ok(),
+            log: program.take("log").ok(),
+            system: program.take("system").ok(),
+            events,
+            child_bit,
+        })
+    }
+
+    /// Returns the names of all programs, sorted.
+    pub fn programs(&self) -> Vec<String> {
+        programs(self.images)
+    }
+
+    /// Has the interrupt key end the child that runs.
+    ///
+    /// # Errors
+    ///
+    /// When the console refuses.
+    pub fn take_interrupt_key(&self) -> Result<(), Failed> {
+        let bit = self.events.mint(INTERRUPT_BIT)?;
+        self.console.on_interrupt(&bit)?;
+        Ok(())
+    }
+
+    /// Returns the handle to `init`, if there is one.
+    pub fn init(&self) -> Option<&Handle<Sender>> {
+        self.init.as_ref()
+    }
+
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn run(&self, command: &Command<'_>) -> Result<Finished, LaunchError> {
+        // A key that was pressed before belongs to no child.
+        let _ = ipc::wait(&self.events, 0);
+        let child = self.start(command)?;
+        Ok(self.wait(command.name, &child.process)?)
+    }
+
+    fn start(&self, command: &Command<'_>) -> Result<Child, LaunchError> {
+        let bundle = Bundle::parse(self.images).map_err(Failed::new)?;
+        let entry = bundle.find(command.name).filter(|entry| entry.kind == Kind::Program);
+        let entry = entry.ok_or(LaunchError::NotFound)?;
+        let image = Image {
+            bytes: entry.data,
+            memory: &self.bundle,
+            first_page: (entry.offset / PAGE_SIZE) as u64,
+        };
+        // The child owns its sessions: they end with it.
+        let console = self.console.new_session()?;
+        let vfs = self.vfs.new_session()?;
+        let mut spawn = Spawn::new(command.name)
+            .arguments(command.arguments.iter().cloned())
+            .variable(CWD, command.cwd)
+            .handle("console", &console, SENDER_RIGHTS)
+            .handle("vfs", &vfs, SENDER_RIGHTS)
+            .watch(&self.child_bit);
+        if let Some(redirect) = command.output {
+            let mode = if redirect.is_append { APPEND } else { "replace" };
+            spawn = spawn.variable(STDOUT, &redirect.path).variable(STDOUT_MODE, mode);
+        }
+        let spawn = self.give_more(spawn, needs(command.name));
+        Ok(spawn.start_paged(&image, &self.memory).map_err(Failed::new)?)
+    }
+
+    fn give_more<'a>(&'a self, mut spawn: Spawn<'a>, needs: Needs) -> Spawn<'a> {
+        if needs.init && let Some(init) = &self.init {
+            spawn = spawn.handle("init", init, SENDER_RIGHTS);
+        }
+        if needs.log && let Some(log) = &self.log {
+            spawn = spawn.handle("log", log, SENDER_RIGHTS);
+        }
+        if needs.system && let Some(system) = &self.system {
+            spawn = spawn.handle("system", system, SYSTEM_RIGHTS);
+        }
+        if needs.launch {
+            spawn = spawn
+                .kernel_quota(LAUNCHER_QUOTA)
+                .handle("bundle", &self.bundle, BUNDLE_RIGHTS)
+                .variable("bundle_address", &MAPPINGS.to_string())
+                .variable("bundle_bytes", &self.images.len().to_string())
+                .map(Premapped {
+                    address: MAPPINGS,
+                    memory: &self.bundle,
+                    first_page: 0,
+                    pages: self.images.len().div_ceil(PAGE_SIZE) as u64,
+                    flags: MapFlags::READ,
+                });
+        }
+        spawn
+    }
+
+    /// Waits until the child has ended; ends it at the interrupt key.
+    fn wait(&self, name: &str, process: &Handle<Process>) -> Result<Finished, Failed> {
+        let mut is_interrupted = false;
+        loop {
+            let info = process.info()?;
+            if info.state != ProcessState::Alive as u32 {
+                let (code, message) = ending(name, &info, is_interrupted);
+                return Ok(Finished { code, message, info });
+            }
+            let bits = ipc::wait(&self.events, FOREVER)?;
+            if bits & INTERRUPT_BIT != 0 {
+                is_interrupted = true;
+                // It may have ended just now, which is as well.
+                let _ = process.kill(INTERRUPTED.cast_unsigned().into());
+            }
+        }
+    }
+}
+
+/// Returns the exit code that stands for how a process ended, and what to tell people.
+fn ending(name: &str, info: &ProcessInfo, is_interrupted: bool) -> (i32, Option<String>) {
+    if info.reason == ExitReason::Exited as u32 {
+        return (info.code as i32, None);
+    }
+    if is_interrupted {
+        return (INTERRUPTED, None);
+    }
+    if info.reason == ExitReason::Fault as u32 {
+        let message = format!(
+            "{name}: ended by {} at {:#x}, address {:#x}",
+            exception(info.code),
+            info.address,
+            info.fault_address
+        );
+        return (FAULTED, Some(message));
+    }
+    (KILLED, Some(format!("{name}: ended by another process (code {})", info.code)))
+}
+
+/// Returns the name of an exception vector (Intel SDM vol. 3A, table 6-1).
+fn exception(vector: u64) -> &'static str {
+    match vector {
+        0 => "a division error",
+        3 => "a breakpoint",
+        6 => "an invalid instruction",
+        12 => "a stack fault",
+        13 => "a protection fault",
+        14 => "a page fault",
+        16 | 19 => "a floating-point error",
+        17 => "a misaligned access",
+        _ => "an exception",
+    }
+}
+
+/// Returns the names of all programs in a bundle, sorted.
+pub fn programs(images: &[u8]) -> Vec<String> {
+    let Ok(bundle) = Bundle::parse(images) else { return Vec::new() };
+    let entries = bundle.entries().filter(|entry| entry.kind == Kind::Program);
+    let mut names: Vec<String> = entries.map(|entry| entry.name.to_string()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Returns the boot bundle, if the program was given it.
+#[cfg(bare)]
+pub fn images(program: &Program) -> Option<&'static [u8]> {
+    libsys::given::bundle(program.startup())
+}
+
+/// Returns nothing: on the host there is no bundle.
+#[cfg(not(bare))]
+pub fn images(_program: &Program) -> Option<&'static [u8]> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Needs, needs};
+
+    #[test]
+    fn ordinary_programs_get_nothing_special() {
+        for name in ["ls", "cat", "sha256sum", "unknown"] {
+            assert_eq!(needs(name), Needs::default());
+        }
+        assert!(!needs("ps").init && !needs("svc").launch);
+    }
+}
