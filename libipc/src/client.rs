@@ -48,19 +48,28 @@ enum Channel {
 impl Client {
     /// Makes a client that waits for ever.
     pub fn new(sender: Handle<Sender>) -> Client {
-        Client { channel: Channel::Kernel(Arc::new(sender)), timeout_ns: None }
+        Client {
+            channel: Channel::Kernel(Arc::new(sender)),
+            timeout_ns: None,
+        }
     }
 
     /// Makes a client of a server in this process.
     #[cfg(not(bare))]
     pub fn loopback(loopback: alloc::rc::Rc<crate::loopback::Loopback>) -> Client {
-        Client { channel: Channel::Loopback(loopback), timeout_ns: None }
+        Client {
+            channel: Channel::Loopback(loopback),
+            timeout_ns: None,
+        }
     }
 
     /// Returns a client whose calls give up after `ns` nanoseconds.
     #[must_use]
     pub fn with_deadline(&self, ns: u64) -> Client {
-        Client { channel: self.channel.clone(), timeout_ns: Some(ns) }
+        Client {
+            channel: self.channel.clone(),
+            timeout_ns: Some(ns),
+        }
     }
 
     /// Returns the sender; there is none in a loopback.
@@ -106,13 +115,18 @@ impl Client {
     /// See [`ConnectError`].
     pub fn handshake(&self, ours: &'static Schema) -> Result<(), ConnectError> {
         let interface = ours.name;
-        let hello = Hello { hash: ours.hash, version: ours.version, name: interface };
+        let hello = Hello {
+            hash: ours.hash,
+            version: ours.version,
+            name: interface,
+        };
         let label = ours.label(HANDSHAKE);
         match self.exchange::<_, Welcome>(label, &hello, OutHandles::new()) {
             Ok((Ok(()), _)) => Ok(()),
-            Ok((Err(theirs), _)) if theirs.name != interface => {
-                Err(ConnectError::OtherInterface { interface, served: theirs.name })
-            }
+            Ok((Err(theirs), _)) if theirs.name != interface => Err(ConnectError::OtherInterface {
+                interface,
+                served: theirs.name,
+            }),
             Ok((Err(theirs), _)) => Err(ConnectError::Mismatch {
                 interface,
                 client: (ours.version, ours.hash),

@@ -65,12 +65,20 @@ impl Events {
     /// Waits until notification bit `bit` is set, and clears it. Bits that came before count.
     /// When several tasks wait for one bit, one of them gets it.
     pub fn bit(&self, bit: u8) -> BitSet {
-        BitSet { shared: Rc::clone(&self.shared), bit: bit & 63, waiting: None }
+        BitSet {
+            shared: Rc::clone(&self.shared),
+            bit: bit & 63,
+            waiting: None,
+        }
     }
 
     /// Waits until `deadline`, absolute, ns since boot.
     pub fn sleep_until(&self, deadline: u64) -> Sleep {
-        Sleep { shared: Rc::clone(&self.shared), deadline, waiting: None }
+        Sleep {
+            shared: Rc::clone(&self.shared),
+            deadline,
+            waiting: None,
+        }
     }
 
     /// Runs `future` for as long as it is not `deadline` yet; `None` if it did not end.
@@ -97,7 +105,11 @@ impl Events {
     ///
     /// `NoMemory`, `TooManyHandles`; `Unavailable` in a loopback.
     pub fn mint(&self, bits: u64) -> libsys::Result<Handle<Notification>> {
-        self.shared.notification.as_ref().ok_or(Error::Unavailable)?.mint(bits)
+        self.shared
+            .notification
+            .as_ref()
+            .ok_or(Error::Unavailable)?
+            .mint(bits)
     }
 
     pub(crate) fn notification(&self) -> Option<&Handle<Notification>> {
@@ -125,7 +137,11 @@ impl Events {
 
     /// Returns when the next task wants to be woken.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        self.shared.timers.borrow().first_key_value().map(|((deadline, _), _)| *deadline)
+        self.shared
+            .timers
+            .borrow()
+            .first_key_value()
+            .map(|((deadline, _), _)| *deadline)
     }
 
     /// Tells tasks what time it is.
@@ -221,7 +237,10 @@ impl Future for Sleep {
         }
         let id = self.shared.id();
         let waker = context.waker().clone();
-        self.shared.timers.borrow_mut().insert((self.deadline, id), waker);
+        self.shared
+            .timers
+            .borrow_mut()
+            .insert((self.deadline, id), waker);
         self.waiting = Some(id);
         Poll::Pending
     }

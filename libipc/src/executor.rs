@@ -24,7 +24,10 @@ pub(crate) struct ReadySet {
 
 impl ReadySet {
     fn new() -> Self {
-        ReadySet { summary: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; WORDS] }
+        ReadySet {
+            summary: AtomicU64::new(0),
+            words: [const { AtomicU64::new(0) }; WORDS],
+        }
     }
 
     fn insert(&self, slot: usize) {
@@ -49,7 +52,11 @@ impl ReadySet {
                 continue;
             }
             let bits = self.words[word].load(Ordering::Relaxed);
-            let seen = if step == 0 { bits & (u64::MAX << (from % 64)) } else { bits };
+            let seen = if step == 0 {
+                bits & (u64::MAX << (from % 64))
+            } else {
+                bits
+            };
             if seen == 0 {
                 continue;
             }
@@ -105,7 +112,12 @@ struct Slot<T> {
 impl<T> Slots<T> {
     pub(crate) fn new() -> Self {
         let ready = Arc::new(ReadySet::new());
-        Slots { slots: Vec::new(), free: Vec::new(), ready, cursor: 0 }
+        Slots {
+            slots: Vec::new(),
+            free: Vec::new(),
+            ready,
+            cursor: 0,
+        }
     }
 
     /// Returns whether another task can be added.
@@ -122,8 +134,14 @@ impl<T> Slots<T> {
             return None;
         }
         let slot = self.slots.len();
-        let waker = Arc::new(SlotWaker { slot, ready: Arc::clone(&self.ready) });
-        self.slots.push(Slot { task: None, waker: waker.into() });
+        let waker = Arc::new(SlotWaker {
+            slot,
+            ready: Arc::clone(&self.ready),
+        });
+        self.slots.push(Slot {
+            task: None,
+            waker: waker.into(),
+        });
         Some(slot)
     }
 

@@ -130,7 +130,11 @@ pub enum ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConnectError::Mismatch { interface, client, server } => write!(
+            ConnectError::Mismatch {
+                interface,
+                client,
+                server,
+            } => write!(
                 f,
                 "{interface}: this program has version {} (schema {:016x}), the server has \
                  version {} (schema {:016x})",

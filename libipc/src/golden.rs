@@ -12,7 +12,12 @@ use crate::loopback::Exchange;
 pub fn lines(exchanges: &[(&str, Exchange)]) -> String {
     let mut text = String::new();
     for (name, exchange) in exchanges {
-        let Exchange { label, request, status, reply } = exchange;
+        let Exchange {
+            label,
+            request,
+            status,
+            reply,
+        } = exchange;
         // Writing to a string does not fail.
         let _ = writeln!(
             text,

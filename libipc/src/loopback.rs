@@ -53,7 +53,9 @@ pub struct Loopback {
 
 impl fmt::Debug for Loopback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loopback").field("sequence", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("Loopback")
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,10 +139,18 @@ impl Loopback {
     pub fn submit(&self, label: u32, caller: Caller, payload: &[u8], handles: OutHandles) -> u64 {
         let token = self.sequence.get() + 1;
         self.sequence.set(token);
-        let arrived: Vec<_> = handles.iter().map(|handle| (handle.raw, handle.kind)).collect();
+        let arrived: Vec<_> = handles
+            .iter()
+            .map(|handle| (handle.raw, handle.kind))
+            .collect();
         handles.release();
         let handles = InHandles::new(Incoming::new(&arrived));
-        let delivery = Delivery { label, caller, handles, reply: token };
+        let delivery = Delivery {
+            label,
+            caller,
+            handles,
+            reply: token,
+        };
         let mut core = self.core.borrow_mut();
         let started = core.start(delivery, payload);
         let answer = core.first_poll(started);
@@ -157,10 +167,17 @@ impl Loopback {
         let mut finished = self.finished.borrow_mut();
         let place = finished.iter().position(|(other, ..)| *other == token)?;
         let (_, label, payload, handles) = finished.swap_remove(place);
-        let arrived: Vec<_> = handles.iter().map(|handle| (handle.raw, handle.kind)).collect();
+        let arrived: Vec<_> = handles
+            .iter()
+            .map(|handle| (handle.raw, handle.kind))
+            .collect();
         handles.release();
         let handles = InHandles::new(Incoming::new(&arrived));
-        Some(LoopbackReply { label, payload, handles })
+        Some(LoopbackReply {
+            label,
+            payload,
+            handles,
+        })
     }
 
     /// Calls and returns the reply.
@@ -175,7 +192,11 @@ impl Loopback {
         handles: OutHandles,
     ) -> Result<LoopbackReply, Error> {
         let sequence = self.sequence.get() + 1;
-        let caller = Caller { badge: self.badge.get(), sequence, redelivered: false };
+        let caller = Caller {
+            badge: self.badge.get(),
+            sequence,
+            redelivered: false,
+        };
         let token = self.submit(label, caller, payload, handles);
         let reply = self.take(token).ok_or(Error::Timeout)?;
         self.exchanges.borrow_mut().push(Exchange {
@@ -188,7 +209,13 @@ impl Loopback {
     }
 
     fn finish(&self, token: u64, answer: Answer) {
-        let payload = self.core.borrow().output().with(answer.bytes, <[u8]>::to_vec);
-        self.finished.borrow_mut().push((token, answer.label, payload, answer.handles));
+        let payload = self
+            .core
+            .borrow()
+            .output()
+            .with(answer.bytes, <[u8]>::to_vec);
+        self.finished
+            .borrow_mut()
+            .push((token, answer.label, payload, answer.handles));
     }
 }

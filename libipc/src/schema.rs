@@ -65,7 +65,13 @@ impl Schema {
             i += 1;
         }
         let id = (name_hash ^ name_hash >> 16 ^ name_hash >> 32 ^ name_hash >> 48) as u16;
-        Schema { name, version, id, hash, methods }
+        Schema {
+            name,
+            version,
+            id,
+            hash,
+            methods,
+        }
     }
 
     /// Returns the label of a request for the method with this number.

@@ -64,7 +64,9 @@ struct Held {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,10 +113,7 @@ impl Server {
 
     /// Runs `f` for page faults of the processes whose pager this server is. It does not wait:
     /// what it puts into the list is mapped at once.
-    pub fn on_fault(
-        &mut self,
-        f: impl FnMut(&Fault, &mut MapItems) -> FaultOutcome + 'static,
-    ) {
+    pub fn on_fault(&mut self, f: impl FnMut(&Fault, &mut MapItems) -> FaultOutcome + 'static) {
         self.fault = Some(Box::new(f));
     }
 
@@ -176,7 +175,11 @@ impl Server {
             return self.park_full(deadline);
         }
         match self.held.take() {
-            Some(Held { reply, label, bytes }) => {
+            Some(Held {
+                reply,
+                label,
+                bytes,
+            }) => {
                 self.write_page(bytes);
                 let none = Outgoing::NONE;
                 ipc::reply_receive(reply, label, bytes, &none, &self.endpoint, deadline)
@@ -188,7 +191,11 @@ impl Server {
     /// Waits without taking requests: there are as many in flight as can be.
     fn park_full(&mut self, deadline: u64) -> libsys::Result<Received> {
         self.flush();
-        let notification = self.core.events().notification().ok_or(Error::Unavailable)?;
+        let notification = self
+            .core
+            .events()
+            .notification()
+            .ok_or(Error::Unavailable)?;
         ipc::wait(notification, deadline).map(Received::Notification)
     }
 
@@ -249,7 +256,11 @@ impl Server {
             badge: request.badge,
             sequence: request.sequence,
             redelivered: request.is_redelivered(),
-            message: FaultMessage { address, instruction, code },
+            message: FaultMessage {
+                address,
+                instruction,
+                code,
+            },
         };
         let mut items = MapItems::new();
         let outcome = match &mut self.fault {
@@ -260,17 +271,30 @@ impl Server {
             items.clear();
         }
         let bytes = self.core.output().write_with(|page| items.write(page));
-        self.held = Some(Held { reply: request.reply, label: outcome as u32, bytes });
+        self.held = Some(Held {
+            reply: request.reply,
+            label: outcome as u32,
+            bytes,
+        });
     }
 
     /// Sends a reply, or holds it to send it with the next wait.
     fn answer(&mut self, reply: Handle<Reply>, answer: Answer) {
         if answer.handles.is_empty() {
-            self.held = Some(Held { reply, label: answer.label, bytes: answer.bytes });
+            self.held = Some(Held {
+                reply,
+                label: answer.label,
+                bytes: answer.bytes,
+            });
             return;
         }
         self.write_page(answer.bytes);
-        match ipc::reply(reply, answer.label, answer.bytes, &answer.handles.outgoing()) {
+        match ipc::reply(
+            reply,
+            answer.label,
+            answer.bytes,
+            &answer.handles.outgoing(),
+        ) {
             Ok(()) => answer.handles.release(),
             Err(Error::ReplyGone) => {}
             Err(error) => log::warn!("reply with handles not sent: {error}"),
@@ -279,7 +303,12 @@ impl Server {
 
     /// Sends the reply that is held.
     fn flush(&mut self) {
-        let Some(Held { reply, label, bytes }) = self.held.take() else {
+        let Some(Held {
+            reply,
+            label,
+            bytes,
+        }) = self.held.take()
+        else {
             return;
         };
         self.write_page(bytes);

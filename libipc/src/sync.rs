@@ -46,7 +46,10 @@ impl Signal {
 
     /// Waits for the next [`Signal::notify`].
     pub fn wait(&self) -> SignalWait {
-        SignalWait { state: Rc::clone(&self.state), seen: self.state.count.get() }
+        SignalWait {
+            state: Rc::clone(&self.state),
+            seen: self.state.count.get(),
+        }
     }
 }
 

@@ -67,7 +67,9 @@ pub struct TooLong;
 ///
 /// When it does not fit.
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut [u8]) -> Result<usize, TooLong> {
-    postcard::to_slice(value, buffer).map(|used| used.len()).map_err(|_| TooLong)
+    postcard::to_slice(value, buffer)
+        .map(|used| used.len())
+        .map_err(|_| TooLong)
 }
 
 /// Reads a value of which the bytes are all.
@@ -150,17 +152,28 @@ pub struct OutHandle {
 impl OutHandles {
     /// Makes an empty list.
     pub const fn new() -> Self {
-        OutHandles { entries: [None; MAX_HANDLES], count: 0 }
+        OutHandles {
+            entries: [None; MAX_HANDLES],
+            count: 0,
+        }
     }
 
     /// Adds a handle of which the receiver gets a copy.
     pub fn copy<K: Kind>(&mut self, handle: &Handle<K>) {
-        self.push(OutHandle { raw: handle.raw(), kind: K::KIND, is_moved: false });
+        self.push(OutHandle {
+            raw: handle.raw(),
+            kind: K::KIND,
+            is_moved: false,
+        });
     }
 
     /// Adds a handle that the receiver gets.
     pub fn pass<K: Kind>(&mut self, handle: Handle<K>) {
-        self.push(OutHandle { raw: handle.into_raw(), kind: K::KIND, is_moved: true });
+        self.push(OutHandle {
+            raw: handle.into_raw(),
+            kind: K::KIND,
+            is_moved: true,
+        });
     }
 
     /// Returns whether there are none.
@@ -177,9 +190,15 @@ impl OutHandles {
     pub fn outgoing(&self) -> Outgoing {
         let mut outgoing = Outgoing::NONE;
         for handle in self.iter() {
-            let added =
-                if handle.is_moved { outgoing.pass(handle.raw) } else { outgoing.copy(handle.raw) };
-            debug_assert!(added.is_ok(), "both lists are as long as a message may have handles");
+            let added = if handle.is_moved {
+                outgoing.pass(handle.raw)
+            } else {
+                outgoing.copy(handle.raw)
+            };
+            debug_assert!(
+                added.is_ok(),
+                "both lists are as long as a message may have handles"
+            );
         }
         outgoing
     }
@@ -201,7 +220,12 @@ impl OutHandles {
 
 impl Drop for OutHandles {
     fn drop(&mut self) {
-        for handle in self.entries.iter().flatten().filter(|handle| handle.is_moved) {
+        for handle in self
+            .entries
+            .iter()
+            .flatten()
+            .filter(|handle| handle.is_moved)
+        {
             // The kind does not matter for closing; one that the kernel has moved already is
             // invalid by its generation, and closing it again does nothing.
             drop(Handle::<libsys::Sender>::from_raw(handle.raw));
@@ -269,7 +293,10 @@ mod tests {
     #[test]
     fn status_round_trips() {
         for label in 0..6 {
-            assert_eq!(Status::from_label(label).map(|status| status as u32), Some(label));
+            assert_eq!(
+                Status::from_label(label).map(|status| status as u32),
+                Some(label)
+            );
         }
         assert_eq!(Status::from_label(6), None);
     }

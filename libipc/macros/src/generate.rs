@@ -26,8 +26,10 @@ fn schema(interface: &Interface) -> TokenStream {
     let doc = format!("The schema of [`{name}`].");
     let signatures = interface.methods.iter().map(|method| &method.signature);
     let methods = interface.methods.iter().map(|method| {
-        let (text, contract) =
-            (method.name.to_string(), format_ident!("{}", method.contract.variant()));
+        let (text, contract) = (
+            method.name.to_string(),
+            format_ident!("{}", method.contract.variant()),
+        );
         quote! {
             ::libipc::schema::Method {
                 name: #text,
@@ -57,7 +59,9 @@ fn client(interface: &Interface) -> TokenStream {
     let client = format_ident!("{name}Client");
     let holder = schema_name(interface);
     let doc = format!("Calls a server of [`{name}`].");
-    let methods = (0_u16..).zip(&interface.methods).map(|(i, method)| client_method(i, method));
+    let methods = (0_u16..)
+        .zip(&interface.methods)
+        .map(|(i, method)| client_method(i, method));
     let docs = &interface.docs;
     quote! {
         #[doc = #doc]
@@ -113,25 +117,31 @@ fn client(interface: &Interface) -> TokenStream {
 }
 
 fn client_method(index: u16, method: &Method) -> TokenStream {
-    let Method { name, docs, error, .. } = method;
+    let Method {
+        name, docs, error, ..
+    } = method;
     let parameters = method.arguments.iter().map(client_parameter);
     let values = method.arguments.iter().filter_map(client_value);
     let handles = method.arguments.iter().filter_map(client_handle);
     let ok = output_type(&method.ok);
     let contract = contract_doc(method);
     let wire_types = method.ok.parts().iter().filter_map(output_wire_type);
-    let patterns = output_names(&method.ok).zip(method.ok.parts()).filter_map(|(name, part)| {
-        match part {
-            OutputPart::Handle(HandleType { is_optional: false, .. }) => None,
+    let patterns = output_names(&method.ok)
+        .zip(method.ok.parts())
+        .filter_map(|(name, part)| match part {
+            OutputPart::Handle(HandleType {
+                is_optional: false, ..
+            }) => None,
             _ => Some(name),
-        }
-    });
-    let takes = output_names(&method.ok).zip(method.ok.parts()).filter_map(|(name, part)| {
-        let OutputPart::Handle(handle) = part else {
-            return None;
-        };
-        Some(take_handle(&name, handle))
-    });
+        });
+    let takes = output_names(&method.ok)
+        .zip(method.ok.parts())
+        .filter_map(|(name, part)| {
+            let OutputPart::Handle(handle) = part else {
+                return None;
+            };
+            Some(take_handle(&name, handle))
+        });
     let result = output_expression(&method.ok, |name, part| match part {
         OutputPart::Bytes(_) => quote! { #name.0 },
         _ => quote! { #name },
@@ -169,14 +179,17 @@ fn client_parameter(argument: &Argument) -> TokenStream {
         ArgumentKind::Text => quote! { &str },
         ArgumentKind::Bytes => quote! { &[u8] },
         ArgumentKind::Slice(ty) => quote! { &[#ty] },
-        ArgumentKind::Handle(HandleType { handle, is_optional, is_moved, .. }) => {
-            match (is_optional, is_moved) {
-                (false, false) => quote! { &#handle },
-                (false, true) => quote! { #handle },
-                (true, false) => quote! { ::core::option::Option<&#handle> },
-                (true, true) => quote! { ::core::option::Option<#handle> },
-            }
-        }
+        ArgumentKind::Handle(HandleType {
+            handle,
+            is_optional,
+            is_moved,
+            ..
+        }) => match (is_optional, is_moved) {
+            (false, false) => quote! { &#handle },
+            (false, true) => quote! { #handle },
+            (true, false) => quote! { ::core::option::Option<&#handle> },
+            (true, true) => quote! { ::core::option::Option<#handle> },
+        },
     };
     quote! { #name: #ty }
 }
@@ -186,9 +199,9 @@ fn client_value(argument: &Argument) -> Option<TokenStream> {
     let name = &argument.name;
     match &argument.kind {
         ArgumentKind::Bytes => Some(quote! { ::libipc::wire::Bytes(#name) }),
-        ArgumentKind::Handle(HandleType { is_optional: true, .. }) => {
-            Some(quote! { #name })
-        }
+        ArgumentKind::Handle(HandleType {
+            is_optional: true, ..
+        }) => Some(quote! { #name }),
         ArgumentKind::Handle(_) => None,
         _ => Some(quote! { #name }),
     }
@@ -200,7 +213,11 @@ fn client_handle(argument: &Argument) -> Option<TokenStream> {
     let ArgumentKind::Handle(handle) = &argument.kind else {
         return None;
     };
-    let put = if handle.is_moved { quote! { pass } } else { quote! { copy } };
+    let put = if handle.is_moved {
+        quote! { pass }
+    } else {
+        quote! { copy }
+    };
     Some(if handle.is_optional {
         quote! {
             let #name = match #name {
@@ -223,7 +240,9 @@ fn server(interface: &Interface) -> TokenStream {
     let holder = schema_name(interface);
     let doc = format!("What a server of `{name}` does; its methods may be written as `async fn`.");
     let methods = interface.methods.iter().map(|method| {
-        let Method { name, docs, error, .. } = method;
+        let Method {
+            name, docs, error, ..
+        } = method;
         let ok = output_type(&method.ok);
         let contract = contract_doc(method);
         let parameters = method.arguments.iter().map(|argument| {
@@ -265,7 +284,9 @@ fn dispatcher(interface: &Interface) -> TokenStream {
     let server = format_ident!("{name}Server");
     let holder = schema_name(interface);
     let doc = format!("Decodes requests of [`{name}`] and hands them to a [`{server}`].");
-    let arms = (0_u16..).zip(&interface.methods).map(|(i, method)| arm(i, method));
+    let arms = (0_u16..)
+        .zip(&interface.methods)
+        .map(|(i, method)| arm(i, method));
     quote! {
         #[doc = #doc]
         #[derive(Debug)]
@@ -304,7 +325,11 @@ fn dispatcher(interface: &Interface) -> TokenStream {
 
 fn arm(index: u16, method: &Method) -> TokenStream {
     let name = &method.name;
-    let names: Vec<_> = method.arguments.iter().map(|argument| &argument.name).collect();
+    let names: Vec<_> = method
+        .arguments
+        .iter()
+        .map(|argument| &argument.name)
+        .collect();
     let (patterns, types): (Vec<_>, Vec<_>) = method
         .arguments
         .iter()
@@ -319,31 +344,35 @@ fn arm(index: u16, method: &Method) -> TokenStream {
         }
     });
     let pattern = output_expression(&method.ok, |name, _| quote! { #name });
-    let handles = output_names(&method.ok).zip(method.ok.parts()).filter_map(|(name, part)| {
-        let OutputPart::Handle(handle) = part else {
-            return None;
-        };
-        Some(if handle.is_optional {
-            quote! {
-                let #name = match #name {
-                    ::core::option::Option::Some(__handle) => {
-                        __out.pass(__handle);
-                        true
-                    }
-                    ::core::option::Option::None => false,
-                };
-            }
-        } else {
-            quote! { __out.pass(#name); }
-        })
-    });
-    let values = output_names(&method.ok).zip(method.ok.parts()).filter_map(|(name, part)| {
-        match part {
-            OutputPart::Handle(HandleType { is_optional: false, .. }) => None,
+    let handles = output_names(&method.ok)
+        .zip(method.ok.parts())
+        .filter_map(|(name, part)| {
+            let OutputPart::Handle(handle) = part else {
+                return None;
+            };
+            Some(if handle.is_optional {
+                quote! {
+                    let #name = match #name {
+                        ::core::option::Option::Some(__handle) => {
+                            __out.pass(__handle);
+                            true
+                        }
+                        ::core::option::Option::None => false,
+                    };
+                }
+            } else {
+                quote! { __out.pass(#name); }
+            })
+        });
+    let values = output_names(&method.ok)
+        .zip(method.ok.parts())
+        .filter_map(|(name, part)| match part {
+            OutputPart::Handle(HandleType {
+                is_optional: false, ..
+            }) => None,
             OutputPart::Bytes(_) => Some(quote! { ::libipc::wire::Bytes(&#name) }),
             _ => Some(quote! { #name }),
-        }
-    });
+        });
     quote! {
         #index => {
             let (#(#patterns,)*): (#(#types,)*) = ::libipc::wire::decode_request(__payload)?;
@@ -380,7 +409,9 @@ fn server_type(kind: &ArgumentKind) -> TokenStream {
 fn server_wire_type(kind: &ArgumentKind) -> Option<TokenStream> {
     match kind {
         ArgumentKind::Bytes => Some(quote! { ::libipc::wire::ByteVec }),
-        ArgumentKind::Handle(HandleType { is_optional: true, .. }) => Some(quote! { bool }),
+        ArgumentKind::Handle(HandleType {
+            is_optional: true, ..
+        }) => Some(quote! { bool }),
         ArgumentKind::Handle(_) => None,
         other => Some(server_type(other)),
     }
@@ -400,8 +431,16 @@ fn take_handle(name: &proc_macro2::Ident, handle: &HandleType) -> TokenStream {
 }
 
 fn handle_type(handle: &HandleType) -> TokenStream {
-    let HandleType { handle, is_optional, .. } = handle;
-    if *is_optional { quote! { ::core::option::Option<#handle> } } else { quote! { #handle } }
+    let HandleType {
+        handle,
+        is_optional,
+        ..
+    } = handle;
+    if *is_optional {
+        quote! { ::core::option::Option<#handle> }
+    } else {
+        quote! { #handle }
+    }
 }
 
 /// Names for the parts of what a method returns.
@@ -426,7 +465,9 @@ fn output_wire_type(part: &OutputPart) -> Option<TokenStream> {
     match part {
         OutputPart::Value(ty) => Some(quote! { #ty }),
         OutputPart::Bytes(_) => Some(quote! { ::libipc::wire::ByteVec }),
-        OutputPart::Handle(HandleType { is_optional: true, .. }) => Some(quote! { bool }),
+        OutputPart::Handle(HandleType {
+            is_optional: true, ..
+        }) => Some(quote! { bool }),
         OutputPart::Handle(_) => None,
     }
 }
@@ -436,7 +477,9 @@ fn output_expression(
     output: &Output,
     part: impl Fn(&proc_macro2::Ident, &OutputPart) -> TokenStream,
 ) -> TokenStream {
-    let parts = output_names(output).zip(output.parts()).map(|(name, kind)| part(&name, kind));
+    let parts = output_names(output)
+        .zip(output.parts())
+        .map(|(name, kind)| part(&name, kind));
     match output {
         Output::Single(_) => quote! { #(#parts)* },
         Output::Tuple(_) => quote! { (#(#parts,)*) },
@@ -453,5 +496,8 @@ fn contract_doc(method: &Method) -> String {
             "fails with `Failure::Restarted` when its server dies"
         }
     };
-    format!("Restart contract `{}`: {what}.", method.contract.attribute())
+    format!(
+        "Restart contract `{}`: {what}.",
+        method.contract.attribute()
+    )
 }

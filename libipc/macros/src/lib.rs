@@ -11,7 +11,9 @@ use proc_macro::TokenStream;
 /// Makes `XClient`, `XServer` and `XDispatcher` of `trait X`; see `libipc::interface`.
 #[proc_macro_attribute]
 pub fn interface(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    expand(arguments.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+    expand(arguments.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
 }
 
 fn expand(

@@ -33,8 +33,11 @@ pub(crate) enum Contract {
 }
 
 impl Contract {
-    const ALL: [Contract; 3] =
-        [Contract::Idempotent, Contract::ExactlyOnce, Contract::FailsOnRestart];
+    const ALL: [Contract; 3] = [
+        Contract::Idempotent,
+        Contract::ExactlyOnce,
+        Contract::FailsOnRestart,
+    ];
 
     /// The attribute in the trait.
     pub(crate) fn attribute(self) -> &'static str {
@@ -127,10 +130,16 @@ pub(crate) enum OutputPart {
 /// Reads `version = N`.
 pub(crate) fn version(arguments: TokenStream) -> Result<u32> {
     let pair: syn::MetaNameValue = syn::parse2(arguments).map_err(|error| {
-        Error::new(error.span(), "say which version this is: #[interface(version = 1)]")
+        Error::new(
+            error.span(),
+            "say which version this is: #[interface(version = 1)]",
+        )
     })?;
     if !pair.path.is_ident("version") {
-        return Err(Error::new(pair.path.span(), "the only argument is `version`"));
+        return Err(Error::new(
+            pair.path.span(),
+            "the only argument is `version`",
+        ));
     }
     let number: LitInt = syn::parse2(pair.value.to_token_stream())?;
     let version = number.base10_parse()?;
@@ -175,7 +184,10 @@ impl Method {
         let name = function.sig.ident.clone();
         let contract = contract(&function)?;
         if let Some(body) = &function.default {
-            return Err(Error::new(body.span(), "a method of an interface has no body"));
+            return Err(Error::new(
+                body.span(),
+                "a method of an interface has no body",
+            ));
         }
         let sig = &function.sig;
         let is_safe = matches!(sig.safety, syn::Safety::Default);
@@ -185,8 +197,11 @@ impl Method {
                 format!("method `{name}` must be a plain `fn`: no async, unsafe or parameters"),
             ));
         }
-        let arguments =
-            sig.inputs.iter().map(|input| Argument::new(&name, input)).collect::<Result<Vec<_>>>()?;
+        let arguments = sig
+            .inputs
+            .iter()
+            .map(|input| Argument::new(&name, input))
+            .collect::<Result<Vec<_>>>()?;
         let (ok, error) = output(&name, &sig.output)?;
         check_limits(&name, &arguments, &ok)?;
         let signature = signature(&function, contract);
@@ -195,7 +210,15 @@ impl Method {
             .into_iter()
             .filter(|attribute| attribute.path().is_ident("doc"))
             .collect();
-        Ok(Method { name, docs, contract, arguments, ok, error, signature })
+        Ok(Method {
+            name,
+            docs,
+            contract,
+            arguments,
+            ok,
+            error,
+            signature,
+        })
     }
 }
 
@@ -204,17 +227,25 @@ impl Argument {
         let FnArg::Typed(typed) = input else {
             return Err(Error::new(
                 input.span(),
-                format!("method `{method}` has no `self`: the client and the server have their own"),
+                format!(
+                    "method `{method}` has no `self`: the client and the server have their own"
+                ),
             ));
         };
         let Pat::Ident(pattern) = &*typed.pat else {
-            return Err(Error::new(typed.pat.span(), "an argument needs a plain name"));
+            return Err(Error::new(
+                typed.pat.span(),
+                "an argument needs a plain name",
+            ));
         };
         let name = pattern.ident.clone();
         let mut is_moved = false;
         for attribute in &typed.attrs {
             if !attribute.path().is_ident("moved") {
-                return Err(Error::new(attribute.span(), "the only attribute here is `#[moved]`"));
+                return Err(Error::new(
+                    attribute.span(),
+                    "the only attribute here is `#[moved]`",
+                ));
             }
             is_moved = true;
         }
@@ -252,8 +283,9 @@ fn contract(function: &TraitItemFn) -> Result<Contract> {
         if attribute.path().is_ident("doc") {
             continue;
         }
-        let known =
-            Contract::ALL.into_iter().find(|kind| attribute.path().is_ident(kind.attribute()));
+        let known = Contract::ALL
+            .into_iter()
+            .find(|kind| attribute.path().is_ident(kind.attribute()));
         let Some(known) = known else {
             return Err(Error::new(
                 attribute.span(),
@@ -282,7 +314,10 @@ fn contract(function: &TraitItemFn) -> Result<Contract> {
 /// Splits `-> Result<T, E>`.
 fn output(method: &Ident, output: &ReturnType) -> Result<(Output, Type)> {
     let wrong = |span: Span| {
-        Error::new(span, format!("method `{method}` must return `Result<T, E>`, E an error enum"))
+        Error::new(
+            span,
+            format!("method `{method}` must return `Result<T, E>`, E an error enum"),
+        )
     };
     let ReturnType::Type(_, ty) = output else {
         return Err(wrong(method.span()));
@@ -313,7 +348,12 @@ fn output_part(ty: &Type) -> OutputPart {
 fn handle_type(ty: &Type, is_moved: bool) -> Option<HandleType> {
     if let Some([kind]) = generic_arguments(ty, "Handle").as_deref() {
         let (handle, kind) = (ty.clone(), kind.clone());
-        return Some(HandleType { handle, kind, is_optional: false, is_moved });
+        return Some(HandleType {
+            handle,
+            kind,
+            is_optional: false,
+            is_moved,
+        });
     }
     let [inner] = &generic_arguments(ty, "Option")?[..] else {
         return None;
@@ -322,7 +362,12 @@ fn handle_type(ty: &Type, is_moved: bool) -> Option<HandleType> {
         return None;
     };
     let (handle, kind) = (inner.clone(), kind.clone());
-    Some(HandleType { handle, kind, is_optional: true, is_moved })
+    Some(HandleType {
+        handle,
+        kind,
+        is_optional: true,
+        is_moved,
+    })
 }
 
 /// Returns the type arguments of `ty` if its last path segment is `name`.
@@ -352,10 +397,15 @@ fn is_u8(ty: &Type) -> bool {
 }
 
 fn check_limits(method: &Ident, arguments: &[Argument], ok: &Output) -> Result<()> {
-    let handles_in =
-        arguments.iter().filter(|a| matches!(a.kind, ArgumentKind::Handle(_))).count();
-    let handles_out =
-        ok.parts().iter().filter(|part| matches!(part, OutputPart::Handle(_))).count();
+    let handles_in = arguments
+        .iter()
+        .filter(|a| matches!(a.kind, ArgumentKind::Handle(_)))
+        .count();
+    let handles_out = ok
+        .parts()
+        .iter()
+        .filter(|part| matches!(part, OutputPart::Handle(_)))
+        .count();
     if handles_in.max(handles_out) > MAX_HANDLES {
         return Err(Error::new(
             method.span(),
@@ -392,13 +442,22 @@ fn signature(function: &TraitItemFn, contract: Contract) -> String {
 
 /// Writes a type without the spaces that token printing may or may not put.
 fn type_text(ty: &Type) -> String {
-    ty.to_token_stream().to_string().split_whitespace().collect()
+    ty.to_token_stream()
+        .to_string()
+        .split_whitespace()
+        .collect()
 }
 
 /// Checks that the trait itself has only docs as attributes.
 fn only_docs(attributes: &[Attribute]) -> Result<Vec<Attribute>> {
-    match attributes.iter().find(|attribute| !attribute.path().is_ident("doc")) {
-        Some(other) => Err(Error::new(other.span(), "an interface has no other attributes")),
+    match attributes
+        .iter()
+        .find(|attribute| !attribute.path().is_ident("doc"))
+    {
+        Some(other) => Err(Error::new(
+            other.span(),
+            "an interface has no other attributes",
+        )),
         None => Ok(attributes.to_vec()),
     }
 }

@@ -60,7 +60,11 @@ pub struct Answer {
 impl Answer {
     /// A reply without payload.
     pub(crate) fn status(status: Status) -> Answer {
-        Answer { label: status as u32, bytes: 0, handles: OutHandles::new() }
+        Answer {
+            label: status as u32,
+            bytes: 0,
+            handles: OutHandles::new(),
+        }
     }
 }
 
@@ -78,7 +82,9 @@ impl fmt::Debug for Output {
 
 impl Output {
     fn new() -> Self {
-        Output { page: Rc::new(RefCell::new([0; MAX_MESSAGE_BYTES])) }
+        Output {
+            page: Rc::new(RefCell::new([0; MAX_MESSAGE_BYTES])),
+        }
     }
 
     /// Writes what a method returned.
@@ -97,7 +103,11 @@ impl Output {
         handles: OutHandles,
     ) -> Answer {
         match wire::encode(result, &mut *self.page.borrow_mut()) {
-            Ok(bytes) => Answer { label: Status::Answer as u32, bytes, handles },
+            Ok(bytes) => Answer {
+                label: Status::Answer as u32,
+                bytes,
+                handles,
+            },
             // The handles are closed: without the answer nobody could name them.
             Err(wire::TooLong) => Answer::status(Status::ReplyTooLong),
         }
@@ -212,10 +222,17 @@ impl<R> Core<R> {
 
     /// Decodes a request. Nothing of it runs before [`Core::first_poll`].
     pub(crate) fn start(&self, delivery: Delivery<R>, payload: &[u8]) -> Started<R> {
-        let Delivery { label, caller, handles, reply } = delivery;
+        let Delivery {
+            label,
+            caller,
+            handles,
+            reply,
+        } = delivery;
         let (id, method) = ((label >> 16) as u16, label as u16);
-        let Some(dispatcher) =
-            self.dispatchers.iter().find(|dispatcher| dispatcher.schema().id == id)
+        let Some(dispatcher) = self
+            .dispatchers
+            .iter()
+            .find(|dispatcher| dispatcher.schema().id == id)
         else {
             return Started::Done(reply, Answer::status(Status::UnknownInterface));
         };
@@ -230,9 +247,12 @@ impl<R> Core<R> {
             return Started::Done(reply, answer);
         }
         match dispatcher.start(method, payload, handles, caller, self.output.clone()) {
-            Ok(future) => {
-                Started::Runs(Request { future, caller, contract: known.contract, reply })
-            }
+            Ok(future) => Started::Runs(Request {
+                future,
+                caller,
+                contract: known.contract,
+                reply,
+            }),
             Err(status) => Started::Done(reply, Answer::status(status)),
         }
     }
@@ -288,14 +308,21 @@ impl<R> Core<R> {
             Contract::Idempotent => None,
             Contract::FailsOnRestart => Some(Answer::status(Status::Restarted)),
             Contract::ExactlyOnce => {
-                let stored = self.journal.as_ref()?.lookup(caller.badge, caller.sequence)?;
+                let stored = self
+                    .journal
+                    .as_ref()?
+                    .lookup(caller.badge, caller.sequence)?;
                 let bytes = self.output.write_with(|page| {
                     // Only what came from this page was stored.
                     let bytes = stored.len().min(page.len());
                     page[..bytes].copy_from_slice(&stored[..bytes]);
                     bytes
                 });
-                Some(Answer { label: Status::Answer as u32, bytes, handles: OutHandles::new() })
+                Some(Answer {
+                    label: Status::Answer as u32,
+                    bytes,
+                    handles: OutHandles::new(),
+                })
             }
         }
     }
@@ -331,7 +358,8 @@ impl<R> Core<R> {
     /// Gives spawned tasks their slots; those that find none wait.
     fn start_spawned(&mut self) {
         if self.events.has_spawned() {
-            self.waiting.extend(self.events.take_spawned().into_iter().map(Task::Plain));
+            self.waiting
+                .extend(self.events.take_spawned().into_iter().map(Task::Plain));
         }
         while !self.waiting.is_empty() {
             let Some(slot) = self.slots.reserve() else {
@@ -355,11 +383,14 @@ fn handshake(ours: &Schema, payload: &[u8], output: &Output) -> Answer {
     let welcome: Welcome = if agrees {
         Ok(())
     } else {
-        Err(Hello { hash: ours.hash, version: ours.version, name: ours.name.into() })
+        Err(Hello {
+            hash: ours.hash,
+            version: ours.version,
+            name: ours.name.into(),
+        })
     };
     match welcome {
         Ok(()) => output.ok(&(), OutHandles::new()),
         Err(refused) => output.error(&refused),
     }
 }
-

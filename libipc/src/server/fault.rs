@@ -48,7 +48,10 @@ impl MapItems {
             memory: 0,
             flags: libsys::abi::MapFlags::READ,
         };
-        MapItems { items: [empty; Self::CAPACITY], count: 0 }
+        MapItems {
+            items: [empty; Self::CAPACITY],
+            count: 0,
+        }
     }
 
     /// Adds a range; returns whether there was room.

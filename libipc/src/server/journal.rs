@@ -38,7 +38,9 @@ impl ReplyJournal for MemoryJournal {
     }
 
     fn store(&self, badge: u64, sequence: u64, reply: &[u8]) {
-        self.replies.borrow_mut().insert(badge, (sequence, reply.to_vec()));
+        self.replies
+            .borrow_mut()
+            .insert(badge, (sequence, reply.to_vec()));
     }
 
     fn forget(&self, badge: u64) {
