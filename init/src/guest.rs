@@ -7,18 +7,17 @@
 mod keeper;
 mod kernel_log;
 mod kit;
-mod server;
 mod setup;
 mod worker;
 
 use alloc::rc::Rc;
 
+use init::control::Control;
 use libipc::Server;
 use libipc::proto::init::InitDispatcher;
 use libsys::{Endpoint, Handle, Notification};
 
 use keeper::Keeper;
-use server::Control;
 use setup::{Setup, SetupError};
 
 /// Bit of `init`'s notification: look after the services now.

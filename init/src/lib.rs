@@ -11,6 +11,7 @@
 extern crate alloc;
 
 pub mod back_off;
+pub mod control;
 pub mod heartbeat;
 pub mod reserve;
 pub mod statistics;

@@ -9,12 +9,13 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use init::MS;
+use init::control::Services;
 use init::heartbeat::Look;
 use init::supervisor::{Action, Supervisor};
 use libipc::proto::init::{Cause, InitError, ServiceInfo, ServiceStatistics};
 use libsys::abi::{ExitReason, ProcessInfo, ProcessState};
 use libsys::spawn::Child;
-use libsys::{Handle, Notification, Process, ipc, time};
+use libsys::{Handle, Kind, Memory, Notification, Process, Rights, ipc, time};
 use skink_manifest::Service;
 use skink_manifest::service::Grant;
 
@@ -90,11 +91,6 @@ impl Keeper {
         }
     }
 
-    /// Returns what the services are made of.
-    pub(crate) fn kits(&self) -> &'static [Kit] {
-        self.kits
-    }
-
     /// Starts all services. Calls to one that does not serve yet wait at its endpoint, so nothing
     /// is waited for here.
     pub(crate) fn start_all(&self) {
@@ -115,62 +111,6 @@ impl Keeper {
         self.perform(due);
         self.look_at_heartbeats(now);
         self.next_look()
-    }
-
-    /// Ends a service on request.
-    pub(crate) fn kill(&self, service: usize) -> Result<(), InitError> {
-        let action = self.supervisor.borrow_mut().kill(service)?;
-        self.perform([action]);
-        Ok(())
-    }
-
-    /// Starts a service afresh on request.
-    pub(crate) fn restart(&self, service: usize) -> Result<(), InitError> {
-        let action = self.supervisor.borrow_mut().restart(service)?;
-        self.perform(action);
-        // What was started has to be looked at soon.
-        notify(&self.common.wake);
-        Ok(())
-    }
-
-    /// Powers the machine off; returns why it did not.
-    pub(crate) fn shutdown(&self, code: u32) -> InitError {
-        log::info!("power off with code {code}");
-        if let Err(error) = self.common.system.shutdown(code) {
-            log::error!("power off: {error}");
-        }
-        InitError::Kernel
-    }
-
-    /// Returns how a service has fared.
-    pub(crate) fn statistics(&self, service: usize) -> Option<ServiceStatistics> {
-        self.supervisor.borrow().statistics(service)
-    }
-
-    /// Returns what a service looks like now.
-    pub(crate) fn info(&self, service: usize) -> Option<ServiceInfo> {
-        let status = self.supervisor.borrow().status(service)?;
-        let manifest = &self.kits.get(service)?.service;
-        let processes = self.processes.borrow();
-        let running = processes.get(service)?.running.as_ref();
-        let process = running.and_then(|running| running.child.process.info().ok());
-        let counter = |of: fn(&ProcessInfo) -> u64| process.as_ref().map_or(0, of);
-        Some(ServiceInfo {
-            name: manifest.name.clone(),
-            level: manifest.level,
-            state: status.state,
-            process: running.map_or(0, |running| running.child.id),
-            generation: status.generation,
-            restarts: status.restarts,
-            last_cause: status.last_cause,
-            last_downtime_ns: status.last_downtime_ns,
-            uptime_ns: status
-                .running_since
-                .map_or(0, |at| time::now().saturating_sub(at)),
-            cpu_ns: counter(|info| info.cpu_ns),
-            served_ns: counter(|info| info.served_ns),
-            mapped_pages: counter(|info| info.mapped_pages),
-        })
     }
 
     /// Carries decisions out.
@@ -386,6 +326,78 @@ impl Keeper {
             .next_deadline()
             .min(self.next_ready_look.get())
     }
+}
+
+impl Services for Keeper {
+    fn manifest(&self, service: usize) -> Option<&Service> {
+        self.kits.get(service).map(|kit| &kit.service)
+    }
+
+    fn kill(&self, service: usize) -> Result<(), InitError> {
+        let action = self.supervisor.borrow_mut().kill(service)?;
+        self.perform([action]);
+        Ok(())
+    }
+
+    fn restart(&self, service: usize) -> Result<(), InitError> {
+        let action = self.supervisor.borrow_mut().restart(service)?;
+        self.perform(action);
+        // What was started has to be looked at soon.
+        notify(&self.common.wake);
+        Ok(())
+    }
+
+    fn shutdown(&self, code: u32) -> InitError {
+        log::info!("power off with code {code}");
+        if let Err(error) = self.common.system.shutdown(code) {
+            log::error!("power off: {error}");
+        }
+        InitError::Kernel
+    }
+
+    fn statistics(&self, service: usize) -> Option<ServiceStatistics> {
+        self.supervisor.borrow().statistics(service)
+    }
+
+    fn info(&self, service: usize) -> Option<ServiceInfo> {
+        let status = self.supervisor.borrow().status(service)?;
+        let manifest = &self.kits.get(service)?.service;
+        let processes = self.processes.borrow();
+        let running = processes.get(service)?.running.as_ref();
+        let process = running.and_then(|running| running.child.process.info().ok());
+        let counter = |of: fn(&ProcessInfo) -> u64| process.as_ref().map_or(0, of);
+        Some(ServiceInfo {
+            name: manifest.name.clone(),
+            level: manifest.level,
+            state: status.state,
+            process: running.map_or(0, |running| running.child.id),
+            generation: status.generation,
+            restarts: status.restarts,
+            last_cause: status.last_cause,
+            last_downtime_ns: status.last_downtime_ns,
+            uptime_ns: status
+                .running_since
+                .map_or(0, |at| time::now().saturating_sub(at)),
+            cpu_ns: counter(|info| info.cpu_ns),
+            served_ns: counter(|info| info.served_ns),
+            mapped_pages: counter(|info| info.mapped_pages),
+        })
+    }
+
+    fn log_ring(&self, service: usize) -> Result<Handle<Memory>, InitError> {
+        let kit = self.kits.get(service).ok_or(InitError::NoSuchService)?;
+        let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER | Rights::DUPLICATE;
+        kit.log_ring.duplicate(rights).map_err(refused)
+    }
+
+    fn copy<K: Kind>(&self, handle: &Handle<K>) -> Result<Handle<K>, InitError> {
+        handle.duplicate(Rights::ALL).map_err(refused)
+    }
+}
+
+fn refused(error: libsys::Error) -> InitError {
+    log::warn!("handle not copied: {error}");
+    InitError::Kernel
 }
 
 fn notify(notification: &Handle<Notification>) {

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use init::control::badge_of_service;
 use init::reserve::{Part, Reserve};
 use libipc::server::PING_BIT;
 use libsys::abi::PAGE_SIZE;
@@ -27,17 +28,6 @@ const POOLS: usize = 2;
 const STATE_SHARE: u64 = 8;
 /// `init`'s own badge at the memory manager, apart from those of services.
 const INIT_BADGE: u64 = 1 << 32;
-
-/// Returns the badge by which a service is known to those it calls: the same for all instances,
-/// so that a restarted service finds what it had.
-pub(crate) const fn badge_of_service(position: usize) -> u64 {
-    position as u64 + 1
-}
-
-/// Returns the service that a badge stands for.
-pub(crate) fn service_of_badge(badge: u64) -> Option<usize> {
-    usize::try_from(badge).ok()?.checked_sub(1)
-}
 
 /// Everything that is made once.
 #[derive(Debug)]

@@ -5,16 +5,69 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use init::vault::Vault;
 use libipc::Caller;
 use libipc::proto::init::{
     InitError, InitServer, PAGE_OF_RINGS, PAGE_OF_SERVICES, ServiceInfo, ServiceStatistics,
 };
-use libsys::{Handle, Kind, Memory, Notification, Rights};
+use libsys::{Handle, Kind, Memory, Notification};
+use skink_manifest::Service;
 use skink_manifest::service::Grant;
 
-use super::keeper::Keeper;
-use super::setup::service_of_badge;
+use crate::vault::Vault;
+
+/// What the interface needs of the rest of `init`. Services are named by their position.
+pub trait Services {
+    /// Returns the manifest of a service.
+    fn manifest(&self, service: usize) -> Option<&Service>;
+
+    /// Returns what a service looks like now.
+    fn info(&self, service: usize) -> Option<ServiceInfo>;
+
+    /// Returns how a service has fared.
+    fn statistics(&self, service: usize) -> Option<ServiceStatistics>;
+
+    /// Ends a service.
+    ///
+    /// # Errors
+    ///
+    /// `NotRunning`, `Critical`.
+    fn kill(&self, service: usize) -> Result<(), InitError>;
+
+    /// Starts a service afresh.
+    ///
+    /// # Errors
+    ///
+    /// `Critical`.
+    fn restart(&self, service: usize) -> Result<(), InitError>;
+
+    /// Powers the machine off; returns why it did not.
+    fn shutdown(&self, code: u32) -> InitError;
+
+    /// Returns another handle to the log ring of a service.
+    ///
+    /// # Errors
+    ///
+    /// `Kernel`.
+    fn log_ring(&self, service: usize) -> Result<Handle<Memory>, InitError>;
+
+    /// Makes another handle to an object.
+    ///
+    /// # Errors
+    ///
+    /// `Kernel`.
+    fn copy<K: Kind>(&self, handle: &Handle<K>) -> Result<Handle<K>, InitError>;
+}
+
+/// Returns the badge by which a service is known to `init` and to those it calls: the same for
+/// all its instances, so that one that was restarted finds what the last one had.
+pub const fn badge_of_service(service: usize) -> u64 {
+    service as u64 + 1
+}
+
+/// Returns the service that a badge stands for.
+pub fn service_of_badge(badge: u64) -> Option<usize> {
+    usize::try_from(badge).ok()?.checked_sub(1)
+}
 
 /// Something in the vault.
 #[derive(Debug)]
@@ -25,88 +78,80 @@ enum Kept {
 
 /// Answers calls.
 #[derive(Debug)]
-pub(crate) struct Control {
-    keeper: Rc<Keeper>,
+pub struct Control<S> {
+    services: Rc<S>,
     vault: RefCell<Vault<Kept>>,
 }
 
-impl Control {
+impl<S: Services> Control<S> {
     /// Makes the server of the interface.
-    pub(crate) fn new(keeper: Rc<Keeper>) -> Self {
+    pub fn new(services: Rc<S>) -> Self {
         Control {
-            keeper,
+            services,
             vault: RefCell::default(),
         }
     }
 
+    /// Fails unless the caller's manifest has the grant.
     fn check(&self, caller: &Caller, grant: Grant) -> Result<(), InitError> {
-        let kit = service_of_badge(caller.badge).and_then(|at| self.keeper.kits().get(at));
-        match kit {
-            Some(kit) if kit.service.rights.has(grant) => Ok(()),
+        let manifest = service_of_badge(caller.badge).and_then(|at| self.services.manifest(at));
+        match manifest {
+            Some(manifest) if manifest.rights.has(grant) => Ok(()),
             _ => Err(InitError::NotAllowed),
         }
     }
 
     fn find(&self, name: &str) -> Result<usize, InitError> {
-        let position = self
-            .keeper
-            .kits()
-            .iter()
-            .position(|kit| kit.service.name == name);
-        position.ok_or(InitError::NoSuchService)
+        let mut names = self.names(0);
+        names
+            .position(|known| known == name)
+            .ok_or(InitError::NoSuchService)
+    }
+
+    /// Returns the names of the services from the `first` on.
+    fn names(&self, first: usize) -> impl Iterator<Item = &str> {
+        (first..)
+            .map_while(|at| self.services.manifest(at))
+            .map(|manifest| manifest.name.as_str())
     }
 
     fn put(&self, caller: &Caller, key: u64, kept: Kept) -> Result<(), InitError> {
         self.vault.borrow_mut().put(caller.badge, key, kept)
     }
 
-    fn ring(&self, position: usize) -> Result<Option<Handle<Memory>>, InitError> {
-        let Some(kit) = self.keeper.kits().get(position) else {
-            return Ok(None);
-        };
-        let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER | Rights::DUPLICATE;
-        kit.log_ring.duplicate(rights).map(Some).map_err(refused)
+    fn ring(&self, service: usize) -> Result<Option<Handle<Memory>>, InitError> {
+        match self.services.manifest(service) {
+            Some(_) => self.services.log_ring(service).map(Some),
+            None => Ok(None),
+        }
     }
 }
 
-/// Makes a copy of a handle, to be moved to who asked for it.
-fn copy<K: Kind>(handle: &Handle<K>) -> Result<Handle<K>, InitError> {
-    handle.duplicate(Rights::ALL).map_err(refused)
-}
-
-fn refused(error: libsys::Error) -> InitError {
-    log::warn!("handle not copied: {error}");
-    InitError::Kernel
-}
-
-impl InitServer for Control {
+impl<S: Services> InitServer for Control<S> {
     async fn services(&self, _: &Caller, first: u32) -> Result<Vec<ServiceInfo>, InitError> {
-        let services = first as usize..self.keeper.kits().len();
-        Ok(services
-            .take(PAGE_OF_SERVICES)
-            .filter_map(|at| self.keeper.info(at))
-            .collect())
+        let services = (first as usize..).take(PAGE_OF_SERVICES);
+        Ok(services.map_while(|at| self.services.info(at)).collect())
     }
 
     async fn statistics(&self, _: &Caller, name: String) -> Result<ServiceStatistics, InitError> {
-        self.keeper
+        self.services
             .statistics(self.find(&name)?)
             .ok_or(InitError::NoSuchService)
     }
 
     async fn kill(&self, caller: &Caller, name: String) -> Result<(), InitError> {
         self.check(caller, Grant::Control)?;
-        self.keeper.kill(self.find(&name)?)
+        self.services.kill(self.find(&name)?)
     }
 
     async fn restart(&self, caller: &Caller, name: String) -> Result<(), InitError> {
         self.check(caller, Grant::Control)?;
-        self.keeper.restart(self.find(&name)?)
+        self.services.restart(self.find(&name)?)
     }
 
     async fn shutdown(&self, caller: &Caller, code: u32) -> Result<(), InitError> {
         self.check(caller, Grant::Control)?;
-        Err(self.keeper.shutdown(code))
+        Err(self.services.shutdown(code))
     }
 
     async fn vault_put_memory(
@@ -133,7 +178,7 @@ impl InitServer for Control {
         key: u64,
     ) -> Result<Handle<Memory>, InitError> {
         match self.vault.borrow().get(caller.badge, key) {
-            Some(Kept::Memory(memory)) => copy(memory),
+            Some(Kept::Memory(memory)) => self.services.copy(memory),
             _ => Err(InitError::NoSuchKey),
         }
     }
@@ -144,7 +189,7 @@ impl InitServer for Control {
         key: u64,
     ) -> Result<Handle<Notification>, InitError> {
         match self.vault.borrow().get(caller.badge, key) {
-            Some(Kept::Notification(notification)) => copy(notification),
+            Some(Kept::Notification(notification)) => self.services.copy(notification),
             _ => Err(InitError::NoSuchKey),
         }
     }
@@ -174,9 +219,15 @@ impl InitServer for Control {
     > {
         self.check(caller, Grant::LogReader)?;
         let first = first as usize;
-        let kits = self.keeper.kits().iter().skip(first).take(PAGE_OF_RINGS);
-        let names = kits.map(|kit| kit.service.name.clone()).collect();
+        let names = self
+            .names(first)
+            .take(PAGE_OF_RINGS)
+            .map(Into::into)
+            .collect();
         let ring = |at: usize| self.ring(first.saturating_add(at));
         Ok((names, ring(0)?, ring(1)?, ring(2)?, ring(3)?))
     }
 }
+
+#[cfg(test)]
+mod tests;
