@@ -1,6 +1,6 @@
 //! What the manifests say, as `init` reads it: one [`Service`] each, in start order.
 //!
-//! The host compiles `init/services/*.toml` to these ([`crate::compile`]); `init` decodes them
+//! The host compiles `init/services/*.toml` to these (`compile`, feature `std`); `init` decodes them
 //! and checks them again ([`check`]), since the levels in them are what keeps servers from
 //! waiting for each other in a circle.
 
