@@ -27,6 +27,10 @@ fn project_services() -> Vec<Service> {
     let files: Vec<(String, String)> = std::fs::read_dir(folder)
         .expect("the folder is there")
         .map(|entry| entry.expect("readable").path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
         .map(|path| {
             (
                 path.display().to_string(),
