@@ -1,0 +1,374 @@
+//! The block device below: a ring to the block server, and a buffer that it reads into.
+//!
+//! The buffer is divided into rooms, some for data and some for metadata, so that a read of
+//! metadata always gets through. A room belongs to its read until the block server completed it,
+//! also when nobody waits for it any more.
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::fmt::Display;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+
+use ext4::device::{BlockReader, MAX_READ_BYTES, SECTOR_BYTES};
+use ext4::error::{Error, Result};
+use ext4::service::OpenDevice;
+use libipc::events::Events;
+use libipc::proto::block::{BlockClient, BufferId, Operation, Request, outcome_of};
+use libipc::proto::memory::MemoryManagerClient;
+use libipc::ring::{Entry, RingClient, pages_for};
+use libipc::sync::Signal;
+use libsys::abi::PAGE_SIZE;
+use libsys::mappings::Mapping;
+use libsys::{Handle, MapFlags, Memory, Sender};
+
+use crate::dma::DmaBuffer;
+
+/// Notification bit that the block server sets when requests are completed.
+const WAKE_BIT: u8 = 0;
+/// Data reads at a time: more than are kept ahead, so that others find room.
+const DATA_ROOMS: u64 = 14;
+/// Metadata reads at a time.
+const METADATA_ROOMS: u64 = 4;
+/// The largest block.
+const METADATA_BYTES: u64 = 64 * 1024;
+/// 2 MiB.
+const BUFFER_BYTES: u64 = DATA_ROOMS * MAX_READ_BYTES + METADATA_ROOMS * METADATA_BYTES;
+/// A slot for each room: the ring is never full.
+const RING_SLOTS: usize = 32;
+
+/// Opens the device when the first request comes.
+pub(crate) struct Opener {
+    events: Events,
+    /// Senders until they are connected, so that no call is made before it is needed.
+    senders: RefCell<Option<(Handle<Sender>, Handle<Sender>)>>,
+    clients: RefCell<Option<Rc<Clients>>>,
+    device: String,
+}
+
+struct Clients {
+    block: BlockClient,
+    memory: MemoryManagerClient,
+}
+
+impl Opener {
+    /// Remembers what is needed to open the device with this name.
+    pub(crate) fn new(
+        events: Events,
+        block: Handle<Sender>,
+        memory: Handle<Sender>,
+        device: String,
+    ) -> Self {
+        let senders = RefCell::new(Some((block, memory)));
+        Opener {
+            events,
+            senders,
+            clients: RefCell::new(None),
+            device,
+        }
+    }
+
+    fn clients(&self) -> Result<Rc<Clients>> {
+        if let Some(clients) = &*self.clients.borrow() {
+            return Ok(Rc::clone(clients));
+        }
+        // A server of another version stays one: there is no second try.
+        let (block, memory) = self.senders.borrow_mut().take().ok_or(Error::Device)?;
+        let clients = Rc::new(Clients {
+            block: BlockClient::connect(block).map_err(|why| failed("connect", &why))?,
+            memory: MemoryManagerClient::connect(memory).map_err(|why| failed("connect", &why))?,
+        });
+        *self.clients.borrow_mut() = Some(Rc::clone(&clients));
+        Ok(clients)
+    }
+
+    fn open_disk(&self) -> Result<Disk> {
+        let clients = self.clients()?;
+        let devices = clients
+            .block
+            .devices()
+            .map_err(|why| failed("list devices", &why))?;
+        let found = devices.iter().position(|device| device.name == self.device);
+        let (Some(number), Some(info)) = (found, found.and_then(|number| devices.get(number)))
+        else {
+            log::warn!("there is no block device {}", self.device);
+            return Err(Error::Device);
+        };
+        let ring_memory = clients.object(pages_for(RING_SLOTS) as u64)?;
+        let mapping = map(&ring_memory, MapFlags::READ | MapFlags::WRITE)?;
+        let mut ring =
+            RingClient::create(mapping, RING_SLOTS).map_err(|why| failed("make a ring", &why))?;
+        let buffer = clients.object(BUFFER_BYTES / PAGE_SIZE as u64)?;
+        let view = DmaBuffer::new(map(&buffer, MapFlags::READ)?);
+        let wake = self
+            .events
+            .mint(1 << WAKE_BIT)
+            .map_err(|why| failed("make a notification", &why))?;
+        let number = u32::try_from(number).map_err(|_| Error::Device)?;
+        let (queue, doorbell) = clients
+            .block
+            .open(number, &ring_memory, &wake)
+            .map_err(|why| failed("open the device", &why))?;
+        ring.set_doorbell(doorbell);
+        let buffer = clients
+            .block
+            .register_buffer(queue, &buffer)
+            .map_err(|why| failed("register the buffer", &why))?;
+        let ring = Rc::new(ring);
+        self.events
+            .spawn(Rc::clone(&ring).pump(self.events.clone(), WAKE_BIT));
+        let channel = Channel {
+            events: self.events.clone(),
+            ring,
+            buffer,
+            view,
+        };
+        Ok(Disk {
+            bytes: info.sectors.saturating_mul(SECTOR_BYTES),
+            channel: Rc::new(channel),
+            data: Rooms::new(0, DATA_ROOMS, MAX_READ_BYTES),
+            metadata: Rooms::new(DATA_ROOMS * MAX_READ_BYTES, METADATA_ROOMS, METADATA_BYTES),
+        })
+    }
+}
+
+impl OpenDevice for Opener {
+    type Reader = Disk;
+
+    async fn open(&self) -> Result<Disk> {
+        self.open_disk()
+    }
+}
+
+impl Clients {
+    fn object(&self, pages: u64) -> Result<Handle<Memory>> {
+        self.memory
+            .create_object(pages)
+            .map_err(|why| failed("get memory", &why))
+    }
+}
+
+/// An open device.
+pub(crate) struct Disk {
+    bytes: u64,
+    channel: Rc<Channel>,
+    data: Rc<Rooms>,
+    metadata: Rc<Rooms>,
+}
+
+struct Channel {
+    events: Events,
+    ring: Rc<RingClient>,
+    buffer: BufferId,
+    view: DmaBuffer,
+}
+
+impl Channel {
+    /// Starts a read into a room.
+    fn start(self: &Rc<Self>, room: Room, offset: u64, bytes: u64) -> Pending {
+        let request = Request {
+            operation: Operation::Read,
+            buffer: self.buffer,
+            offset: room.offset,
+            sector: offset / SECTOR_BYTES,
+            sectors: bytes / SECTOR_BYTES,
+        };
+        let (opcode, arguments) = request.to_words();
+        let entry = Entry {
+            opcode,
+            arguments,
+            ..Entry::default()
+        };
+        let ring = Rc::clone(&self.ring);
+        let mut future: InFlight = Box::pin(async move { ring.request(entry).await });
+        // The first poll submits it; whoever waits for it later polls it with a real waker.
+        let mut context = Context::from_waker(Waker::noop());
+        let state = match future.as_mut().poll(&mut context) {
+            Poll::Ready(result) => State::Done(result),
+            Poll::Pending => State::InFlight(future),
+        };
+        let job = Some(Job { state, room });
+        Pending {
+            channel: Rc::clone(self),
+            job,
+            bytes: bytes as usize,
+        }
+    }
+}
+
+type InFlight = Pin<Box<dyn Future<Output = i64>>>;
+
+/// A read at the block server.
+pub(crate) struct Pending {
+    channel: Rc<Channel>,
+    job: Option<Job>,
+    bytes: usize,
+}
+
+struct Job {
+    state: State,
+    room: Room,
+}
+
+enum State {
+    InFlight(InFlight),
+    Done(i64),
+}
+
+impl Future for Pending {
+    type Output = Result<Data>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Data>> {
+        let Some(job) = &mut self.job else {
+            return Poll::Pending;
+        };
+        let result = match &mut job.state {
+            State::Done(result) => *result,
+            State::InFlight(future) => match future.as_mut().poll(context) {
+                Poll::Ready(result) => result,
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        let Some(Job { room, .. }) = self.job.take() else {
+            return Poll::Pending;
+        };
+        let channel = Rc::clone(&self.channel);
+        Poll::Ready(match outcome_of(result) {
+            Ok(()) => Ok(Data {
+                channel,
+                room,
+                bytes: self.bytes,
+            }),
+            Err(why) => Err(failed("read", &why)),
+        })
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // The device may still write into the room: it stays taken until the read is completed.
+        if let Some(Job {
+            state: State::InFlight(future),
+            room,
+        }) = self.job.take()
+        {
+            self.channel.events.spawn(async move {
+                future.await;
+                drop(room);
+            });
+        }
+    }
+}
+
+/// The bytes of a completed read.
+pub(crate) struct Data {
+    channel: Rc<Channel>,
+    room: Room,
+    bytes: usize,
+}
+
+impl AsRef<[u8]> for Data {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: (1) a `Data` exists only once its read was completed, and no other read gets
+        // the room before this value is dropped; the slice borrows from it.
+        unsafe {
+            self.channel
+                .view
+                .part(self.room.offset as usize, self.bytes)
+        }
+    }
+}
+
+impl BlockReader for Disk {
+    type Data = Data;
+    type Pending = Pending;
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    async fn read_metadata(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let room = self.metadata.take().await;
+        let data = self
+            .channel
+            .start(room, offset, buffer.len() as u64)
+            .await?;
+        let bytes = data.as_ref();
+        if bytes.len() != buffer.len() {
+            return Err(Error::Device);
+        }
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn try_start(&self, offset: u64, bytes: u64) -> Option<Pending> {
+        let room = self.data.try_take()?;
+        Some(self.channel.start(room, offset, bytes))
+    }
+
+    async fn start(&self, offset: u64, bytes: u64) -> Pending {
+        let room = self.data.take().await;
+        self.channel.start(room, offset, bytes)
+    }
+}
+
+/// Equal parts of the buffer.
+struct Rooms {
+    free: RefCell<Vec<u64>>,
+    freed: Signal,
+}
+
+/// A part of the buffer, given back when it is dropped.
+struct Room {
+    rooms: Rc<Rooms>,
+    offset: u64,
+}
+
+impl Rooms {
+    fn new(first: u64, count: u64, bytes: u64) -> Rc<Self> {
+        let free = RefCell::new((0..count).map(|index| first + index * bytes).collect());
+        Rc::new(Rooms {
+            free,
+            freed: Signal::new(),
+        })
+    }
+
+    fn try_take(self: &Rc<Self>) -> Option<Room> {
+        let offset = self.free.borrow_mut().pop()?;
+        Some(Room {
+            rooms: Rc::clone(self),
+            offset,
+        })
+    }
+
+    async fn take(self: &Rc<Self>) -> Room {
+        loop {
+            let freed = self.freed.wait();
+            if let Some(room) = self.try_take() {
+                return room;
+            }
+            freed.await;
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.rooms.free.borrow_mut().push(self.offset);
+        self.rooms.freed.notify();
+    }
+}
+
+fn map(memory: &Handle<Memory>, flags: MapFlags) -> Result<Mapping> {
+    Mapping::map(memory, flags).map_err(|why| failed("map memory", &why))
+}
+
+/// Logs what the vfs only learns as a failed device.
+fn failed(what: &str, why: &dyn Display) -> Error {
+    log::warn!("cannot {what}: {why}");
+    Error::Device
+}
