@@ -99,7 +99,7 @@ impl Manifest {
             memory: MemorySizes {
                 heap: bytes(self.heap, default_heap),
                 stack: bytes(self.stack, 64 << 10),
-                kernel: bytes(self.kernel_memory, 512 << 10),
+                kernel: bytes(self.kernel_memory, 256 << 10),
                 state: bytes(self.state, 0),
                 dma: bytes(self.dma, 0),
             },
