@@ -9,6 +9,7 @@ mod bad;
 mod device;
 mod good;
 mod journal;
+mod service;
 mod walk;
 
 use std::fs;

@@ -1,0 +1,195 @@
+//! The interface on top: what the vfs gets to see.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use ext4::error::{Error, Result};
+use ext4::service::{OpenDevice, Service};
+use fixtures::Ext4;
+use libipc::Caller;
+use libipc::proto::file_system::{
+    Cookie, FileKind, FileSystemServer, FsError, Inode, Operation, Outcome,
+};
+
+use crate::Folder;
+use crate::device::{FakeDevice, block_on, block_on_all};
+
+const CALLER: Caller = Caller {
+    badge: 1,
+    sequence: 1,
+    redelivered: false,
+};
+
+/// Opens a device that may be missing at first.
+struct Opener {
+    device: FakeDevice,
+    missing: Cell<u32>,
+    opened: Rc<Cell<u32>>,
+}
+
+impl OpenDevice for Opener {
+    type Reader = FakeDevice;
+
+    async fn open(&self) -> Result<FakeDevice> {
+        self.opened.set(self.opened.get() + 1);
+        if self.missing.get() > 0 {
+            self.missing.set(self.missing.get() - 1);
+            return Err(Error::Device);
+        }
+        Ok(self.device.clone())
+    }
+}
+
+fn service(device: FakeDevice, missing: u32) -> (Service<Opener>, Rc<Cell<u32>>) {
+    let opened = Rc::new(Cell::new(0));
+    let opener = Opener {
+        device,
+        missing: Cell::new(missing),
+        opened: Rc::clone(&opened),
+    };
+    (Service::new(opener), opened)
+}
+
+fn list(service: &Service<Opener>, directory: Inode) -> BTreeMap<Vec<u8>, FileKind> {
+    let mut names = BTreeMap::new();
+    let mut from = Some(Cookie::default());
+    while let Some(cookie) = from {
+        let page = block_on(service.read_dir(&CALLER, directory, cookie)).unwrap();
+        for entry in page.entries {
+            assert!(names.insert(entry.name, entry.kind).is_none());
+        }
+        from = page.next;
+    }
+    names
+}
+
+#[test]
+fn files_are_found_listed_and_read_through_the_interface() {
+    let folder = Folder::new("service");
+    let image = fixtures::user_image(folder.path()).unwrap();
+    let (service, _) = service(FakeDevice::open(&image.path), 0);
+    let description = block_on(service.describe(&CALLER)).unwrap();
+    assert_eq!(
+        (description.kind.as_str(), description.label.as_str()),
+        ("ext4", "skink")
+    );
+    let find = |directory, name: &str| {
+        block_on(service.lookup(&CALLER, directory, name.as_bytes().to_vec()))
+    };
+    let many = find(description.root, "many").unwrap();
+    assert_eq!(many.kind, FileKind::Directory);
+    assert_eq!(list(&service, many.inode).len(), 1000);
+    let file = find(many.inode, "file-0123").unwrap();
+    let bytes = block_on(service.read_small(&CALLER, file.inode, 0, u32::MAX)).unwrap();
+    assert_eq!(bytes, b"number 123\n");
+    assert_eq!(file.bytes, bytes.len() as u64);
+    let links = find(description.root, "links").unwrap();
+    let short = find(links.inode, "short").unwrap();
+    assert_eq!(short.kind, FileKind::Symlink);
+    assert_eq!(
+        block_on(service.read_link(&CALLER, short.inode)).unwrap(),
+        b"../sizes/4096"
+    );
+    assert_eq!(find(many.inode, "none"), Err(FsError::NotFound));
+    assert_eq!(
+        block_on(service.stat(&CALLER, Inode(u64::MAX))),
+        Err(FsError::Stale)
+    );
+    let space = block_on(service.statfs(&CALLER)).unwrap();
+    assert!(space.free_blocks > 0 && space.free_blocks < space.blocks);
+}
+
+#[test]
+fn kinds_are_known_also_where_directories_do_not_have_them() {
+    let folder = Folder::new("service-kinds");
+    let tree = fixtures::Tree::new(&folder.path().join("tree")).unwrap();
+    tree.text("file", b"x")
+        .unwrap()
+        .link("link", "file")
+        .unwrap()
+        .directory("folder")
+        .unwrap();
+    let path = folder.path().join("image");
+    Ext4::new()
+        .features("^filetype")
+        .make(tree.root(), &path)
+        .unwrap();
+    let (service, _) = service(FakeDevice::open(&path), 0);
+    let names = list(&service, Inode(2));
+    assert_eq!(names[b"file".as_slice()], FileKind::Regular);
+    assert_eq!(names[b"link".as_slice()], FileKind::Symlink);
+    assert_eq!(names[b"folder".as_slice()], FileKind::Directory);
+}
+
+#[test]
+fn nothing_can_be_changed() {
+    let folder = Folder::new("service-change");
+    let image = fixtures::sample_image(folder.path()).unwrap();
+    let (service, _) = service(FakeDevice::open(&image.path), 0);
+    let operation = Operation {
+        client: 1,
+        sequence: 1,
+        step: 0,
+        repeated: false,
+    };
+    let root = Inode(2);
+    let refused: [std::result::Result<Outcome, FsError>; 3] = [
+        block_on(service.create(
+            &CALLER,
+            operation,
+            root,
+            vec![b'x'],
+            FileKind::Regular,
+            0o644,
+        )),
+        block_on(service.unlink(
+            &CALLER,
+            operation,
+            root,
+            b"hello.txt".to_vec(),
+            FileKind::Regular,
+        )),
+        block_on(service.truncate(&CALLER, operation, root, 0)),
+    ];
+    assert_eq!(refused, [Err(FsError::ReadOnly); 3]);
+}
+
+#[test]
+fn a_device_that_was_missing_is_tried_again_and_a_bad_one_is_not() {
+    let folder = Folder::new("service-missing");
+    let image = fixtures::sample_image(folder.path()).unwrap();
+    let (late, _) = service(FakeDevice::open(&image.path), 2);
+    assert_eq!(block_on(late.describe(&CALLER)), Err(FsError::Device));
+    assert_eq!(
+        block_on(late.stat(&CALLER, Inode(2))).unwrap_err(),
+        FsError::Device
+    );
+    assert_eq!(block_on(late.describe(&CALLER)), Err(FsError::Device));
+    assert!(block_on(late.describe(&CALLER)).is_ok());
+
+    let (bad, opened) = service(FakeDevice::new(vec![0; 1 << 20]), 0);
+    for _ in 0..3 {
+        let error = block_on(bad.describe(&CALLER)).unwrap_err();
+        assert!(matches!(error, FsError::Damaged(_)));
+    }
+    assert_eq!(opened.get(), 1);
+}
+
+#[test]
+fn requests_that_come_while_mounting_wait_for_it() {
+    let folder = Folder::new("service-mounting");
+    let image = fixtures::sample_image(folder.path()).unwrap();
+    let (service, opened) = service(FakeDevice::open(&image.path), 0);
+    let service = &service;
+    block_on_all(
+        (0..5)
+            .map(|_| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
+                Box::pin(async move {
+                    assert!(service.stat(&CALLER, Inode(2)).await.is_ok());
+                })
+            })
+            .collect(),
+    );
+    assert_eq!(opened.get(), 1);
+}
