@@ -39,6 +39,14 @@ pub struct LoopbackReply {
     pub handles: InHandles,
 }
 
+/// A reply that nobody has taken yet.
+struct Finished {
+    token: u64,
+    label: u32,
+    payload: Vec<u8>,
+    handles: OutHandles,
+}
+
 /// Some dispatchers, and the clients that call them.
 ///
 /// Handles are numbers that name nothing here: they arrive as they were sent.
@@ -48,7 +56,7 @@ pub struct Loopback {
     badge: Cell<u64>,
     sequence: Cell<u64>,
     exchanges: RefCell<Vec<Exchange>>,
-    finished: RefCell<Vec<(u64, u32, Vec<u8>, OutHandles)>>,
+    finished: RefCell<Vec<Finished>>,
 }
 
 impl fmt::Debug for Loopback {
@@ -165,8 +173,13 @@ impl Loopback {
     /// Takes the reply of a submitted request, if it is done.
     pub fn take(&self, token: u64) -> Option<LoopbackReply> {
         let mut finished = self.finished.borrow_mut();
-        let place = finished.iter().position(|(other, ..)| *other == token)?;
-        let (_, label, payload, handles) = finished.swap_remove(place);
+        let place = finished.iter().position(|other| other.token == token)?;
+        let Finished {
+            label,
+            payload,
+            handles,
+            ..
+        } = finished.swap_remove(place);
         let arrived: Vec<_> = handles
             .iter()
             .map(|handle| (handle.raw, handle.kind))
@@ -209,13 +222,17 @@ impl Loopback {
     }
 
     fn finish(&self, token: u64, answer: Answer) {
-        let payload = self
-            .core
-            .borrow()
-            .output()
-            .with(answer.bytes, <[u8]>::to_vec);
-        self.finished
-            .borrow_mut()
-            .push((token, answer.label, payload, answer.handles));
+        let Answer {
+            label,
+            bytes,
+            handles,
+        } = answer;
+        let payload = self.core.borrow().output().with(bytes, <[u8]>::to_vec);
+        self.finished.borrow_mut().push(Finished {
+            token,
+            label,
+            payload,
+            handles,
+        });
     }
 }

@@ -21,7 +21,7 @@ pub(crate) mod dispatch;
 mod fault;
 mod journal;
 
-pub use dispatch::{Answer, Dispatch, Output, RequestFuture};
+pub use dispatch::{Answer, Arguments, Dispatch, Output, RequestFuture};
 pub use fault::{Fault, FaultOutcome, MapItems};
 pub use journal::{MemoryJournal, ReplyJournal};
 
@@ -46,12 +46,15 @@ pub struct Caller {
     pub redelivered: bool,
 }
 
+/// Answers page faults; see [`Server::on_fault`].
+type FaultHandler = dyn FnMut(&Fault, &mut MapItems) -> FaultOutcome;
+
 /// A server on one endpoint.
 pub struct Server {
     endpoint: Rc<Handle<Endpoint>>,
     core: Core<Handle<Reply>>,
     closed: Vec<Box<dyn FnMut(u64)>>,
-    fault: Option<Box<dyn FnMut(&Fault, &mut MapItems) -> FaultOutcome>>,
+    fault: Option<Box<FaultHandler>>,
     held: Option<Held>,
 }
 

@@ -1,4 +1,5 @@
 //! A generated client against a generated dispatcher, through every kind of message.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 #[path = "support/sample.rs"]
 mod sample;

@@ -1,5 +1,6 @@
 //! Rings against a model: every entry is completed exactly once for the client, through crashes
 //! of the server and lies in the shared memory.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::collections::BTreeMap;
 use std::pin::pin;

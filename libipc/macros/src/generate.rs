@@ -72,6 +72,7 @@ fn client(interface: &Interface) -> TokenStream {
             client: ::libipc::client::Client,
         }
 
+        #[allow(clippy::too_many_arguments, reason = "the interface has them")]
         impl #client {
             /// Connects: both sides compare their schemas.
             ///
@@ -116,6 +117,7 @@ fn client(interface: &Interface) -> TokenStream {
     }
 }
 
+/// The method of the client.
 fn client_method(index: u16, method: &Method) -> TokenStream {
     let Method {
         name, docs, error, ..
@@ -129,9 +131,7 @@ fn client_method(index: u16, method: &Method) -> TokenStream {
     let patterns = output_names(&method.ok)
         .zip(method.ok.parts())
         .filter_map(|(name, part)| match part {
-            OutputPart::Handle(HandleType {
-                is_optional: false, ..
-            }) => None,
+            OutputPart::Handle(handle) if !handle.is_optional => None,
             _ => Some(name),
         });
     let takes = output_names(&method.ok)
@@ -171,6 +171,7 @@ fn client_method(index: u16, method: &Method) -> TokenStream {
     }
 }
 
+/// An argument as the client's method takes it.
 fn client_parameter(argument: &Argument) -> TokenStream {
     let name = &argument.name;
     let ty = match &argument.kind {
@@ -179,17 +180,20 @@ fn client_parameter(argument: &Argument) -> TokenStream {
         ArgumentKind::Text => quote! { &str },
         ArgumentKind::Bytes => quote! { &[u8] },
         ArgumentKind::Slice(ty) => quote! { &[#ty] },
-        ArgumentKind::Handle(HandleType {
-            handle,
-            is_optional,
-            is_moved,
-            ..
-        }) => match (is_optional, is_moved) {
-            (false, false) => quote! { &#handle },
-            (false, true) => quote! { #handle },
-            (true, false) => quote! { ::core::option::Option<&#handle> },
-            (true, true) => quote! { ::core::option::Option<#handle> },
-        },
+        ArgumentKind::Handle(handle) => {
+            let HandleType {
+                handle,
+                is_optional,
+                is_moved,
+                ..
+            } = &**handle;
+            match (is_optional, is_moved) {
+                (false, false) => quote! { &#handle },
+                (false, true) => quote! { #handle },
+                (true, false) => quote! { ::core::option::Option<&#handle> },
+                (true, true) => quote! { ::core::option::Option<#handle> },
+            }
+        }
     };
     quote! { #name: #ty }
 }
@@ -199,38 +203,39 @@ fn client_value(argument: &Argument) -> Option<TokenStream> {
     let name = &argument.name;
     match &argument.kind {
         ArgumentKind::Bytes => Some(quote! { ::libipc::wire::Bytes(#name) }),
-        ArgumentKind::Handle(HandleType {
-            is_optional: true, ..
-        }) => Some(quote! { #name }),
-        ArgumentKind::Handle(_) => None,
+        ArgumentKind::Handle(handle) if !handle.is_optional => None,
         _ => Some(quote! { #name }),
     }
 }
 
-/// How a handle argument is put into the message. An optional one leaves its presence behind.
+/// How a handle argument is put into the message.
 fn client_handle(argument: &Argument) -> Option<TokenStream> {
-    let name = &argument.name;
-    let ArgumentKind::Handle(handle) = &argument.kind else {
-        return None;
-    };
+    match &argument.kind {
+        ArgumentKind::Handle(handle) => Some(put_handle(&argument.name, handle)),
+        _ => None,
+    }
+}
+
+/// Puts the handle in the variable `name` into a message. An optional one leaves there whether
+/// it was present.
+fn put_handle(name: &proc_macro2::Ident, handle: &HandleType) -> TokenStream {
     let put = if handle.is_moved {
         quote! { pass }
     } else {
         quote! { copy }
     };
-    Some(if handle.is_optional {
-        quote! {
-            let #name = match #name {
-                ::core::option::Option::Some(__handle) => {
-                    __out.#put(__handle);
-                    true
-                }
-                ::core::option::Option::None => false,
-            };
-        }
-    } else {
-        quote! { __out.#put(#name); }
-    })
+    if !handle.is_optional {
+        return quote! { __out.#put(#name); };
+    }
+    quote! {
+        let #name = match #name {
+            ::core::option::Option::Some(__handle) => {
+                __out.#put(__handle);
+                true
+            }
+            ::core::option::Option::None => false,
+        };
+    }
 }
 
 fn server(interface: &Interface) -> TokenStream {
@@ -264,6 +269,7 @@ fn server(interface: &Interface) -> TokenStream {
         #(#docs)*
         #[doc = ""]
         #[doc = #doc]
+        #[allow(clippy::too_many_arguments, reason = "the interface has them")]
         #visibility trait #server {
             #(#methods)*
         }
@@ -309,11 +315,14 @@ fn dispatcher(interface: &Interface) -> TokenStream {
             fn start(
                 &self,
                 __method: u16,
-                __payload: &[u8],
-                mut __in: ::libipc::wire::InHandles,
-                __caller: ::libipc::Caller,
-                __output: ::libipc::server::Output,
+                __request: ::libipc::server::Arguments<'_>,
             ) -> ::core::result::Result<::libipc::server::RequestFuture, ::libipc::wire::Status> {
+                let ::libipc::server::Arguments {
+                    payload: __payload,
+                    handles: mut __in,
+                    caller: __caller,
+                    output: __output,
+                } = __request;
                 match __method {
                     #(#arms)*
                     _ => Err(::libipc::wire::Status::UnknownMethod),
@@ -323,6 +332,7 @@ fn dispatcher(interface: &Interface) -> TokenStream {
     }
 }
 
+/// The arm of the dispatcher for one method.
 fn arm(index: u16, method: &Method) -> TokenStream {
     let name = &method.name;
     let names: Vec<_> = method
@@ -346,30 +356,14 @@ fn arm(index: u16, method: &Method) -> TokenStream {
     let pattern = output_expression(&method.ok, |name, _| quote! { #name });
     let handles = output_names(&method.ok)
         .zip(method.ok.parts())
-        .filter_map(|(name, part)| {
-            let OutputPart::Handle(handle) = part else {
-                return None;
-            };
-            Some(if handle.is_optional {
-                quote! {
-                    let #name = match #name {
-                        ::core::option::Option::Some(__handle) => {
-                            __out.pass(__handle);
-                            true
-                        }
-                        ::core::option::Option::None => false,
-                    };
-                }
-            } else {
-                quote! { __out.pass(#name); }
-            })
+        .filter_map(|(name, part)| match part {
+            OutputPart::Handle(handle) => Some(put_handle(&name, handle)),
+            _ => None,
         });
     let values = output_names(&method.ok)
         .zip(method.ok.parts())
         .filter_map(|(name, part)| match part {
-            OutputPart::Handle(HandleType {
-                is_optional: false, ..
-            }) => None,
+            OutputPart::Handle(handle) if !handle.is_optional => None,
             OutputPart::Bytes(_) => Some(quote! { ::libipc::wire::Bytes(&#name) }),
             _ => Some(quote! { #name }),
         });
@@ -409,10 +403,7 @@ fn server_type(kind: &ArgumentKind) -> TokenStream {
 fn server_wire_type(kind: &ArgumentKind) -> Option<TokenStream> {
     match kind {
         ArgumentKind::Bytes => Some(quote! { ::libipc::wire::ByteVec }),
-        ArgumentKind::Handle(HandleType {
-            is_optional: true, ..
-        }) => Some(quote! { bool }),
-        ArgumentKind::Handle(_) => None,
+        ArgumentKind::Handle(handle) => handle.is_optional.then(|| quote! { bool }),
         other => Some(server_type(other)),
     }
 }
@@ -465,10 +456,7 @@ fn output_wire_type(part: &OutputPart) -> Option<TokenStream> {
     match part {
         OutputPart::Value(ty) => Some(quote! { #ty }),
         OutputPart::Bytes(_) => Some(quote! { ::libipc::wire::ByteVec }),
-        OutputPart::Handle(HandleType {
-            is_optional: true, ..
-        }) => Some(quote! { bool }),
-        OutputPart::Handle(_) => None,
+        OutputPart::Handle(handle) => handle.is_optional.then(|| quote! { bool }),
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) enum ArgumentKind {
     /// `&[T]`.
     Slice(Type),
     /// `Handle<K>` or `Option<Handle<K>>`.
-    Handle(HandleType),
+    Handle(Box<HandleType>),
 }
 
 /// A handle in a message.
@@ -105,7 +105,7 @@ pub(crate) struct HandleType {
 /// What a method returns when all is well.
 pub(crate) enum Output {
     /// One value or handle.
-    Single(OutputPart),
+    Single(Box<OutputPart>),
     /// A tuple.
     Tuple(Vec<OutputPart>),
 }
@@ -113,7 +113,7 @@ pub(crate) enum Output {
 impl Output {
     pub(crate) fn parts(&self) -> &[OutputPart] {
         match self {
-            Output::Single(part) => core::slice::from_ref(part),
+            Output::Single(part) => core::slice::from_ref(&**part),
             Output::Tuple(parts) => parts,
         }
     }
@@ -124,7 +124,7 @@ pub(crate) enum OutputPart {
     Value(Type),
     /// `Vec<u8>`, as the trait writes it: travels as one run of bytes.
     Bytes(Type),
-    Handle(HandleType),
+    Handle(Box<HandleType>),
 }
 
 /// Reads `version = N`.
@@ -249,17 +249,20 @@ impl Argument {
             }
             is_moved = true;
         }
-        let kind = argument_kind(&typed.ty, is_moved)?;
-        if is_moved && !matches!(kind, ArgumentKind::Handle(_)) {
-            return Err(Error::new(name.span(), "only handles can be `#[moved]`"));
+        let mut kind = argument_kind(&typed.ty)?;
+        if is_moved {
+            let ArgumentKind::Handle(handle) = &mut kind else {
+                return Err(Error::new(name.span(), "only handles can be `#[moved]`"));
+            };
+            handle.is_moved = true;
         }
         Ok(Argument { name, kind })
     }
 }
 
-fn argument_kind(ty: &Type, is_moved: bool) -> Result<ArgumentKind> {
-    if let Some(handle) = handle_type(ty, is_moved) {
-        return Ok(ArgumentKind::Handle(handle));
+fn argument_kind(ty: &Type) -> Result<ArgumentKind> {
+    if let Some(handle) = handle_type(ty) {
+        return Ok(ArgumentKind::Handle(Box::new(handle)));
     }
     let Type::Reference(reference) = ty else {
         return Ok(ArgumentKind::Owned(ty.clone()));
@@ -330,14 +333,18 @@ fn output(method: &Ident, output: &ReturnType) -> Result<(Output, Type)> {
         Type::Tuple(tuple) if !tuple.elems.is_empty() => {
             Output::Tuple(tuple.elems.iter().map(output_part).collect())
         }
-        other => Output::Single(output_part(other)),
+        other => Output::Single(Box::new(output_part(other))),
     };
     Ok((ok, error.clone()))
 }
 
 fn output_part(ty: &Type) -> OutputPart {
-    if let Some(handle) = handle_type(ty, true) {
-        return OutputPart::Handle(handle);
+    if let Some(handle) = handle_type(ty) {
+        // A reply always moves its handles: the server duplicates what it keeps.
+        return OutputPart::Handle(Box::new(HandleType {
+            is_moved: true,
+            ..handle
+        }));
     }
     match generic_arguments(ty, "Vec").as_deref() {
         Some([element]) if is_u8(element) => OutputPart::Bytes(ty.clone()),
@@ -345,28 +352,22 @@ fn output_part(ty: &Type) -> OutputPart {
     }
 }
 
-fn handle_type(ty: &Type, is_moved: bool) -> Option<HandleType> {
-    if let Some([kind]) = generic_arguments(ty, "Handle").as_deref() {
-        let (handle, kind) = (ty.clone(), kind.clone());
-        return Some(HandleType {
-            handle,
-            kind,
-            is_optional: false,
-            is_moved,
-        });
-    }
-    let [inner] = &generic_arguments(ty, "Option")?[..] else {
+/// Reads `Handle<K>` and `Option<Handle<K>>`.
+fn handle_type(ty: &Type) -> Option<HandleType> {
+    let inner = match generic_arguments(ty, "Option").as_deref() {
+        Some([inner]) => Some(inner.clone()),
+        _ => None,
+    };
+    let handle = inner.as_ref().unwrap_or(ty).clone();
+    let [kind] = &generic_arguments(&handle, "Handle")?[..] else {
         return None;
     };
-    let [kind] = &generic_arguments(inner, "Handle")?[..] else {
-        return None;
-    };
-    let (handle, kind) = (inner.clone(), kind.clone());
+    let kind = kind.clone();
     Some(HandleType {
         handle,
         kind,
-        is_optional: true,
-        is_moved,
+        is_optional: inner.is_some(),
+        is_moved: false,
     })
 }
 

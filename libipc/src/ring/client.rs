@@ -173,11 +173,11 @@ impl RingClient {
     /// otherwise there are completions already. Without this call no notification comes.
     #[must_use]
     pub fn prepare_wait(&self) -> bool {
-        self.shared.set_awake(Side::Client, false);
+        self.shared.set_asleep(Side::Client);
         self.collect();
         let may_wait = self.state.borrow().completed.is_empty();
         if !may_wait {
-            self.shared.set_awake(Side::Client, true);
+            self.shared.set_awake(Side::Client);
         }
         may_wait
     }
@@ -188,7 +188,7 @@ impl RingClient {
         loop {
             self.collect();
             // What `submit` put into the queue is nobody's business here.
-            self.shared.set_awake(Side::Client, false);
+            self.shared.set_asleep(Side::Client);
             if self.shared.completions() == self.state.borrow().seen {
                 events.bit(bit).await;
             }

@@ -182,9 +182,14 @@ impl Shared {
         self.load(AT_COMPLETED)
     }
 
-    /// Says whether a side looks at the ring by itself. Who says no must look once more after.
-    pub(super) fn set_awake(&self, side: Side, is_awake: bool) {
-        self.store(awake_at(side), u64::from(is_awake));
+    /// Says that a side looks at the ring by itself.
+    pub(super) fn set_awake(&self, side: Side) {
+        self.store(awake_at(side), 1);
+    }
+
+    /// Says that a side is going to sleep. It must look at the ring once more after this.
+    pub(super) fn set_asleep(&self, side: Side) {
+        self.store(awake_at(side), 0);
         // What the other side published before it looked at the word is seen after this fence,
         // or it sees the word: one of the two.
         fence(Ordering::SeqCst);

@@ -51,7 +51,7 @@ impl RingServer {
     /// See [`RingError`].
     pub fn attach(memory: Mapping) -> Result<RingServer, RingError> {
         let shared = Shared::attach(memory)?;
-        shared.set_awake(Side::Server, true);
+        shared.set_awake(Side::Server);
         shared.hint_completions();
         let slots = shared.slots();
         Ok(RingServer {
@@ -79,7 +79,7 @@ impl RingServer {
     pub fn next_request(&mut self) -> Option<Submission> {
         if self.is_waiting {
             self.is_waiting = false;
-            self.shared.set_awake(Side::Server, true);
+            self.shared.set_awake(Side::Server);
         }
         if self.found.is_empty() {
             self.look();
@@ -126,11 +126,11 @@ impl RingServer {
     /// it; otherwise there is work already. Without this call no doorbell comes.
     #[must_use]
     pub fn prepare_wait(&mut self) -> bool {
-        self.shared.set_awake(Side::Server, false);
+        self.shared.set_asleep(Side::Server);
         self.look();
         self.is_waiting = self.found.is_empty();
         if !self.is_waiting {
-            self.shared.set_awake(Side::Server, true);
+            self.shared.set_awake(Side::Server);
         }
         self.is_waiting
     }

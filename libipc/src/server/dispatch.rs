@@ -26,24 +26,30 @@ use crate::wire::{self, InHandles, OutHandles, Status};
 /// A request that runs.
 pub type RequestFuture = Pin<Box<dyn Future<Output = Answer>>>;
 
+/// A request as a dispatcher gets it.
+#[derive(Debug)]
+pub struct Arguments<'a> {
+    /// The values, encoded.
+    pub payload: &'a [u8],
+    /// The handles.
+    pub handles: InHandles,
+    /// Who asks.
+    pub caller: Caller,
+    /// Where the reply is written.
+    pub output: Output,
+}
+
 /// Decodes requests of one interface and starts them.
 pub trait Dispatch {
     /// Returns the interface.
     fn schema(&self) -> &'static Schema;
 
-    /// Decodes a request; its future writes the reply to `output`.
+    /// Decodes a request; its future writes the reply to the output.
     ///
     /// # Errors
     ///
     /// `Malformed`, `UnknownMethod`.
-    fn start(
-        &self,
-        method: u16,
-        payload: &[u8],
-        handles: InHandles,
-        caller: Caller,
-        output: Output,
-    ) -> Result<RequestFuture, Status>;
+    fn start(&self, method: u16, request: Arguments<'_>) -> Result<RequestFuture, Status>;
 }
 
 /// A reply: its payload is the first `bytes` bytes of the [`Output`].
@@ -246,7 +252,14 @@ impl<R> Core<R> {
         if let Some(answer) = self.answer_redelivered(caller, known.contract) {
             return Started::Done(reply, answer);
         }
-        match dispatcher.start(method, payload, handles, caller, self.output.clone()) {
+        let output = self.output.clone();
+        let request = Arguments {
+            payload,
+            handles,
+            caller,
+            output,
+        };
+        match dispatcher.start(method, request) {
             Ok(future) => Started::Runs(Request {
                 future,
                 caller,
