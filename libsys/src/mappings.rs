@@ -30,8 +30,10 @@ pub const FIXED_BYTES: u64 = 1 << 30;
 const GUARD_PAGES: u64 = 1;
 
 #[cfg(bare)]
-static RANGES: spin::Mutex<Ranges> =
-    spin::Mutex::new(Ranges::new(layout::MAPPINGS + FIXED_BYTES, layout::MAPPINGS_END));
+static RANGES: spin::Mutex<Ranges> = spin::Mutex::new(Ranges::new(
+    layout::MAPPINGS + FIXED_BYTES,
+    layout::MAPPINGS_END,
+));
 
 /// A range of addresses that nothing else in this process uses. Nothing is mapped there yet.
 #[derive(Debug)]
@@ -48,7 +50,9 @@ impl Reservation {
     /// `InvalidArgument` for no pages, `NoMemory` when the room is used up.
     #[cfg(bare)]
     pub fn new(pages: u64) -> Result<Self> {
-        let total = pages.checked_add(GUARD_PAGES).ok_or(Error::InvalidArgument)?;
+        let total = pages
+            .checked_add(GUARD_PAGES)
+            .ok_or(Error::InvalidArgument)?;
         if pages == 0 {
             return Err(Error::InvalidArgument);
         }
@@ -80,13 +84,18 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         #[cfg(bare)]
-        RANGES.lock().give_back(self.address, self.pages + GUARD_PAGES);
+        RANGES
+            .lock()
+            .give_back(self.address, self.pages + GUARD_PAGES);
     }
 }
 
 /// Who frees the bytes of a mapping.
 #[derive(Debug)]
-#[cfg_attr(not(bare), expect(dead_code, reason = "kept for what dropping it does"))]
+#[cfg_attr(
+    not(bare),
+    expect(dead_code, reason = "kept for what dropping it does")
+)]
 enum Owner {
     /// Mapped by this value, unmapped when it is dropped.
     Mapped(Reservation),
@@ -139,7 +148,11 @@ impl Mapping {
         process.map_one(place.address(), memory, first_page, pages, flags)?;
         let base = core::ptr::with_exposed_provenance_mut::<u8>(place.address() as usize);
         let bytes = pages as usize * PAGE_SIZE;
-        Ok(Mapping { base, bytes, owner: Owner::Mapped(place) })
+        Ok(Mapping {
+            base,
+            bytes,
+            owner: Owner::Mapped(place),
+        })
     }
 
     /// Fails: on the host there are no memory objects. Use [`Mapping::on_heap`].
@@ -155,7 +168,11 @@ impl Mapping {
         _flags: MapFlags,
     ) -> Result<Self> {
         let place = Reservation::new(pages)?;
-        Ok(Mapping { base: core::ptr::null_mut(), bytes: 0, owner: Owner::Mapped(place) })
+        Ok(Mapping {
+            base: core::ptr::null_mut(),
+            bytes: 0,
+            owner: Owner::Mapped(place),
+        })
     }
 
     /// Returns the state region of this service, or `None` when its manifest asks for none.
@@ -166,20 +183,32 @@ impl Mapping {
             return None;
         }
         let base = core::ptr::with_exposed_provenance_mut::<u8>(header.state_start as usize);
-        Some(Mapping { base, bytes: header.state_bytes as usize, owner: Owner::Given })
+        Some(Mapping {
+            base,
+            bytes: header.state_bytes as usize,
+            owner: Owner::Given,
+        })
     }
 
     /// Returns nothing: on the host there is no state region.
     #[cfg(not(bare))]
     pub fn state_region() -> Option<Self> {
-        None::<Owner>.map(|owner| Mapping { base: core::ptr::null_mut(), bytes: 0, owner })
+        None::<Owner>.map(|owner| Mapping {
+            base: core::ptr::null_mut(),
+            bytes: 0,
+            owner,
+        })
     }
 
     /// Makes zero-filled memory that behaves like a mapped object, for tests on the host.
     #[cfg(not(bare))]
     pub fn on_heap(bytes: usize) -> Self {
         let pages = Arc::new(HostPages::new(bytes));
-        Mapping { base: pages.start(), bytes, owner: Owner::Heap(pages) }
+        Mapping {
+            base: pages.start(),
+            bytes,
+            owner: Owner::Heap(pages),
+        }
     }
 
     /// Returns a second view of memory made by [`Mapping::on_heap`], as a peer would have it;
@@ -294,7 +323,11 @@ impl Mapping {
     fn at<T>(&self, offset: usize) -> Result<*mut T> {
         self.check(offset, size_of::<T>())?;
         let pointer = self.base.wrapping_add(offset).cast::<T>();
-        if pointer.is_aligned() { Ok(pointer) } else { Err(Error::InvalidArgument) }
+        if pointer.is_aligned() {
+            Ok(pointer)
+        } else {
+            Err(Error::InvalidArgument)
+        }
     }
 }
 
@@ -361,12 +394,21 @@ struct HostPages {
 #[repr(C, align(4096))]
 struct HostPage([u8; PAGE_SIZE]);
 
+// SAFETY: only a `Mapping` reaches the bytes, by volatile and atomic accesses.
+#[cfg(not(bare))]
+unsafe impl Send for HostPages {}
+// SAFETY: as above.
+#[cfg(not(bare))]
+unsafe impl Sync for HostPages {}
+
 #[cfg(not(bare))]
 impl HostPages {
     fn new(bytes: usize) -> Self {
         let pages = bytes.div_ceil(PAGE_SIZE);
         let fresh = || core::cell::UnsafeCell::new(HostPage([0; PAGE_SIZE]));
-        HostPages { pages: (0..pages).map(|_| fresh()).collect() }
+        HostPages {
+            pages: (0..pages).map(|_| fresh()).collect(),
+        }
     }
 
     fn start(&self) -> *mut u8 {
@@ -386,7 +428,10 @@ mod tests {
         ours.write_u32(8, 0x0403_0201).unwrap();
         assert_eq!(theirs.read_u8(9), Ok(2));
         assert_eq!(theirs.read_u16(10), Ok(0x0403));
-        theirs.atomic_u64(16).unwrap().store(7, core::sync::atomic::Ordering::Release);
+        theirs
+            .atomic_u64(16)
+            .unwrap()
+            .store(7, core::sync::atomic::Ordering::Release);
         assert_eq!(ours.read_u64(16), Ok(7));
     }
 
@@ -408,7 +453,10 @@ mod tests {
         assert_eq!(memory.read_u32(4093), Err(Error::InvalidArgument));
         assert_eq!(memory.read_u32(2), Err(Error::InvalidArgument));
         assert_eq!(memory.read_u64(usize::MAX - 3), Err(Error::InvalidArgument));
-        assert_eq!(memory.write_bytes(4090, &[0; 7]), Err(Error::InvalidArgument));
+        assert_eq!(
+            memory.write_bytes(4090, &[0; 7]),
+            Err(Error::InvalidArgument)
+        );
         assert!(memory.atomic_u64(4096).is_err());
     }
 }

@@ -134,24 +134,41 @@ impl Request {
     /// Makes the request to flush.
     pub const fn flush() -> Self {
         let buffer = BufferId(0);
-        Request { operation: Operation::Flush, buffer, offset: 0, sector: 0, sectors: 0 }
+        Request {
+            operation: Operation::Flush,
+            buffer,
+            offset: 0,
+            sector: 0,
+            sectors: 0,
+        }
     }
 
     /// Returns opcode and arguments of the ring entry.
     pub const fn to_words(self) -> (u32, [u64; 5]) {
         let buffer = self.buffer.0 as u64;
-        (self.operation as u32, [buffer, self.offset, self.sector, self.sectors, 0])
+        (
+            self.operation as u32,
+            [buffer, self.offset, self.sector, self.sectors, 0],
+        )
     }
 
     /// Reads a request from opcode and arguments of a ring entry. Nothing is checked but the
     /// operation and the width of the buffer's number.
     pub const fn from_words(opcode: u32, words: [u64; 5]) -> Option<Self> {
-        let Some(operation) = Operation::from_number(opcode) else { return None };
+        let Some(operation) = Operation::from_number(opcode) else {
+            return None;
+        };
         let [buffer, offset, sector, sectors, _] = words;
         if buffer > u32::MAX as u64 {
             return None;
         }
-        Some(Request { operation, buffer: BufferId(buffer as u32), offset, sector, sectors })
+        Some(Request {
+            operation,
+            buffer: BufferId(buffer as u32),
+            offset,
+            sector,
+            sectors,
+        })
     }
 }
 
@@ -268,7 +285,13 @@ mod tests {
     fn requests_round_trip_through_entries() {
         for operation in [Operation::Read, Operation::Write, Operation::Flush] {
             let buffer = BufferId(u32::MAX);
-            let request = Request { operation, buffer, offset: 1, sector: u64::MAX, sectors: 3 };
+            let request = Request {
+                operation,
+                buffer,
+                offset: 1,
+                sector: u64::MAX,
+                sectors: 3,
+            };
             let (opcode, words) = request.to_words();
             assert_eq!(Request::from_words(opcode, words), Some(request));
         }

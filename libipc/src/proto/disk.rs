@@ -60,14 +60,19 @@ pub trait Disk {
     fn disks() -> Result<Vec<DiskInfo>, DiskError>;
 
     /// Takes the ring of a disk and returns its doorbell. `wake` is notified when there are
-    /// completions. A new ring takes the place of the earlier one, once nothing of that is at
-    /// the device any more; registered buffers stay.
+    /// completions. A new ring takes the place of the earlier one, as if that was detached first;
+    /// registered buffers stay.
     #[idempotent]
     fn attach(
         disk: u32,
         ring: Handle<Memory>,
         wake: Handle<Notification>,
     ) -> Result<Handle<Notification>, DiskError>;
+
+    /// Drops the ring of a disk, once nothing of it is at the device any more. Only then may its
+    /// memory be prepared for being attached again.
+    #[idempotent]
+    fn detach(disk: u32) -> Result<(), DiskError>;
 
     /// Registers memory (one contiguous object of RAM, with the right for DMA) as a buffer under
     /// a number that the caller chose, in place of an earlier buffer of that number.

@@ -46,7 +46,8 @@ pub struct DeviceInfo {
     pub subsystem_vendor: u16,
     /// Device id of the board.
     pub subsystem: u16,
-    /// Bytes of each base address register that names memory; 0 for the others.
+    /// Bytes behind each base address register that names memory; 0 for the others, and as long
+    /// as no driver has claimed the device: only then they are measured.
     pub bar_bytes: [u64; 6],
     /// Interrupts that its MSI-X table has room for; 0 without MSI-X.
     pub msix_vectors: u16,
@@ -63,8 +64,7 @@ pub struct Claim(pub u32);
 pub struct Capability {
     /// What it is: 9 is vendor-specific, 17 is MSI-X.
     pub id: u8,
-    /// Its bytes from the id on: what its own length byte says for vendor-specific ones, else
-    /// the 4 bytes that all have.
+    /// Its bytes from the id on: what its own length byte says for vendor-specific ones, else 12.
     pub bytes: Vec<u8>,
 }
 

@@ -17,7 +17,11 @@ pub struct Ranges {
 impl Ranges {
     /// Makes an allocator of the addresses from `start` to before `end`, both page aligned.
     pub const fn new(start: u64, end: u64) -> Self {
-        Ranges { next: start, end, free: Vec::new() }
+        Ranges {
+            next: start,
+            end,
+            free: Vec::new(),
+        }
     }
 
     /// Takes `pages` pages: the first range given back that is large enough, else new ones.

@@ -93,7 +93,11 @@ impl Scheduler {
         // A device that takes no sectors at once, or no request, would never finish anything.
         let (max_sectors, depth) = (limits.max_sectors.max(1), limits.depth.max(1));
         Scheduler {
-            limits: Limits { max_sectors, depth, ..limits },
+            limits: Limits {
+                max_sectors,
+                depth,
+                ..limits
+            },
             tickets: BTreeMap::new(),
             waiting: VecDeque::new(),
             at_driver: BTreeMap::new(),
@@ -135,12 +139,20 @@ impl Scheduler {
         let ticket = self.number();
         let parts_left = self.enqueue(ticket, request);
         let outcome = Ok(());
-        self.tickets.insert(ticket, Ticket { origin, request: *request, parts_left, outcome });
+        self.tickets.insert(
+            ticket,
+            Ticket {
+                origin,
+                request: *request,
+                parts_left,
+                outcome,
+            },
+        );
         Ok(())
     }
 
     /// Takes the next request for the driver, if it can take one: its tag and what to do.
-    pub fn next(&mut self) -> Option<(u64, Request)> {
+    pub fn next_for_driver(&mut self) -> Option<(u64, Request)> {
         if self.at_driver.len() >= self.limits.depth {
             return None;
         }
@@ -165,7 +177,9 @@ impl Scheduler {
         outcome: Result<(), IoError>,
         answers: &mut Vec<Answer>,
     ) -> bool {
-        let Some(job) = self.at_driver.remove(&tag) else { return false };
+        let Some(job) = self.at_driver.remove(&tag) else {
+            return false;
+        };
         if outcome.is_err() && job.parts.len() > 1 {
             self.retry_apart(&job);
             return true;
@@ -183,7 +197,9 @@ impl Scheduler {
         // A job has parts of one buffer, so of one queue.
         self.waiting.retain(|job| {
             let is_cancelled = job.parts.iter().any(|(ticket, _)| {
-                tickets.get(ticket).is_some_and(|known| known.origin.queue == queue)
+                tickets
+                    .get(ticket)
+                    .is_some_and(|known| known.origin.queue == queue)
             });
             for (ticket, _) in job.parts.iter().filter(|_| is_cancelled) {
                 if let Some(known) = tickets.get_mut(ticket) {
@@ -199,7 +215,9 @@ impl Scheduler {
     pub fn is_at_driver(&self, queue: u32) -> bool {
         let mut parts = self.at_driver.values().flat_map(|job| &job.parts);
         parts.any(|(ticket, _)| {
-            self.tickets.get(ticket).is_some_and(|known| known.origin.queue == queue)
+            self.tickets
+                .get(ticket)
+                .is_some_and(|known| known.origin.queue == queue)
         })
     }
 
@@ -222,13 +240,23 @@ impl Scheduler {
         if request.sectors == 0 || !request.offset.is_multiple_of(SECTOR_BYTES) {
             return Err(IoError::Invalid);
         }
-        let end = request.sector.checked_add(request.sectors).ok_or(IoError::OutOfRange)?;
+        let end = request
+            .sector
+            .checked_add(request.sectors)
+            .ok_or(IoError::OutOfRange)?;
         if end > self.limits.sectors {
             return Err(IoError::OutOfRange);
         }
         let buffer = buffer.ok_or(IoError::BadBuffer)?;
-        let bytes = request.sectors.checked_mul(SECTOR_BYTES).ok_or(IoError::BadBuffer)?;
-        if request.offset.checked_add(bytes).is_none_or(|end| end > buffer.bytes) {
+        let bytes = request
+            .sectors
+            .checked_mul(SECTOR_BYTES)
+            .ok_or(IoError::BadBuffer)?;
+        if request
+            .offset
+            .checked_add(bytes)
+            .is_none_or(|end| end > buffer.bytes)
+        {
             return Err(IoError::BadBuffer);
         }
         let is_refused = match request.operation {
@@ -236,7 +264,11 @@ impl Scheduler {
             Operation::Write => self.limits.is_read_only,
             Operation::Flush => false,
         };
-        if is_refused { Err(IoError::ReadOnly) } else { Ok(()) }
+        if is_refused {
+            Err(IoError::ReadOnly)
+        } else {
+            Ok(())
+        }
     }
 
     /// Splits a checked request and queues its parts; returns how many there are.
@@ -250,7 +282,12 @@ impl Scheduler {
         while done < request.sectors {
             let sectors = (request.sectors - done).min(self.limits.max_sectors);
             let offset = request.offset + done * SECTOR_BYTES;
-            let part = Request { offset, sector: request.sector + done, sectors, ..*request };
+            let part = Request {
+                offset,
+                sector: request.sector + done,
+                sectors,
+                ..*request
+            };
             self.push(ticket, part);
             done += sectors;
             parts += 1;
@@ -280,7 +317,11 @@ impl Scheduler {
         }
         let parts = Vec::from([(ticket, part.sectors)]);
         let is_open = part.operation != Operation::Flush;
-        self.waiting.push_back(Job { request: part, parts, is_open });
+        self.waiting.push_back(Job {
+            request: part,
+            parts,
+            is_open,
+        });
     }
 
     /// Queues the parts of a failed job one by one, so that only those fail that must.
@@ -295,7 +336,11 @@ impl Scheduler {
                 ..job.request
             };
             let parts = Vec::from([(ticket, sectors)]);
-            self.waiting.push_front(Job { request, parts, is_open: false });
+            self.waiting.push_front(Job {
+                request,
+                parts,
+                is_open: false,
+            });
         }
     }
 
@@ -305,7 +350,9 @@ impl Scheduler {
         outcome: Result<(), IoError>,
         answers: &mut Vec<Answer>,
     ) {
-        let Some(ticket) = self.tickets.get_mut(&number) else { return };
+        let Some(ticket) = self.tickets.get_mut(&number) else {
+            return;
+        };
         ticket.parts_left -= 1;
         // The first failure is the answer.
         ticket.outcome = ticket.outcome.and(outcome);
@@ -314,7 +361,10 @@ impl Scheduler {
         }
         if let Some(ticket) = self.tickets.remove(&number) {
             self.count(&ticket);
-            answers.push(Answer { origin: ticket.origin, outcome: ticket.outcome });
+            answers.push(Answer {
+                origin: ticket.origin,
+                outcome: ticket.outcome,
+            });
         }
     }
 

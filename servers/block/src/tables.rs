@@ -97,7 +97,10 @@ impl Tables {
     ///
     /// `TooMany`.
     pub fn queue_number(&self) -> Result<u32, BlockError> {
-        self.next_number(self.queues.len() < MAX_QUEUES)
+        if self.queues.len() >= MAX_QUEUES {
+            return Err(BlockError::TooMany);
+        }
+        self.next_number()
     }
 
     /// Returns a number for a new buffer of a queue.
@@ -106,9 +109,15 @@ impl Tables {
     ///
     /// `TooMany`.
     pub fn buffer_number(&self, queue: u32) -> Result<u32, BlockError> {
-        let own = self.buffers.values().filter(|buffer| buffer.queue == queue).count();
-        let is_free = self.buffers.len() < MAX_BUFFERS && own < libipc::proto::block::MAX_BUFFERS;
-        self.next_number(is_free)
+        let own = self
+            .buffers
+            .values()
+            .filter(|buffer| buffer.queue == queue)
+            .count();
+        if self.buffers.len() >= MAX_BUFFERS || own >= libipc::proto::block::MAX_BUFFERS {
+            return Err(BlockError::TooMany);
+        }
+        self.next_number()
     }
 
     /// Returns an open queue of the badge.
@@ -133,35 +142,49 @@ impl Tables {
         let is_meant = |queue: &Queue| {
             queue.badge == badge && device.is_none_or(|device| queue.device == device)
         };
-        self.queues().filter(|(_, queue)| is_meant(queue)).map(|(id, _)| id).collect()
+        self.queues()
+            .filter(|(_, queue)| is_meant(queue))
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// Returns a buffer of a queue.
     pub fn buffer(&self, id: u32, queue: u32) -> Option<Buffer> {
-        self.buffers.get(&id).filter(|buffer| buffer.queue == queue).copied()
+        self.buffers
+            .get(&id)
+            .filter(|buffer| buffer.queue == queue)
+            .copied()
     }
 
     /// Returns the number under which a queue has registered an object, if it has.
     pub fn find_buffer(&self, queue: u32, identity: u64) -> Option<u32> {
         let is_meant = |buffer: &Buffer| buffer.queue == queue && buffer.identity == identity;
-        self.buffers.iter().find(|(_, buffer)| is_meant(buffer)).map(|(id, _)| *id)
+        self.buffers
+            .iter()
+            .find(|(_, buffer)| is_meant(buffer))
+            .map(|(id, _)| *id)
     }
 
     /// Lists the numbers of a queue's buffers.
     pub fn buffers_of(&self, queue: u32) -> Vec<u32> {
-        let own = self.buffers.iter().filter(|(_, buffer)| buffer.queue == queue);
+        let own = self
+            .buffers
+            .iter()
+            .filter(|(_, buffer)| buffer.queue == queue);
         own.map(|(id, _)| *id).collect()
     }
 
     /// Returns whether a buffer has this number, for a queue of the device.
     pub fn knows_buffer(&self, id: u32, device: u32) -> bool {
-        let queue = self.buffers.get(&id).and_then(|buffer| self.queues.get(&buffer.queue));
+        let queue = self
+            .buffers
+            .get(&id)
+            .and_then(|buffer| self.queues.get(&buffer.queue));
         queue.is_some_and(|queue| queue.device == device)
     }
 
-    fn next_number(&self, is_free: bool) -> Result<u32, BlockError> {
-        let next = self.last_number.checked_add(1).filter(|_| is_free);
-        next.ok_or(BlockError::TooMany)
+    fn next_number(&self) -> Result<u32, BlockError> {
+        self.last_number.checked_add(1).ok_or(BlockError::TooMany)
     }
 }
 
@@ -175,12 +198,24 @@ mod tests {
 
     fn opened(tables: &mut Tables, badge: u64, device: u32) -> u32 {
         let id = tables.queue_number().unwrap();
-        tables.apply(Record::Opened(id, Queue { badge, device, is_closing: false }));
+        tables.apply(Record::Opened(
+            id,
+            Queue {
+                badge,
+                device,
+                is_closing: false,
+            },
+        ));
         id
     }
 
     fn buffer(queue: u32, identity: u64) -> Buffer {
-        Buffer { queue, identity, bytes: 4096, is_writable: true }
+        Buffer {
+            queue,
+            identity,
+            bytes: 4096,
+            is_writable: true,
+        }
     }
 
     #[test]
@@ -207,7 +242,9 @@ mod tests {
     #[test]
     fn tables_are_bounded() {
         let mut tables = Tables::default();
-        let queues: Vec<u32> = (0..MAX_QUEUES as u64).map(|i| opened(&mut tables, i, 0)).collect();
+        let queues: Vec<u32> = (0..MAX_QUEUES as u64)
+            .map(|i| opened(&mut tables, i, 0))
+            .collect();
         assert_eq!(tables.queue_number(), Err(BlockError::TooMany));
         let mut count = 0;
         for queue in queues {

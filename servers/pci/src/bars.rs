@@ -31,9 +31,8 @@ pub fn bars<C: ConfigSpace + ?Sized>(function: &Function<'_, C>) -> [Option<Bar>
     function.without_memory(|| {
         let mut index = 0;
         while index < bars.len() {
-            let is_wide = function.read(place(index)) & (IS_IO | TYPE) == TYPE_64 && index < 5;
-            bars[index] = measure(function, index, is_wide);
-            index += if is_wide { 2 } else { 1 };
+            bars[index] = measure(function, index);
+            index += if is_wide(function, index) { 2 } else { 1 };
         }
     });
     bars
@@ -43,11 +42,13 @@ fn place(index: usize) -> u8 {
     FIRST_BAR + 4 * index as u8
 }
 
-fn measure<C: ConfigSpace + ?Sized>(
-    function: &Function<'_, C>,
-    index: usize,
-    is_wide: bool,
-) -> Option<Bar> {
+/// Returns whether the register and the next one are the halves of one of 64 bits.
+fn is_wide<C: ConfigSpace + ?Sized>(function: &Function<'_, C>, index: usize) -> bool {
+    index < 5 && function.read(place(index)) & (IS_IO | TYPE) == TYPE_64
+}
+
+fn measure<C: ConfigSpace + ?Sized>(function: &Function<'_, C>, index: usize) -> Option<Bar> {
+    let is_wide = is_wide(function, index);
     let low = function.read(place(index));
     if low & IS_IO != 0 {
         return None;
@@ -60,7 +61,11 @@ fn measure<C: ConfigSpace + ?Sized>(
         (before, mask)
     };
     let (low, low_mask) = probe(index);
-    let (high, high_mask) = if is_wide { probe(index + 1) } else { (0, u32::MAX) };
+    let (high, high_mask) = if is_wide {
+        probe(index + 1)
+    } else {
+        (0, u32::MAX)
+    };
     let address = u64::from(low & !MEMORY_FLAGS) | u64::from(high) << 32;
     let mask = u64::from(low_mask & !MEMORY_FLAGS) | u64::from(high_mask) << 32;
     if low_mask & !MEMORY_FLAGS == 0 && (!is_wide || high_mask == 0) {
@@ -81,7 +86,11 @@ mod tests {
     use crate::Function;
     use crate::fake::{FakeSpace, Noise};
 
-    const ADDRESS: Address = Address { bus: 0, device: 1, function: 0 };
+    const ADDRESS: Address = Address {
+        bus: 0,
+        device: 1,
+        function: 0,
+    };
 
     #[test]
     fn measures_and_leaves_everything_as_it_was() {
@@ -95,9 +104,21 @@ mod tests {
         let before = space.clone();
         let found = bars(&Function::new(&space, ADDRESS));
         assert_eq!(found[0], None);
-        assert_eq!(found[1], Some(Bar { address: 0xfebd_5000, bytes: 0x1000 }));
+        assert_eq!(
+            found[1],
+            Some(Bar {
+                address: 0xfebd_5000,
+                bytes: 0x1000
+            })
+        );
         assert_eq!(found[2], None);
-        assert_eq!(found[4], Some(Bar { address: 0xe0_fe00_0000, bytes: 0x4000 }));
+        assert_eq!(
+            found[4],
+            Some(Bar {
+                address: 0xe0_fe00_0000,
+                bytes: 0x4000
+            })
+        );
         assert_eq!(found[5], None);
         for offset in (0x10..0x28).step_by(4) {
             let read = |space| Function::new(space, ADDRESS).read(offset);

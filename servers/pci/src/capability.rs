@@ -36,7 +36,11 @@ pub fn capabilities<C: ConfigSpace + ?Sized>(function: &Function<'_, C>) -> Vec<
         let word = function.read(offset);
         let id = word as u8;
         let bytes = if id == VENDOR { (word >> 16) as u8 } else { 12 };
-        found.push(RawCapability { id, offset, bytes: read_bytes(function, offset, bytes) });
+        found.push(RawCapability {
+            id,
+            offset,
+            bytes: read_bytes(function, offset, bytes),
+        });
         offset = (word >> 8) as u8 & !3;
     }
     found
@@ -63,7 +67,11 @@ mod tests {
     use crate::Function;
     use crate::fake::{FakeSpace, Noise};
 
-    const ADDRESS: Address = Address { bus: 0, device: 1, function: 0 };
+    const ADDRESS: Address = Address {
+        bus: 0,
+        device: 1,
+        function: 0,
+    };
 
     #[test]
     fn reads_a_list_and_stops_where_it_bites_its_tail() {

@@ -104,7 +104,10 @@ impl Claims {
 
     /// Lists the devices that a badge has.
     pub fn all_of(&self, badge: u64) -> Vec<Address> {
-        let own = self.by_address.iter().filter(|(_, claimed)| claimed.badge == badge);
+        let own = self
+            .by_address
+            .iter()
+            .filter(|(_, claimed)| claimed.badge == badge);
         own.map(|(number, _)| address(*number)).collect()
     }
 
@@ -115,13 +118,21 @@ impl Claims {
 }
 
 fn number(address: Address) -> u16 {
-    let Address { bus, device, function } = address;
+    let Address {
+        bus,
+        device,
+        function,
+    } = address;
     u16::from(bus) << 8 | u16::from(device & 31) << 3 | u16::from(function & 7)
 }
 
 fn address(number: u16) -> Address {
     let [bus, rest] = number.to_be_bytes();
-    Address { bus, device: rest >> 3, function: rest & 7 }
+    Address {
+        bus,
+        device: rest >> 3,
+        function: rest & 7,
+    }
 }
 
 #[cfg(test)]
@@ -132,19 +143,29 @@ mod tests {
     use super::{Claims, MAX_CLAIMS, Record};
     use crate::Bar;
 
-    const ADDRESS: Address = Address { bus: 3, device: 31, function: 7 };
+    const ADDRESS: Address = Address {
+        bus: 3,
+        device: 31,
+        function: 7,
+    };
 
     #[test]
     fn a_device_has_one_owner() {
         let mut claims = Claims::default();
-        let bar = Bar { address: 0xfe00_0000, bytes: 0x4000 };
+        let bar = Bar {
+            address: 0xfe00_0000,
+            bytes: 0x4000,
+        };
         let bars = [None, None, None, None, Some(bar), None];
         claims.apply(Record::claimed(ADDRESS, 1, bars));
         assert_eq!(claims.check_free(ADDRESS, 1), Ok(()));
         assert_eq!(claims.check_free(ADDRESS, 2), Err(PciError::Claimed));
         let claim = Claims::name(ADDRESS);
         let (address, claimed) = claims.of(claim, 1).unwrap();
-        assert_eq!((address, claimed.bar(4), claimed.bar(3)), (ADDRESS, Some(bar), None));
+        assert_eq!(
+            (address, claimed.bar(4), claimed.bar(3)),
+            (ADDRESS, Some(bar), None)
+        );
         assert_eq!(claimed.bar(200), None);
         assert_eq!(claims.of(claim, 2), Err(PciError::NoClaim));
         assert_eq!(claims.of(Claim(u32::MAX), 1), Err(PciError::NoClaim));
@@ -161,7 +182,10 @@ mod tests {
             assert_eq!(claims.check_free(address, 1), Ok(()));
             claims.apply(Record::claimed(address, 1, [None; 6]));
         }
-        let one_more = Address { bus: 200, ..ADDRESS };
+        let one_more = Address {
+            bus: 200,
+            ..ADDRESS
+        };
         assert_eq!(claims.check_free(one_more, 1), Err(PciError::TooMany));
         assert_eq!(claims.check_free(Address { bus: 0, ..ADDRESS }, 1), Ok(()));
     }

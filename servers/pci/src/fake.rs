@@ -16,7 +16,11 @@ pub(crate) struct FakeSpace {
 }
 
 fn at(bus: u8, device: u8, function: u8) -> Address {
-    Address { bus, device, function }
+    Address {
+        bus,
+        device,
+        function,
+    }
 }
 
 impl FakeSpace {
@@ -49,18 +53,28 @@ impl FakeSpace {
 
 impl ConfigSpace for FakeSpace {
     fn read(&self, address: Address, offset: u8) -> u32 {
-        self.words.borrow().get(&(address, offset)).copied().unwrap_or(u32::MAX)
+        self.words
+            .borrow()
+            .get(&(address, offset))
+            .copied()
+            .unwrap_or(u32::MAX)
     }
 
     fn write(&self, address: Address, offset: u8, value: u32) {
         let mut words = self.words.borrow_mut();
-        let Some(word) = words.get_mut(&(address, offset)) else { return };
+        let Some(word) = words.get_mut(&(address, offset)) else {
+            return;
+        };
         let is_bar = (0x10..0x28).contains(&offset);
         let mask = self.masks.get(&(address, offset)).copied();
         let mask = mask.unwrap_or(if is_bar { 0 } else { u32::MAX });
         // Flags at the bottom of a register are fixed; an upper half has none.
         let has_flags = is_bar && mask != u32::MAX;
-        *word = if has_flags { value & mask & !0xf | *word & 0xf & mask } else { value & mask };
+        *word = if has_flags {
+            value & mask & !0xf | *word & 0xf & mask
+        } else {
+            value & mask
+        };
     }
 }
 
@@ -69,7 +83,11 @@ pub(crate) struct Noise(pub(crate) u64);
 
 impl ConfigSpace for Noise {
     fn read(&self, address: Address, offset: u8) -> u32 {
-        let Address { bus, device, function } = address;
+        let Address {
+            bus,
+            device,
+            function,
+        } = address;
         let place = u64::from(u32::from_le_bytes([bus, device, function, offset]));
         // SplitMix64, by its published constants.
         let mut word = (self.0 ^ place).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -30,12 +30,21 @@ impl Msix {
     pub fn find(capabilities: &[RawCapability]) -> Option<Self> {
         let capability = capabilities.iter().find(|capability| capability.id == ID)?;
         let word = |at: usize| {
-            capability.bytes.get(at..)?.first_chunk().map(|word| u32::from_le_bytes(*word))
+            capability
+                .bytes
+                .get(at..)?
+                .first_chunk()
+                .map(|word| u32::from_le_bytes(*word))
         };
         let (control, table) = (word(0)? >> 16, word(4)?);
         let bar = (table & 7) as u8;
         let vectors = (control & 0x7ff) as u16 + 1;
-        (bar < 6).then_some(Msix { offset: capability.offset, vectors, bar, table: table & !7 })
+        (bar < 6).then_some(Msix {
+            offset: capability.offset,
+            vectors,
+            bar,
+            table: table & !7,
+        })
     }
 
     /// Returns whether the whole table lies behind the register.
@@ -62,7 +71,13 @@ impl Msix {
     /// Returns the writes, in order, that make an entry send `data` to `address`: offset within
     /// the entry and value. It is masked while it changes.
     pub fn program(address: u64, data: u32) -> [(u64, u32); 5] {
-        [(12, MASKED), (0, address as u32), (4, (address >> 32) as u32), (8, data), (12, 0)]
+        [
+            (12, MASKED),
+            (0, address as u32),
+            (4, (address >> 32) as u32),
+            (8, data),
+            (12, 0),
+        ]
     }
 
     fn change<C: ConfigSpace + ?Sized>(&self, function: &Function<'_, C>, set: u32) {
@@ -79,15 +94,25 @@ mod tests {
     #[test]
     fn finds_the_table_and_keeps_to_it() {
         let capability = |bytes: &[u8]| {
-            [RawCapability { id: 17, offset: 0x40, bytes: bytes.to_vec() }]
+            [RawCapability {
+                id: 17,
+                offset: 0x40,
+                bytes: bytes.to_vec(),
+            }]
         };
         let sound = [17, 0, 2, 0x80, 1, 0x20, 0, 0, 0, 0, 0, 0];
         let msix = Msix::find(&capability(&sound)).unwrap();
         assert_eq!((msix.vectors, msix.bar, msix.table), (3, 1, 0x2000));
         assert_eq!(msix.entry(2), Some(0x2020));
         assert_eq!(msix.entry(3), None);
-        assert!(msix.fits(&Bar { address: 0, bytes: 0x4000 }));
-        assert!(!msix.fits(&Bar { address: 0, bytes: 0x2000 }));
+        assert!(msix.fits(&Bar {
+            address: 0,
+            bytes: 0x4000
+        }));
+        assert!(!msix.fits(&Bar {
+            address: 0,
+            bytes: 0x2000
+        }));
         assert_eq!(Msix::find(&capability(&sound[..6])), None);
         assert_eq!(Msix::find(&capability(&[17, 0, 2, 0, 7, 0, 0, 0])), None);
     }

@@ -46,7 +46,11 @@ fn scan_device(
     each: &mut dyn FnMut(DeviceInfo, Option<u8>),
 ) {
     for number in 0..8 {
-        let address = Address { bus, device, function: number };
+        let address = Address {
+            bus,
+            device,
+            function: number,
+        };
         let function = Function::new(space, address);
         let Some(ids) = function.ids() else {
             if number == 0 {
@@ -70,7 +74,11 @@ fn describe(
 ) -> DeviceInfo {
     let class = function.read(CLASS);
     // Bridges have other registers there.
-    let subsystem = if function.header_type().0 == 0 { function.read(SUBSYSTEM) } else { 0 };
+    let subsystem = if function.header_type().0 == 0 {
+        function.read(SUBSYSTEM)
+    } else {
+        0
+    };
     let msix = Msix::find(&capabilities(function));
     DeviceInfo {
         address,
@@ -114,7 +122,14 @@ mod tests {
         let all = scan(&space, 0, 255);
         assert_eq!(all.len(), 6);
         let last = all.last().unwrap();
-        assert_eq!(last.address, Address { bus: 1, device: 1, function: 0 });
+        assert_eq!(
+            last.address,
+            Address {
+                bus: 1,
+                device: 1,
+                function: 0
+            }
+        );
         assert_eq!(all[4].device, 0x1042);
         assert_eq!(scan(&space, 0, 0).len(), 4);
     }

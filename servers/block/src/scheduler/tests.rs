@@ -5,11 +5,25 @@ use proptest::prelude::*;
 
 use super::{Answer, BufferView, Limits, Origin, Scheduler};
 
-const LIMITS: Limits = Limits { sectors: 1000, is_read_only: false, max_sectors: 8, depth: 4 };
-const BUFFER: BufferView = BufferView { bytes: 64 * 512, is_writable: true };
+const LIMITS: Limits = Limits {
+    sectors: 1000,
+    is_read_only: false,
+    max_sectors: 8,
+    depth: 4,
+};
+const BUFFER: BufferView = BufferView {
+    bytes: 64 * 512,
+    is_writable: true,
+};
 
 fn request(operation: Operation, offset: u64, sector: u64, sectors: u64) -> Request {
-    Request { operation, buffer: BufferId(1), offset: offset * 512, sector, sectors }
+    Request {
+        operation,
+        buffer: BufferId(1),
+        offset: offset * 512,
+        sector,
+        sectors,
+    }
 }
 
 fn read(offset: u64, sector: u64, sectors: u64) -> Request {
@@ -33,7 +47,10 @@ fn complete(scheduler: &mut Scheduler, tag: u64, outcome: Result<(), IoError>) -
 #[test]
 fn bad_requests_are_refused_with_their_reason() {
     let mut scheduler = Scheduler::new(LIMITS);
-    let unaligned = Request { offset: 7, ..read(0, 0, 1) };
+    let unaligned = Request {
+        offset: 7,
+        ..read(0, 0, 1)
+    };
     for (bad, error) in [
         (read(0, 0, 0), IoError::Invalid),
         (unaligned, IoError::Invalid),
@@ -41,31 +58,61 @@ fn bad_requests_are_refused_with_their_reason() {
         (read(0, u64::MAX, 1), IoError::OutOfRange),
         (read(0, 0, u64::MAX), IoError::OutOfRange),
         (read(60, 0, 5), IoError::BadBuffer),
-        (Request { offset: u64::MAX - 511, ..read(0, 0, 1) }, IoError::BadBuffer),
+        (
+            Request {
+                offset: u64::MAX - 511,
+                ..read(0, 0, 1)
+            },
+            IoError::BadBuffer,
+        ),
     ] {
         assert_eq!(submit(&mut scheduler, 0, &bad), Err(error), "{bad:?}");
     }
-    assert_eq!(scheduler.submit(origin(0), &read(0, 0, 1), None), Err(IoError::BadBuffer));
-    let view = Some(BufferView { is_writable: false, ..BUFFER });
-    assert_eq!(scheduler.submit(origin(0), &read(0, 0, 1), view), Err(IoError::ReadOnly));
-    let mut read_only = Scheduler::new(Limits { is_read_only: true, ..LIMITS });
+    assert_eq!(
+        scheduler.submit(origin(0), &read(0, 0, 1), None),
+        Err(IoError::BadBuffer)
+    );
+    let view = Some(BufferView {
+        is_writable: false,
+        ..BUFFER
+    });
+    assert_eq!(
+        scheduler.submit(origin(0), &read(0, 0, 1), view),
+        Err(IoError::ReadOnly)
+    );
+    let mut read_only = Scheduler::new(Limits {
+        is_read_only: true,
+        ..LIMITS
+    });
     let write = request(Operation::Write, 0, 0, 1);
     assert_eq!(submit(&mut read_only, 0, &write), Err(IoError::ReadOnly));
     assert_eq!(scheduler.statistics().failed, 9);
-    assert_eq!(scheduler.next(), None);
+    assert_eq!(scheduler.next_for_driver(), None);
 }
 
 #[test]
 fn long_requests_are_split_and_answered_once() {
     let mut scheduler = Scheduler::new(LIMITS);
     submit(&mut scheduler, 7, &read(3, 100, 20)).unwrap();
-    let parts: Vec<_> = core::iter::from_fn(|| scheduler.next()).collect();
+    let parts: Vec<_> = core::iter::from_fn(|| scheduler.next_for_driver()).collect();
     let requests: Vec<_> = parts.iter().map(|(_, request)| *request).collect();
-    assert_eq!(requests, [read(3, 100, 8), read(11, 108, 8), read(19, 116, 4)]);
+    assert_eq!(
+        requests,
+        [read(3, 100, 8), read(11, 108, 8), read(19, 116, 4)]
+    );
     assert_eq!(complete(&mut scheduler, parts[2].0, Ok(())), []);
-    assert_eq!(complete(&mut scheduler, parts[0].0, Err(IoError::Device)), []);
+    assert_eq!(
+        complete(&mut scheduler, parts[0].0, Err(IoError::Device)),
+        []
+    );
     let answers = complete(&mut scheduler, parts[1].0, Ok(()));
-    assert_eq!(answers, [Answer { origin: origin(7), outcome: Err(IoError::Device) }]);
+    assert_eq!(
+        answers,
+        [Answer {
+            origin: origin(7),
+            outcome: Err(IoError::Device)
+        }]
+    );
 }
 
 #[test]
@@ -75,17 +122,37 @@ fn neighbours_are_joined_and_apart_again_when_they_fail() {
     submit(&mut scheduler, 2, &read(4, 14, 1)).unwrap();
     submit(&mut scheduler, 3, &read(0, 10, 2)).unwrap();
     submit(&mut scheduler, 4, &read(9, 15, 1)).unwrap();
-    let (joined, request) = scheduler.next().unwrap();
+    let (joined, request) = scheduler.next_for_driver().unwrap();
     assert_eq!(request, read(0, 10, 5));
     assert_eq!(scheduler.statistics().merged, 2);
     assert_eq!(complete(&mut scheduler, joined, Err(IoError::Device)), []);
-    let apart: Vec<_> = core::iter::from_fn(|| scheduler.next()).collect();
+    let apart: Vec<_> = core::iter::from_fn(|| scheduler.next_for_driver()).collect();
     let requests: Vec<_> = apart.iter().map(|(_, request)| *request).collect();
-    assert_eq!(requests, [read(0, 10, 2), read(2, 12, 2), read(4, 14, 1), read(9, 15, 1)]);
+    assert_eq!(
+        requests,
+        [
+            read(0, 10, 2),
+            read(2, 12, 2),
+            read(4, 14, 1),
+            read(9, 15, 1)
+        ]
+    );
     let answers = complete(&mut scheduler, apart[1].0, Err(IoError::Device));
-    assert_eq!(answers, [Answer { origin: origin(1), outcome: Err(IoError::Device) }]);
+    assert_eq!(
+        answers,
+        [Answer {
+            origin: origin(1),
+            outcome: Err(IoError::Device)
+        }]
+    );
     let answers = complete(&mut scheduler, apart[0].0, Ok(()));
-    assert_eq!(answers, [Answer { origin: origin(3), outcome: Ok(()) }]);
+    assert_eq!(
+        answers,
+        [Answer {
+            origin: origin(3),
+            outcome: Ok(())
+        }]
+    );
 }
 
 #[test]
@@ -94,10 +161,10 @@ fn the_driver_never_has_more_than_it_can_take() {
     for i in 0..10 {
         submit(&mut scheduler, i, &read(i, i * 2, 1)).unwrap();
     }
-    let parts: Vec<_> = core::iter::from_fn(|| scheduler.next()).collect();
+    let parts: Vec<_> = core::iter::from_fn(|| scheduler.next_for_driver()).collect();
     assert_eq!(parts.len(), 4);
     scheduler.put_back(parts[3].0);
-    let (tag, request) = scheduler.next().unwrap();
+    let (tag, request) = scheduler.next_for_driver().unwrap();
     assert_eq!(request, parts[3].1);
     assert_eq!(complete(&mut scheduler, tag, Ok(())).len(), 1);
     assert!(!scheduler.complete(tag, Ok(()), &mut Vec::new()));
@@ -110,21 +177,30 @@ fn a_cancelled_queue_gets_no_answers_for_what_waited() {
     submit(&mut scheduler, 2, &Request::flush()).unwrap();
     let other = Origin { queue: 2, token: 3 };
     scheduler.submit(other, &Request::flush(), None).unwrap();
-    let (tag, _) = scheduler.next().unwrap();
+    let (tag, _) = scheduler.next_for_driver().unwrap();
     scheduler.cancel(1);
     assert!(scheduler.is_at_driver(1) && scheduler.uses_buffer(1));
     assert_eq!(complete(&mut scheduler, tag, Ok(())).len(), 1);
     assert!(!scheduler.is_at_driver(1) && !scheduler.uses_buffer(1));
-    let (tag, _) = scheduler.next().unwrap();
+    let (tag, _) = scheduler.next_for_driver().unwrap();
     let answers = complete(&mut scheduler, tag, Ok(()));
-    assert_eq!(answers, [Answer { origin: other, outcome: Ok(()) }]);
-    assert_eq!(scheduler.next(), None);
+    assert_eq!(
+        answers,
+        [Answer {
+            origin: other,
+            outcome: Ok(())
+        }]
+    );
+    assert_eq!(scheduler.next_for_driver(), None);
 }
 
 /// A request and what the device thinks of it.
 fn any_request() -> impl Strategy<Value = Request> {
-    let operation =
-        prop_oneof![Just(Operation::Read), Just(Operation::Write), Just(Operation::Flush)];
+    let operation = prop_oneof![
+        Just(Operation::Read),
+        Just(Operation::Write),
+        Just(Operation::Flush)
+    ];
     (operation, 0_u64..4, 0_u64..70, 0_u64..40, 0_u64..40).prop_map(
         |(operation, buffer, offset, sector, sectors)| Request {
             buffer: BufferId(buffer as u32),
@@ -157,7 +233,7 @@ proptest! {
                     continue;
                 }
             }
-            while let Some((tag, request)) = scheduler.next() {
+            while let Some((tag, request)) = scheduler.next_for_driver() {
                 prop_assert!(request.sectors <= LIMITS.max_sectors);
                 prop_assert!(request.offset + request.sectors * 512 <= BUFFER.bytes);
                 at_driver.push((tag, request));

@@ -95,10 +95,20 @@ impl<R: Registers> Device<R> {
     ///
     /// See [`SetupError`].
     pub fn new(transport: Transport<R>, queue: Queue, vector: u16) -> Result<Self, SetupError> {
-        let geometry =
-            Geometry { sectors: 0, is_read_only: false, has_cache: false, max_sectors: 0 };
+        let geometry = Geometry {
+            sectors: 0,
+            is_read_only: false,
+            has_cache: false,
+            max_sectors: 0,
+        };
         let in_flight = [None; MAX_SLOTS];
-        let mut device = Device { transport, queue, vector, geometry, in_flight };
+        let mut device = Device {
+            transport,
+            queue,
+            vector,
+            geometry,
+            in_flight,
+        };
         device.set_up()?;
         Ok(device)
     }
@@ -130,10 +140,23 @@ impl<R: Registers> Device<R> {
             Kind::Write => (1, Some(false)),
             Kind::Flush => (4, None),
         };
-        let Transfer { physical, bytes, .. } = transfer;
-        let data = data.map(|device_writes| Data { physical, bytes, device_writes });
+        let Transfer {
+            physical, bytes, ..
+        } = transfer;
+        let data = data.map(|device_writes| Data {
+            physical,
+            bytes,
+            device_writes,
+        });
         self.in_flight[slot] = Some(transfer);
-        self.queue.submit(slot, Header { kind, sector: transfer.sector }, data);
+        self.queue.submit(
+            slot,
+            Header {
+                kind,
+                sector: transfer.sector,
+            },
+            data,
+        );
         true
     }
 
@@ -150,10 +173,16 @@ impl<R: Registers> Device<R> {
     ///
     /// A [`Fault`] when the device broke the rules; only [`Device::restart`] helps then.
     pub fn next_completion(&mut self) -> Result<Option<Completion>, Fault> {
-        let Some(used) = self.queue.next_used()? else { return Ok(None) };
+        let Some(used) = self.queue.next_used()? else {
+            return Ok(None);
+        };
         // The queue only names slots that were submitted and not completed.
         let transfer = self.in_flight[used.slot].take().ok_or(Fault::UnknownId)?;
-        let expected = if transfer.kind == Kind::Read { transfer.bytes } else { 0 };
+        let expected = if transfer.kind == Kind::Read {
+            transfer.bytes
+        } else {
+            0
+        };
         let outcome = match used.status {
             // Only what the device says it wrote is there (virtio 1.2, 2.7.8.2).
             0 if used.written < expected => Err(IoError::Device),
@@ -195,7 +224,9 @@ impl<R: Registers> Device<R> {
     pub fn abandon(&mut self) -> impl Iterator<Item = Transfer> {
         // It is given up because it does not behave; that it does not reset either is no news.
         let _ = self.transport.reset();
-        core::mem::replace(&mut self.in_flight, [None; MAX_SLOTS]).into_iter().flatten()
+        core::mem::replace(&mut self.in_flight, [None; MAX_SLOTS])
+            .into_iter()
+            .flatten()
     }
 
     fn set_up(&mut self) -> Result<(), SetupError> {
@@ -204,14 +235,19 @@ impl<R: Registers> Device<R> {
         self.geometry = self.read_geometry(features)?;
         let offered = self.transport.max_queue_size();
         let size = self.queue.clear(offered).ok_or(SetupError::Queue)?;
-        self.transport.start(size, self.queue.addresses(), self.vector)
+        self.transport
+            .start(size, self.queue.addresses(), self.vector)
     }
 
     fn read_geometry(&self, features: u64) -> Result<Geometry, SetupError> {
-        let (low, high, size_max) = self.transport.read_config(|config| {
-            (config.read_u32(0), config.read_u32(4), config.read_u32(8))
-        })?;
-        let longest = if features & feature::SIZE_MAX == 0 { u32::MAX } else { size_max };
+        let (low, high, size_max) = self
+            .transport
+            .read_config(|config| (config.read_u32(0), config.read_u32(4), config.read_u32(8)))?;
+        let longest = if features & feature::SIZE_MAX == 0 {
+            u32::MAX
+        } else {
+            size_max
+        };
         let max_sectors = (longest / SECTOR_BYTES).min(MAX_SECTORS);
         if max_sectors == 0 {
             return Err(SetupError::Queue);

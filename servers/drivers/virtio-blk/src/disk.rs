@@ -1,7 +1,7 @@
 //! A disk as the block server sees it: requests on registered buffers.
 //!
-//! Every accepted request is answered exactly once, by [`Disk::poll`]; a refused one is answered
-//! by the error of [`Disk::accept`]. A device that misbehaves is reset and gets its unfinished
+//! Every request is answered exactly once: by what [`Disk::accept`] returns, or, when that is
+//! [`Accepted::Started`], by [`Disk::poll`]. A device that misbehaves is reset and gets its unfinished
 //! requests again; reads, writes and flushes may be done twice without harm as long as their
 //! issuer has not been told that they are done.
 
@@ -31,6 +31,15 @@ pub struct Buffer {
     pub is_writable: bool,
 }
 
+/// What became of a request that was accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Accepted {
+    /// The device has it.
+    Started,
+    /// It is done: there was nothing to do.
+    Finished,
+}
+
 /// A request that is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Done {
@@ -52,11 +61,10 @@ struct Registered {
 pub struct Disk<R> {
     device: Device<R>,
     buffers: BTreeMap<u32, Registered>,
-    /// Requests that needed no device: answered with the next poll.
-    answered: Vec<Done>,
     /// Resets since the last request was finished.
     resets: u32,
     is_gone: bool,
+    last_token: u64,
     /// When a request was last finished, or the device last had nothing to do.
     progress_ns: u64,
 }
@@ -67,9 +75,9 @@ impl<R: Registers> Disk<R> {
         Disk {
             device,
             buffers: BTreeMap::new(),
-            answered: Vec::new(),
             resets: 0,
             is_gone: false,
+            last_token: 0,
             progress_ns: 0,
         }
     }
@@ -79,6 +87,12 @@ impl<R: Registers> Disk<R> {
         self.device.geometry()
     }
 
+    /// Returns a number for a request that no other request has.
+    pub fn new_token(&mut self) -> u64 {
+        self.last_token += 1;
+        self.last_token
+    }
+
     /// Returns how many requests the device works on at once.
     pub fn depth(&self) -> usize {
         self.device.depth()
@@ -86,7 +100,7 @@ impl<R: Registers> Disk<R> {
 
     /// Returns how many accepted requests are not answered yet.
     pub fn in_flight(&self) -> usize {
-        self.device.in_flight() + self.answered.len()
+        self.device.in_flight()
     }
 
     /// Returns whether the device can take another request.
@@ -96,7 +110,9 @@ impl<R: Registers> Disk<R> {
 
     /// Returns whether a transfer at the device uses the buffer.
     pub fn is_in_use(&self, buffer: BufferId) -> bool {
-        self.buffers.get(&buffer.0).is_some_and(|known| known.uses > 0)
+        self.buffers
+            .get(&buffer.0)
+            .is_some_and(|known| known.uses > 0)
     }
 
     /// Registers a buffer, in place of an earlier one of that number. Returns false, and does
@@ -130,7 +146,12 @@ impl<R: Registers> Disk<R> {
     /// # Errors
     ///
     /// The answer to a request that cannot be done.
-    pub fn accept(&mut self, token: u64, request: &Request, now_ns: u64) -> Result<(), IoError> {
+    pub fn accept(
+        &mut self,
+        token: u64,
+        request: &Request,
+        now_ns: u64,
+    ) -> Result<Accepted, IoError> {
         if self.is_gone {
             return Err(IoError::Gone);
         }
@@ -139,8 +160,7 @@ impl<R: Registers> Disk<R> {
             self.progress_ns = now_ns;
         }
         if transfer.kind == Kind::Flush && !self.geometry().has_cache {
-            self.answered.push(Done { token, outcome: Ok(()) });
-            return Ok(());
+            return Ok(Accepted::Finished);
         }
         if !self.device.submit(transfer) {
             return Err(IoError::Gone);
@@ -150,7 +170,7 @@ impl<R: Registers> Disk<R> {
         {
             known.uses += 1;
         }
-        Ok(())
+        Ok(Accepted::Started)
     }
 
     /// Tells the device about accepted requests.
@@ -161,7 +181,6 @@ impl<R: Registers> Disk<R> {
     /// Collects what was finished. Returns what the device did wrong, if anything; it has been
     /// reset, or given up, by then.
     pub fn poll(&mut self, now_ns: u64, done: &mut Vec<Done>) -> Option<Fault> {
-        done.append(&mut self.answered);
         if self.is_gone {
             return None;
         }
@@ -205,7 +224,13 @@ impl<R: Registers> Disk<R> {
         self.is_gone = true;
         let abandoned: Vec<Transfer> = self.device.abandon().collect();
         for transfer in abandoned {
-            self.finish(Completion { transfer, outcome: Err(IoError::Gone) }, done);
+            self.finish(
+                Completion {
+                    transfer,
+                    outcome: Err(IoError::Gone),
+                },
+                done,
+            );
         }
     }
 
@@ -216,17 +241,33 @@ impl<R: Registers> Disk<R> {
         {
             known.uses = known.uses.saturating_sub(1);
         }
-        done.push(Done { token: transfer.token, outcome });
+        done.push(Done {
+            token: transfer.token,
+            outcome,
+        });
     }
 
     /// Checks a request and finds where its data is.
     fn transfer(&self, token: u64, request: &Request) -> Result<Transfer, IoError> {
         let geometry = self.geometry();
-        let Request { operation, buffer: id, offset, sector, sectors } = *request;
+        let Request {
+            operation,
+            buffer: id,
+            offset,
+            sector,
+            sectors,
+        } = *request;
         let kind = match operation {
             Operation::Flush => {
                 let kind = Kind::Flush;
-                return Ok(Transfer { kind, sector: 0, physical: 0, bytes: 0, buffer: 0, token });
+                return Ok(Transfer {
+                    kind,
+                    sector: 0,
+                    physical: 0,
+                    bytes: 0,
+                    buffer: 0,
+                    token,
+                });
             }
             Operation::Read => Kind::Read,
             Operation::Write => Kind::Write,
@@ -234,12 +275,18 @@ impl<R: Registers> Disk<R> {
         if sectors == 0 || sectors > geometry.max_sectors.into() || offset % SECTOR_BYTES != 0 {
             return Err(IoError::Invalid);
         }
-        if sector.checked_add(sectors).is_none_or(|end| end > geometry.sectors) {
+        if sector
+            .checked_add(sectors)
+            .is_none_or(|end| end > geometry.sectors)
+        {
             return Err(IoError::OutOfRange);
         }
         let buffer = self.buffers.get(&id.0).ok_or(IoError::BadBuffer)?.buffer;
         let bytes = sectors * SECTOR_BYTES;
-        if offset.checked_add(bytes).is_none_or(|end| end > buffer.bytes) {
+        if offset
+            .checked_add(bytes)
+            .is_none_or(|end| end > buffer.bytes)
+        {
             return Err(IoError::BadBuffer);
         }
         let is_refused = match kind {
@@ -249,8 +296,18 @@ impl<R: Registers> Disk<R> {
         if is_refused {
             return Err(IoError::ReadOnly);
         }
-        let physical = buffer.physical.checked_add(offset).ok_or(IoError::BadBuffer)?;
-        Ok(Transfer { kind, sector, physical, bytes: bytes as u32, buffer: id.0, token })
+        let physical = buffer
+            .physical
+            .checked_add(offset)
+            .ok_or(IoError::BadBuffer)?;
+        Ok(Transfer {
+            kind,
+            sector,
+            physical,
+            bytes: bytes as u32,
+            buffer: id.0,
+            token,
+        })
     }
 }
 

@@ -64,7 +64,9 @@ pub(crate) struct Group {
 impl Fake {
     pub(crate) fn new(queue_size: u16) -> (Fake, Mapping) {
         let area = Mapping::on_heap(AREA_BYTES);
-        let disk = (0..SECTORS * 512).map(|i| (i / 512 * 7 + i) as u8).collect();
+        let disk = (0..SECTORS * 512)
+            .map(|i| (i / 512 * 7 + i) as u8)
+            .collect();
         let state = State {
             area: area.alias().unwrap(),
             data: vec![0; 64 * 512],
@@ -91,9 +93,17 @@ impl Fake {
     }
 
     pub(crate) fn set_up(&self, area: Mapping) -> Result<Device<Group>, crate::SetupError> {
-        let group = |is_common, is_notify| Group { fake: self.clone(), is_common, is_notify };
-        let transport =
-            Transport::new(group(true, false), group(false, true), group(false, false), 4)?;
+        let group = |is_common, is_notify| Group {
+            fake: self.clone(),
+            is_common,
+            is_notify,
+        };
+        let transport = Transport::new(
+            group(true, false),
+            group(false, true),
+            group(false, false),
+            4,
+        )?;
         let area = Window::new(Rc::new(area), 0, AREA_BYTES).unwrap();
         Device::new(transport, Queue::new(area, AREA).unwrap(), 0)
     }
@@ -168,8 +178,14 @@ impl State {
                 disk.copy_from_slice(memory);
             }
         }
-        let status = if let Lie::Status(status) = self.lie { status } else { 0 };
-        self.area.write_u8((last.0 - AREA) as usize, status).unwrap();
+        let status = if let Lie::Status(status) = self.lie {
+            status
+        } else {
+            0
+        };
+        self.area
+            .write_u8((last.0 - AREA) as usize, status)
+            .unwrap();
         (status, written)
     }
 

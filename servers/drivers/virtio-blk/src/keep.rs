@@ -42,7 +42,11 @@ mod tests {
 
     #[test]
     fn keys_round_trip() {
-        for kept in [Kept::Ring(0), Kept::Wake(7), Kept::Buffer(0xff_ffff, BufferId(u32::MAX))] {
+        for kept in [
+            Kept::Ring(0),
+            Kept::Wake(7),
+            Kept::Buffer(0xff_ffff, BufferId(u32::MAX)),
+        ] {
             assert_eq!(Kept::from_key(kept.key()), Some(kept));
         }
         assert_eq!(Kept::from_key(0), None);

@@ -24,7 +24,7 @@ mod registers;
 mod transport;
 
 pub use device::{Completion, Device, Geometry, Kind, Transfer};
-pub use disk::{Buffer, Disk, Done, MAX_BUFFERS, STALL_NS};
+pub use disk::{Accepted, Buffer, Disk, Done, MAX_BUFFERS, STALL_NS};
 pub use keep::Kept;
 pub use queue::{AREA_BYTES, Fault, Queue};
 pub use registers::{Registers, Window};

@@ -2,11 +2,27 @@
 #![cfg_attr(bare, no_std, no_main)]
 
 #[cfg(bare)]
+extern crate alloc;
+
+#[cfg(bare)]
+mod guest;
+#[cfg(bare)]
+mod probe;
+#[cfg(bare)]
+mod unit;
+
+#[cfg(bare)]
 libsys::entry!(main);
 
 #[cfg(bare)]
 fn main() -> i32 {
-    0
+    match guest::serve() {
+        Ok(never) => match never {},
+        Err(why) => {
+            log::error!("cannot serve: {why}");
+            1
+        }
+    }
 }
 
 #[cfg(not(bare))]

@@ -129,7 +129,11 @@ impl Queue {
     pub(crate) fn clear(&mut self, max_size: u16) -> Option<u16> {
         // Sizes are powers of two (virtio 1.2, 2.7).
         let size = max_size.min(MAX_SIZE);
-        let size = if size.is_power_of_two() { size } else { size.next_power_of_two() / 2 };
+        let size = if size.is_power_of_two() {
+            size
+        } else {
+            size.next_power_of_two() / 2
+        };
         for offset in (0..AREA_BYTES).step_by(4) {
             self.area.write_u32(offset, 0);
         }
@@ -164,14 +168,30 @@ impl Queue {
 
         let header_physical = self.physical + header_at as u64;
         let after_header = if data.is_some() { head + 1 } else { head + 2 };
-        self.describe(head, (header_physical, HEADER_BYTES as u32), NEXT, after_header);
+        self.describe(
+            head,
+            (header_physical, HEADER_BYTES as u32),
+            NEXT,
+            after_header,
+        );
         if let Some(data) = data {
-            let flags = if data.device_writes { NEXT | DEVICE_WRITES } else { NEXT };
+            let flags = if data.device_writes {
+                NEXT | DEVICE_WRITES
+            } else {
+                NEXT
+            };
             self.describe(head + 1, (data.physical, data.bytes), flags, head + 2);
         }
-        self.describe(head + 2, (self.physical + status_at as u64, 1), DEVICE_WRITES, 0);
+        self.describe(
+            head + 2,
+            (self.physical + status_at as u64, 1),
+            DEVICE_WRITES,
+            0,
+        );
 
-        let writable = data.filter(|data| data.device_writes).map_or(0, |data| data.bytes);
+        let writable = data
+            .filter(|data| data.device_writes)
+            .map_or(0, |data| data.bytes);
         self.busy[slot] = Some(writable.saturating_add(1));
         let entry = AVAILABLE + 4 + 2 * self.ring_place(self.next_available);
         self.area.write_u16(entry, head as u16);
@@ -218,7 +238,11 @@ impl Queue {
         }
         self.next_used = self.next_used.wrapping_add(1);
         self.busy[slot] = None;
-        Ok(Some(UsedSlot { slot, status, written }))
+        Ok(Some(UsedSlot {
+            slot,
+            status,
+            written,
+        }))
     }
 
     fn ring_place(&self, index: u16) -> usize {

@@ -37,7 +37,11 @@ impl Window {
     /// Makes a window of `bytes` bytes from `start` on, or `None` past the end of the mapping.
     pub fn new(mapping: Rc<Mapping>, start: usize, bytes: usize) -> Option<Self> {
         let end = start.checked_add(bytes)?;
-        (end <= mapping.bytes()).then_some(Window { mapping, start, bytes })
+        (end <= mapping.bytes()).then_some(Window {
+            mapping,
+            start,
+            bytes,
+        })
     }
 
     /// Returns the place in the mapping, or one past its end for an offset outside the window.
@@ -56,15 +60,21 @@ impl Registers for Window {
     }
 
     fn read_u8(&self, offset: usize) -> u8 {
-        self.mapping.read_u8(self.place(offset, 1)).unwrap_or(u8::MAX)
+        self.mapping
+            .read_u8(self.place(offset, 1))
+            .unwrap_or(u8::MAX)
     }
 
     fn read_u16(&self, offset: usize) -> u16 {
-        self.mapping.read_u16(self.place(offset, 2)).unwrap_or(u16::MAX)
+        self.mapping
+            .read_u16(self.place(offset, 2))
+            .unwrap_or(u16::MAX)
     }
 
     fn read_u32(&self, offset: usize) -> u32 {
-        self.mapping.read_u32(self.place(offset, 4)).unwrap_or(u32::MAX)
+        self.mapping
+            .read_u32(self.place(offset, 4))
+            .unwrap_or(u32::MAX)
     }
 
     fn write_u8(&self, offset: usize, value: u8) {

@@ -105,7 +105,9 @@ impl Layout {
             if id != VENDOR_CAPABILITY {
                 continue;
             }
-            let Some((kind, part)) = Part::read(bytes) else { continue };
+            let Some((kind, part)) = Part::read(bytes) else {
+                continue;
+            };
             match kind {
                 1 if part.bytes >= COMMON_BYTES => {
                     common.get_or_insert(part);
@@ -122,7 +124,12 @@ impl Layout {
             }
         }
         let (notify, notify_multiplier) = notify?;
-        Some(Layout { common: common?, notify, device: device?, notify_multiplier })
+        Some(Layout {
+            common: common?,
+            notify,
+            device: device?,
+            notify_multiplier,
+        })
     }
 }
 
@@ -130,13 +137,20 @@ impl Part {
     /// Reads kind and place from a virtio capability.
     fn read(bytes: &[u8]) -> Option<(u8, Part)> {
         let (kind, bar) = (*bytes.get(3)?, *bytes.get(4)?);
-        let part = Part { bar, offset: word(bytes, 8)?, bytes: word(bytes, 12)? };
+        let part = Part {
+            bar,
+            offset: word(bytes, 8)?,
+            bytes: word(bytes, 12)?,
+        };
         (bar < 6).then_some((kind, part))
     }
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|word| u32::from_le_bytes(*word))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|word| u32::from_le_bytes(*word))
 }
 
 /// Physical addresses of the three parts of a queue.
@@ -173,7 +187,13 @@ impl<R: Registers> Transport<R> {
         if common.bytes() < COMMON_BYTES as usize {
             return Err(SetupError::Registers);
         }
-        Ok(Transport { common, notify, device, notify_multiplier, doorbell: 0 })
+        Ok(Transport {
+            common,
+            notify,
+            device,
+            notify_multiplier,
+            doorbell: 0,
+        })
     }
 
     /// Resets the device: afterwards it neither reads nor writes RAM.
@@ -300,7 +320,8 @@ impl<R: Registers> Transport<R> {
     }
 
     fn add_status(&self, bit: u8) {
-        self.common.write_u8(common::DEVICE_STATUS, self.status() | bit);
+        self.common
+            .write_u8(common::DEVICE_STATUS, self.status() | bit);
     }
 }
 
@@ -329,10 +350,23 @@ mod tests {
             capability(4, 4, 0x2000, 0x1000, &[]),
         ];
         let layout = Layout::find(all.iter().map(|bytes| (9, bytes.as_slice()))).unwrap();
-        assert_eq!(layout.common, Part { bar: 4, offset: 0, bytes: 0x1000 });
-        assert_eq!((layout.notify.offset, layout.notify_multiplier), (0x3000, 4));
+        assert_eq!(
+            layout.common,
+            Part {
+                bar: 4,
+                offset: 0,
+                bytes: 0x1000
+            }
+        );
+        assert_eq!(
+            (layout.notify.offset, layout.notify_multiplier),
+            (0x3000, 4)
+        );
         assert_eq!(layout.device.offset, 0x2000);
-        assert_eq!(Layout::find(all[..5].iter().map(|bytes| (9, bytes.as_slice()))), None);
+        assert_eq!(
+            Layout::find(all[..5].iter().map(|bytes| (9, bytes.as_slice()))),
+            None
+        );
     }
 
     proptest! {

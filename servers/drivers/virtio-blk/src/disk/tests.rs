@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use libipc::proto::block::{BufferId, IoError, Operation, Request};
 
-use super::{Buffer, Disk, Done, STALL_NS};
+use super::{Accepted, Buffer, Disk, Done, STALL_NS};
 use crate::fake::{DATA, Fake, Group, Lie, SECTORS};
 use crate::{Fault, SetupError};
 
@@ -11,12 +11,25 @@ const BUFFER: BufferId = BufferId(5);
 fn disk(queue_size: u16) -> (Fake, Disk<Group>) {
     let (fake, device) = Fake::device(queue_size);
     let mut disk = Disk::new(device);
-    assert!(disk.register(BUFFER, Buffer { physical: DATA, bytes: 64 * 512, is_writable: true }));
+    assert!(disk.register(
+        BUFFER,
+        Buffer {
+            physical: DATA,
+            bytes: 64 * 512,
+            is_writable: true
+        }
+    ));
     (fake, disk)
 }
 
 fn request(operation: Operation, offset: u64, sector: u64, sectors: u64) -> Request {
-    Request { operation, buffer: BUFFER, offset, sector, sectors }
+    Request {
+        operation,
+        buffer: BUFFER,
+        offset,
+        sector,
+        sectors,
+    }
 }
 
 fn poll(disk: &mut Disk<Group>) -> Vec<Done> {
@@ -29,18 +42,25 @@ fn poll(disk: &mut Disk<Group>) -> Vec<Done> {
 fn reads_and_writes_move_the_data() {
     let (fake, mut disk) = disk(256);
     fake.0.borrow_mut().data[512..1024].fill(0xab);
-    disk.accept(1, &request(Operation::Write, 512, 9, 1), 0).unwrap();
+    disk.accept(1, &request(Operation::Write, 512, 9, 1), 0)
+        .unwrap();
     disk.kick();
     fake.serve(1);
-    disk.accept(2, &request(Operation::Read, 1024, 8, 3), 0).unwrap();
+    disk.accept(2, &request(Operation::Read, 1024, 8, 3), 0)
+        .unwrap();
     fake.serve(1);
     let done = poll(&mut disk);
-    assert_eq!(done.iter().map(|d| (d.token, d.outcome)).collect::<Vec<_>>(), [
-        (1, Ok(())),
-        (2, Ok(()))
-    ]);
+    assert_eq!(
+        done.iter()
+            .map(|d| (d.token, d.outcome))
+            .collect::<Vec<_>>(),
+        [(1, Ok(())), (2, Ok(()))]
+    );
     let state = fake.0.borrow();
-    assert_eq!(state.data[1024..1024 + 3 * 512], state.disk[8 * 512..11 * 512]);
+    assert_eq!(
+        state.data[1024..1024 + 3 * 512],
+        state.disk[8 * 512..11 * 512]
+    );
     assert!(state.data[1536..2048].iter().all(|byte| *byte == 0xab));
     assert_eq!(state.kicks, 1);
 }
@@ -49,7 +69,10 @@ fn reads_and_writes_move_the_data() {
 fn requests_out_of_bounds_are_refused() {
     let (_fake, mut disk) = disk(256);
     let read = |offset, sector, sectors| request(Operation::Read, offset, sector, sectors);
-    let other = Request { buffer: BufferId(6), ..read(0, 0, 1) };
+    let other = Request {
+        buffer: BufferId(6),
+        ..read(0, 0, 1)
+    };
     for (bad, error) in [
         (read(0, 0, 0), IoError::Invalid),
         (read(1, 0, 1), IoError::Invalid),
@@ -64,9 +87,16 @@ fn requests_out_of_bounds_are_refused() {
         assert_eq!(disk.accept(0, &bad, 0), Err(error), "{bad:?}");
     }
     assert_eq!(disk.in_flight(), 0);
-    let read_only = Buffer { physical: DATA, bytes: 512, is_writable: false };
+    let read_only = Buffer {
+        physical: DATA,
+        bytes: 512,
+        is_writable: false,
+    };
     assert!(disk.register(BufferId(7), read_only));
-    let bad = Request { buffer: BufferId(7), ..read(0, 0, 1) };
+    let bad = Request {
+        buffer: BufferId(7),
+        ..read(0, 0, 1)
+    };
     assert_eq!(disk.accept(0, &bad, 0), Err(IoError::ReadOnly));
 }
 
@@ -75,7 +105,8 @@ fn many_requests_are_in_flight_and_a_buffer_in_use_stays() {
     let (fake, mut disk) = disk(256);
     let mut count = 0;
     while disk.has_room() {
-        disk.accept(count, &request(Operation::Read, 0, count, 1), 0).unwrap();
+        disk.accept(count, &request(Operation::Read, 0, count, 1), 0)
+            .unwrap();
         count += 1;
     }
     assert_eq!(count, 64);
@@ -83,7 +114,10 @@ fn many_requests_are_in_flight_and_a_buffer_in_use_stays() {
     fake.serve(64);
     assert_eq!(poll(&mut disk).len(), 64);
     assert!(disk.unregister(BUFFER));
-    assert_eq!(disk.accept(0, &request(Operation::Read, 0, 0, 1), 0), Err(IoError::BadBuffer));
+    assert_eq!(
+        disk.accept(0, &request(Operation::Read, 0, 0, 1), 0),
+        Err(IoError::BadBuffer)
+    );
 }
 
 #[test]
@@ -91,8 +125,8 @@ fn a_device_without_a_cache_needs_no_flush() {
     let (fake, area) = Fake::new(256);
     fake.0.borrow_mut().features = 1 << 32;
     let mut disk = Disk::new(fake.set_up(area).unwrap());
-    disk.accept(3, &Request::flush(), 0).unwrap();
-    assert_eq!(poll(&mut disk), [Done { token: 3, outcome: Ok(()) }]);
+    assert_eq!(disk.accept(3, &Request::flush(), 0), Ok(Accepted::Finished));
+    assert_eq!(disk.in_flight(), 0);
 }
 
 #[test]
@@ -109,14 +143,22 @@ fn every_lie_leads_to_a_reset_and_the_request_is_done_again() {
     for (lie, fault) in lies {
         let (fake, mut disk) = disk(256);
         fake.0.borrow_mut().lie = lie;
-        disk.accept(9, &request(Operation::Read, 0, 4, 1), 0).unwrap();
+        disk.accept(9, &request(Operation::Read, 0, 4, 1), 0)
+            .unwrap();
         fake.serve(1);
         let mut done = Vec::new();
         assert_eq!(disk.poll(0, &mut done), Some(fault), "{lie:?}");
         assert!(done.is_empty());
         fake.0.borrow_mut().lie = Lie::None;
         fake.serve(1);
-        assert_eq!(poll(&mut disk), [Done { token: 9, outcome: Ok(()) }], "{lie:?}");
+        assert_eq!(
+            poll(&mut disk),
+            [Done {
+                token: 9,
+                outcome: Ok(())
+            }],
+            "{lie:?}"
+        );
     }
 }
 
@@ -124,15 +166,25 @@ fn every_lie_leads_to_a_reset_and_the_request_is_done_again() {
 fn a_device_that_only_lies_is_given_up() {
     let (fake, mut disk) = disk(256);
     fake.0.borrow_mut().lie = Lie::Id(77);
-    disk.accept(9, &request(Operation::Read, 0, 4, 1), 0).unwrap();
+    disk.accept(9, &request(Operation::Read, 0, 4, 1), 0)
+        .unwrap();
     let mut done = Vec::new();
     for _ in 0..10 {
         fake.serve(1);
         let _ = disk.poll(0, &mut done);
     }
     assert!(disk.is_gone());
-    assert_eq!(done, [Done { token: 9, outcome: Err(IoError::Gone) }]);
-    assert_eq!(disk.accept(1, &request(Operation::Read, 0, 4, 1), 0), Err(IoError::Gone));
+    assert_eq!(
+        done,
+        [Done {
+            token: 9,
+            outcome: Err(IoError::Gone)
+        }]
+    );
+    assert_eq!(
+        disk.accept(1, &request(Operation::Read, 0, 4, 1), 0),
+        Err(IoError::Gone)
+    );
     assert!(disk.unregister(BUFFER));
 }
 
@@ -141,16 +193,24 @@ fn errors_of_the_device_and_short_reads_are_told() {
     let (fake, mut disk) = disk(256);
     for lie in [Lie::Status(1), Lie::Status(2), Lie::Length(511)] {
         fake.0.borrow_mut().lie = lie;
-        disk.accept(9, &request(Operation::Read, 0, 4, 1), 0).unwrap();
+        disk.accept(9, &request(Operation::Read, 0, 4, 1), 0)
+            .unwrap();
         fake.serve(1);
-        assert_eq!(poll(&mut disk), [Done { token: 9, outcome: Err(IoError::Device) }]);
+        assert_eq!(
+            poll(&mut disk),
+            [Done {
+                token: 9,
+                outcome: Err(IoError::Device)
+            }]
+        );
     }
 }
 
 #[test]
 fn a_device_that_does_nothing_is_reset_after_a_while() {
     let (fake, mut disk) = disk(256);
-    disk.accept(1, &request(Operation::Read, 0, 4, 1), 1000).unwrap();
+    disk.accept(1, &request(Operation::Read, 0, 4, 1), 1000)
+        .unwrap();
     let mut done = Vec::new();
     assert_eq!(disk.poll(1000 + STALL_NS, &mut done), None);
     assert_eq!(disk.poll(1001 + STALL_NS, &mut done), Some(Fault::Stalled));
@@ -167,7 +227,10 @@ fn devices_that_cannot_be_used_are_refused() {
         change(&mut fake.0.borrow_mut());
         fake.set_up(area).map(|_| ())
     };
-    assert_eq!(set_up(|s| s.features = 1 << 9, 256), Err(SetupError::Features));
+    assert_eq!(
+        set_up(|s| s.features = 1 << 9, 256),
+        Err(SetupError::Features)
+    );
     assert_eq!(set_up(|s| s.is_dead = true, 256), Err(SetupError::Reset));
     assert_eq!(set_up(|_| (), 0), Err(SetupError::Queue));
     assert_eq!(set_up(|_| (), 2), Err(SetupError::Queue));

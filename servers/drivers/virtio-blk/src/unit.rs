@@ -1,0 +1,210 @@
+//! One disk at work: its ring on one side, its device on the other.
+//!
+//! Interrupt and doorbell set the same notification bit; whatever set it, [`Unit::pump`] looks
+//! at both sides.
+
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use libipc::events::Events;
+use libipc::proto::block::{BufferId, IoError, Request, result_word};
+use libipc::proto::disk::{DiskError, DiskInfo};
+use libipc::ring::{RingServer, SubmissionId};
+use libipc::sync::Signal;
+use libsys::mappings::Mapping;
+use libsys::{Handle, Interrupt, Notification, ipc, time};
+use virtio_blk::{Accepted, Disk, Done, Window};
+
+use crate::probe::Found;
+
+/// How often a device that has work is looked at without an interrupt: one that was lost, or a
+/// device that does not go on, must be noticed some time.
+const LOOK_NS: u64 = 1_000 * time::MS;
+/// Rounds between device and ring before others get their turn.
+const ROUNDS: usize = 16;
+
+/// The ring of the block server.
+struct Attached {
+    ring: RingServer,
+    wake: Handle<Notification>,
+    /// Submissions at the device, by the token of their request.
+    submissions: BTreeMap<u64, SubmissionId>,
+}
+
+/// What is to be done after a turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Wait for interrupt or doorbell.
+    Wait,
+    /// There is more to do.
+    GoOn,
+}
+
+/// A disk.
+pub(crate) struct Unit {
+    pub(crate) disk: RefCell<Disk<Window>>,
+    attached: RefCell<Option<Attached>>,
+    /// Signalled when requests were finished.
+    finished: Signal,
+    /// Sets the bit of this disk.
+    bell: Handle<Notification>,
+    bit: u8,
+    /// Kept because the interrupt ends with its last handle.
+    _interrupt: Handle<Interrupt>,
+}
+
+impl Unit {
+    /// Makes a disk whose interrupt sets `bit`, as `bell` does.
+    pub(crate) fn new(found: Found, bell: Handle<Notification>, bit: u8) -> Self {
+        Unit {
+            disk: RefCell::new(Disk::new(found.device)),
+            attached: RefCell::default(),
+            finished: Signal::new(),
+            bell,
+            bit,
+            _interrupt: found.interrupt,
+        }
+    }
+
+    /// Returns the notification bit of this disk.
+    pub(crate) fn bit(&self) -> u8 {
+        self.bit
+    }
+
+    /// Describes the disk.
+    pub(crate) fn info(&self) -> DiskInfo {
+        let disk = self.disk.borrow();
+        let geometry = disk.geometry();
+        DiskInfo {
+            sectors: geometry.sectors,
+            is_read_only: geometry.is_read_only,
+            max_sectors: geometry.max_sectors,
+            depth: disk.depth() as u32,
+        }
+    }
+
+    /// Takes a ring; what is not completed in it is done (again).
+    pub(crate) fn attach(
+        &self,
+        ring: Mapping,
+        wake: Handle<Notification>,
+    ) -> Result<(), DiskError> {
+        let ring = RingServer::attach(ring).map_err(|error| {
+            log::error!("ring refused: {error}");
+            DiskError::BadRing
+        })?;
+        // An earlier instance may have died between completing something and saying so.
+        self.ring(&wake);
+        let submissions = BTreeMap::new();
+        *self.attached.borrow_mut() = Some(Attached {
+            ring,
+            wake,
+            submissions,
+        });
+        self.ring(&self.bell);
+        Ok(())
+    }
+
+    /// Drops the ring and waits until nothing of it is at the device.
+    pub(crate) async fn detach(&self) {
+        self.attached.replace(None);
+        while self.disk.borrow().in_flight() > 0 {
+            self.finished.wait().await;
+        }
+    }
+
+    /// Waits until nothing at the device uses a buffer.
+    pub(crate) async fn unused(&self, buffer: BufferId) {
+        while self.disk.borrow().is_in_use(buffer) {
+            self.finished.wait().await;
+        }
+    }
+
+    /// Moves requests to the device and answers back, for ever.
+    pub(crate) async fn run(self: Rc<Self>, events: Events) {
+        loop {
+            if self.pump() == Next::GoOn {
+                // By way of the event loop, so that it sees other messages in between.
+                self.ring(&self.bell);
+            }
+            if self.disk.borrow().in_flight() > 0 {
+                // That the time is up is no more than another reason to look.
+                let _ = events
+                    .until(time::after(LOOK_NS), events.bit(self.bit))
+                    .await;
+            } else {
+                events.bit(self.bit).await;
+            }
+        }
+    }
+
+    fn pump(&self) -> Next {
+        let mut disk = self.disk.borrow_mut();
+        let mut attached = self.attached.borrow_mut();
+        let mut done = Vec::new();
+        for _ in 0..ROUNDS {
+            let now = time::now();
+            if let Some(fault) = disk.poll(now, &mut done) {
+                let state = if disk.is_gone() { "given up" } else { "reset" };
+                log::error!("disk {}: {fault}; {state}", self.bit);
+            }
+            if !done.is_empty() {
+                self.finished.notify();
+            }
+            let Some(attached) = &mut *attached else {
+                return Next::Wait;
+            };
+            attached.answer(&mut done);
+            attached.take_requests(&mut disk, now);
+            attached.ring.flush(&attached.wake);
+            // A full device raises an interrupt when it has room again.
+            if !disk.has_room() || attached.ring.prepare_wait() {
+                return Next::Wait;
+            }
+        }
+        Next::GoOn
+    }
+
+    fn ring(&self, bell: &Handle<Notification>) {
+        if let Err(error) = ipc::notify(bell) {
+            log::warn!("disk {}: not notified: {error}", self.bit);
+        }
+    }
+}
+
+impl Attached {
+    fn answer(&mut self, done: &mut Vec<Done>) {
+        for Done { token, outcome } in done.drain(..) {
+            // Those of an earlier ring have no submission here.
+            if let Some(id) = self.submissions.remove(&token) {
+                self.ring.complete(id, result_word(outcome));
+            }
+        }
+    }
+
+    fn take_requests(&mut self, disk: &mut Disk<Window>, now_ns: u64) {
+        let mut has_new = false;
+        while disk.has_room()
+            && let Some(submission) = self.ring.next_request()
+        {
+            let entry = submission.entry;
+            let token = disk.new_token();
+            let accepted = Request::from_words(entry.opcode, entry.arguments)
+                .ok_or(IoError::Invalid)
+                .and_then(|request| disk.accept(token, &request, now_ns));
+            match accepted {
+                Ok(Accepted::Started) => {
+                    self.submissions.insert(token, submission.id);
+                    has_new = true;
+                }
+                Ok(Accepted::Finished) => self.ring.complete(submission.id, result_word(Ok(()))),
+                Err(error) => self.ring.complete(submission.id, result_word(Err(error))),
+            }
+        }
+        if has_new {
+            disk.kick();
+        }
+    }
+}
