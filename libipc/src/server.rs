@@ -3,7 +3,7 @@
 //! A request becomes a task that is polled at once. When it ends in that poll, its reply and the
 //! wait for the next message are one system call. Otherwise the loop goes on and the reply is
 //! sent when the task ends. Tasks wait for notification bits, time and each other through
-//! [`Events`](crate::events::Events); a synchronous call to a lower server stops the whole loop.
+//! [`Events`]; a synchronous call to a lower server stops the whole loop.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
