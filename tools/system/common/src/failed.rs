@@ -45,6 +45,12 @@ impl<E: fmt::Display> From<libipc::Failure<E>> for Failed {
     }
 }
 
+impl From<libipc::ConnectError> for Failed {
+    fn from(error: libipc::ConnectError) -> Self {
+        Failed::new(error)
+    }
+}
+
 impl From<libsys::Error> for Failed {
     fn from(error: libsys::Error) -> Self {
         Failed::new(error)

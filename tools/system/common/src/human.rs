@@ -46,9 +46,40 @@ pub fn seconds(ns: u64) -> String {
     format!("{}.{:03} s", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000_000)
 }
 
+/// Returns a time since 1970 as `2024-05-01 12:34` in UTC.
+pub fn date(seconds: i64) -> String {
+    let days = seconds.div_euclid(86_400);
+    let second = seconds.rem_euclid(86_400);
+    // Days are counted from 1 March of year 0 of a 400-year cycle, so that the leap day is the
+    // last one of its year.
+    let shifted = days.saturating_add(719_468);
+    let (cycle, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = cycle * 400 + year + carry;
+    format!(
+        "{year:04}-{month:02}-{day_of_month:02} {:02}:{:02}",
+        second / 3600,
+        second % 3600 / 60
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{duration, seconds, size};
+    use super::{date, duration, seconds, size};
+
+    #[test]
+    fn dates_know_leap_years() {
+        assert_eq!(date(0), "1970-01-01 00:00");
+        assert_eq!(date(951_782_399), "2000-02-28 23:59");
+        assert_eq!(date(951_782_400), "2000-02-29 00:00");
+        assert_eq!(date(4_107_542_400), "2100-03-01 00:00");
+        assert_eq!(date(1_714_567_890), "2024-05-01 12:51");
+        assert_eq!(date(-1), "1969-12-31 23:59");
+    }
 
     #[test]
     fn sizes_have_one_place() {

@@ -5,7 +5,6 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use libipc::proto::console::ConsoleClient;
-use libipc::proto::memory::MemoryManagerClient;
 use libipc::proto::vfs::VfsClient;
 use libipc::spawn::MemoryPager;
 use libsys::abi::layout::MAPPINGS;
@@ -148,7 +147,7 @@ impl Launcher {
         Ok(Launcher {
             images: images(program).ok_or_else(|| Failed::new("no boot bundle was given"))?,
             bundle: program.take("bundle")?,
-            memory: MemoryPager::new(MemoryManagerClient::new_unchecked(program.take("memory")?)),
+            memory: MemoryPager::new(program.memory()?),
             console: program.console()?,
             vfs: program.vfs()?,
             init: program.take("init").ok(),

@@ -18,7 +18,9 @@
 
 extern crate alloc;
 
+pub mod columns;
 mod failed;
+pub mod files;
 pub mod human;
 pub mod launch;
 mod options;

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 use core::fmt;
 
 use libipc::proto::console::{ConsoleClient, MAX_READ};
@@ -31,7 +32,7 @@ pub const APPEND: &str = "append";
 pub struct Program {
     startup: Startup,
     console: Option<ConsoleClient>,
-    vfs: Option<VfsClient>,
+    vfs: OnceCell<VfsClient>,
     out: Output,
     has_complained: bool,
 }
@@ -43,10 +44,11 @@ impl Program {
     ///
     /// When that file cannot be opened; it is said on the terminal already.
     pub fn new(startup: Startup) -> Result<Self, Failed> {
-        let sender = |name| startup.handle(name).map(Handle::from_raw);
-        let console = sender("console").map(ConsoleClient::new_unchecked);
-        let vfs = sender("vfs").map(VfsClient::new_unchecked);
+        let console = startup.handle("console").map(Handle::from_raw);
+        // Without a terminal there is nowhere to say why there is none.
+        let console = console.and_then(|sender| ConsoleClient::connect(sender).ok());
         let out = Output::terminal(console.clone());
+        let vfs = OnceCell::new();
         let mut program = Program { startup, console, vfs, out, has_complained: false };
         if let Some(path) = program.startup.variable(STDOUT).map(ToString::to_string) {
             let options = match program.startup.variable(STDOUT_MODE) {
@@ -151,7 +153,11 @@ impl Program {
     ///
     /// When the program was not given it.
     pub fn vfs(&self) -> Result<VfsClient, Failed> {
-        self.vfs.clone().ok_or_else(|| not_given("vfs"))
+        if let Some(vfs) = self.vfs.get() {
+            return Ok(vfs.clone());
+        }
+        let vfs = VfsClient::connect(self.take("vfs")?)?;
+        Ok(self.vfs.get_or_init(|| vfs).clone())
     }
 
     /// Returns a client of `init`. Take each of the clients below once only: each owns its
@@ -161,7 +167,7 @@ impl Program {
     ///
     /// When the program was not given it.
     pub fn init(&self) -> Result<InitClient, Failed> {
-        self.take("init").map(InitClient::new_unchecked)
+        Ok(InitClient::connect(self.take("init")?)?)
     }
 
     /// Returns a client of the log server.
@@ -170,7 +176,7 @@ impl Program {
     ///
     /// When the program was not given it.
     pub fn log(&self) -> Result<LogClient, Failed> {
-        self.take("log").map(LogClient::new_unchecked)
+        Ok(LogClient::connect(self.take("log")?)?)
     }
 
     /// Returns a client of the memory manager, for this program's own space.
@@ -179,7 +185,7 @@ impl Program {
     ///
     /// When the program was not given it.
     pub fn memory(&self) -> Result<MemoryManagerClient, Failed> {
-        self.take("memory").map(MemoryManagerClient::new_unchecked)
+        Ok(MemoryManagerClient::connect(self.take("memory")?)?)
     }
 
     /// Returns the machine, for looking.

@@ -1,0 +1,110 @@
+//! Controls services.
+#![cfg_attr(bare, no_std, no_main)]
+
+extern crate alloc;
+
+mod logs;
+mod report;
+
+use libipc::proto::init::{InitClient, PAGE_OF_SERVICES, ServiceInfo};
+use skink_program::{Failed, Flag, Outcome, Program};
+
+use alloc::vec::Vec;
+
+const HELP: &str = "\
+Usage: svc [list]
+       svc restart NAME...
+       svc kill NAME...
+       svc stats [NAME]...
+       svc logs [-f] NAME...
+
+Controls the services of the system.
+
+  list     lists them: level, state, process, restarts, last downtime
+  restart  ends a service and starts it anew at once
+  kill     ends a service as a crash would; its restart policy decides what follows
+  stats    shows how a service has fared since boot: why its instances ended, how
+           long it was away
+  logs     shows the log of services, or of the kernel; -f (--follow) goes on until ^C
+";
+
+const FLAGS: &[Flag] = &[Flag { letter: 'f', name: "follow" }];
+
+skink_program::program!(HELP, run);
+
+fn run(program: &mut Program) -> Outcome {
+    let options = program.options(FLAGS)?;
+    let (command, names) = match options.operands.as_slice() {
+        [] => ("list", &[][..]),
+        [command, names @ ..] => (command.as_str(), names),
+    };
+    if options.has('f') && command != "logs" {
+        return Err(Failed::usage("-f is for logs"));
+    }
+    if matches!(command, "restart" | "kill" | "logs") && names.is_empty() {
+        return Err(Failed::usage("which service?"));
+    }
+    match command {
+        "list" if names.is_empty() => {
+            let table = report::list(&services(&program.init()?)?);
+            program.out().write_bytes(table.as_bytes())?;
+        }
+        "list" => return Err(Failed::usage("list takes no names")),
+        "restart" | "kill" => {
+            let init = program.init()?;
+            for name in names {
+                let done = if command == "kill" { init.kill(name) } else { init.restart(name) };
+                if let Err(failure) = done {
+                    program.complain(Failed::from(failure).about(name).message);
+                }
+            }
+        }
+        "stats" => stats(program, names)?,
+        "logs" => logs::show(program, names, options.has('f'))?,
+        _ => return Err(Failed::usage(alloc::format!("unknown command {command}"))),
+    }
+    program.finish()
+}
+
+fn services(init: &InitClient) -> Result<Vec<ServiceInfo>, Failed> {
+    let mut all = Vec::new();
+    loop {
+        let page = init.services(all.len() as u32)?;
+        let is_last = page.len() < PAGE_OF_SERVICES;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+fn stats(program: &mut Program, names: &[alloc::string::String]) -> Result<(), Failed> {
+    let init = program.init()?;
+    let all = services(&init)?;
+    let mut shown = Vec::new();
+    if names.is_empty() {
+        shown.extend(all.iter().map(|service| service.name.clone()));
+    }
+    for name in names {
+        if all.iter().any(|service| service.name == *name) {
+            shown.push(name.clone());
+        } else {
+            program.complain(alloc::format!("{name}: no such service"));
+        }
+    }
+    let mut rows = Vec::new();
+    for name in shown {
+        let statistics = init.statistics(&name)?;
+        rows.push((name, statistics));
+    }
+    if !rows.is_empty() {
+        program.out().write_bytes(report::statistics(&rows).as_bytes())?;
+    }
+    let totals = program.system()?.system_info()?.1;
+    let text = alloc::format!(
+        "\nRequests delivered again after a crash: {}; given up: {}.\n",
+        totals.redelivered,
+        totals.poisoned
+    );
+    program.out().write_bytes(text.as_bytes())
+}

@@ -1,0 +1,100 @@
+//! Tables of services.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use libipc::proto::init::{Cause, ServiceInfo, ServiceState, ServiceStatistics};
+use libsys::abi::PAGE_SIZE;
+use skink_program::{Align, Table, human};
+
+/// Returns the table of `svc list`.
+pub(crate) fn list(services: &[ServiceInfo]) -> String {
+    use Align::{Left, Right};
+    let mut table = Table::new(&[
+        ("NAME", Left),
+        ("LEVEL", Right),
+        ("STATE", Left),
+        ("PROCESS", Right),
+        ("RESTARTS", Right),
+        ("DOWNTIME", Right),
+        ("UPTIME", Right),
+        ("CPU", Right),
+        ("MEMORY", Right),
+        ("LAST END", Left),
+    ]);
+    for service in services {
+        let has_process = service.process != 0;
+        let when = |is_known: bool, text: String| if is_known { text } else { "-".to_string() };
+        table.row([
+            service.name.clone(),
+            service.level.to_string(),
+            state(service.state).to_string(),
+            when(has_process, service.process.to_string()),
+            service.restarts.to_string(),
+            when(service.restarts > 0, human::duration(service.last_downtime_ns)),
+            when(has_process, human::duration(service.uptime_ns)),
+            when(has_process, human::duration(service.cpu_ns)),
+            when(has_process, human::size(service.mapped_pages.saturating_mul(PAGE_SIZE as u64))),
+            service.last_cause.map_or_else(String::new, cause),
+        ]);
+    }
+    table.render()
+}
+
+fn state(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Waiting => "waiting",
+        ServiceState::Starting => "starting",
+        ServiceState::Running => "running",
+        ServiceState::BackOff => "back-off",
+        ServiceState::Stopped => "stopped",
+    }
+}
+
+fn cause(cause: Cause) -> String {
+    match cause {
+        Cause::Exited(code) => format!("exited with {code}"),
+        Cause::Fault { vector, address, fault_address } => {
+            format!("fault {vector} at {address:#x}, address {fault_address:#x}")
+        }
+        Cause::Asked => "asked for".to_string(),
+        Cause::Hung => "hung".to_string(),
+        Cause::NotStarted => "not started".to_string(),
+        Cause::Killed(code) => format!("killed with {code}"),
+    }
+}
+
+/// Returns the table of `svc stats`.
+pub(crate) fn statistics(rows: &[(String, ServiceStatistics)]) -> String {
+    use Align::{Left, Right};
+    let mut table = Table::new(&[
+        ("NAME", Left),
+        ("EXITED", Right),
+        ("FAULTED", Right),
+        ("ASKED", Right),
+        ("HUNG", Right),
+        ("KILLED", Right),
+        ("FAILED", Right),
+        ("DOWN LAST", Right),
+        ("P50", Right),
+        ("P99", Right),
+        ("MAX", Right),
+    ]);
+    for (name, s) in rows {
+        let down = |ns| if s.downtimes > 0 { human::duration(ns) } else { "-".to_string() };
+        table.row([
+            name.clone(),
+            s.exited.to_string(),
+            s.faulted.to_string(),
+            s.asked.to_string(),
+            s.hung.to_string(),
+            s.killed.to_string(),
+            s.not_started.to_string(),
+            down(s.downtime_last_ns),
+            down(s.downtime_p50_ns),
+            down(s.downtime_p99_ns),
+            down(s.downtime_max_ns),
+        ]);
+    }
+    table.render()
+}
