@@ -17,6 +17,7 @@ pub mod client;
 pub mod events;
 mod executor;
 mod failure;
+pub mod files;
 #[cfg(not(bare))]
 pub mod golden;
 #[cfg(not(bare))]

@@ -25,7 +25,9 @@ pub const MAX_PAGE_BYTES: usize = 3800;
 
 /// The number of a file or directory within its file system. Never used again for another one
 /// while the file system is mounted.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Inode(pub u64);
 
 /// What an inode is.

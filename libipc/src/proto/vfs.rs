@@ -173,8 +173,7 @@ pub trait Vfs {
     fn read_small(file: FileId, offset: u64, bytes: u32) -> Result<Vec<u8>, FsError>;
     /// Writes from a memory object: all of it or nothing.
     #[exactly_once]
-    fn write(file: FileId, transfer: Transfer, buffer: Handle<Memory>)
-    -> Result<Written, FsError>;
+    fn write(file: FileId, transfer: Transfer, buffer: Handle<Memory>) -> Result<Written, FsError>;
     /// Writes at most [`MAX_SMALL_BYTES`] bytes from the message: all of it or nothing.
     #[exactly_once]
     fn write_small(file: FileId, offset: u64, content: &[u8]) -> Result<Written, FsError>;

@@ -48,6 +48,9 @@ mod tests {
 
     #[test]
     fn can_be_continued() {
-        assert_eq!(crc32c(crc32c(0, b"12345"), b"6789"), crc32c(0, b"123456789"));
+        assert_eq!(
+            crc32c(crc32c(0, b"12345"), b"6789"),
+            crc32c(0, b"123456789")
+        );
     }
 }

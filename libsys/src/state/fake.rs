@@ -32,8 +32,15 @@ impl FakeMemory {
     }
 
     fn with_content(content: Vec<u8>) -> FakeMemory {
-        let life = Life { stores: Cell::new(0), limit: Cell::new(usize::MAX) };
-        FakeMemory { live: content.clone(), kept: content, life: Rc::new(life) }
+        let life = Life {
+            stores: Cell::new(0),
+            limit: Cell::new(usize::MAX),
+        };
+        FakeMemory {
+            live: content.clone(),
+            kept: content,
+            life: Rc::new(life),
+        }
     }
 
     /// Makes memory that the writer of `other` writes too: it dies for both at once.
@@ -46,7 +53,9 @@ impl FakeMemory {
     /// Keeps only the next `limit` stores from now on.
     #[must_use]
     pub fn dying_after(self, limit: usize) -> FakeMemory {
-        self.life.limit.set(self.life.stores.get().saturating_add(limit));
+        self.life
+            .limit
+            .set(self.life.stores.get().saturating_add(limit));
         self
     }
 

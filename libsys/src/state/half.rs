@@ -39,12 +39,20 @@ pub(super) struct Snapshot<'a> {
 impl Half {
     /// Returns the half with which a new region starts.
     pub(super) fn first(region_bytes: usize) -> Half {
-        Half { region_bytes, epoch: 2, position: 0 }
+        Half {
+            region_bytes,
+            epoch: 2,
+            position: 0,
+        }
     }
 
     /// Returns the half that counts.
     pub(super) fn from_active_word(region_bytes: usize, active: u64) -> Half {
-        Half { region_bytes, epoch: active, position: 0 }
+        Half {
+            region_bytes,
+            epoch: active,
+            position: 0,
+        }
     }
 
     /// Returns the word that makes this half count.
@@ -54,17 +62,29 @@ impl Half {
 
     /// Returns the half for the next snapshot.
     pub(super) fn other(&self) -> Half {
-        Half { epoch: self.epoch.wrapping_add(1), position: 0, ..*self }
+        Half {
+            epoch: self.epoch.wrapping_add(1),
+            position: 0,
+            ..*self
+        }
     }
 
     /// Returns this half for a new snapshot in place of a damaged one.
     pub(super) fn again(&self) -> Half {
-        Half { epoch: self.epoch.wrapping_add(2), position: 0, ..*self }
+        Half {
+            epoch: self.epoch.wrapping_add(2),
+            position: 0,
+            ..*self
+        }
     }
 
     /// Returns the half that counted before this one.
     pub(super) fn previous(&self) -> Half {
-        Half { epoch: self.epoch.wrapping_sub(1), position: 0, ..*self }
+        Half {
+            epoch: self.epoch.wrapping_sub(1),
+            position: 0,
+            ..*self
+        }
     }
 
     fn range(&self) -> Range<usize> {
@@ -99,7 +119,10 @@ impl Half {
         memory.write(start + SNAPSHOT_HEADER_BYTES, snapshot);
         let header = header(snapshot.len(), self.checksum(start, snapshot));
         memory.commit(start, header);
-        memory.commit(start + 8, self.checksum(start + 8, &header.to_le_bytes()).into());
+        memory.commit(
+            start + 8,
+            self.checksum(start + 8, &header.to_le_bytes()).into(),
+        );
         self.position = start + SNAPSHOT_HEADER_BYTES + snapshot.len().next_multiple_of(8);
         memory.commit(self.position, 0);
     }
@@ -119,15 +142,22 @@ impl Half {
         let is_header_good =
             word(memory, start + 8) == self.checksum(start + 8, &header.to_le_bytes()).into();
         let (bytes, checksum) = parts(header);
-        let journal =
-            bytes.checked_next_multiple_of(8).map(|bytes| start + SNAPSHOT_HEADER_BYTES + bytes);
+        let journal = bytes
+            .checked_next_multiple_of(8)
+            .map(|bytes| start + SNAPSHOT_HEADER_BYTES + bytes);
         let Some(journal) = journal.filter(|&journal| is_header_good && journal + 8 <= end) else {
-            return Snapshot { payload: None, has_journal: false };
+            return Snapshot {
+                payload: None,
+                has_journal: false,
+            };
         };
         self.position = journal;
         let payload = memory.view(start + SNAPSHOT_HEADER_BYTES..).get(..bytes);
         let payload = payload.filter(|payload| self.checksum(start, payload) == checksum);
-        Snapshot { payload, has_journal: true }
+        Snapshot {
+            payload,
+            has_journal: true,
+        }
     }
 
     /// Reads the next record and moves past it: `None` at the end, `Some(None)` for a damaged
@@ -138,12 +168,18 @@ impl Half {
     ) -> Option<Option<&'a [u8]>> {
         let at = self.position;
         let end = self.range().end;
-        let header = if at + RECORD_HEADER_BYTES <= end { word(memory, at) } else { 0 };
+        let header = if at + RECORD_HEADER_BYTES <= end {
+            word(memory, at)
+        } else {
+            0
+        };
         if header == 0 {
             return None;
         }
         let (length, checksum) = parts(header);
-        let next = length.checked_sub(1).map(|bytes| (bytes, at + record_bytes(bytes)));
+        let next = length
+            .checked_sub(1)
+            .map(|bytes| (bytes, at + record_bytes(bytes)));
         let Some((bytes, next)) = next.filter(|(_, next)| next + RECORD_HEADER_BYTES <= end) else {
             // The length itself is damaged: where the next one starts is unknown.
             self.position = end;

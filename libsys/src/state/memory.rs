@@ -80,9 +80,15 @@ mod guest {
         ///
         /// When `at` is past the end or no multiple of the page size.
         pub fn split_at(self, at: usize) -> (MappedMemory, MappedMemory) {
-            assert!(at.is_multiple_of(skink_abi::PAGE_SIZE), "state is split between pages");
+            assert!(
+                at.is_multiple_of(skink_abi::PAGE_SIZE),
+                "state is split between pages"
+            );
             let (first, second) = self.bytes.split_at_mut(at);
-            (MappedMemory { bytes: first }, MappedMemory { bytes: second })
+            (
+                MappedMemory { bytes: first },
+                MappedMemory { bytes: second },
+            )
         }
     }
 
@@ -106,7 +112,10 @@ mod guest {
             // A dead process has made all stores up to some instruction, in program order: it is
             // the compiler that has to keep the order.
             compiler_fence(Ordering::SeqCst);
-            #[expect(clippy::cast_ptr_alignment, reason = "page-aligned base plus a multiple of 8")]
+            #[expect(
+                clippy::cast_ptr_alignment,
+                reason = "page-aligned base plus a multiple of 8"
+            )]
             let word = place.as_mut_ptr().cast::<u64>();
             // SAFETY: eight bytes that are borrowed mutably, aligned as checked above.
             unsafe { AtomicU64::from_ptr(word) }.store(value, Ordering::Release);

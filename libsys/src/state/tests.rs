@@ -57,7 +57,11 @@ fn purpose(row: &Row) -> Purpose {
 fn rows(count: u8) -> Vec<Row> {
     (0..count)
         .map(|i| {
-            if i % 3 == 2 { Row::Remove(i / 2) } else { Row::Put(i % 7, vec![i; i.into()]) }
+            if i % 3 == 2 {
+                Row::Remove(i / 2)
+            } else {
+                Row::Put(i % 7, vec![i; i.into()])
+            }
         })
         .collect()
 }
@@ -67,12 +71,19 @@ fn a_new_region_is_empty_and_remembers() {
     let (mut region, report) = TestRegion::open(FakeMemory::new(4096)).unwrap();
     assert_eq!(report.found, Found::Fresh);
     assert!(!report.has_losses());
-    region.append(Row::Put(1, b"one".to_vec()), Purpose::Grow).unwrap();
-    region.append(Row::Put(2, Vec::new()), Purpose::Grow).unwrap();
+    region
+        .append(Row::Put(1, b"one".to_vec()), Purpose::Grow)
+        .unwrap();
+    region
+        .append(Row::Put(2, Vec::new()), Purpose::Grow)
+        .unwrap();
     let expected = region.state().clone();
     let (region, report) = TestRegion::open(region.into_memory().survivor()).unwrap();
     assert_eq!(region.state(), &expected);
-    assert_eq!((report.found, report.replayed, report.dropped), (Found::Intact, 2, 0));
+    assert_eq!(
+        (report.found, report.replayed, report.dropped),
+        (Found::Intact, 2, 0)
+    );
 }
 
 #[test]
@@ -95,10 +106,17 @@ fn death_between_any_two_stores_leaves_the_old_or_the_new_state() {
             let (mut victim, _) = TestRegion::open(start.survivor().dying_after(limit)).unwrap();
             assert_eq!(victim.append(row.clone(), purpose(&row)), result);
             let (found, report) = TestRegion::open(victim.into_memory().survivor()).unwrap();
-            let expected = if limit == stores { &after } else { found.state() };
+            let expected = if limit == stores {
+                &after
+            } else {
+                found.state()
+            };
             assert_eq!(found.state(), expected, "cut after {limit} of {stores}");
             assert!(found.state() == &before || found.state() == &after);
-            assert!(!report.has_losses(), "cut after {limit} of {stores}: {report}");
+            assert!(
+                !report.has_losses(),
+                "cut after {limit} of {stores}: {report}"
+            );
         }
     }
     assert!(compactions > 2);
@@ -119,7 +137,8 @@ fn death_while_a_region_is_made_leaves_an_empty_one() {
 #[test]
 fn death_while_another_schema_is_replaced_leaves_one_of_both() {
     let (mut old, _) = TestRegion::open(FakeMemory::new(MIN_REGION_BYTES)).unwrap();
-    old.append(Row::Put(1, vec![1; 100]), Purpose::Grow).unwrap();
+    old.append(Row::Put(1, vec![1; 100]), Purpose::Grow)
+        .unwrap();
     let memory = old.into_memory();
     let (new, report) = Region::<OtherTable, _>::open(memory.survivor()).unwrap();
     assert_eq!(report.found, Found::OtherSchema);
@@ -128,7 +147,10 @@ fn death_while_another_schema_is_replaced_leaves_one_of_both() {
         let survivor = victim.unwrap().0.into_memory().survivor();
         let (found, report) = Region::<OtherTable, _>::open(survivor).unwrap();
         assert_eq!(found.state().0, 0);
-        assert!(matches!(report.found, Found::OtherSchema | Found::Fresh | Found::Intact));
+        assert!(matches!(
+            report.found,
+            Found::OtherSchema | Found::Fresh | Found::Intact
+        ));
     }
 }
 
@@ -144,31 +166,49 @@ fn a_full_region_says_so_and_can_be_emptied() {
     }
     assert!((5..=255).contains(&stored));
     let full = region.state().clone();
-    assert_eq!(region.append(Row::Put(200, vec![0; 64]), Purpose::Grow), Err(Full));
+    assert_eq!(
+        region.append(Row::Put(200, vec![0; 64]), Purpose::Grow),
+        Err(Full)
+    );
     assert_eq!(region.state(), &full);
     for key in 0..stored {
-        region.append(Row::Remove(key as u8), Purpose::Shrink).unwrap();
+        region
+            .append(Row::Remove(key as u8), Purpose::Shrink)
+            .unwrap();
     }
-    region.append(Row::Put(1, vec![9; 24]), Purpose::Grow).unwrap();
+    region
+        .append(Row::Put(1, vec![9; 24]), Purpose::Grow)
+        .unwrap();
 }
 
 #[test]
 fn memory_too_small_is_refused() {
-    assert_eq!(TestRegion::open(FakeMemory::new(MIN_REGION_BYTES - 1)).unwrap_err(), Full);
+    assert_eq!(
+        TestRegion::open(FakeMemory::new(MIN_REGION_BYTES - 1)).unwrap_err(),
+        Full
+    );
 }
 
 #[test]
 fn a_damaged_record_is_dropped_and_the_others_are_kept() {
     let (mut region, _) = TestRegion::open(FakeMemory::new(4096)).unwrap();
     for key in 0..3 {
-        region.append(Row::Put(key, vec![0xa0 + key; 16]), Purpose::Grow).unwrap();
+        region
+            .append(Row::Put(key, vec![0xa0 + key; 16]), Purpose::Grow)
+            .unwrap();
     }
     let mut memory = region.into_memory();
     let place = position(&memory, &[0xa1; 16]);
     memory.damage(place, 0x01);
     let (region, report) = TestRegion::open(memory).unwrap();
-    assert_eq!((report.found, report.replayed, report.dropped), (Found::Intact, 2, 1));
-    assert_eq!(region.state().rows.keys().copied().collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(
+        (report.found, report.replayed, report.dropped),
+        (Found::Intact, 2, 1)
+    );
+    assert_eq!(
+        region.state().rows.keys().copied().collect::<Vec<_>>(),
+        [0, 2]
+    );
     // What was found damaged is not found again.
     let (_, report) = TestRegion::open(region.into_memory()).unwrap();
     assert!(!report.has_losses());
@@ -180,14 +220,19 @@ fn a_damaged_snapshot_costs_nothing() {
     let first = region.half.active_word();
     let mut key = 0;
     while region.half.active_word() == first {
-        region.append(Row::Put(key % 5, vec![0xb0 + key % 5; 24]), Purpose::Grow).unwrap();
+        region
+            .append(Row::Put(key % 5, vec![0xb0 + key % 5; 24]), Purpose::Grow)
+            .unwrap();
         key += 1;
     }
     let expected = region.state().clone();
     let half = region.half.active_word() & 1;
     let mut memory = region.into_memory();
     // The second word of the snapshot in the active half.
-    memory.damage(64 + half as usize * ((MIN_REGION_BYTES - 64) / 2 / 8 * 8) + 24, 0x10);
+    memory.damage(
+        64 + half as usize * ((MIN_REGION_BYTES - 64) / 2 / 8 * 8) + 24,
+        0x10,
+    );
     let (region, report) = TestRegion::open(memory).unwrap();
     assert_eq!((report.found, report.dropped), (Found::SnapshotDamaged, 0));
     assert_eq!(region.state(), &expected);
@@ -195,16 +240,22 @@ fn a_damaged_snapshot_costs_nothing() {
 
 fn position(memory: &FakeMemory, needle: &[u8]) -> usize {
     use super::StateMemory;
-    memory.view(..).windows(needle.len()).position(|window| window == needle).unwrap()
+    memory
+        .view(..)
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .unwrap()
 }
 
 fn any_row() -> impl Strategy<Value = Row> {
-    (any::<u8>(), prop::option::of(prop::collection::vec(any::<u8>(), 0..40))).prop_map(
-        |(key, value)| match value {
+    (
+        any::<u8>(),
+        prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
+    )
+        .prop_map(|(key, value)| match value {
             Some(value) => Row::Put(key % 16, value),
             None => Row::Remove(key % 16),
-        },
-    )
+        })
 }
 
 proptest! {
