@@ -1,0 +1,77 @@
+//! What children do. Each role is a function from its arguments to an exit code.
+
+mod fuzz;
+mod hostile;
+mod memory;
+mod server;
+#[cfg(bare)]
+mod threads;
+mod vector;
+
+pub(crate) use hostile::{FLAG_IGNORED, KERNEL, NON_CANONICAL, NOWHERE};
+pub(crate) use memory::{CHILD_WORD, REGION, SHARED_WORD};
+
+use alloc::vec::Vec;
+
+use libsys::{Handle, Kind};
+use skink_program::Program;
+
+/// Exit code of a child that does not know its role or lacks a handle for it.
+pub(crate) const BAD_ROLE: i32 = 120;
+/// Exit code of a child that survived what should have ended it.
+pub(crate) const SURVIVED: i32 = 121;
+/// Exit code of a child that saw something wrong.
+pub(crate) const WRONG: i32 = 122;
+
+/// A child at work.
+pub(crate) struct Role<'a> {
+    program: &'a Program,
+    /// Numbers behind the name of the role.
+    arguments: Vec<u64>,
+}
+
+impl Role<'_> {
+    /// Returns an argument; 0 when there are fewer.
+    fn argument(&self, index: usize) -> u64 {
+        self.arguments.get(index).copied().unwrap_or(0)
+    }
+
+    /// Takes a handle that the test gave.
+    fn take<K: Kind>(&self, name: &str) -> Result<Handle<K>, i32> {
+        self.program.take(name).map_err(|_| BAD_ROLE)
+    }
+}
+
+/// Plays the role that the arguments name.
+pub(crate) fn play(program: &Program) -> i32 {
+    let arguments = program.arguments();
+    let Some(name) = arguments.get(1) else {
+        return BAD_ROLE;
+    };
+    let numbers = arguments[2..]
+        .iter()
+        .map(|number| number.parse().unwrap_or(0))
+        .collect();
+    let role = Role {
+        program,
+        arguments: numbers,
+    };
+    let result = match name.as_str() {
+        "exit" => Ok(role.argument(0) as i32),
+        "server" => server::serve(&role),
+        "holder" => server::hold(&role),
+        "client" => server::ask(&role),
+        "notifier" => server::notify(&role),
+        "thief" => server::steal(&role),
+        "fuzz" => fuzz::run(&role),
+        "touch" => memory::touch(&role),
+        "after-unmap" => memory::use_after_unmap(&role),
+        "after-protect" => memory::write_after_protect(&role),
+        "share" => memory::share(&role),
+        #[cfg(bare)]
+        "threads" => threads::run(&role),
+        "vector" => vector::hold(&role),
+        name => hostile::run(name),
+    };
+    result.unwrap_or_else(|code| code)
+}
