@@ -1,7 +1,7 @@
 //! Block devices for many clients: checks, splits, joins and orders their requests.
 //!
-//! [`Scheduler`] has the requests of one device between the rings of the clients and the ring of
-//! the driver. [`Tables`] is what the server must know after a restart: who has which queue and
+//! [`Scheduler`] has the requests of one device; [`Exchange`] puts it between the rings of the
+//! clients and the ring of the driver. [`Tables`] is what the server must know after a restart: who has which queue and
 //! which buffers; it is kept in the state region. The rings themselves belong to the clients, so
 //! a restarted server finds there what was not completed. Waiting and IPC are in `main.rs`.
 #![cfg_attr(not(test), no_std)]
@@ -9,8 +9,10 @@
 
 extern crate alloc;
 
+mod exchange;
 mod scheduler;
 mod tables;
 
+pub use exchange::Exchange;
 pub use scheduler::{Answer, BufferView, Limits, Origin, Scheduler};
 pub use tables::{Buffer, MAX_BUFFERS, MAX_QUEUES, Queue, Record, Tables};

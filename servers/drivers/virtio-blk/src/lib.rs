@@ -3,8 +3,8 @@
 //! From the device up: [`Registers`] is a window of device registers, [`Transport`] the part of
 //! the configuration that all virtio devices share, [`Queue`] the ring between driver and device,
 //! [`Device`] a block device on top, [`Disk`] what the block server sees: buffers by number,
-//! requests checked against them, and a device that is reset when it misbehaves. Waiting and IPC
-//! are in `main.rs`.
+//! requests checked against them, and a device that is reset when it misbehaves; [`Intake`] joins it
+//! with the ring of the block server. Waiting and IPC are in `main.rs`.
 //!
 //! The device is not trusted: whatever it writes into the queue or its registers gives an error
 //! and a reset, never a panic or an access outside the driver's own memory. What it does to RAM
@@ -18,6 +18,7 @@ mod device;
 mod disk;
 #[cfg(test)]
 mod fake;
+mod intake;
 mod keep;
 mod queue;
 mod registers;
@@ -25,6 +26,7 @@ mod transport;
 
 pub use device::{Completion, Device, Geometry, Kind, Transfer};
 pub use disk::{Accepted, Buffer, Disk, Done, MAX_BUFFERS, STALL_NS};
+pub use intake::Intake;
 pub use keep::Kept;
 pub use queue::{AREA_BYTES, Fault, Queue};
 pub use registers::{Registers, Window};

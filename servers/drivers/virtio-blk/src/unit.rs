@@ -3,19 +3,17 @@
 //! Interrupt and doorbell set the same notification bit; whatever set it, [`Unit::pump`] looks
 //! at both sides.
 
-use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use libipc::events::Events;
-use libipc::proto::block::{BufferId, IoError, Request, result_word};
+use libipc::proto::block::BufferId;
 use libipc::proto::disk::{DiskError, DiskInfo};
-use libipc::ring::{RingServer, SubmissionId};
 use libipc::sync::Signal;
 use libsys::mappings::Mapping;
 use libsys::{Handle, Interrupt, Notification, ipc, time};
-use virtio_blk::{Accepted, Disk, Done, Window};
+use virtio_blk::{Disk, Intake, Window};
 
 use crate::probe::Found;
 
@@ -27,10 +25,8 @@ const ROUNDS: usize = 16;
 
 /// The ring of the block server.
 struct Attached {
-    ring: RingServer,
+    intake: Intake,
     wake: Handle<Notification>,
-    /// Submissions at the device, by the token of their request.
-    submissions: BTreeMap<u64, SubmissionId>,
 }
 
 /// What is to be done after a turn.
@@ -91,18 +87,13 @@ impl Unit {
         ring: Mapping,
         wake: Handle<Notification>,
     ) -> Result<(), DiskError> {
-        let ring = RingServer::attach(ring).map_err(|error| {
+        let intake = Intake::attach(ring).map_err(|error| {
             log::error!("ring refused: {error}");
             DiskError::BadRing
         })?;
         // An earlier instance may have died between completing something and saying so.
         self.ring(&wake);
-        let submissions = BTreeMap::new();
-        *self.attached.borrow_mut() = Some(Attached {
-            ring,
-            wake,
-            submissions,
-        });
+        *self.attached.borrow_mut() = Some(Attached { intake, wake });
         self.ring(&self.bell);
         Ok(())
     }
@@ -156,11 +147,11 @@ impl Unit {
             let Some(attached) = &mut *attached else {
                 return Next::Wait;
             };
-            attached.answer(&mut done);
-            attached.take_requests(&mut disk, now);
-            attached.ring.flush(&attached.wake);
+            attached.intake.answer(&mut done);
+            attached.intake.take_requests(&mut disk, now);
+            attached.intake.flush(&attached.wake);
             // A full device raises an interrupt when it has room again.
-            if !disk.has_room() || attached.ring.prepare_wait() {
+            if !disk.has_room() || attached.intake.prepare_wait() {
                 return Next::Wait;
             }
         }
@@ -170,41 +161,6 @@ impl Unit {
     fn ring(&self, bell: &Handle<Notification>) {
         if let Err(error) = ipc::notify(bell) {
             log::warn!("disk {}: not notified: {error}", self.bit);
-        }
-    }
-}
-
-impl Attached {
-    fn answer(&mut self, done: &mut Vec<Done>) {
-        for Done { token, outcome } in done.drain(..) {
-            // Those of an earlier ring have no submission here.
-            if let Some(id) = self.submissions.remove(&token) {
-                self.ring.complete(id, result_word(outcome));
-            }
-        }
-    }
-
-    fn take_requests(&mut self, disk: &mut Disk<Window>, now_ns: u64) {
-        let mut has_new = false;
-        while disk.has_room()
-            && let Some(submission) = self.ring.next_request()
-        {
-            let entry = submission.entry;
-            let token = disk.new_token();
-            let accepted = Request::from_words(entry.opcode, entry.arguments)
-                .ok_or(IoError::Invalid)
-                .and_then(|request| disk.accept(token, &request, now_ns));
-            match accepted {
-                Ok(Accepted::Started) => {
-                    self.submissions.insert(token, submission.id);
-                    has_new = true;
-                }
-                Ok(Accepted::Finished) => self.ring.complete(submission.id, result_word(Ok(()))),
-                Err(error) => self.ring.complete(submission.id, result_word(Err(error))),
-            }
-        }
-        if has_new {
-            disk.kick();
         }
     }
 }

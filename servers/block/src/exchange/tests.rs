@@ -1,0 +1,231 @@
+use std::collections::BTreeMap;
+
+use libipc::proto::block::{BufferId, IoError, Operation, Request, outcome_of, result_word};
+use libipc::ring::{Entry, RingClient, RingServer, Submission, bytes_for};
+use libsys::mappings::Mapping;
+use libsys::state::State;
+use libsys::{Handle, RawHandle};
+use proptest::prelude::*;
+
+use super::Exchange;
+use crate::{Buffer, Limits, Queue, Record, Scheduler, Tables};
+
+const SLOTS: usize = 8;
+const LIMITS: Limits = Limits {
+    sectors: 256,
+    is_read_only: false,
+    max_sectors: 4,
+    depth: 3,
+};
+/// Sectors of the one buffer of each client; each has its own part of the disk.
+const PLACES: u64 = 32;
+
+/// The driver and its disk: the contents of sectors, and of the clients' buffers.
+struct Driver {
+    ring: RingServer,
+    taken: Vec<Submission>,
+    disk: Vec<u32>,
+    buffers: BTreeMap<(u32, u64), u32>,
+}
+
+impl Driver {
+    fn take(&mut self) {
+        self.taken
+            .extend(core::iter::from_fn(|| self.ring.next_request()));
+    }
+
+    /// Does one of the requests that were taken.
+    fn finish(&mut self, which: usize) {
+        if self.taken.is_empty() {
+            return;
+        }
+        let submission = self.taken.swap_remove(which % self.taken.len());
+        let Entry {
+            opcode, arguments, ..
+        } = submission.entry;
+        let request = Request::from_words(opcode, arguments).unwrap();
+        for i in 0..request.sectors {
+            let sector = (request.sector + i) as usize;
+            let place = (request.buffer.0, request.offset / 512 + i);
+            match request.operation {
+                Operation::Read => {
+                    self.buffers.insert(place, self.disk[sector]);
+                }
+                Operation::Write => self.disk[sector] = self.buffers[&place],
+                Operation::Flush => {}
+            }
+        }
+        self.ring.complete(submission.id, result_word(Ok(())));
+    }
+}
+
+fn tables() -> Tables {
+    let mut tables = Tables::default();
+    for badge in [1, 2] {
+        let queue = badge as u32;
+        tables.apply(Record::Opened(
+            queue,
+            Queue {
+                badge,
+                device: 0,
+                is_closing: false,
+            },
+        ));
+        let bytes = PLACES * 512;
+        let buffer = Buffer {
+            queue,
+            identity: badge,
+            bytes,
+            is_writable: true,
+        };
+        tables.apply(Record::Registered(queue + 10, buffer));
+    }
+    tables
+}
+
+fn exchange(to_driver: &Mapping, clients: &[Mapping; 2]) -> Exchange {
+    let ring = RingClient::create(to_driver.alias().unwrap(), SLOTS).unwrap();
+    let mut exchange = Exchange::new(Scheduler::new(LIMITS), ring);
+    for (queue, ring) in (1..).zip(clients) {
+        let nobody = Handle::from_raw(RawHandle::NONE);
+        exchange
+            .attach(queue, ring.alias().unwrap(), nobody)
+            .unwrap();
+    }
+    exchange
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A client reads or writes sectors from a place of its buffer.
+    Submit {
+        client: usize,
+        is_write: bool,
+        place: u64,
+        sectors: u64,
+    },
+    /// A client writes nonsense into its ring.
+    Nonsense(usize, u32, [u64; 5]),
+    Pump,
+    Take,
+    Finish(usize),
+    KillDriver,
+    KillBlock,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let nonsense = |code| (0_usize..2, code, any::<[u64; 5]>());
+    prop_oneof![
+        6 => (0_usize..2, any::<bool>(), 0..PLACES, 1_u64..10).prop_map(
+            |(client, is_write, place, sectors)| {
+                Step::Submit { client, is_write, place, sectors }
+            }
+        ),
+        1 => nonsense(0_u32..9).prop_map(|(client, code, args)| Step::Nonsense(client, code, args)),
+        4 => Just(Step::Pump),
+        3 => Just(Step::Take),
+        4 => any::<usize>().prop_map(Step::Finish),
+        1 => Just(Step::KillDriver),
+        1 => Just(Step::KillBlock),
+    ]
+}
+
+/// A request that a client waits for: what it has to find in its buffer or on the disk.
+type Open = BTreeMap<u64, Option<(bool, u64, u64)>>;
+
+proptest! {
+    #[test]
+    fn killing_driver_or_server_is_only_a_pause(steps in prop::collection::vec(any_step(), 1..200)) {
+        let tables = tables();
+        let to_driver = Mapping::on_heap(bytes_for(SLOTS));
+        let rings = [(); 2].map(|()| Mapping::on_heap(bytes_for(SLOTS)));
+        let clients =
+            [0, 1].map(|i: usize| RingClient::create(rings[i].alias().unwrap(), SLOTS).unwrap());
+        let mut exchange = exchange(&to_driver, &rings);
+        let attach = || RingServer::attach(to_driver.alias().unwrap()).unwrap();
+        let mut driver = Driver {
+            ring: attach(),
+            taken: Vec::new(),
+            disk: (0..256).collect(),
+            buffers: BTreeMap::new(),
+        };
+        let (mut last, mut open) = (0_u64, [Open::new(), Open::new()]);
+        let tail = [Step::Pump, Step::Take, Step::Finish(0)];
+        for step in steps.into_iter().chain(tail.into_iter().cycle().take(600)) {
+            match step {
+                Step::Submit { client, is_write, place, sectors } => {
+                    // The client keeps to itself what a request is at work on.
+                    let range = place..place + sectors;
+                    let is_busy = open[client].values().flatten().any(|(_, other, more)| {
+                        range.start < other + more && *other < range.end
+                    });
+                    if is_busy {
+                        continue;
+                    }
+                    let buffer = client as u32 + 11;
+                    let first = client as u64 * 100 + place;
+                    for i in 0..sectors {
+                        driver.buffers.insert((buffer, place + i), 1000 + last as u32);
+                    }
+                    let operation = if is_write { Operation::Write } else { Operation::Read };
+                    let offset = place * 512;
+                    let id = BufferId(buffer);
+                    let request = Request { operation, buffer: id, offset, sector: first, sectors };
+                    let (opcode, arguments) = request.to_words();
+                    let entry = Entry { user_data: last, opcode, flags: 0, arguments };
+                    if clients[client].submit(&entry).is_ok() {
+                        open[client].insert(last, Some((is_write, place, sectors)));
+                        last += 1;
+                    }
+                }
+                Step::Nonsense(client, opcode, arguments) => {
+                    let entry = Entry { user_data: last, opcode, flags: 0, arguments };
+                    if clients[client].submit(&entry).is_ok() {
+                        open[client].insert(last, None);
+                        last += 1;
+                    }
+                }
+                Step::Pump => {
+                    exchange.take_answers();
+                    exchange.take_requests(&tables);
+                }
+                Step::Take => driver.take(),
+                Step::Finish(which) => driver.finish(which),
+                Step::KillDriver => {
+                    driver.taken.clear();
+                    driver.ring = attach();
+                }
+                Step::KillBlock => {
+                    // The driver finishes what it has before it takes the new ring.
+                    while !driver.taken.is_empty() {
+                        driver.finish(0);
+                    }
+                    exchange = self::exchange(&to_driver, &rings);
+                    driver.ring = attach();
+                }
+            }
+            for (client, open) in open.iter_mut().enumerate() {
+                while let Some(completion) = clients[client].next_completion() {
+                    let request = open.remove(&completion.user_data);
+                    prop_assert!(request.is_some(), "completed twice");
+                    let Some(Some((is_write, place, sectors))) = request else { continue };
+                    let outcome = outcome_of(completion.result);
+                    if place + sectors > PLACES {
+                        prop_assert_eq!(outcome, Err(IoError::BadBuffer));
+                        continue;
+                    }
+                    prop_assert_eq!(outcome, Ok(()));
+                    let (first, buffer) = (client as u64 * 100 + place, client as u32 + 11);
+                    for i in 0..sectors {
+                        let on_disk = driver.disk[(first + i) as usize];
+                        prop_assert_eq!(driver.buffers[&(buffer, place + i)], on_disk);
+                        let written = 1000 + completion.user_data as u32;
+                        prop_assert!(!is_write || on_disk == written);
+                    }
+                }
+            }
+        }
+        prop_assert!(open.iter().all(BTreeMap::is_empty), "never completed: {:?}", open);
+    }
+}

@@ -1,0 +1,134 @@
+use std::collections::BTreeMap;
+
+use libipc::proto::block::{BufferId, Operation, Request, outcome_of};
+use libipc::ring::{Entry, RingClient, bytes_for};
+use libsys::mappings::Mapping;
+use proptest::prelude::*;
+
+use super::Intake;
+use crate::fake::{DATA, Fake, Group, Lie, SECTORS};
+use crate::{AREA_BYTES, Buffer, Disk};
+
+const SLOTS: usize = 16;
+
+/// A driver instance: all of it is lost when it dies.
+struct Driver {
+    disk: Disk<Group>,
+    intake: Intake,
+}
+
+impl Driver {
+    fn start(fake: &Fake, area: &Mapping, ring: &Mapping) -> Driver {
+        assert_eq!(area.bytes(), AREA_BYTES);
+        let mut disk = Disk::new(fake.set_up(area.alias().unwrap()).unwrap());
+        let buffer = Buffer {
+            physical: DATA,
+            bytes: 64 * 512,
+            is_writable: true,
+        };
+        assert!(disk.register(BufferId(1), buffer));
+        Driver {
+            disk,
+            intake: Intake::attach(ring.alias().unwrap()).unwrap(),
+        }
+    }
+
+    fn pump(&mut self) {
+        let mut done = Vec::new();
+        let _ = self.disk.poll(0, &mut done);
+        self.intake.answer(&mut done);
+        self.intake.take_requests(&mut self.disk, 0);
+    }
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The client reads a sector into a place of its buffer.
+    Read {
+        place: u64,
+        sector: u64,
+    },
+    /// The client writes nonsense into the ring.
+    Nonsense(u32, [u64; 5]),
+    Pump,
+    Serve(usize),
+    /// The device lies once.
+    Lie(Lie),
+    /// The driver is killed and started again.
+    Kill,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0_u64..64, 0_u64..SECTORS).prop_map(|(place, sector)| Step::Read { place, sector }),
+        1 => (any::<u32>(), any::<[u64; 5]>()).prop_map(|(code, args)| Step::Nonsense(code, args)),
+        1 => (1_u32..4, any::<[u64; 5]>()).prop_map(|(code, args)| Step::Nonsense(code, args)),
+        4 => Just(Step::Pump),
+        4 => (1_usize..4).prop_map(Step::Serve),
+        1 => any::<u32>().prop_map(|id| Step::Lie(Lie::Id(id))),
+        2 => Just(Step::Kill),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn killing_the_driver_is_only_a_pause(steps in prop::collection::vec(any_step(), 1..150)) {
+        let (fake, area) = Fake::new(64);
+        let ring = Mapping::on_heap(bytes_for(SLOTS));
+        let client = RingClient::create(ring.alias().unwrap(), SLOTS).unwrap();
+        let mut driver = Driver::start(&fake, &area, &ring);
+        let (mut last, mut open) = (0, BTreeMap::<u64, Option<(u64, u64)>>::new());
+        let mut steps: Vec<Step> = steps;
+        // A lie may still be waiting: then it takes another round.
+        steps.extend([Step::Pump, Step::Serve(64), Step::Pump].repeat(3));
+        for step in steps {
+            match step {
+                Step::Read { place, sector } => {
+                    let busy = open.values().flatten().any(|(other, _)| *other == place);
+                    if busy {
+                        continue;
+                    }
+                    fake.0.borrow_mut().data[place as usize * 512..][..512].fill(0xee);
+                    let operation = Operation::Read;
+                    let (buffer, offset) = (BufferId(1), place * 512);
+                    let request = Request { operation, buffer, offset, sector, sectors: 1 };
+                    let (opcode, arguments) = request.to_words();
+                    let entry = Entry { user_data: last, opcode, flags: 0, arguments };
+                    if client.submit(&entry).is_ok() {
+                        open.insert(last, Some((place, sector)));
+                        last += 1;
+                    }
+                }
+                Step::Nonsense(opcode, arguments) => {
+                    // Nonsense that is a valid read would write over what others read.
+                    let is_sound = Request::from_words(opcode, arguments)
+                        .is_some_and(|request| request.buffer == BufferId(1));
+                    let entry = Entry { user_data: last, opcode, flags: 0, arguments };
+                    if !is_sound && client.submit(&entry).is_ok() {
+                        open.insert(last, None);
+                        last += 1;
+                    }
+                }
+                Step::Pump => driver.pump(),
+                Step::Serve(count) => {
+                    fake.serve(count);
+                    fake.0.borrow_mut().lie = Lie::None;
+                }
+                Step::Lie(lie) => fake.0.borrow_mut().lie = lie,
+                Step::Kill => driver = Driver::start(&fake, &area, &ring),
+            }
+            prop_assert!(!driver.disk.is_gone());
+            while let Some(completion) = client.next_completion() {
+                let request = open.remove(&completion.user_data);
+                prop_assert!(request.is_some(), "completed twice");
+                let Some(Some((place, sector))) = request else { continue };
+                prop_assert_eq!(outcome_of(completion.result), Ok(()));
+                let state = fake.0.borrow();
+                let data = &state.data[place as usize * 512..][..512];
+                prop_assert_eq!(data, &state.disk[sector as usize * 512..][..512]);
+            }
+        }
+        prop_assert!(open.is_empty(), "never completed: {:?}", open);
+    }
+}
