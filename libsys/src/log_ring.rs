@@ -8,7 +8,6 @@
 //! The reader trusts nothing in the ring: it keeps its own position, checks each length against
 //! what it copied, and throws away what makes no sense.
 
-use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -58,7 +57,10 @@ impl<'a> Writer<'a> {
         if words.len() < HEADER_BYTES / 8 || data.len() < DATA_BYTES {
             return None;
         }
-        let writer = Writer { words, data: &data[..DATA_BYTES] };
+        let writer = Writer {
+            words,
+            data: &data[..DATA_BYTES],
+        };
         if writer.words[0].load(Ordering::Acquire) != MAGIC {
             for word in &writer.words[1..] {
                 word.store(0, Ordering::Release);
@@ -130,7 +132,7 @@ pub struct Drained {
 }
 
 /// The reading side. It keeps its position itself; see [`Reader::position`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reader {
     position: u64,
     copy: Vec<u8>,
@@ -139,7 +141,10 @@ pub struct Reader {
 impl Reader {
     /// Makes a reader that goes on at a position (0 for a new ring).
     pub fn new(position: u64) -> Self {
-        Reader { position, copy: Vec::new() }
+        Reader {
+            position,
+            copy: Vec::new(),
+        }
     }
 
     /// Returns the position: bytes ever read.
@@ -157,7 +162,10 @@ impl Reader {
         if !memory.read(0, &mut header) || word(&header, 0) != MAGIC {
             return Drained::default();
         }
-        let mut drained = Drained { dropped: word(&header, DROPPED), ..Drained::default() };
+        let mut drained = Drained {
+            dropped: word(&header, DROPPED),
+            ..Drained::default()
+        };
         let head = word(&header, HEAD);
         if head == self.position {
             return drained;
@@ -190,12 +198,6 @@ impl Reader {
         let (first, second) = self.copy.split_at_mut(new.min(DATA_BYTES - start));
         memory.read(HEADER_BYTES + start, first)
             && (second.is_empty() || memory.read(HEADER_BYTES, second))
-    }
-}
-
-impl Default for Reader {
-    fn default() -> Self {
-        Reader { position: 0, copy: vec![] }
     }
 }
 
@@ -236,7 +238,9 @@ mod guest {
         ring: spin::Mutex<Option<Writer<'static>>>,
     }
 
-    static LOGGER: RingLogger = RingLogger { ring: spin::Mutex::new(None) };
+    static LOGGER: RingLogger = RingLogger {
+        ring: spin::Mutex::new(None),
+    };
 
     /// Makes the `log` macros write to the log ring of this service, or to the kernel log (errors
     /// and warnings only) in a program that has no ring. Calling it again does nothing.
@@ -281,7 +285,10 @@ mod guest {
         }
 
         fn log(&self, record: &log::Record<'_>) {
-            let mut text = Text { bytes: [0; MAX_TEXT], used: 0 };
+            let mut text = Text {
+                bytes: [0; MAX_TEXT],
+                used: 0,
+            };
             // `Text` never fails.
             let _ = text.write_fmt(*record.args());
             let ring = self.ring.lock();
@@ -313,7 +320,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{DATA_BYTES, HEADER_BYTES, MAX_TARGET, MAX_TEXT, Reader, Record, RingMemory, Writer};
+    use super::{
+        DATA_BYTES, HEADER_BYTES, MAX_TARGET, MAX_TEXT, Reader, Record, RingMemory, Writer,
+    };
 
     struct Shared {
         words: Vec<AtomicU64>,
@@ -355,7 +364,12 @@ mod tests {
     }
 
     fn record<'a>(time_ns: u64, target: &'a [u8], text: &'a [u8]) -> Record<'a> {
-        Record { time_ns, level: 3, target, text }
+        Record {
+            time_ns,
+            level: 3,
+            target,
+            text,
+        }
     }
 
     #[test]
@@ -370,8 +384,19 @@ mod tests {
             got.push((record.time_ns, record.target.to_vec(), record.text.to_vec()));
         });
         assert_eq!((drained.records, drained.is_damaged), (2, false));
-        assert_eq!(got, [(1, b"vfs".to_vec(), b"mounted /".to_vec()), (2, vec![], vec![])]);
-        assert_eq!(reader.drain(&shared, |_, _| panic!("nothing is new")).records, 0);
+        assert_eq!(
+            got,
+            [
+                (1, b"vfs".to_vec(), b"mounted /".to_vec()),
+                (2, vec![], vec![])
+            ]
+        );
+        assert_eq!(
+            reader
+                .drain(&shared, |_, _| panic!("nothing is new"))
+                .records,
+            0
+        );
     }
 
     #[test]
@@ -391,8 +416,12 @@ mod tests {
     #[test]
     fn a_ring_outlives_its_writer_and_its_reader() {
         let shared = Shared::new();
-        Writer::new(&shared.words, &shared.data).unwrap().push(record(1, b"a", b"one"));
-        Writer::new(&shared.words, &shared.data).unwrap().push(record(2, b"a", b"two"));
+        Writer::new(&shared.words, &shared.data)
+            .unwrap()
+            .push(record(1, b"a", b"one"));
+        Writer::new(&shared.words, &shared.data)
+            .unwrap()
+            .push(record(2, b"a", b"two"));
         let mut positions = Vec::new();
         Reader::new(0).drain(&shared, |_, behind| positions.push(behind));
         let mut times = Vec::new();

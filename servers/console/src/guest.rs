@@ -34,17 +34,25 @@ struct PortUart {
 
 impl PortUart {
     fn stream(&self, stream: &PortStream) -> Result<usize, DeviceError> {
-        self.ports.stream(stream).map(|bytes| bytes as usize).map_err(|_| DeviceError)
+        self.ports
+            .stream(stream)
+            .map(|bytes| bytes as usize)
+            .map_err(|_| DeviceError)
     }
 }
 
 impl Uart for PortUart {
     fn read(&self, register: Register) -> Result<u8, DeviceError> {
-        self.ports.read(register.port(), 1).map(|value| value as u8).map_err(|_| DeviceError)
+        self.ports
+            .read(register.port(), 1)
+            .map(|value| value as u8)
+            .map_err(|_| DeviceError)
     }
 
     fn write(&self, register: Register, value: u8) -> Result<(), DeviceError> {
-        self.ports.write(register.port(), 1, value.into()).map_err(|_| DeviceError)
+        self.ports
+            .write(register.port(), 1, value.into())
+            .map_err(|_| DeviceError)
     }
 
     fn send(&self, bytes: &[u8], progress: &AtomicU64) -> Result<usize, DeviceError> {
@@ -159,7 +167,9 @@ impl ConsoleServer for Console {
         }
         let ticket = self.readers.enter(caller.badge);
         loop {
-            let step = ticket.wait_for(|| self.read_step(request, max as usize)).await;
+            let step = ticket
+                .wait_for(|| self.read_step(request, max as usize))
+                .await;
             match step.map_err(|_| ConsoleError::Cancelled)? {
                 ReadStep::Answer(bytes) => {
                     // There is room again for what the UART has kept.
@@ -168,7 +178,11 @@ impl ConsoleServer for Console {
                 }
                 ReadStep::Echo(at, bytes) => {
                     // An earlier instance may have begun it; the position is its name.
-                    let echo = RequestId { badge: ECHO, sequence: at, is_redelivered: true };
+                    let echo = RequestId {
+                        badge: ECHO,
+                        sequence: at,
+                        is_redelivered: true,
+                    };
                     self.write_as(echo, &bytes).await?;
                     self.input.was_echoed(at);
                 }
@@ -187,7 +201,10 @@ impl ConsoleServer for Console {
         _caller: &Caller,
         notification: Handle<Notification>,
     ) -> Result<(), ConsoleError> {
-        if let Err(error) = self.init.vault_put_notification(INTERRUPT_KEY, &notification) {
+        if let Err(error) = self
+            .init
+            .vault_put_notification(INTERRUPT_KEY, &notification)
+        {
             log::warn!("the interrupt key will be forgotten at a restart: {error}");
         }
         self.on_interrupt.replace(Some(notification));
@@ -197,7 +214,9 @@ impl ConsoleServer for Console {
     async fn new_session(&self, _caller: &Caller) -> Result<Handle<Sender>, ConsoleError> {
         let badge = self.state.sessions().get();
         self.state.sessions().set(badge + 1);
-        self.endpoint.mint(badge).map_err(|_| ConsoleError::NoMemory)
+        self.endpoint
+            .mint(badge)
+            .map_err(|_| ConsoleError::NoMemory)
     }
 
     async fn drain(&self, _caller: &Caller) -> Result<(), ConsoleError> {
@@ -223,7 +242,7 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     }
 
     let mut server = Server::new(endpoint, notification);
-    let init = InitClient::new_unchecked(init);
+    let init = InitClient::connect(init).map_err(|_| "init speaks another version")?;
     let on_interrupt = init.vault_get_notification(INTERRUPT_KEY).ok();
     let console = Rc::new(Console {
         state,
@@ -239,10 +258,15 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     let closed = Rc::clone(&console);
     server.on_closed(move |badge| closed.readers.remove(badge));
 
-    let bit = server.events().mint(1 << INTERRUPT_BIT).map_err(|_| "no interrupt bit")?;
+    let bit = server
+        .events()
+        .mint(1 << INTERRUPT_BIT)
+        .map_err(|_| "no interrupt bit")?;
     interrupt.bind(&bit).map_err(|_| "interrupt not bound")?;
     uart::set_up(&console.uart).map_err(|_| "the UART refuses")?;
-    server.events().spawn(take_interrupts(Rc::clone(&console), interrupt));
+    server
+        .events()
+        .spawn(take_interrupts(Rc::clone(&console), interrupt));
     server.run(ConsoleDispatcher::new(console))
 }
 

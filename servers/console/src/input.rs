@@ -5,7 +5,10 @@
 //! gets the same bytes. [`State::tail`] moves only after that.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::Ordering;
+
+use libipc::proto::console::InputMode;
 
 use crate::line::{INTERRUPT, Line, MAX_LINE, Outcome};
 use crate::output::RequestId;
@@ -70,7 +73,9 @@ impl<'a> Input<'a> {
             return None;
         }
         let from = self.state.checked().get().max(self.tail());
-        let key = (from..self.head()).rev().find(|&at| self.byte(at) == INTERRUPT)?;
+        let key = (from..self.head())
+            .rev()
+            .find(|&at| self.byte(at) == INTERRUPT)?;
         Some(key + 1)
     }
 
@@ -88,22 +93,29 @@ impl<'a> Input<'a> {
         if !request.is_redelivered {
             return None;
         }
-        let slot = (0..READ_SLOTS).map(|slot| self.state.read_slot(slot)).find(|slot| {
-            slot.badge().get() == request.badge && slot.sequence().get() == request.sequence
-        })?;
+        let slot = (0..READ_SLOTS)
+            .map(|slot| self.state.read_slot(slot))
+            .find(|slot| {
+                slot.badge().get() == request.badge && slot.sequence().get() == request.sequence
+            })?;
         let (from, to) = (slot.from().get(), slot.to().get());
         if from > to || to > self.head() || self.head() - from > RING_BYTES as u64 {
             return None;
         }
         self.state.tail().set(to.max(self.tail()));
-        Some(self.answer(from, to, slot.by_line().get() != 0))
+        let mode = if slot.by_line().get() == 0 {
+            InputMode::Raw
+        } else {
+            InputMode::Line
+        };
+        Some(self.answer(from..to, mode))
     }
 
     /// Takes bytes as they are, at most `max`; `None` when there are none.
     pub fn take_raw(&self, request: RequestId, max: usize) -> Option<Vec<u8>> {
         let from = self.tail();
         let to = self.head().min(from + max.clamp(1, MAX_LINE) as u64);
-        (from < to).then(|| self.take(request, from, to, false))
+        (from < to).then(|| self.take(request, from..to, InputMode::Raw))
     }
 
     /// Tells what is to be done for the line that is being typed.
@@ -130,22 +142,23 @@ impl<'a> Input<'a> {
 
     /// Takes the line that ends before `to`.
     pub fn take_line(&self, request: RequestId, to: u64) -> Vec<u8> {
-        self.take(request, self.tail(), to.clamp(self.tail(), self.head()), true)
+        let end = to.clamp(self.tail(), self.head());
+        self.take(request, self.tail()..end, InputMode::Line)
     }
 
-    fn take(&self, request: RequestId, from: u64, to: u64, by_line: bool) -> Vec<u8> {
-        let answer = self.answer(from, to, by_line);
+    fn take(&self, request: RequestId, bytes: Range<u64>, mode: InputMode) -> Vec<u8> {
+        let answer = self.answer(bytes.clone(), mode);
         let next = self.state.next_read().get() as usize % READ_SLOTS;
         self.state.next_read().set(((next + 1) % READ_SLOTS) as u64);
         let slot = self.state.read_slot(next);
         slot.badge().set(NOBODY);
         slot.sequence().set(request.sequence);
-        slot.from().set(from);
-        slot.to().set(to);
-        slot.by_line().set(by_line.into());
+        slot.from().set(bytes.start);
+        slot.to().set(bytes.end);
+        slot.by_line().set((mode == InputMode::Line).into());
         self.forget(request);
         slot.badge().set(request.badge);
-        self.state.tail().set(to);
+        self.state.tail().set(bytes.end);
         answer
     }
 
@@ -158,9 +171,9 @@ impl<'a> Input<'a> {
         }
     }
 
-    fn answer(&self, from: u64, to: u64, by_line: bool) -> Vec<u8> {
-        let bytes = (from..to).map(|at| self.byte(at));
-        if !by_line {
+    fn answer(&self, bytes: Range<u64>, mode: InputMode) -> Vec<u8> {
+        let bytes = bytes.map(|at| self.byte(at));
+        if mode == InputMode::Raw {
             return bytes.collect();
         }
         let mut line = Line::default();
@@ -194,8 +207,19 @@ mod tests {
     use crate::output::RequestId;
     use crate::state::State;
 
-    fn request(sequence: u64, is_redelivered: bool) -> RequestId {
-        RequestId { badge: 9, sequence, is_redelivered }
+    fn fresh(sequence: u64) -> RequestId {
+        RequestId {
+            badge: 9,
+            sequence,
+            is_redelivered: false,
+        }
+    }
+
+    fn again(sequence: u64) -> RequestId {
+        RequestId {
+            is_redelivered: true,
+            ..fresh(sequence)
+        }
     }
 
     fn type_text(input: &Input<'_>, text: &[u8]) {
@@ -208,11 +232,11 @@ mod tests {
     fn raw_reads_take_what_is_there() {
         let region = Region::new();
         let input = Input::new(State::open(&region.words, &region.ring).unwrap().0);
-        assert_eq!(input.take_raw(request(1, false), 10), None);
+        assert_eq!(input.take_raw(fresh(1), 10), None);
         type_text(&input, b"abc\x03");
         assert_eq!(input.interrupt(), None);
-        assert_eq!(input.take_raw(request(1, false), 3).unwrap(), b"abc");
-        assert_eq!(input.take_raw(request(2, false), 3).unwrap(), b"\x03");
+        assert_eq!(input.take_raw(fresh(1), 3).unwrap(), b"abc");
+        assert_eq!(input.take_raw(fresh(2), 3).unwrap(), b"\x03");
     }
 
     #[test]
@@ -220,12 +244,12 @@ mod tests {
         let region = Region::new();
         let input = Input::new(State::open(&region.words, &region.ring).unwrap().0);
         type_text(&input, b"abcdef");
-        assert_eq!(input.replay(request(5, true)), None);
-        assert_eq!(input.take_raw(request(5, true), 2).unwrap(), b"ab");
+        assert_eq!(input.replay(again(5)), None);
+        assert_eq!(input.take_raw(again(5), 2).unwrap(), b"ab");
         let input = Input::new(State::open(&region.words, &region.ring).unwrap().0);
-        assert_eq!(input.replay(request(5, true)).unwrap(), b"ab");
-        assert_eq!(input.replay(request(5, false)), None);
-        assert_eq!(input.take_raw(request(6, false), 9).unwrap(), b"cdef");
+        assert_eq!(input.replay(again(5)).unwrap(), b"ab");
+        assert_eq!(input.replay(fresh(5)), None);
+        assert_eq!(input.take_raw(fresh(6), 9).unwrap(), b"cdef");
     }
 
     #[test]
@@ -247,8 +271,8 @@ mod tests {
             }
         };
         assert_eq!(echo, b"ab\x08 \x08\n");
-        assert_eq!(input.take_line(request(1, false), end), b"a\n");
-        assert_eq!(input.replay(request(1, true)).unwrap(), b"a\n");
+        assert_eq!(input.take_line(fresh(1), end), b"a\n");
+        assert_eq!(input.replay(again(1)).unwrap(), b"a\n");
         assert_eq!(input.line_step(), LineStep::Echo(4, b"r".to_vec()));
     }
 
@@ -261,10 +285,14 @@ mod tests {
         type_text(&input, b"abc\x03de");
         let after = input.interrupt();
         assert_eq!(after, Some(4));
-        assert_eq!(input.interrupt(), after, "a crash before it was dealt with finds it again");
+        assert_eq!(
+            input.interrupt(),
+            after,
+            "a crash before it was dealt with finds it again"
+        );
         input.was_checked(after);
         assert_eq!(input.interrupt(), None);
-        assert_eq!(input.take_raw(request(1, false), 10).unwrap(), b"de");
+        assert_eq!(input.take_raw(fresh(1), 10).unwrap(), b"de");
     }
 
     #[test]
@@ -274,8 +302,11 @@ mod tests {
         let uart = FakeUart::default();
         uart.type_in(&vec![b'x'; 5000]);
         input.receive(&uart).unwrap();
-        assert_eq!((input.room(), uart.waiting()), (0, 5000 - WAITING_BYTES as usize));
-        input.take_raw(request(1, false), 100).unwrap();
+        assert_eq!(
+            (input.room(), uart.waiting()),
+            (0, 5000 - WAITING_BYTES as usize)
+        );
+        input.take_raw(fresh(1), 100).unwrap();
         input.receive(&uart).unwrap();
         assert_eq!(uart.waiting(), 4900 - WAITING_BYTES as usize);
     }
@@ -302,10 +333,10 @@ mod tests {
                     }
                     // A read whose answer is lost when `count` is odd.
                     _ => {
-                        let again = unanswered.is_some();
-                        let answer = input
-                            .replay(request(sequence, again))
-                            .or_else(|| input.take_raw(request(sequence, again), count));
+                        let is_redelivered = unanswered.is_some();
+                        let request = RequestId { is_redelivered, ..fresh(sequence) };
+                        let answer =
+                            input.replay(request).or_else(|| input.take_raw(request, count));
                         if let (Some(before), Some(now)) = (&unanswered, &answer) {
                             prop_assert_eq!(before, now);
                         }
@@ -321,12 +352,12 @@ mod tests {
             }
             let input = Input::new(State::open(&region.words, &region.ring).unwrap().0);
             if unanswered.is_some() {
-                got.extend(input.replay(request(sequence, true)).unwrap());
+                got.extend(input.replay(again(sequence)).unwrap());
                 sequence += 1;
             }
             loop {
                 input.receive(&uart).unwrap();
-                let Some(answer) = input.take_raw(request(sequence, false), 512) else { break };
+                let Some(answer) = input.take_raw(fresh(sequence), 512) else { break };
                 got.extend(answer);
                 sequence += 1;
             }

@@ -93,7 +93,10 @@ mod tests {
     #[test]
     fn a_line_ends_at_return_and_is_echoed() {
         let (line, echo, outcome) = typed(b"ls /\r");
-        assert_eq!((line.bytes(), &echo[..], outcome), (&b"ls /\n"[..], &b"ls /\n"[..], Outcome::Complete));
+        assert_eq!(
+            (line.bytes(), &echo[..], outcome),
+            (&b"ls /\n"[..], &b"ls /\n"[..], Outcome::Complete)
+        );
     }
 
     #[test]

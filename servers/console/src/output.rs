@@ -54,7 +54,10 @@ impl<'a> Write<'a> {
                 renew(state.write_slot(next), request)
             }
         };
-        Write { slot, bytes: with_carriage_returns(bytes) }
+        Write {
+            slot,
+            bytes: with_carriage_returns(bytes),
+        }
     }
 
     /// Gives the device as many bytes as it takes.
@@ -78,9 +81,11 @@ impl<'a> Write<'a> {
 }
 
 fn find(state: State<'_>, request: RequestId) -> Option<WriteSlot<'_>> {
-    (0..WRITE_SLOTS).map(|slot| state.write_slot(slot)).find(|slot| {
-        slot.badge().get() == request.badge && slot.sequence().get() == request.sequence
-    })
+    (0..WRITE_SLOTS)
+        .map(|slot| state.write_slot(slot))
+        .find(|slot| {
+            slot.badge().get() == request.badge && slot.sequence().get() == request.sequence
+        })
 }
 
 fn renew(slot: WriteSlot<'_>, request: RequestId) -> WriteSlot<'_> {
@@ -113,8 +118,19 @@ mod tests {
     use crate::fake::{FakeUart, Region};
     use crate::state::State;
 
-    fn request(sequence: u64, is_redelivered: bool) -> RequestId {
-        RequestId { badge: 7, sequence, is_redelivered }
+    fn fresh(sequence: u64) -> RequestId {
+        RequestId {
+            badge: 7,
+            sequence,
+            is_redelivered: false,
+        }
+    }
+
+    fn again(sequence: u64) -> RequestId {
+        RequestId {
+            is_redelivered: true,
+            ..fresh(sequence)
+        }
     }
 
     #[test]
@@ -122,7 +138,7 @@ mod tests {
         let region = Region::new();
         let (state, _) = State::open(&region.words, &region.ring).unwrap();
         let uart = FakeUart::default();
-        let write = Write::begin(state, request(1, false), b"a\nb\r\n\n");
+        let write = Write::begin(state, fresh(1), b"a\nb\r\n\n");
         assert_eq!(write.advance(&uart), Ok(Progress::Done));
         assert_eq!(uart.sent(), b"a\r\nb\r\n\r\n");
     }
@@ -133,7 +149,7 @@ mod tests {
         let (state, _) = State::open(&region.words, &region.ring).unwrap();
         let uart = FakeUart::default();
         for _ in 0..2 {
-            let write = Write::begin(state, request(1, false), b"x");
+            let write = Write::begin(state, fresh(1), b"x");
             assert_eq!(write.advance(&uart), Ok(Progress::Done));
         }
         assert_eq!(uart.sent(), b"xx");
@@ -145,9 +161,15 @@ mod tests {
         let (state, _) = State::open(&region.words, &region.ring).unwrap();
         let uart = FakeUart::default();
         let text = b"hello\n";
-        assert_eq!(Write::begin(state, request(4, false), text).advance(&uart), Ok(Progress::Done));
+        assert_eq!(
+            Write::begin(state, fresh(4), text).advance(&uart),
+            Ok(Progress::Done)
+        );
         let (state, _) = State::open(&region.words, &region.ring).unwrap();
-        assert_eq!(Write::begin(state, request(4, true), text).advance(&uart), Ok(Progress::Done));
+        assert_eq!(
+            Write::begin(state, again(4), text).advance(&uart),
+            Ok(Progress::Done)
+        );
         assert_eq!(uart.sent(), b"hello\r\n");
     }
 
@@ -169,7 +191,7 @@ mod tests {
                     // A stall of the device stands for the moment of the kill.
                     uart.room.set(stalls.next().unwrap() + 8);
                     let (state, _) = State::open(&region.words, &region.ring).unwrap();
-                    let write = Write::begin(state, request(number as u64, is_redelivered), text);
+                    let write = Write::begin(state, RequestId { is_redelivered, ..fresh(number as u64) }, text);
                     if write.advance(&uart) == Ok(Progress::Done) {
                         break;
                     }

@@ -51,7 +51,10 @@ impl<'a> State<'a> {
     /// Opens the state, or begins with an empty one when there is none or it is damaged. `None`
     /// when the memory is too small.
     pub fn open(words: &'a [AtomicU64], ring: &'a [AtomicU8]) -> Option<(Self, Found)> {
-        let state = State { words: words.get(..WORDS)?, ring: ring.get(..RING_BYTES)? };
+        let state = State {
+            words: words.get(..WORDS)?,
+            ring: ring.get(..RING_BYTES)?,
+        };
         let found = match state.words[0].load(Ordering::Acquire) {
             0 => Found::Nothing,
             MAGIC if state.is_sound() => Found::State,

@@ -26,12 +26,17 @@ impl Queue {
         let number = self.next.get();
         self.next.set(number + 1);
         self.tickets.borrow_mut().push_back((number, badge));
-        Ticket { queue: self, number }
+        Ticket {
+            queue: self,
+            number,
+        }
     }
 
     /// Takes all places of a client away.
     pub fn remove(&self, badge: u64) {
-        self.tickets.borrow_mut().retain(|&(_, owner)| owner != badge);
+        self.tickets
+            .borrow_mut()
+            .retain(|&(_, owner)| owner != badge);
         self.moved.notify();
     }
 
@@ -68,7 +73,9 @@ impl Ticket<'_> {
             if !self.is_there() {
                 return Err(Removed);
             }
-            if self.is_first() && let Some(value) = condition() {
+            if self.is_first()
+                && let Some(value) = condition()
+            {
                 return Ok(value);
             }
             self.queue.moved.wait().await;
@@ -76,17 +83,28 @@ impl Ticket<'_> {
     }
 
     fn is_first(&self) -> bool {
-        self.queue.tickets.borrow().front().is_some_and(|&(number, _)| number == self.number)
+        self.queue
+            .tickets
+            .borrow()
+            .front()
+            .is_some_and(|&(number, _)| number == self.number)
     }
 
     fn is_there(&self) -> bool {
-        self.queue.tickets.borrow().iter().any(|&(number, _)| number == self.number)
+        self.queue
+            .tickets
+            .borrow()
+            .iter()
+            .any(|&(number, _)| number == self.number)
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.queue.tickets.borrow_mut().retain(|&(number, _)| number != self.number);
+        self.queue
+            .tickets
+            .borrow_mut()
+            .retain(|&(number, _)| number != self.number);
         self.queue.moved.notify();
     }
 }
@@ -126,7 +144,10 @@ mod tests {
         let (first, second) = (queue.enter(1), queue.enter(2));
         queue.remove(1);
         let mut context = Context::from_waker(Waker::noop());
-        assert_eq!(pin!(first.turn()).poll(&mut context), Poll::Ready(Err(Removed)));
+        assert_eq!(
+            pin!(first.turn()).poll(&mut context),
+            Poll::Ready(Err(Removed))
+        );
         assert_eq!(pin!(second.turn()).poll(&mut context), Poll::Ready(Ok(())));
     }
 }

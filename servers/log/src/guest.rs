@@ -127,7 +127,10 @@ impl Source {
             *next_number += 1;
         });
         // A gap in the numbers tells the reader how many lines are missing.
-        let known = self.dropped.replace(drained.dropped).unwrap_or(drained.dropped);
+        let known = self
+            .dropped
+            .replace(drained.dropped)
+            .unwrap_or(drained.dropped);
         self.next_number += drained.dropped.saturating_sub(known);
     }
 }
@@ -156,19 +159,24 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     let endpoint = startup::take::<Endpoint>(&given, "self").ok_or("no endpoint")?;
     let notification = startup::take(&given, "notification").ok_or("no notification")?;
     let init = startup::take::<Sender>(&given, "init").ok_or("no sender to init")?;
+    let init = InitClient::connect(init).map_err(|_| "init speaks another version")?;
     let (words, data) = libsys::given::state_atomics(REGION_WORDS).ok_or("no state region")?;
     let store = Store::open(words, data).ok_or("state region too small")?;
     let last = store.find(KERNEL).and_then(|slot| slot.last());
     let server = Server::new(endpoint, notification);
     let logs = Rc::new(Logs {
         store,
-        init: InitClient::new_unchecked(init),
+        init,
         system: startup::take(&given, "system"),
         sources: RefCell::default(),
         kernel: RefCell::new(KernelLines::after(last.as_ref())),
     });
-    server.events().spawn(watch_rings(Rc::clone(&logs), server.events()));
-    server.events().spawn(collect_regularly(Rc::clone(&logs), server.events()));
+    server
+        .events()
+        .spawn(watch_rings(Rc::clone(&logs), server.events()));
+    server
+        .events()
+        .spawn(collect_regularly(Rc::clone(&logs), server.events()));
     server.run(LogDispatcher::new(logs))
 }
 

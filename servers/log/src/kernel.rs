@@ -46,7 +46,14 @@ impl KernelLines {
                 self.next_number += 1;
                 let text = core::mem::take(&mut self.rest);
                 let source = first + at as u64 + 1;
-                sink(Line { time_ns, level: INFO, target: Vec::new(), text, source, number });
+                sink(Line {
+                    time_ns,
+                    level: INFO,
+                    target: Vec::new(),
+                    text,
+                    source,
+                    number,
+                });
             }
         }
         self.position = next;
@@ -63,7 +70,10 @@ mod tests {
     fn a_restarted_reader_goes_on_behind_the_last_whole_line() {
         let mut lines = Vec::new();
         KernelLines::after(None).push(b"one\n\ntwo\nthr", 12, 7, |line| lines.push(line));
-        assert_eq!(lines.iter().map(|line| &line.text[..]).collect::<Vec<_>>(), [b"one", b"two"]);
+        assert_eq!(
+            lines.iter().map(|line| &line.text[..]).collect::<Vec<_>>(),
+            [b"one", b"two"]
+        );
         let again = KernelLines::after(lines.last());
         assert_eq!(again.position(), 9);
     }

@@ -50,7 +50,9 @@ fn to_wire(line: &Line) -> LogLine {
 fn printable(bytes: &[u8], limit: usize) -> String {
     let bytes = &bytes[..bytes.len().min(limit)];
     let text = String::from_utf8_lossy(bytes);
-    text.chars().map(|c| if c.is_control() && c != '\t' { '?' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() && c != '\t' { '?' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -77,7 +79,12 @@ mod tests {
             lost += page.lost;
             from = page.next;
         }
-        assert_eq!(numbers, (1..60).filter(|number| number % 10 != 0).collect::<Vec<_>>());
+        assert_eq!(
+            numbers,
+            (1..60)
+                .filter(|number| number % 10 != 0)
+                .collect::<Vec<_>>()
+        );
         assert_eq!(lost, 5);
         assert_eq!(page(slot, from).next, from);
     }

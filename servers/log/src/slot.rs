@@ -141,7 +141,9 @@ impl<'a> Slot<'a> {
             return None;
         }
         let bytes = |from: usize, count: usize| -> Vec<u8> {
-            (from..from + count).map(|i| self.byte(at + i as u64)).collect()
+            (from..from + count)
+                .map(|i| self.byte(at + i as u64))
+                .collect()
         };
         let line = Line {
             time_ns: word(1),

@@ -40,12 +40,15 @@ impl<'a> Store<'a> {
 
     fn slots(&self) -> impl Iterator<Item = Slot<'a>> + use<'a> {
         let words = self.words[8..].chunks_exact(SLOT_WORDS);
-        words.zip(self.data.chunks_exact(SLOT_BYTES)).map(|(words, data)| Slot::new(words, data))
+        words
+            .zip(self.data.chunks_exact(SLOT_BYTES))
+            .map(|(words, data)| Slot::new(words, data))
     }
 
     /// Returns the slot of a service.
     pub fn find(&self, name: &str) -> Option<Slot<'a>> {
-        self.slots().find(|slot| slot.name().as_deref() == Some(name.as_bytes()))
+        self.slots()
+            .find(|slot| slot.name().as_deref() == Some(name.as_bytes()))
     }
 
     /// Returns the slot of a service, a new one if it has none; `None` when all are taken.
@@ -84,7 +87,9 @@ pub(crate) mod tests {
         pub(crate) fn new() -> Self {
             Region {
                 words: (0..REGION_WORDS).map(|_| AtomicU64::new(0)).collect(),
-                data: (0..MAX_SERVICES * SLOT_BYTES).map(|_| AtomicU8::new(0)).collect(),
+                data: (0..MAX_SERVICES * SLOT_BYTES)
+                    .map(|_| AtomicU8::new(0))
+                    .collect(),
             }
         }
     }
@@ -105,7 +110,10 @@ pub(crate) mod tests {
         let region = Region::new();
         let store = Store::open(&region.words, &region.data).unwrap();
         store.find_or_start("vfs").unwrap().push(&line(1, b"one"));
-        store.find_or_start("ext4").unwrap().push(&line(1, b"other"));
+        store
+            .find_or_start("ext4")
+            .unwrap()
+            .push(&line(1, b"other"));
         let store = Store::open(&region.words, &region.data).unwrap();
         assert_eq!(store.names(), ["vfs", "ext4"]);
         let lines: Vec<_> = store.find("vfs").unwrap().lines().collect();

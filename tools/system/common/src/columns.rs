@@ -7,7 +7,11 @@ pub const WIDTH: usize = 80;
 
 /// Returns the names in as many columns as fit into `width`.
 pub fn render(names: &[String], width: usize) -> String {
-    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let longest = names
+        .iter()
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or(0);
     let column = longest + 2;
     let columns = ((width + 2) / column).max(1);
     let rows = names.len().div_ceil(columns);

@@ -24,18 +24,27 @@ pub type Outcome = Result<i32, Failed>;
 impl Failed {
     /// Makes a failure with exit code 1.
     pub fn new(message: impl fmt::Display) -> Self {
-        Failed { message: format!("{message}"), code: FAILURE }
+        Failed {
+            message: format!("{message}"),
+            code: FAILURE,
+        }
     }
 
     /// Makes a failure of whoever called the program: exit code 2 and a hint.
     pub fn usage(message: impl fmt::Display) -> Self {
-        Failed { message: format!("{message}; try --help"), code: USAGE }
+        Failed {
+            message: format!("{message}; try --help"),
+            code: USAGE,
+        }
     }
 
     /// Puts a subject in front: `cat: /x: no such file or directory`.
     #[must_use]
     pub fn about(self, subject: impl fmt::Display) -> Self {
-        Failed { message: format!("{subject}: {}", self.message), ..self }
+        Failed {
+            message: format!("{subject}: {}", self.message),
+            ..self
+        }
     }
 }
 

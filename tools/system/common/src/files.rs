@@ -39,7 +39,10 @@ impl Files {
     ///
     /// When the program was not given files.
     pub fn new(program: &Program) -> Result<Self, Failed> {
-        Ok(Files { vfs: program.vfs()?, buffer: OnceCell::new() })
+        Ok(Files {
+            vfs: program.vfs()?,
+            buffer: OnceCell::new(),
+        })
     }
 
     /// Returns the client below.
@@ -51,7 +54,9 @@ impl Files {
         if let Some(buffer) = self.buffer.get() {
             return Ok(buffer);
         }
-        let buffer = program.memory()?.create_object((CHUNK_BYTES / PAGE_SIZE) as u64)?;
+        let buffer = program
+            .memory()?
+            .create_object((CHUNK_BYTES / PAGE_SIZE) as u64)?;
         Ok(self.buffer.get_or_init(|| buffer))
     }
 
@@ -99,7 +104,10 @@ impl Files {
         mut take: impl FnMut(&mut Program, &[u8]) -> Result<(), Failed>,
     ) -> Result<(), Failed> {
         let buffer = self.buffer(program)?;
-        let opened = self.vfs.open(path, OpenOptions::read()).map_err(about(path))?;
+        let opened = self
+            .vfs
+            .open(path, OpenOptions::read())
+            .map_err(about(path))?;
         let mut bytes = vec![0; CHUNK_BYTES];
         let mut offset = 0;
         let outcome = loop {
@@ -121,7 +129,11 @@ impl Files {
     }
 
     fn chunk(&self, file: FileId, offset: u64, buffer: &Handle<Memory>) -> Result<usize, Failed> {
-        let transfer = Transfer { offset, bytes: CHUNK_BYTES as u32, buffer_offset: 0 };
+        let transfer = Transfer {
+            offset,
+            bytes: CHUNK_BYTES as u32,
+            buffer_offset: 0,
+        };
         Ok((self.vfs.read(file, transfer, buffer)? as usize).min(CHUNK_BYTES))
     }
 
@@ -132,7 +144,10 @@ impl Files {
     /// Why not, with the path.
     pub fn copy(&self, program: &Program, from: &[u8], to: &[u8]) -> Result<(), Failed> {
         let buffer = self.buffer(program)?;
-        let source = self.vfs.open(from, OpenOptions::read()).map_err(about(from))?;
+        let source = self
+            .vfs
+            .open(from, OpenOptions::read())
+            .map_err(about(from))?;
         let outcome = self.copy_opened(source.file, from, to, buffer);
         // As in `read`.
         let _ = self.vfs.close(source.file);
@@ -146,14 +161,21 @@ impl Files {
         to: &[u8],
         buffer: &Handle<Memory>,
     ) -> Result<(), Failed> {
-        let target = self.vfs.open(to, OpenOptions::replace()).map_err(about(to))?;
+        let target = self
+            .vfs
+            .open(to, OpenOptions::replace())
+            .map_err(about(to))?;
         let mut offset = 0;
         let outcome = loop {
             match self.chunk(source, offset, buffer) {
                 Ok(0) => break Ok(()),
                 Err(failed) => break Err(failed.about(printable(from))),
                 Ok(got) => {
-                    let transfer = Transfer { offset, bytes: got as u32, buffer_offset: 0 };
+                    let transfer = Transfer {
+                        offset,
+                        bytes: got as u32,
+                        buffer_offset: 0,
+                    };
                     if let Err(error) = self.vfs.write(target.file, transfer, buffer) {
                         break Err(about(to)(error));
                     }
@@ -171,12 +193,7 @@ impl Files {
     /// # Errors
     ///
     /// Why it cannot begin.
-    pub fn copy_tree(
-        &self,
-        program: &mut Program,
-        from: &[u8],
-        to: &[u8],
-    ) -> Result<(), Failed> {
+    pub fn copy_tree(&self, program: &mut Program, from: &[u8], to: &[u8]) -> Result<(), Failed> {
         let mut directories = vec![(from.to_vec(), to.to_vec())];
         while let Some((from, to)) = directories.pop() {
             match self.vfs.make_dir(&to) {
@@ -247,15 +264,23 @@ pub fn below(directory: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// Returns the last name of a path, without slashes at its end.
 pub fn file_name(path: &[u8]) -> &[u8] {
-    let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+    let end = path
+        .iter()
+        .rposition(|&byte| byte != b'/')
+        .map_or(0, |last| last + 1);
     let path = &path[..end];
-    path.iter().rposition(|&byte| byte == b'/').map_or(path, |slash| &path[slash + 1..])
+    path.iter()
+        .rposition(|&byte| byte == b'/')
+        .map_or(path, |slash| &path[slash + 1..])
 }
 
 /// Returns a name for people: control characters, which could steer the terminal, and bytes that
 /// are not UTF-8 become placeholders.
 pub fn printable(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    String::from_utf8_lossy(name)
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 #[cfg(test)]

@@ -43,7 +43,11 @@ pub fn duration(ns: u64) -> String {
 
 /// Returns a duration in seconds with three places, such as `0.042 s`.
 pub fn seconds(ns: u64) -> String {
-    format!("{}.{:03} s", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000_000)
+    format!(
+        "{}.{:03} s",
+        ns / 1_000_000_000,
+        ns % 1_000_000_000 / 1_000_000
+    )
 }
 
 /// Returns a time since 1970 as `2024-05-01 12:34` in UTC.
@@ -58,7 +62,11 @@ pub fn date(seconds: i64) -> String {
     let day_of_year = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
     let year = cycle * 400 + year + carry;
     format!(
         "{year:04}-{month:02}-{day_of_month:02} {:02}:{:02}",

@@ -10,9 +10,7 @@ use libipc::spawn::MemoryPager;
 use libsys::abi::layout::MAPPINGS;
 use libsys::abi::{ExitReason, FOREVER, PAGE_SIZE, ProcessInfo, ProcessState};
 use libsys::spawn::{Child, Image, Premapped, Spawn};
-use libsys::{
-    Handle, MapFlags, Memory, Notification, Process, Rights, Sender, System, ipc,
-};
+use libsys::{Handle, MapFlags, Memory, Notification, Process, Rights, Sender, System, ipc};
 use skink_manifest::bundle::{Bundle, Kind};
 
 use crate::program::{APPEND, CWD, STDOUT, STDOUT_MODE};
@@ -33,12 +31,10 @@ const CHILD_BIT: u64 = 1;
 const INTERRUPT_BIT: u64 = 2;
 
 /// What a sender that a child gets may be used for.
-const SENDER_RIGHTS: Rights =
-    Rights(Rights::CALL.0 | Rights::DUPLICATE.0 | Rights::TRANSFER.0);
+const SENDER_RIGHTS: Rights = Rights(Rights::CALL.0 | Rights::DUPLICATE.0 | Rights::TRANSFER.0);
 const BUNDLE_RIGHTS: Rights =
     Rights(Rights::READ.0 | Rights::EXECUTE.0 | Rights::DUPLICATE.0 | Rights::TRANSFER.0);
-const SYSTEM_RIGHTS: Rights =
-    Rights(Rights::INSPECT.0 | Rights::DUPLICATE.0 | Rights::TRANSFER.0);
+const SYSTEM_RIGHTS: Rights = Rights(Rights::INSPECT.0 | Rights::DUPLICATE.0 | Rights::TRANSFER.0);
 
 /// What a program gets beyond terminal, files and memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,13 +54,27 @@ struct Needs {
 fn needs(name: &str) -> Needs {
     let none = Needs::default();
     match name {
-        "svc" => Needs { init: true, log: true, system: true, ..none },
+        "svc" => Needs {
+            init: true,
+            log: true,
+            system: true,
+            ..none
+        },
         "shutdown" => Needs { init: true, ..none },
-        "ps" | "free" => Needs { system: true, ..none },
-        "help" => Needs { launch: true, ..none },
-        "time" | "bench" | "system-tests" => {
-            Needs { init: true, log: true, system: true, launch: true }
-        }
+        "ps" | "free" => Needs {
+            system: true,
+            ..none
+        },
+        "help" => Needs {
+            launch: true,
+            ..none
+        },
+        "time" | "bench" | "system-tests" => Needs {
+            init: true,
+            log: true,
+            system: true,
+            launch: true,
+        },
         _ => none,
     }
 }
@@ -193,7 +203,9 @@ impl Launcher {
 
     fn start(&self, command: &Command<'_>) -> Result<Child, LaunchError> {
         let bundle = Bundle::parse(self.images).map_err(Failed::new)?;
-        let entry = bundle.find(command.name).filter(|entry| entry.kind == Kind::Program);
+        let entry = bundle
+            .find(command.name)
+            .filter(|entry| entry.kind == Kind::Program);
         let entry = entry.ok_or(LaunchError::NotFound)?;
         let image = Image {
             bytes: entry.data,
@@ -210,21 +222,35 @@ impl Launcher {
             .handle("vfs", &vfs, SENDER_RIGHTS)
             .watch(&self.child_bit);
         if let Some(redirect) = command.output {
-            let mode = if redirect.is_append { APPEND } else { "replace" };
-            spawn = spawn.variable(STDOUT, &redirect.path).variable(STDOUT_MODE, mode);
+            let mode = if redirect.is_append {
+                APPEND
+            } else {
+                "replace"
+            };
+            spawn = spawn
+                .variable(STDOUT, &redirect.path)
+                .variable(STDOUT_MODE, mode);
         }
         let spawn = self.give_more(spawn, needs(command.name));
-        Ok(spawn.start_paged(&image, &self.memory).map_err(Failed::new)?)
+        Ok(spawn
+            .start_paged(&image, &self.memory)
+            .map_err(Failed::new)?)
     }
 
     fn give_more<'a>(&'a self, mut spawn: Spawn<'a>, needs: Needs) -> Spawn<'a> {
-        if needs.init && let Some(init) = &self.init {
+        if needs.init
+            && let Some(init) = &self.init
+        {
             spawn = spawn.handle("init", init, SENDER_RIGHTS);
         }
-        if needs.log && let Some(log) = &self.log {
+        if needs.log
+            && let Some(log) = &self.log
+        {
             spawn = spawn.handle("log", log, SENDER_RIGHTS);
         }
-        if needs.system && let Some(system) = &self.system {
+        if needs.system
+            && let Some(system) = &self.system
+        {
             spawn = spawn.handle("system", system, SYSTEM_RIGHTS);
         }
         if needs.launch {
@@ -250,8 +276,15 @@ impl Launcher {
         loop {
             let info = process.info()?;
             if info.state != ProcessState::Alive as u32 {
-                let (code, message) = ending(name, &info, is_interrupted);
-                return Ok(Finished { code, message, info });
+                let (code, message) = match ending(name, &info) {
+                    (_, Some(_)) if is_interrupted => (INTERRUPTED, None),
+                    ending => ending,
+                };
+                return Ok(Finished {
+                    code,
+                    message,
+                    info,
+                });
             }
             let bits = ipc::wait(&self.events, FOREVER)?;
             if bits & INTERRUPT_BIT != 0 {
@@ -264,12 +297,9 @@ impl Launcher {
 }
 
 /// Returns the exit code that stands for how a process ended, and what to tell people.
-fn ending(name: &str, info: &ProcessInfo, is_interrupted: bool) -> (i32, Option<String>) {
+fn ending(name: &str, info: &ProcessInfo) -> (i32, Option<String>) {
     if info.reason == ExitReason::Exited as u32 {
         return (info.code as i32, None);
-    }
-    if is_interrupted {
-        return (INTERRUPTED, None);
     }
     if info.reason == ExitReason::Fault as u32 {
         let message = format!(
@@ -280,7 +310,13 @@ fn ending(name: &str, info: &ProcessInfo, is_interrupted: bool) -> (i32, Option<
         );
         return (FAULTED, Some(message));
     }
-    (KILLED, Some(format!("{name}: ended by another process (code {})", info.code)))
+    (
+        KILLED,
+        Some(format!(
+            "{name}: ended by another process (code {})",
+            info.code
+        )),
+    )
 }
 
 /// Returns the name of an exception vector (Intel SDM vol. 3A, table 6-1).
@@ -300,7 +336,9 @@ fn exception(vector: u64) -> &'static str {
 
 /// Returns the names of all programs in a bundle, sorted.
 pub fn programs(images: &[u8]) -> Vec<String> {
-    let Ok(bundle) = Bundle::parse(images) else { return Vec::new() };
+    let Ok(bundle) = Bundle::parse(images) else {
+        return Vec::new();
+    };
     let entries = bundle.entries().filter(|entry| entry.kind == Kind::Program);
     let mut names: Vec<String> = entries.map(|entry| entry.name.to_string()).collect();
     names.sort_unstable();

@@ -36,11 +36,15 @@ impl Options {
                 break;
             } else if let Some(name) = argument.strip_prefix("--") {
                 let flag = known.iter().find(|flag| flag.name == name);
-                options.given.push(flag.ok_or_else(|| unknown(argument))?.letter);
+                options
+                    .given
+                    .push(flag.ok_or_else(|| unknown(argument))?.letter);
             } else if let Some(letters) = argument.strip_prefix('-').filter(|l| !l.is_empty()) {
                 for letter in letters.chars() {
                     let flag = known.iter().find(|flag| flag.letter == letter);
-                    options.given.push(flag.ok_or_else(|| unknown(&format!("-{letter}")))?.letter);
+                    options
+                        .given
+                        .push(flag.ok_or_else(|| unknown(&format!("-{letter}")))?.letter);
                 }
             } else {
                 options.operands.push(argument.to_string());
@@ -65,8 +69,16 @@ mod tests {
 
     use super::{Flag, Options};
 
-    const KNOWN: &[Flag] =
-        &[Flag { letter: 'l', name: "long" }, Flag { letter: 'a', name: "all" }];
+    const KNOWN: &[Flag] = &[
+        Flag {
+            letter: 'l',
+            name: "long",
+        },
+        Flag {
+            letter: 'a',
+            name: "all",
+        },
+    ];
 
     fn parse(text: &str) -> Result<Options, String> {
         let arguments: Vec<String> = text.split_whitespace().map(Into::into).collect();
@@ -89,7 +101,10 @@ mod tests {
     #[test]
     fn unknown_options_are_named() {
         assert_eq!(parse("-lx").unwrap_err(), "unknown option -x");
-        assert_eq!(parse("--long-list").unwrap_err(), "unknown option --long-list");
+        assert_eq!(
+            parse("--long-list").unwrap_err(),
+            "unknown option --long-list"
+        );
     }
 
     proptest! {

@@ -1,6 +1,5 @@
 //! Output of a program: to the terminal or into a file.
 
-use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -18,7 +17,11 @@ const _: () = assert!(BUFFER_BYTES <= MAX_WRITE && BUFFER_BYTES <= MAX_SMALL_BYT
 #[derive(Debug)]
 enum Target {
     Terminal(ConsoleClient),
-    File { vfs: VfsClient, file: FileId, offset: u64 },
+    File {
+        vfs: VfsClient,
+        file: FileId,
+        offset: u64,
+    },
     /// There is no terminal: a program that was started without one.
     Nowhere,
 }
@@ -44,11 +47,19 @@ impl Output {
     /// Why it cannot be opened.
     pub fn file(vfs: VfsClient, path: &str, options: OpenOptions) -> Result<Self, Failed> {
         let opened = vfs.open(path.as_bytes(), options)?;
-        Ok(Self::to(Target::File { vfs, file: opened.file, offset: 0 }))
+        Ok(Self::to(Target::File {
+            vfs,
+            file: opened.file,
+            offset: 0,
+        }))
     }
 
     fn to(target: Target) -> Self {
-        Output { target, buffer: Vec::with_capacity(BUFFER_BYTES), failure: None }
+        Output {
+            target,
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+            failure: None,
+        }
     }
 
     /// Returns whether a person may be watching.
@@ -108,7 +119,7 @@ impl fmt::Write for Output {
 /// Writes a line to the terminal at once, for complaints.
 pub(crate) fn complain(console: Option<&ConsoleClient>, name: &str, message: &dyn fmt::Display) {
     let Some(console) = console else { return };
-    let line = alloc::format!("{name}: {}\n", message.to_string());
+    let line = alloc::format!("{name}: {}\n", message);
     for part in line.as_bytes().chunks(MAX_WRITE) {
         // There is nowhere to complain about a terminal that fails.
         let _ = console.write(part);

@@ -49,7 +49,13 @@ impl Program {
         let console = console.and_then(|sender| ConsoleClient::connect(sender).ok());
         let out = Output::terminal(console.clone());
         let vfs = OnceCell::new();
-        let mut program = Program { startup, console, vfs, out, has_complained: false };
+        let mut program = Program {
+            startup,
+            console,
+            vfs,
+            out,
+            has_complained: false,
+        };
         if let Some(path) = program.startup.variable(STDOUT).map(ToString::to_string) {
             let options = match program.startup.variable(STDOUT_MODE) {
                 Some(APPEND) => OpenOptions::append(),
@@ -203,7 +209,10 @@ impl Program {
     ///
     /// When there is none of this name.
     pub fn take<K: Kind>(&self, name: &str) -> Result<Handle<K>, Failed> {
-        self.startup.handle(name).map(Handle::from_raw).ok_or_else(|| not_given(name))
+        self.startup
+            .handle(name)
+            .map(Handle::from_raw)
+            .ok_or_else(|| not_given(name))
     }
 }
 
@@ -228,9 +237,16 @@ pub fn run(startup: Startup, help: &str, main: fn(&mut Program) -> Outcome) -> i
         Ok(program) => program,
         Err(failed) => return failed.code,
     };
-    let wants_help = program.arguments().iter().take_while(|a| *a != "--").any(|a| a == "--help");
+    let wants_help = program
+        .arguments()
+        .iter()
+        .take_while(|a| *a != "--")
+        .any(|a| a == "--help");
     let outcome = if wants_help {
-        program.out.write_bytes(help.as_bytes()).and_then(|()| program.finish())
+        program
+            .out
+            .write_bytes(help.as_bytes())
+            .and_then(|()| program.finish())
     } else {
         main(&mut program)
     };

@@ -23,7 +23,10 @@ impl Table {
     /// Makes an empty table with these titles.
     pub fn new(columns: &[(&str, Align)]) -> Self {
         Table {
-            columns: columns.iter().map(|&(title, align)| (title.to_string(), align)).collect(),
+            columns: columns
+                .iter()
+                .map(|&(title, align)| (title.to_string(), align))
+                .collect(),
             rows: Vec::new(),
         }
     }
@@ -31,7 +34,10 @@ impl Table {
     /// Makes a table without titles.
     pub fn without_titles(columns: &[Align]) -> Self {
         Table {
-            columns: columns.iter().map(|&align| (String::new(), align)).collect(),
+            columns: columns
+                .iter()
+                .map(|&align| (String::new(), align))
+                .collect(),
             rows: Vec::new(),
         }
     }
@@ -45,7 +51,11 @@ impl Table {
 
     /// Returns the table as lines, each with its `\n`.
     pub fn render(&self) -> String {
-        let titles: Vec<String> = self.columns.iter().map(|(title, _)| title.clone()).collect();
+        let titles: Vec<String> = self
+            .columns
+            .iter()
+            .map(|(title, _)| title.clone())
+            .collect();
         let has_titles = titles.iter().any(|title| !title.is_empty());
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|column| {
@@ -92,10 +102,17 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_lines_have_no_blanks_at_the_end() {
-        let mut table = Table::new(&[("NAME", Align::Left), ("SIZE", Align::Right), ("", Align::Left)]);
+        let mut table = Table::new(&[
+            ("NAME", Align::Left),
+            ("SIZE", Align::Right),
+            ("", Align::Left),
+        ]);
         table.row(["vfs".into(), "12".into(), "x".into()]);
         table.row(["größer".into(), "1234".into()]);
-        assert_eq!(table.render(), "NAME    SIZE\nvfs       12  x\ngrößer  1234\n");
+        assert_eq!(
+            table.render(),
+            "NAME    SIZE\nvfs       12  x\ngrößer  1234\n"
+        );
     }
 
     #[test]

@@ -24,7 +24,10 @@ const TEXTS: &[(&str, &str)] = &[
     ("exit", "leaves the shell"),
     ("free", "shows memory use"),
     ("help", "lists the programs"),
-    ("history", "prints the lines that were entered (in the shell)"),
+    (
+        "history",
+        "prints the lines that were entered (in the shell)",
+    ),
     ("ls", "lists directories"),
     ("mkdir", "makes directories"),
     ("mv", "moves and renames files"),

@@ -20,7 +20,16 @@ Lists files and what is in directories, sorted by name.
   -a, --all   names that start with a dot too
 ";
 
-const FLAGS: &[Flag] = &[Flag { letter: 'l', name: "long" }, Flag { letter: 'a', name: "all" }];
+const FLAGS: &[Flag] = &[
+    Flag {
+        letter: 'l',
+        name: "long",
+    },
+    Flag {
+        letter: 'a',
+        name: "all",
+    },
+];
 
 skink_program::program!(HELP, run);
 
@@ -41,12 +50,19 @@ fn run(program: &mut Program) -> Outcome {
         let path = program.absolute(operand).into_bytes();
         // A long listing shows a link itself, unless a slash asks for what it leads to.
         let is_kept = options.has('l') && !operand.ends_with('/');
-        let last = if is_kept { LastLink::Keep } else { LastLink::Follow };
+        let last = if is_kept {
+            LastLink::Keep
+        } else {
+            LastLink::Follow
+        };
         match files.vfs().stat(&path, last) {
             Ok(attributes) if attributes.kind == FileKind::Directory => {
                 directories.push((operand.clone(), path));
             }
-            Ok(_) => singles.push(Item { name: operand.clone().into_bytes(), path }),
+            Ok(_) => singles.push(Item {
+                name: operand.clone().into_bytes(),
+                path,
+            }),
             Err(failure) => program.complain(Failed::from(failure).about(operand).message),
         }
     }
@@ -55,7 +71,9 @@ fn run(program: &mut Program) -> Outcome {
     for (operand, path) in directories {
         if options.operands.len() > 1 {
             let blank = if has_printed { "\n" } else { "" };
-            program.out().write_bytes(format!("{blank}{operand}:\n").as_bytes())?;
+            program
+                .out()
+                .write_bytes(format!("{blank}{operand}:\n").as_bytes())?;
         }
         has_printed = true;
         match files.list(&path) {
@@ -74,7 +92,10 @@ fn visible(entries: &[DirectoryEntry], options: &Options, directory: &[u8]) -> V
     entries
         .iter()
         .filter(is_visible)
-        .map(|entry| Item { name: entry.name.clone(), path: below(directory, &entry.name) })
+        .map(|entry| Item {
+            name: entry.name.clone(),
+            path: below(directory, &entry.name),
+        })
         .collect()
 }
 
@@ -88,7 +109,11 @@ fn print(
         long(program, files, &items)
     } else {
         let names: Vec<String> = items.iter().map(|item| printable(&item.name)).collect();
-        let width = if program.out().is_terminal() { columns::WIDTH } else { 1 };
+        let width = if program.out().is_terminal() {
+            columns::WIDTH
+        } else {
+            1
+        };
         columns::render(&names, width)
     };
     program.out().write_bytes(text.as_bytes())

@@ -16,7 +16,10 @@ Makes the directories.
   -p, --parents  makes missing directories above too; one that exists is fine
 ";
 
-const FLAGS: &[Flag] = &[Flag { letter: 'p', name: "parents" }];
+const FLAGS: &[Flag] = &[Flag {
+    letter: 'p',
+    name: "parents",
+}];
 
 skink_program::program!(HELP, run);
 
@@ -42,7 +45,11 @@ fn run(program: &mut Program) -> Outcome {
 
 /// Makes a directory and those above it.
 fn make_all(files: &Files, path: &str) -> Result<(), Failed> {
-    let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
+    let ends = path
+        .match_indices('/')
+        .map(|(at, _)| at)
+        .skip(1)
+        .chain([path.len()]);
     for end in ends {
         let directory = &path.as_bytes()[..end];
         match files.vfs().make_dir(directory) {

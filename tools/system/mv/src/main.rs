@@ -30,11 +30,17 @@ fn run(program: &mut Program) -> Outcome {
     let target = program.absolute(target).into_bytes();
     let is_into = files.is_directory(&target);
     if sources.len() > 1 && !is_into {
-        return Err(Failed::usage("several files can only be moved into a directory"));
+        return Err(Failed::usage(
+            "several files can only be moved into a directory",
+        ));
     }
     for source in sources {
         let from = program.absolute(source).into_bytes();
-        let to = if is_into { below(&target, file_name(&from)) } else { target.clone() };
+        let to = if is_into {
+            below(&target, file_name(&from))
+        } else {
+            target.clone()
+        };
         let moved = match files.vfs().rename(&from, &to) {
             Err(Failure::Server(FsError::CrossesMounts)) => carry(program, &files, &from, &to),
             moved => moved.map_err(Failed::from),
@@ -52,7 +58,9 @@ fn carry(program: &mut Program, files: &Files, from: &[u8], to: &[u8]) -> Result
         FileKind::Directory => {
             files.copy_tree(program, from, to)?;
             if program.finish()? != 0 {
-                return Err(Failed::new("not all of it was copied, so it is left in place"));
+                return Err(Failed::new(
+                    "not all of it was copied, so it is left in place",
+                ));
             }
             files.remove_tree(from)
         }

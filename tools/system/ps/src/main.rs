@@ -50,7 +50,9 @@ fn run(program: &mut Program) -> Outcome {
             human::size(info.mapped_pages.saturating_mul(PAGE_SIZE as u64)),
             human::size(info.kernel_bytes),
         ]);
-        let Some(following) = info.id.checked_add(1) else { break };
+        let Some(following) = info.id.checked_add(1) else {
+            break;
+        };
         next = following;
     }
     program.out().write_bytes(table.render().as_bytes())?;
@@ -58,7 +60,11 @@ fn run(program: &mut Program) -> Outcome {
 }
 
 fn name(info: &ProcessInfo) -> String {
-    let length = info.name.iter().position(|&byte| byte == 0).unwrap_or(info.name.len());
+    let length = info
+        .name
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(info.name.len());
     printable(&info.name[..length])
 }
 

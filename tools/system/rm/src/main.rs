@@ -17,8 +17,16 @@ Removes files and symbolic links.
   -f, --force      what does not exist is fine
 ";
 
-const FLAGS: &[Flag] =
-    &[Flag { letter: 'r', name: "recursive" }, Flag { letter: 'f', name: "force" }];
+const FLAGS: &[Flag] = &[
+    Flag {
+        letter: 'r',
+        name: "recursive",
+    },
+    Flag {
+        letter: 'f',
+        name: "force",
+    },
+];
 
 skink_program::program!(HELP, run);
 
@@ -44,7 +52,9 @@ fn run(program: &mut Program) -> Outcome {
 
 fn remove(files: &Files, path: &[u8], options: &Options) -> Result<(), Failed> {
     if matches!(file_name(path), b"" | b"." | b"..") {
-        return Err(Failed::new("is not removed: it is a directory above or the root"));
+        return Err(Failed::new(
+            "is not removed: it is a directory above or the root",
+        ));
     }
     let kind = match files.vfs().stat(path, LastLink::Keep) {
         Ok(attributes) => attributes.kind,

@@ -35,18 +35,27 @@ pub fn query(before_cursor: &str) -> Query {
     let is_command = before_word.is_empty() || before_word.ends_with([';', '&', '|']);
     match word.rsplit_once('/') {
         Some((directory, prefix)) => Query::Path {
-            directory: if directory.is_empty() { "/".into() } else { directory.to_string() },
+            directory: if directory.is_empty() {
+                "/".into()
+            } else {
+                directory.to_string()
+            },
             prefix: prefix.to_string(),
         },
         None if is_command => Query::Program(word.to_string()),
-        None => Query::Path { directory: String::new(), prefix: word.to_string() },
+        None => Query::Path {
+            directory: String::new(),
+            prefix: word.to_string(),
+        },
     }
 }
 
 /// Returns what to insert behind the prefix: all that the candidates share, and a `/` or a blank
 /// when there is only one. The candidates must all start with the prefix.
 pub fn insertion(prefix: &str, candidates: &[Candidate]) -> String {
-    let [first, others @ ..] = candidates else { return String::new() };
+    let [first, others @ ..] = candidates else {
+        return String::new();
+    };
     let mut shared = first.name.as_str();
     for other in others {
         let same = shared.char_indices().zip(other.name.chars());
@@ -76,11 +85,17 @@ mod tests {
     use super::{Candidate, Query, insertion, matching, query};
 
     fn file(name: &str) -> Candidate {
-        Candidate { name: name.into(), is_directory: false }
+        Candidate {
+            name: name.into(),
+            is_directory: false,
+        }
     }
 
     fn path(directory: &str, prefix: &str) -> Query {
-        Query::Path { directory: directory.into(), prefix: prefix.into() }
+        Query::Path {
+            directory: directory.into(),
+            prefix: prefix.into(),
+        }
     }
 
     #[test]
@@ -100,7 +115,10 @@ mod tests {
         assert_eq!(insertion("sh", &[file("sha256sum"), file("shell")]), "");
         assert_eq!(insertion("ec", &[file("echo")]), "ho ");
         assert_eq!(insertion("ü", &[file("übär"), file("übör")]), "b");
-        let directory = Candidate { name: "tmp".into(), is_directory: true };
+        let directory = Candidate {
+            name: "tmp".into(),
+            is_directory: true,
+        };
         assert_eq!(insertion("t", &[directory]), "mp/");
         assert_eq!(insertion("x", &[]), "");
     }

@@ -45,7 +45,9 @@ pub struct Editor {
 
 impl core::fmt::Debug for Editor {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Editor").field("prompt", &self.prompt).finish_non_exhaustive()
+        f.debug_struct("Editor")
+            .field("prompt", &self.prompt)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,8 +110,8 @@ impl Editor {
             }
             Key::EndOfInput if self.line.is_empty() => return Event::EndOfInput,
             Key::EndOfInput | Key::Delete => self.delete_at_cursor(),
-            Key::Up => self.recall(true),
-            Key::Down => self.recall(false),
+            Key::Up => self.recall_older(),
+            Key::Down => self.recall_newer(),
             Key::ClearScreen => {
                 self.out.extend_from_slice(b"\x1b[H\x1b[2J");
                 self.refresh();
@@ -130,7 +132,8 @@ impl Editor {
         let is_at_end = self.line.cursor_pos() == self.line.len();
         self.line.insert_char(c);
         if is_at_end && self.columns_used() < COLUMNS {
-            self.out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            self.out
+                .extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         } else {
             self.refresh();
         }
@@ -152,14 +155,19 @@ impl Editor {
         Event::Line(line)
     }
 
-    fn recall(&mut self, is_older: bool) {
+    fn recall_older(&mut self) {
         let current = self.text().to_string();
-        let entry = if is_older {
-            self.history.previous(&current)
-        } else {
-            self.history.next_entry()
-        };
-        match entry.map(ToString::to_string) {
+        let entry = self.history.previous(&current).map(ToString::to_string);
+        self.recall(entry);
+    }
+
+    fn recall_newer(&mut self) {
+        let entry = self.history.next_entry().map(ToString::to_string);
+        self.recall(entry);
+    }
+
+    fn recall(&mut self, entry: Option<String>) {
+        match entry {
             Some(entry) => {
                 self.line.load(&entry);
                 self.refresh();
@@ -174,7 +182,12 @@ impl Editor {
                 while self.before_cursor().ends_with(' ') {
                     self.line.delete_before_cursor();
                 }
-                while self.before_cursor().chars().next_back().is_some_and(|c| c != ' ') {
+                while self
+                    .before_cursor()
+                    .chars()
+                    .next_back()
+                    .is_some_and(|c| c != ' ')
+                {
                     self.delete_before_cursor();
                 }
             }
@@ -214,7 +227,12 @@ impl Editor {
     }
 
     fn left(&mut self) {
-        for _ in 0..self.before_cursor().chars().next_back().map_or(0, char::len_utf8) {
+        for _ in 0..self
+            .before_cursor()
+            .chars()
+            .next_back()
+            .map_or(0, char::len_utf8)
+        {
             self.line.move_cursor_left();
         }
     }
@@ -226,7 +244,12 @@ impl Editor {
     }
 
     fn delete_before_cursor(&mut self) {
-        for _ in 0..self.before_cursor().chars().next_back().map_or(0, char::len_utf8) {
+        for _ in 0..self
+            .before_cursor()
+            .chars()
+            .next_back()
+            .map_or(0, char::len_utf8)
+        {
             self.line.delete_before_cursor();
         }
     }
@@ -251,7 +274,12 @@ impl Editor {
             return;
         }
         self.out.extend_from_slice(b"\r\n");
-        let width = choices.iter().map(|choice| choice.chars().count()).max().unwrap_or(0) + 2;
+        let width = choices
+            .iter()
+            .map(|choice| choice.chars().count())
+            .max()
+            .unwrap_or(0)
+            + 2;
         let per_line = (COLUMNS / width).max(1);
         for row in choices.chunks(per_line) {
             for choice in row {
@@ -266,7 +294,9 @@ impl Editor {
 
     /// Draws the line anew: prompt, the part of the text around the cursor, the cursor.
     fn refresh(&mut self) {
-        let room = COLUMNS.saturating_sub(self.prompt.chars().count() + 1).max(16);
+        let room = COLUMNS
+            .saturating_sub(self.prompt.chars().count() + 1)
+            .max(16);
         let cursor = self.before_cursor().chars().count();
         let first = cursor.saturating_sub(room);
         let shown: String = self.text().chars().skip(first).take(room).collect();
@@ -274,7 +304,8 @@ impl Editor {
         let drawing = alloc::format!("\r{}{shown}\x1b[K", self.prompt);
         self.out.extend_from_slice(drawing.as_bytes());
         if behind > 0 {
-            self.out.extend_from_slice(alloc::format!("\x1b[{behind}D").as_bytes());
+            self.out
+                .extend_from_slice(alloc::format!("\x1b[{behind}D").as_bytes());
         }
     }
 
@@ -288,11 +319,15 @@ impl Editor {
     }
 
     fn before_cursor(&self) -> &str {
-        self.text().get(..self.line.cursor_pos()).unwrap_or_default()
+        self.text()
+            .get(..self.line.cursor_pos())
+            .unwrap_or_default()
     }
 
     fn after_cursor(&self) -> &str {
-        self.text().get(self.line.cursor_pos()..).unwrap_or_default()
+        self.text()
+            .get(self.line.cursor_pos()..)
+            .unwrap_or_default()
     }
 }
 
@@ -320,15 +355,24 @@ mod tests {
     fn typed_text_is_echoed_as_it_is() {
         let mut editor = Editor::default();
         editor.start("skink:/# ");
-        assert_eq!(type_text(&mut editor, b"ls /\r"), Event::Line("ls /".into()));
+        assert_eq!(
+            type_text(&mut editor, b"ls /\r"),
+            Event::Line("ls /".into())
+        );
         assert_eq!(editor.take_output(), b"skink:/# ls /\r\n");
         assert_eq!(editor.push(b'\n'), Event::Nothing);
     }
 
     #[test]
     fn keys_move_and_erase_whole_characters() {
-        assert_eq!(line("äb\x1b[D\x1b[D\x1b[3~x\r".as_bytes()), Event::Line("xb".into()));
-        assert_eq!(line("aö\u{7f}\u{7f}\u{7f}z\r".as_bytes()), Event::Line("z".into()));
+        assert_eq!(
+            line("äb\x1b[D\x1b[D\x1b[3~x\r".as_bytes()),
+            Event::Line("xb".into())
+        );
+        assert_eq!(
+            line("aö\u{7f}\u{7f}\u{7f}z\r".as_bytes()),
+            Event::Line("z".into())
+        );
         assert_eq!(line(b"one two\x17\x17x\r"), Event::Line("x".into()));
         assert_eq!(line(b"abc\x01\x0bd\x05e\r"), Event::Line("de".into()));
         assert_eq!(line(b"abc\x02\x15\r"), Event::Line("c".into()));
@@ -346,9 +390,15 @@ mod tests {
         }
         assert_eq!(editor.history(), ["first", "second"]);
         editor.start("$ ");
-        assert_eq!(type_text(&mut editor, b"\x1b[A\x1b[A\r"), Event::Line("first".into()));
+        assert_eq!(
+            type_text(&mut editor, b"\x1b[A\x1b[A\r"),
+            Event::Line("first".into())
+        );
         editor.start("$ ");
-        assert_eq!(type_text(&mut editor, b"draft\x10\x0e!\r"), Event::Line("draft!".into()));
+        assert_eq!(
+            type_text(&mut editor, b"draft\x10\x0e!\r"),
+            Event::Line("draft!".into())
+        );
     }
 
     #[test]
@@ -362,14 +412,20 @@ mod tests {
     fn completion_inserts_or_shows_choices() {
         let mut editor = Editor::default();
         editor.start("$ ");
-        assert_eq!(type_text(&mut editor, b"ec\t"), Event::Complete("ec".into()));
+        assert_eq!(
+            type_text(&mut editor, b"ec\t"),
+            Event::Complete("ec".into())
+        );
         editor.complete("ho ", &[]);
         assert_eq!(type_text(&mut editor, b"x\r"), Event::Line("echo x".into()));
         editor.start("$ ");
         type_text(&mut editor, b"s\t");
         editor.take_output();
         editor.complete("", &["sha256sum".into(), "shell".into()]);
-        assert_eq!(editor.take_output(), b"\r\nsha256sum  shell      \r\n\r$ s\x1b[K");
+        assert_eq!(
+            editor.take_output(),
+            b"\r\nsha256sum  shell      \r\n\r$ s\x1b[K"
+        );
     }
 
     #[test]

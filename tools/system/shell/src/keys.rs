@@ -142,24 +142,40 @@ mod tests {
 
     fn keys(bytes: &[u8]) -> Vec<Key> {
         let mut decoder = Decoder::default();
-        bytes.iter().filter_map(|&byte| decoder.push(byte)).collect()
+        bytes
+            .iter()
+            .filter_map(|&byte| decoder.push(byte))
+            .collect()
     }
 
     #[test]
     fn sequences_become_keys() {
-        assert_eq!(keys(b"\x1b[A\x1bOB\x1b[3~\x1b[1;5C\x1bb"), [
-            Key::Up, Key::Down, Key::Delete, Key::WordRight, Key::WordLeft
-        ]);
+        assert_eq!(
+            keys(b"\x1b[A\x1bOB\x1b[3~\x1b[1;5C\x1bb"),
+            [
+                Key::Up,
+                Key::Down,
+                Key::Delete,
+                Key::WordRight,
+                Key::WordLeft
+            ]
+        );
     }
 
     #[test]
     fn characters_of_several_bytes_become_one_key() {
-        assert_eq!(keys("aä€🦎".as_bytes()), ['a', 'ä', '€', '🦎'].map(Key::Character));
+        assert_eq!(
+            keys("aä€🦎".as_bytes()),
+            ['a', 'ä', '€', '🦎'].map(Key::Character)
+        );
         assert_eq!(keys(b"\xc3a\xff\x80"), [Key::Character('a')]);
     }
 
     #[test]
     fn unknown_sequences_are_swallowed_whole() {
-        assert_eq!(keys(b"\x1b[200~x\x1b[?25hy"), [Key::Character('x'), Key::Character('y')]);
+        assert_eq!(
+            keys(b"\x1b[200~x\x1b[?25hy"),
+            [Key::Character('x'), Key::Character('y')]
+        );
     }
 }

@@ -28,7 +28,11 @@ Reads commands from the terminal and runs them.
 Built in: cd [DIR], pwd, exit [CODE], history. `help` lists the programs.
 ";
 
-const BANNER: &str = concat!("Skink ", env!("CARGO_PKG_VERSION"), ". Type help for help.\n");
+const BANNER: &str = concat!(
+    "Skink ",
+    env!("CARGO_PKG_VERSION"),
+    ". Type help for help.\n"
+);
 
 skink_program::program!(HELP, run);
 
@@ -44,10 +48,13 @@ fn run(program: &mut Program) -> Outcome {
 /// Returns the commands that the kernel's command line asks for, if it does.
 fn commands_of_command_line(program: &Program) -> Result<Option<String>, Failed> {
     let line = program.startup().variable("cmdline").unwrap_or_default();
-    let Some(value) = command_line::option(line, "exec") else { return Ok(None) };
+    let Some(value) = command_line::option(line, "exec") else {
+        return Ok(None);
+    };
     let bytes = command_line::hex_bytes(value).ok_or_else(|| Failed::new("exec= is not hex:…"))?;
     let text = String::from_utf8(bytes.collect());
-    text.map(Some).map_err(|_| Failed::new("exec= is not UTF-8"))
+    text.map(Some)
+        .map_err(|_| Failed::new("exec= is not UTF-8"))
 }
 
 /// Runs commands, then powers off with the last exit code that was not 0.
@@ -59,7 +66,9 @@ fn execute(program: &mut Program, session: &mut Session, commands: &str) -> Outc
     };
     program.out().flush()?;
     program.console()?.drain()?;
-    let init = session.init().ok_or_else(|| Failed::new("no way to power off"))?;
+    let init = session
+        .init()
+        .ok_or_else(|| Failed::new("no way to power off"))?;
     init.shutdown(code.cast_unsigned())?;
     Ok(code)
 }
@@ -91,9 +100,7 @@ fn interact(program: &mut Program, session: &mut Session) -> Outcome {
 }
 
 /// Makes a client of `init` that shares the launcher's handle.
-fn init_client(
-    handle: &libsys::Handle<libsys::Sender>,
-) -> Result<InitClient, Failed> {
+fn init_client(handle: &libsys::Handle<libsys::Sender>) -> Result<InitClient, Failed> {
     let copy = handle.duplicate(libsys::Rights::ALL)?;
     InitClient::connect(copy).map_err(|error| Failed::new(error.to_string()))
 }

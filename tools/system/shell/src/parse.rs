@@ -114,7 +114,9 @@ pub fn parse(text: &str) -> Result<Vec<Command>, ParseError> {
     let mut commands = Vec::new();
     let mut current = empty(When::Always);
     let mut after = "";
-    let mut tokens = Tokens { rest: text.chars().peekable() };
+    let mut tokens = Tokens {
+        rest: text.chars().peekable(),
+    };
     while let Some(token) = tokens.next()? {
         match token {
             Token::Word(word) => current.words.push(word),
@@ -141,7 +143,11 @@ pub fn parse(text: &str) -> Result<Vec<Command>, ParseError> {
 }
 
 fn empty(when: When) -> Command {
-    Command { when, words: Vec::new(), output: None }
+    Command {
+        when,
+        words: Vec::new(),
+        output: None,
+    }
 }
 
 /// Adds a command; an empty one only where none is needed.
@@ -167,8 +173,14 @@ struct Tokens<'a> {
 
 impl Tokens<'_> {
     fn next(&mut self) -> Result<Option<Token>, ParseError> {
-        while self.rest.next_if(|&c| c == ' ' || c == '\t' || c == '\r').is_some() {}
-        let Some(&first) = self.rest.peek() else { return Ok(None) };
+        while self
+            .rest
+            .next_if(|&c| c == ' ' || c == '\t' || c == '\r')
+            .is_some()
+        {}
+        let Some(&first) = self.rest.peek() else {
+            return Ok(None);
+        };
         let token = match first {
             '#' => {
                 while self.rest.next_if(|&c| c != '\n').is_some() {}
@@ -235,7 +247,11 @@ impl Tokens<'_> {
                 '"' => return Ok(()),
                 '$' => self.dollar(word),
                 '\\' => {
-                    if self.rest.peek().is_none_or(|c| !matches!(c, '"' | '\\' | '$')) {
+                    if self
+                        .rest
+                        .peek()
+                        .is_none_or(|c| !matches!(c, '"' | '\\' | '$'))
+                    {
                         word.push('\\');
                     }
                     if let Some(c) = self.rest.next_if(|c| matches!(c, '"' | '\\' | '$')) {
@@ -276,19 +292,30 @@ mod tests {
 
     #[test]
     fn words_are_split_at_blanks_and_kept_together_by_quotes() {
-        assert_eq!(all(r#"echo 'a  b' "c 'd'" e\ f "" g"h"i"#), [[
-            "echo", "a  b", "c 'd'", "e f", "", "ghi"
-        ]]);
-        assert_eq!(all(r#"echo "\"\\\$\x" 'it'\''s'"#), [["echo", "\"\\$\\x", "it's"]]);
+        assert_eq!(
+            all(r#"echo 'a  b' "c 'd'" e\ f "" g"h"i"#),
+            [["echo", "a  b", "c 'd'", "e f", "", "ghi"]]
+        );
+        assert_eq!(
+            all(r#"echo "\"\\\$\x" 'it'\''s'"#),
+            [["echo", "\"\\$\\x", "it's"]]
+        );
     }
 
     #[test]
     fn commands_are_joined_by_signs() {
         let commands = parse("a; b && c || d\ne;;").unwrap();
         let when: Vec<When> = commands.iter().map(|command| command.when).collect();
-        assert_eq!(when, [
-            When::Always, When::Always, When::Success, When::Failure, When::Always
-        ]);
+        assert_eq!(
+            when,
+            [
+                When::Always,
+                When::Always,
+                When::Success,
+                When::Failure,
+                When::Always
+            ]
+        );
     }
 
     #[test]
@@ -296,15 +323,18 @@ mod tests {
         let command = &parse("echo hi>>/tmp/a there > '/tmp/b c'").unwrap()[0];
         assert_eq!(words(command), ["echo", "hi", "there"]);
         let output = command.output.as_ref().unwrap();
-        assert_eq!((output.path.expand(0), output.is_append), ("/tmp/b c".into(), false));
+        assert_eq!(
+            (output.path.expand(0), output.is_append),
+            ("/tmp/b c".into(), false)
+        );
     }
 
     #[test]
     fn comments_and_the_exit_code_are_understood() {
-        assert_eq!(all("echo a#b $? \"<$?>\" '$?' $x # no\nls"), [
-            vec!["echo", "a#b", "7", "<7>", "$?", "$x"],
-            vec!["ls"]
-        ]);
+        assert_eq!(
+            all("echo a#b $? \"<$?>\" '$?' $x # no\nls"),
+            [vec!["echo", "a#b", "7", "<7>", "$?", "$x"], vec!["ls"]]
+        );
         assert_eq!(all("# nothing"), Vec::<Vec<String>>::new());
     }
 

@@ -10,7 +10,9 @@ use libipc::proto::init::InitClient;
 use libipc::proto::vfs::{Cookie, LastLink, OpenOptions, VfsClient};
 use shell::complete::{Candidate, Query, insertion, matching, query};
 use shell::parse::{self, When};
-use skink_program::launch::{Command, INTERRUPTED, LaunchError, Launcher, NOT_FOUND, NOT_STARTED, Redirect};
+use skink_program::launch::{
+    Command, INTERRUPTED, LaunchError, Launcher, NOT_FOUND, NOT_STARTED, Redirect,
+};
 use skink_program::{FAILURE, Failed, Output, Program, USAGE, join};
 
 /// Commands that the shell itself carries out.
@@ -47,7 +49,12 @@ impl Session {
     pub(crate) fn new(program: &Program) -> Result<Self, Failed> {
         let launcher = Launcher::new(program)?;
         launcher.take_interrupt_key()?;
-        Ok(Session { launcher, vfs: program.vfs()?, cwd: "/".to_string(), status: 0 })
+        Ok(Session {
+            launcher,
+            vfs: program.vfs()?,
+            cwd: "/".to_string(),
+            status: 0,
+        })
     }
 
     pub(crate) fn cwd(&self) -> &str {
@@ -102,8 +109,14 @@ impl Session {
     }
 
     fn run(&mut self, program: &mut Program, command: &parse::Command, history: &[String]) -> Done {
-        let words: Vec<String> = command.words.iter().map(|w| w.expand(self.status)).collect();
-        let [name, arguments @ ..] = words.as_slice() else { return Done::Status(0) };
+        let words: Vec<String> = command
+            .words
+            .iter()
+            .map(|w| w.expand(self.status))
+            .collect();
+        let [name, arguments @ ..] = words.as_slice() else {
+            return Done::Status(0);
+        };
         let output = command.output.as_ref().map(|output| Redirect {
             path: join(&self.cwd, &output.path.expand(self.status)),
             is_append: output.is_append,
@@ -118,8 +131,12 @@ impl Session {
                 }
             };
         }
-        let child =
-            Command { name, arguments, cwd: &self.cwd, output: output.as_ref() };
+        let child = Command {
+            name,
+            arguments,
+            cwd: &self.cwd,
+            output: output.as_ref(),
+        };
         Done::Status(match self.launcher.run(&child) {
             Ok(finished) => {
                 if let Some(message) = finished.message {
@@ -176,7 +193,10 @@ impl Session {
         history: &[String],
     ) -> Result<Builtin, Failed> {
         if arguments.len() > 1 {
-            return Err(Failed { message: "too many arguments".into(), code: USAGE });
+            return Err(Failed {
+                message: "too many arguments".into(),
+                code: USAGE,
+            });
         }
         let argument = arguments.first().map(String::as_str);
         if argument == Some("--help") {
@@ -201,14 +221,19 @@ impl Session {
     fn change_directory(&mut self, path: &str) -> Result<(), Failed> {
         let about = |failed: Failed| failed.about(path);
         let target = join(&self.cwd, path);
-        let target = self.vfs.canonical(target.as_bytes()).map_err(|e| about(e.into()))?;
-        let attributes =
-            self.vfs.stat(&target, LastLink::Follow).map_err(|e| about(e.into()))?;
+        let target = self
+            .vfs
+            .canonical(target.as_bytes())
+            .map_err(|e| about(e.into()))?;
+        let attributes = self
+            .vfs
+            .stat(&target, LastLink::Follow)
+            .map_err(|e| about(e.into()))?;
         if attributes.kind != FileKind::Directory {
             return Err(about(Failed::new("not a directory")));
         }
-        self.cwd = String::from_utf8(target)
-            .map_err(|_| about(Failed::new("the name is not UTF-8")))?;
+        self.cwd =
+            String::from_utf8(target).map_err(|_| about(Failed::new("the name is not UTF-8")))?;
         Ok(())
     }
 
@@ -218,7 +243,10 @@ impl Session {
             Query::Program(prefix) => {
                 let names = self.launcher.programs();
                 let names = names.into_iter().chain(BUILTINS.map(ToString::to_string));
-                let found = names.map(|name| Candidate { name, is_directory: false });
+                let found = names.map(|name| Candidate {
+                    name,
+                    is_directory: false,
+                });
                 let found = matching(&prefix, found);
                 (prefix, found)
             }
@@ -239,7 +267,9 @@ impl Session {
         let mut names = Vec::new();
         let mut from = Some(Cookie::default());
         while let Some(cookie) = from {
-            let Ok(page) = self.vfs.read_dir(path.as_bytes(), cookie) else { break };
+            let Ok(page) = self.vfs.read_dir(path.as_bytes(), cookie) else {
+                break;
+            };
             for entry in page.entries {
                 if let Ok(name) = String::from_utf8(entry.name) {
                     let is_directory = entry.kind == FileKind::Directory;

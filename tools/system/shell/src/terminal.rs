@@ -28,7 +28,10 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn new(console: ConsoleClient) -> Self {
-        Terminal { console, editor: Editor::default() }
+        Terminal {
+            console,
+            editor: Editor::default(),
+        }
     }
 
     pub(crate) fn history(&self) -> &[String] {

@@ -18,7 +18,9 @@ fn run(program: &mut Program) -> Outcome {
     let operands = program.options(&[])?.operands;
     let code = match operands.as_slice() {
         [] => 0,
-        [code] => code.parse().map_err(|_| Failed::usage("the code must be a number"))?,
+        [code] => code
+            .parse()
+            .map_err(|_| Failed::usage("the code must be a number"))?,
         _ => return Err(Failed::usage("too many arguments")),
     };
     // Best effort: power goes off whether or not the disk or the terminal can be waited for.

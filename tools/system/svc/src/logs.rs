@@ -11,28 +11,48 @@ use skink_program::{Failed, Program};
 /// How often a log that is followed is looked at.
 const PERIOD_NS: u64 = 250 * time::MS;
 
+/// When to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Until {
+    /// When all that is there was shown.
+    End,
+    /// Never: at the interrupt key.
+    Interrupted,
+}
+
 /// A log and how far it was shown.
 struct Followed<'a> {
     name: &'a str,
+    /// What stands before each line: nothing when only one log is shown.
+    label: String,
     next: u64,
 }
 
-/// Shows the logs of services; goes on for ever if they are to be followed.
-pub(crate) fn show(program: &mut Program, names: &[String], is_followed: bool) -> Result<(), Failed> {
+/// Shows the logs of services.
+pub(crate) fn show(program: &mut Program, names: &[String], until: Until) -> Result<(), Failed> {
     let log = program.log()?;
     let mut all: Vec<Followed<'_>> = Vec::new();
     for name in names {
-        let mut followed = Followed { name, next: 0 };
-        match followed.show(program, &log, names.len() > 1) {
+        let label = if names.len() > 1 {
+            format!("{name}: ")
+        } else {
+            String::new()
+        };
+        let mut followed = Followed {
+            name,
+            label,
+            next: 0,
+        };
+        match followed.show(program, &log) {
             Ok(()) => all.push(followed),
             Err(failed) => program.complain(failed.about(name).message),
         }
     }
-    while is_followed && !all.is_empty() {
+    while until == Until::Interrupted && !all.is_empty() {
         program.out().flush()?;
         time::sleep(PERIOD_NS);
         for followed in &mut all {
-            followed.show(program, &log, names.len() > 1)?;
+            followed.show(program, &log)?;
         }
     }
     Ok(())
@@ -40,7 +60,7 @@ pub(crate) fn show(program: &mut Program, names: &[String], is_followed: bool) -
 
 impl Followed<'_> {
     /// Shows what is new.
-    fn show(&mut self, program: &mut Program, log: &LogClient, is_named: bool) -> Result<(), Failed> {
+    fn show(&mut self, program: &mut Program, log: &LogClient) -> Result<(), Failed> {
         loop {
             let page = log.read(self.name, self.next)?;
             if page.lines.is_empty() {
@@ -52,15 +72,16 @@ impl Followed<'_> {
                 program.out().write_bytes(text.as_bytes())?;
             }
             self.next = page.next;
-            let name = if is_named { self.name } else { "" };
             for line in &page.lines {
-                program.out().write_bytes(text_of(name, line).as_bytes())?;
+                program
+                    .out()
+                    .write_bytes(text_of(&self.label, line).as_bytes())?;
             }
         }
     }
 }
 
-fn text_of(name: &str, line: &LogLine) -> String {
+fn text_of(label: &str, line: &LogLine) -> String {
     let level = match line.level {
         Level::Error => "ERROR ",
         Level::Warn => "WARN  ",
@@ -68,7 +89,11 @@ fn text_of(name: &str, line: &LogLine) -> String {
         Level::Debug => "DEBUG ",
         Level::Trace => "TRACE ",
     };
-    let blank = if name.is_empty() { "" } else { ": " };
     let ms = line.time_ns / time::MS;
-    format!("[{:5}.{:03}] {name}{blank}{level}{}\n", ms / 1000, ms % 1000, line.text)
+    format!(
+        "[{:5}.{:03}] {label}{level}{}\n",
+        ms / 1000,
+        ms % 1000,
+        line.text
+    )
 }

@@ -6,10 +6,13 @@ extern crate alloc;
 mod logs;
 mod report;
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use libipc::proto::init::{InitClient, PAGE_OF_SERVICES, ServiceInfo};
 use skink_program::{Failed, Flag, Outcome, Program};
 
-use alloc::vec::Vec;
+use crate::logs::Until;
 
 const HELP: &str = "\
 Usage: svc [list]
@@ -28,7 +31,10 @@ Controls the services of the system.
   logs     shows the log of services, or of the kernel; -f (--follow) goes on until ^C
 ";
 
-const FLAGS: &[Flag] = &[Flag { letter: 'f', name: "follow" }];
+const FLAGS: &[Flag] = &[Flag {
+    letter: 'f',
+    name: "follow",
+}];
 
 skink_program::program!(HELP, run);
 
@@ -53,14 +59,25 @@ fn run(program: &mut Program) -> Outcome {
         "restart" | "kill" => {
             let init = program.init()?;
             for name in names {
-                let done = if command == "kill" { init.kill(name) } else { init.restart(name) };
+                let done = if command == "kill" {
+                    init.kill(name)
+                } else {
+                    init.restart(name)
+                };
                 if let Err(failure) = done {
                     program.complain(Failed::from(failure).about(name).message);
                 }
             }
         }
         "stats" => stats(program, names)?,
-        "logs" => logs::show(program, names, options.has('f'))?,
+        "logs" => {
+            let until = if options.has('f') {
+                Until::Interrupted
+            } else {
+                Until::End
+            };
+            logs::show(program, names, until)?;
+        }
         _ => return Err(Failed::usage(alloc::format!("unknown command {command}"))),
     }
     program.finish()
@@ -78,7 +95,7 @@ fn services(init: &InitClient) -> Result<Vec<ServiceInfo>, Failed> {
     }
 }
 
-fn stats(program: &mut Program, names: &[alloc::string::String]) -> Result<(), Failed> {
+fn stats(program: &mut Program, names: &[String]) -> Result<(), Failed> {
     let init = program.init()?;
     let all = services(&init)?;
     let mut shown = Vec::new();
@@ -98,7 +115,9 @@ fn stats(program: &mut Program, names: &[alloc::string::String]) -> Result<(), F
         rows.push((name, statistics));
     }
     if !rows.is_empty() {
-        program.out().write_bytes(report::statistics(&rows).as_bytes())?;
+        program
+            .out()
+            .write_bytes(report::statistics(&rows).as_bytes())?;
     }
     let totals = program.system()?.system_info()?.1;
     let text = alloc::format!(

@@ -31,10 +31,16 @@ pub(crate) fn list(services: &[ServiceInfo]) -> String {
             state(service.state).to_string(),
             when(has_process, service.process.to_string()),
             service.restarts.to_string(),
-            when(service.restarts > 0, human::duration(service.last_downtime_ns)),
+            when(
+                service.restarts > 0,
+                human::duration(service.last_downtime_ns),
+            ),
             when(has_process, human::duration(service.uptime_ns)),
             when(has_process, human::duration(service.cpu_ns)),
-            when(has_process, human::size(service.mapped_pages.saturating_mul(PAGE_SIZE as u64))),
+            when(
+                has_process,
+                human::size(service.mapped_pages.saturating_mul(PAGE_SIZE as u64)),
+            ),
             service.last_cause.map_or_else(String::new, cause),
         ]);
     }
@@ -54,7 +60,11 @@ fn state(state: ServiceState) -> &'static str {
 fn cause(cause: Cause) -> String {
     match cause {
         Cause::Exited(code) => format!("exited with {code}"),
-        Cause::Fault { vector, address, fault_address } => {
+        Cause::Fault {
+            vector,
+            address,
+            fault_address,
+        } => {
             format!("fault {vector} at {address:#x}, address {fault_address:#x}")
         }
         Cause::Asked => "asked for".to_string(),
@@ -81,7 +91,13 @@ pub(crate) fn statistics(rows: &[(String, ServiceStatistics)]) -> String {
         ("MAX", Right),
     ]);
     for (name, s) in rows {
-        let down = |ns| if s.downtimes > 0 { human::duration(ns) } else { "-".to_string() };
+        let down = |ns| {
+            if s.downtimes > 0 {
+                human::duration(ns)
+            } else {
+                "-".to_string()
+            }
+        };
         table.row([
             name.clone(),
             s.exited.to_string(),

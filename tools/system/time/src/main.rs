@@ -25,15 +25,27 @@ fn run(program: &mut Program) -> Outcome {
     };
     let launcher = Launcher::new(program)?;
     let cwd = program.cwd().to_string();
-    let command = Command { name, arguments, cwd: &cwd, output: None };
+    let command = Command {
+        name,
+        arguments,
+        cwd: &cwd,
+        output: None,
+    };
     let start = libsys::time::now();
     let finished = match launcher.run(&command) {
         Ok(finished) => finished,
         Err(LaunchError::NotFound) => {
-            return Err(Failed { message: format!("{name}: no such program"), code: NOT_FOUND });
+            return Err(Failed {
+                message: format!("{name}: no such program"),
+                code: NOT_FOUND,
+            });
         }
         Err(LaunchError::Failed(failed)) => {
-            return Err(Failed { code: NOT_STARTED, ..failed }.about(name));
+            return Err(Failed {
+                code: NOT_STARTED,
+                ..failed
+            }
+            .about(name));
         }
     };
     let real = libsys::time::now().saturating_sub(start);
