@@ -1,0 +1,205 @@
+//! How an operation is measured: batches of it, less the cost of an empty loop.
+
+use alloc::vec::Vec;
+
+use skink_program::Failed;
+
+use crate::Cost;
+
+/// An operation that can be repeated.
+///
+/// Whoever implements `run` repeats it in a plain `for` loop, so that the empty loop that is
+/// taken away is like it.
+pub trait Benchmark {
+    /// Makes ready what one batch needs, and checks that the operation does what it should. Not
+    /// timed.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be measured.
+    fn prepare(&mut self, _iterations: u32) -> Result<(), Failed> {
+        Ok(())
+    }
+
+    /// Runs the operation so many times. Timed.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed.
+    fn run(&mut self, iterations: u32) -> Result<(), Failed>;
+
+    /// Cleans up after a batch and returns how many operations it was; 0 if the batch went
+    /// otherwise than intended and must not count. Not timed.
+    ///
+    /// # Errors
+    ///
+    /// Why the batch was no measurement at all.
+    fn finish(&mut self, iterations: u32) -> Result<u64, Failed> {
+        Ok(iterations.into())
+    }
+}
+
+/// How often an operation is repeated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// Repetitions in a batch.
+    pub iterations: u32,
+    /// Batches that are timed; one before them warms caches up and brings pages.
+    pub batches: u32,
+}
+
+impl Plan {
+    /// For operations of less than a few thousand instructions.
+    pub const SHORT: Plan = Plan {
+        iterations: 1000,
+        batches: 15,
+    };
+}
+
+/// What was measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Summary {
+    /// Ticks per operation of the best batch: the one that nothing disturbed.
+    pub min: Cost,
+    /// Ticks per operation of the batch in the middle.
+    pub median: Cost,
+    /// Batches that counted.
+    pub batches: u32,
+    /// Operations in all of them.
+    pub operations: u64,
+}
+
+/// Measures a benchmark. `empty` is a loop around nothing, `clock` reads the ticks.
+///
+/// # Errors
+///
+/// What the benchmark fails with, or that most of its batches did not count.
+pub fn measure(
+    benchmark: &mut dyn Benchmark,
+    empty: &mut dyn Benchmark,
+    plan: Plan,
+    clock: &dyn Fn() -> u64,
+) -> Result<Summary, Failed> {
+    let loops = batches(empty, plan, clock)?;
+    let overhead = loops.iter().map(|batch| batch.ticks).min().unwrap_or(0);
+    let batches = batches(benchmark, plan, clock)?;
+    let mut costs: Vec<Cost> = batches
+        .iter()
+        .filter(|batch| batch.operations > 0)
+        .map(|batch| Cost::per_operation(batch.ticks.saturating_sub(overhead), batch.operations))
+        .collect();
+    if costs.is_empty() || costs.len() * 2 < batches.len() {
+        return Err(Failed::new(
+            "most batches were disturbed; try again with one CPU",
+        ));
+    }
+    costs.sort_unstable();
+    Ok(Summary {
+        min: costs[0],
+        median: costs[costs.len() / 2],
+        batches: costs.len() as u32,
+        operations: batches.iter().map(|batch| batch.operations).sum(),
+    })
+}
+
+struct Batch {
+    ticks: u64,
+    operations: u64,
+}
+
+fn batches(
+    benchmark: &mut dyn Benchmark,
+    plan: Plan,
+    clock: &dyn Fn() -> u64,
+) -> Result<Vec<Batch>, Failed> {
+    let mut batches = Vec::with_capacity(plan.batches as usize);
+    for number in 0..=plan.batches {
+        benchmark.prepare(plan.iterations)?;
+        let start = clock();
+        let result = benchmark.run(plan.iterations);
+        let ticks = clock().wrapping_sub(start);
+        result?;
+        let operations = benchmark.finish(plan.iterations)?;
+        if number > 0 {
+            batches.push(Batch { ticks, operations });
+        }
+    }
+    Ok(batches)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::{Benchmark, Plan, measure};
+    use skink_program::Failed;
+
+    const PLAN: Plan = Plan {
+        iterations: 100,
+        batches: 5,
+    };
+
+    /// Takes so many ticks per repetition; each batch is disturbed less than the one before.
+    struct Fake {
+        time: Rc<Cell<u64>>,
+        per_iteration: u64,
+        disturbance: u64,
+        operations: u64,
+    }
+
+    impl Benchmark for Fake {
+        fn run(&mut self, iterations: u32) -> Result<(), Failed> {
+            let ticks = self.per_iteration * u64::from(iterations) + self.disturbance;
+            self.time.set(self.time.get() + ticks);
+            self.disturbance /= 2;
+            Ok(())
+        }
+
+        fn finish(&mut self, iterations: u32) -> Result<u64, Failed> {
+            Ok(self.operations * u64::from(iterations))
+        }
+    }
+
+    fn measured(per_iteration: u64, operations: u64) -> Result<super::Summary, Failed> {
+        let time = Rc::new(Cell::new(0));
+        let fake = |per_iteration, disturbance, operations| Fake {
+            time: Rc::clone(&time),
+            per_iteration,
+            disturbance,
+            operations,
+        };
+        let (mut benchmark, mut empty) = (fake(per_iteration, 3200, operations), fake(3, 16, 1));
+        let clock = || {
+            // Reading the clock takes time too.
+            time.set(time.get() + 20);
+            time.get()
+        };
+        measure(&mut benchmark, &mut empty, PLAN, &clock)
+    }
+
+    #[test]
+    fn loop_and_clock_are_taken_away() {
+        let summary = measured(53, 1).unwrap();
+        // The best batch was disturbed by 100 ticks: 1 per operation.
+        assert_eq!(summary.min.thousandths(), 51_000);
+        assert_eq!(summary.median.thousandths(), 54_000);
+        assert_eq!((summary.batches, summary.operations), (5, 500));
+    }
+
+    #[test]
+    fn a_repetition_may_be_several_operations() {
+        assert_eq!(measured(53, 2).unwrap().min.thousandths(), 25_500);
+    }
+
+    #[test]
+    fn batches_that_do_not_count_are_no_measurement() {
+        assert!(measured(53, 0).is_err());
+    }
+
+    #[test]
+    fn what_is_cheaper_than_the_empty_loop_costs_nothing() {
+        let summary = measured(0, 1).unwrap();
+        assert_eq!(summary.min.thousandths(), 0);
+    }
+}

@@ -1,0 +1,113 @@
+//! The benchmarks and what runs them.
+
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use bench::arguments::{Format, Request, Task};
+use bench::report::{Calibration, Measured, Report};
+use bench::{Suite, measure};
+use skink_program::{Align, FAILURE, Failed, Outcome, Program, Table};
+
+mod clock;
+mod helpers;
+mod ipc;
+mod kit;
+mod memory;
+mod scheduling;
+mod server;
+
+use kit::Kit;
+
+/// Every suite. To add one, add its groups here.
+static SUITES: &[Suite<Kit>] = &[Suite {
+    name: "ipc",
+    about: "system calls, messages, page faults and switches",
+    groups: &[ipc::BENCHMARKS, memory::BENCHMARKS, scheduling::BENCHMARKS],
+}];
+
+/// Turns of the loop that shows what a tick is.
+const CALIBRATION_TURNS: u64 = 1_000_000;
+/// How often it runs; the least disturbed run counts.
+const CALIBRATIONS: usize = 5;
+
+/// Runs the program.
+pub(crate) fn run(program: &mut Program) -> Outcome {
+    match Task::parse(program.arguments())? {
+        Task::Serve(role) => server::run(program, role),
+        Task::List { suite, only } => {
+            let mut table = Table::without_titles(&[Align::Left, Align::Left]);
+            for entry in find(&suite)?.entries(&only) {
+                table.row([entry.name.into(), entry.about.into()]);
+            }
+            write!(program.out(), "{}", table.render())?;
+            program.finish()
+        }
+        Task::Measure(request) => measure_suite(program, &request),
+    }
+}
+
+fn find(name: &str) -> Result<&'static Suite<Kit>, Failed> {
+    SUITES
+        .iter()
+        .find(|suite| suite.name == name)
+        .ok_or_else(|| {
+            let known: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+            Failed::usage(format_args!(
+                "no suite is called {name}, there is: {}",
+                known.join(", ")
+            ))
+        })
+}
+
+fn measure_suite(program: &mut Program, request: &Request) -> Outcome {
+    let entries: Vec<_> = find(&request.suite)?.entries(&request.only).collect();
+    if entries.is_empty() {
+        return Err(Failed::new(format_args!(
+            "no benchmark starts with {}",
+            request.only
+        )));
+    }
+    let kit = Kit::new(program)?;
+    let (machine, _) = kit.system.system_info()?;
+    let calibration = calibrate();
+    let results = entries.into_iter().map(|entry| {
+        let result = (entry.make)(&kit).and_then(|mut benchmark| {
+            measure(
+                &mut *benchmark,
+                &mut clock::EmptyLoop,
+                entry.plan,
+                &clock::read,
+            )
+        });
+        Measured {
+            name: entry.name,
+            about: entry.about,
+            result,
+        }
+    });
+    let report = Report {
+        cpus: machine.cpus,
+        uptime_ns: machine.uptime_ns,
+        ticks_per_ms: machine.tsc_per_ms,
+        calibration,
+        results: results.collect(),
+    };
+    match request.format {
+        Format::Table => write!(program.out(), "{}", report.table(request.unit))?,
+        Format::Json => report.write_json(program.out())?,
+    }
+    let code = program.finish()?;
+    Ok(if report.is_complete() { code } else { FAILURE })
+}
+
+fn calibrate() -> Calibration {
+    let runs = (0..CALIBRATIONS).map(|_| {
+        let start = clock::read();
+        clock::count_down(CALIBRATION_TURNS);
+        clock::read().wrapping_sub(start)
+    });
+    Calibration {
+        instructions: CALIBRATION_TURNS * clock::COUNT_DOWN_INSTRUCTIONS,
+        ticks: runs.min().unwrap_or(0),
+    }
+}

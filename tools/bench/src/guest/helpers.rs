@@ -1,0 +1,69 @@
+//! Threads and processes that benchmarks work with.
+
+use bench::arguments::Role;
+use libsys::abi::ProcessState;
+use libsys::mappings::Reservation;
+use libsys::spawn::Spawn;
+use libsys::thread::{self, ThreadPlace};
+use libsys::{Endpoint, Handle, Process, Rights, Sender, time};
+use skink_program::Failed;
+
+use super::kit::Kit;
+
+/// Pages of a thread: control page, IPC page and 32 KiB of stack.
+const THREAD_PAGES: u64 = 10;
+/// How often, and how long each time, the end of a process is waited for.
+const END_POLLS: u32 = 200;
+const END_POLL_NS: u64 = 5 * time::MS;
+
+/// What the server may do with its endpoint.
+const SERVE_RIGHTS: Rights = Rights(Rights::RECEIVE.0 | Rights::INSPECT.0);
+
+/// Starts a thread of this process. It has to end by itself; its pages stay until the process
+/// ends, because nobody can tell when it has left its stack for the last time.
+pub(crate) fn start_thread(kit: &Kit, work: impl FnOnce() + Send + 'static) -> Result<(), Failed> {
+    let pages = kit.memory.create_object(THREAD_PAGES)?;
+    // One page more: the guard below the stack.
+    let place = Reservation::new(THREAD_PAGES + 1)?;
+    let thread_place = ThreadPlace {
+        memory: &pages,
+        first_page: 0,
+        pages: THREAD_PAGES,
+        address: place.address(),
+    };
+    thread::spawn(&thread_place, work)?;
+    core::mem::forget(place);
+    Ok(())
+}
+
+/// A server in a process of its own. It ends when its last sender is closed.
+#[derive(Debug)]
+pub(crate) struct ServerProcess(Handle<Process>);
+
+impl ServerProcess {
+    /// Starts a server and returns the way to call it.
+    pub(crate) fn start(kit: &Kit, role: Role) -> Result<(Handle<Sender>, Self), Failed> {
+        let endpoint = Handle::<Endpoint>::create()?;
+        let sender = endpoint.mint(1)?;
+        let spawn = Spawn::new(kit.program())
+            .arguments(role.arguments())
+            .handle("self", &endpoint, SERVE_RIGHTS);
+        let child = kit.start_again(spawn)?;
+        Ok((sender, ServerProcess(child.process)))
+    }
+}
+
+/// Waits until it is gone, so that its end does not disturb the next benchmark. Close the sender
+/// first.
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        for _ in 0..END_POLLS {
+            match self.0.info() {
+                Ok(info) if info.state != ProcessState::Dead as u32 => time::sleep(END_POLL_NS),
+                _ => return,
+            }
+        }
+        // It hangs, and nobody else will end it. An error means that it has ended just now.
+        let _ = self.0.kill(0);
+    }
+}

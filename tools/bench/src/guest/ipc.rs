@@ -1,0 +1,253 @@
+//! System calls, notifications and messages.
+
+use alloc::boxed::Box;
+
+use bench::arguments::Role;
+use bench::echo::{EchoClient, Record};
+use bench::{Benchmark, Entry, Plan};
+use libsys::abi::FOREVER;
+use libsys::ipc::{self, Outgoing};
+use libsys::{Endpoint, Handle, Notification, Sender};
+use skink_program::Failed;
+
+use super::helpers::{ServerProcess, start_thread};
+use super::kit::Kit;
+use super::server;
+
+/// The benchmarks.
+pub(crate) static BENCHMARKS: &[Entry<Kit>] = &[
+    Entry {
+        name: "ipc.syscall_null",
+        about: "system call that does nothing",
+        plan: Plan::SHORT,
+        make: |_kit| Ok(Box::new(NullCall)),
+    },
+    Entry {
+        name: "ipc.notify",
+        about: "notification, one way, nobody waits",
+        plan: Plan::SHORT,
+        make: |_kit| Ok(Box::new(Notify(Handle::<Notification>::create()?))),
+    },
+    Entry {
+        name: "ipc.notify_roundtrip.same_space",
+        about: "notification to a waiting thread and one back",
+        plan: Plan::SHORT,
+        make: NotifyRoundTrip::make,
+    },
+    Entry {
+        name: "ipc.roundtrip.same_space.8B",
+        about: "call and reply, 8 bytes each, to another thread",
+        plan: Plan::SHORT,
+        make: |kit| RoundTrip::same_space(kit, 8),
+    },
+    Entry {
+        name: "ipc.roundtrip.cross_space.0B",
+        about: "call and reply, no payload, to another process",
+        plan: Plan::SHORT,
+        make: |kit| RoundTrip::cross_space(kit, 0),
+    },
+    Entry {
+        name: "ipc.roundtrip.cross_space.8B",
+        about: "the same, 8 bytes each way",
+        plan: Plan::SHORT,
+        make: |kit| RoundTrip::cross_space(kit, 8),
+    },
+    Entry {
+        name: "ipc.roundtrip.cross_space.64B",
+        about: "the same, 64 bytes: all that goes in registers",
+        plan: Plan::SHORT,
+        make: |kit| RoundTrip::cross_space(kit, 64),
+    },
+    Entry {
+        name: "ipc.roundtrip.cross_space.1KiB",
+        about: "the same, 1 KiB through the IPC pages",
+        plan: Plan::SHORT,
+        make: |kit| RoundTrip::cross_space(kit, 1024),
+    },
+    Entry {
+        name: "ipc.roundtrip.cross_space.4KiB",
+        about: "the same, 4 KiB: the longest message",
+        plan: Plan::SHORT,
+        make: |kit| RoundTrip::cross_space(kit, 4096),
+    },
+    Entry {
+        name: "ipc.typed.32B",
+        about: "typed call through libipc, 32 bytes each way",
+        plan: Plan::SHORT,
+        make: Typed::make,
+    },
+];
+
+struct NullCall;
+
+impl Benchmark for NullCall {
+    fn run(&mut self, iterations: u32) -> Result<(), Failed> {
+        for _ in 0..iterations {
+            libsys::null()?;
+        }
+        Ok(())
+    }
+}
+
+struct Notify(Handle<Notification>);
+
+impl Benchmark for Notify {
+    fn run(&mut self, iterations: u32) -> Result<(), Failed> {
+        for _ in 0..iterations {
+            ipc::notify(&self.0)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, iterations: u32) -> Result<u64, Failed> {
+        if ipc::wait(&self.0, 0)? != u64::MAX {
+            return Err(Failed::new("bits of the notification are missing"));
+        }
+        Ok(iterations.into())
+    }
+}
+
+/// A bit for each turn of the round trip, and one that ends the other thread.
+const TURN: u64 = 1;
+const END: u64 = 2;
+
+struct NotifyRoundTrip {
+    there: Handle<Notification>,
+    end: Handle<Notification>,
+    back: Handle<Notification>,
+}
+
+impl NotifyRoundTrip {
+    fn make(kit: &Kit) -> Result<Box<dyn Benchmark>, Failed> {
+        let (waiter, back) = (
+            Handle::<Notification>::create()?,
+            Handle::<Notification>::create()?,
+        );
+        let (there, end, answer) = (waiter.mint(TURN)?, waiter.mint(END)?, back.mint(TURN)?);
+        start_thread(kit, move || {
+            while ipc::wait(&waiter, FOREVER) == Ok(TURN) {
+                if ipc::notify(&answer).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Box::new(NotifyRoundTrip { there, end, back }))
+    }
+}
+
+impl Benchmark for NotifyRoundTrip {
+    fn run(&mut self, iterations: u32) -> Result<(), Failed> {
+        for _ in 0..iterations {
+            ipc::notify(&self.there)?;
+            ipc::wait(&self.back, FOREVER)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for NotifyRoundTrip {
+    fn drop(&mut self) {
+        // It fails only if the thread has ended.
+        let _ = ipc::notify(&self.end);
+    }
+}
+
+/// A call to a server that sends the payload back.
+struct RoundTrip {
+    // Closed before the server is waited for: fields are dropped in this order.
+    sender: Handle<Sender>,
+    _server: Option<ServerProcess>,
+    bytes: usize,
+}
+
+impl RoundTrip {
+    fn same_space(kit: &Kit, bytes: usize) -> Result<Box<dyn Benchmark>, Failed> {
+        let endpoint = Handle::<Endpoint>::create()?;
+        let sender = endpoint.mint(1)?;
+        start_thread(kit, move || {
+            // If it fails the caller is told so by the kernel.
+            let _ = server::echo(&endpoint);
+        })?;
+        Ok(Box::new(RoundTrip {
+            sender,
+            _server: None,
+            bytes,
+        }))
+    }
+
+    fn cross_space(kit: &Kit, bytes: usize) -> Result<Box<dyn Benchmark>, Failed> {
+        let (sender, server) = ServerProcess::start(kit, Role::Echo)?;
+        Ok(Box::new(RoundTrip {
+            sender,
+            _server: Some(server),
+            bytes,
+        }))
+    }
+
+    fn call(&self) -> Result<usize, Failed> {
+        let (info, _handles) = ipc::call(&self.sender, 0, self.bytes, &Outgoing::NONE, FOREVER)?;
+        Ok(info.bytes())
+    }
+}
+
+impl Benchmark for RoundTrip {
+    fn prepare(&mut self, iterations: u32) -> Result<(), Failed> {
+        let byte_at = |at: usize| (at as u32 ^ iterations) as u8 ^ 0x5a;
+        ipc::with_page(|page| {
+            for (at, byte) in page.iter_mut().enumerate() {
+                *byte = byte_at(at);
+            }
+        });
+        let answered = self.call()?;
+        let is_same = ipc::with_page(|page| {
+            page.iter()
+                .take(self.bytes)
+                .enumerate()
+                .all(|(at, byte)| *byte == byte_at(at))
+        });
+        if answered != self.bytes || !is_same {
+            return Err(Failed::new("the payload did not come back as it was"));
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, iterations: u32) -> Result<(), Failed> {
+        for _ in 0..iterations {
+            self.call()?;
+        }
+        Ok(())
+    }
+}
+
+struct Typed {
+    // Closed before the server is waited for: fields are dropped in this order.
+    client: EchoClient,
+    _server: ServerProcess,
+}
+
+impl Typed {
+    fn make(kit: &Kit) -> Result<Box<dyn Benchmark>, Failed> {
+        let (sender, server) = ServerProcess::start(kit, Role::Typed)?;
+        let client = EchoClient::connect(sender).map_err(Failed::new)?;
+        Ok(Box::new(Typed {
+            client,
+            _server: server,
+        }))
+    }
+}
+
+impl Benchmark for Typed {
+    fn prepare(&mut self, _iterations: u32) -> Result<(), Failed> {
+        if self.client.echo(Record::SAMPLE)? != Record::SAMPLE {
+            return Err(Failed::new("the record did not come back as it was"));
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, iterations: u32) -> Result<(), Failed> {
+        for _ in 0..iterations {
+            self.client.echo(Record::SAMPLE)?;
+        }
+        Ok(())
+    }
+}
