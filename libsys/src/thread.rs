@@ -2,9 +2,9 @@
 
 use alloc::boxed::Box;
 
-use skink_abi::{MapFlags, PAGE_SIZE, ThreadParams};
+use skink_abi::{MapFlags, PAGE_SIZE, Syscall, ThreadParams};
 
-use crate::{Handle, Memory, Result, Thread, startup};
+use crate::{Handle, Memory, Result, Thread, raw, startup};
 
 /// Pages in front of the stack: control page, IPC page.
 const CONTROL_PAGES: u64 = 2;
@@ -81,6 +81,12 @@ pub fn spawn(
         drop(unsafe { Box::from_raw(argument) });
     }
     result
+}
+
+/// Lets other threads run that are ready on this CPU.
+pub fn yield_now() {
+    // It cannot fail: it has no arguments.
+    let _ = raw::plain(Syscall::ThreadYield, [0; 6]);
 }
 
 /// What a thread does. Boxed twice, so that a thin pointer to it fits into a register.
