@@ -10,6 +10,7 @@ use crate::{BLOCK_BYTES, Stamp, TmpFs};
 
 mod crash;
 mod model;
+mod wire;
 
 const TREE_BYTES: usize = 64 * 1024;
 const DATA_BYTES: usize = 24 * BLOCK_BYTES;

@@ -1,0 +1,190 @@
+//! The requests of `libipc::proto::vfs`, answered by a [`Vfs`].
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::fmt;
+
+use libipc::Caller;
+use libipc::proto::vfs::{
+    Attributes, Cookie, DirectoryPage, FileId, FileKind, FsError, LastLink, MountInfo, OpenOptions,
+    Opened, Space, Transfer, VfsServer, Written,
+};
+use libsys::state::StateMemory;
+use libsys::{Handle, Memory, Sender};
+
+use crate::{Backend, Vfs};
+
+/// Makes a sender with a badge.
+type Mint = Box<dyn Fn(u64) -> libsys::Result<Handle<Sender>>>;
+
+/// A tree that answers requests.
+pub struct Service<B, M: StateMemory> {
+    // Never borrowed across an await: file systems lie on a lower level and are called.
+    vfs: RefCell<Vfs<B, M>>,
+    mint: Mint,
+}
+
+impl<B, M: StateMemory> fmt::Debug for Service<B, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend, M: StateMemory> Service<B, M> {
+    /// Makes a service; `mint` makes the senders of its sessions.
+    pub fn new(
+        vfs: Vfs<B, M>,
+        mint: impl Fn(u64) -> libsys::Result<Handle<Sender>> + 'static,
+    ) -> Self {
+        Service {
+            vfs: RefCell::new(vfs),
+            mint: Box::new(mint),
+        }
+    }
+
+    /// Closes what a badge has open: its last sender is gone.
+    pub fn closed(&self, badge: u64) {
+        self.vfs.borrow_mut().end_session(badge);
+    }
+}
+
+impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
+    async fn new_session(&self, _caller: &Caller) -> Result<Handle<Sender>, FsError> {
+        let badge = self.vfs.borrow_mut().new_session()?;
+        (self.mint)(badge).map_err(|error| {
+            log::error!("no sender for a new session: {error}");
+            FsError::Unavailable
+        })
+    }
+
+    async fn open(
+        &self,
+        caller: &Caller,
+        path: Vec<u8>,
+        options: OpenOptions,
+    ) -> Result<Opened, FsError> {
+        self.vfs.borrow_mut().open_file(caller, &path, options)
+    }
+
+    async fn close(&self, caller: &Caller, file: FileId) -> Result<(), FsError> {
+        self.vfs.borrow_mut().close(caller, file)
+    }
+
+    async fn read(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        transfer: Transfer,
+        buffer: Handle<Memory>,
+    ) -> Result<u32, FsError> {
+        self.vfs.borrow().read(caller, file, transfer, &buffer)
+    }
+
+    async fn read_small(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        offset: u64,
+        bytes: u32,
+    ) -> Result<Vec<u8>, FsError> {
+        self.vfs.borrow().read_small(caller, file, offset, bytes)
+    }
+
+    async fn write(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        transfer: Transfer,
+        buffer: Handle<Memory>,
+    ) -> Result<Written, FsError> {
+        self.vfs.borrow().write(caller, file, transfer, &buffer)
+    }
+
+    async fn write_small(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        offset: u64,
+        content: Vec<u8>,
+    ) -> Result<Written, FsError> {
+        self.vfs
+            .borrow()
+            .write_small(caller, file, offset, &content)
+    }
+
+    async fn truncate(&self, caller: &Caller, file: FileId, bytes: u64) -> Result<(), FsError> {
+        self.vfs.borrow().truncate(caller, file, bytes)
+    }
+
+    async fn stat_file(&self, caller: &Caller, file: FileId) -> Result<Attributes, FsError> {
+        self.vfs.borrow().stat_file(caller, file)
+    }
+
+    async fn stat(
+        &self,
+        _caller: &Caller,
+        path: Vec<u8>,
+        last: LastLink,
+    ) -> Result<Attributes, FsError> {
+        self.vfs.borrow().stat(&path, last)
+    }
+
+    async fn read_dir(
+        &self,
+        _caller: &Caller,
+        path: Vec<u8>,
+        from: Cookie,
+    ) -> Result<DirectoryPage, FsError> {
+        self.vfs.borrow().read_dir(&path, from)
+    }
+
+    async fn read_link(&self, _caller: &Caller, path: Vec<u8>) -> Result<Vec<u8>, FsError> {
+        self.vfs.borrow().read_link(&path)
+    }
+
+    async fn canonical(&self, _caller: &Caller, path: Vec<u8>) -> Result<Vec<u8>, FsError> {
+        self.vfs.borrow().canonical(&path)
+    }
+
+    async fn make_dir(&self, caller: &Caller, path: Vec<u8>) -> Result<(), FsError> {
+        self.vfs.borrow_mut().make_dir(caller, &path)
+    }
+
+    async fn symlink(
+        &self,
+        caller: &Caller,
+        path: Vec<u8>,
+        target: Vec<u8>,
+    ) -> Result<(), FsError> {
+        self.vfs.borrow_mut().symlink(caller, &path, &target)
+    }
+
+    async fn unlink(&self, caller: &Caller, path: Vec<u8>) -> Result<(), FsError> {
+        self.vfs
+            .borrow_mut()
+            .remove(caller, &path, FileKind::Regular)
+    }
+
+    async fn remove_dir(&self, caller: &Caller, path: Vec<u8>) -> Result<(), FsError> {
+        self.vfs
+            .borrow_mut()
+            .remove(caller, &path, FileKind::Directory)
+    }
+
+    async fn rename(&self, caller: &Caller, from: Vec<u8>, to: Vec<u8>) -> Result<(), FsError> {
+        self.vfs.borrow_mut().rename(caller, &from, &to)
+    }
+
+    async fn mounts(&self, _caller: &Caller) -> Result<Vec<MountInfo>, FsError> {
+        Ok(self.vfs.borrow().mounts())
+    }
+
+    async fn statfs(&self, _caller: &Caller, path: Vec<u8>) -> Result<Space, FsError> {
+        self.vfs.borrow().statfs(&path)
+    }
+
+    async fn sync(&self, _caller: &Caller) -> Result<(), FsError> {
+        self.vfs.borrow().sync()
+    }
+}

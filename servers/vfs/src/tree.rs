@@ -1,0 +1,347 @@
+//! The operations of the vfs.
+
+use alloc::vec::Vec;
+
+use libipc::Caller;
+use libipc::proto::file_system::{Attributes, FileKind, FsError, Inode, Operation, Space};
+use libipc::proto::vfs::{
+    Cookie, DirectoryEntry, DirectoryPage, LastLink, MAX_LINK_BYTES, MountInfo,
+};
+use libsys::state::{Full, Purpose, Region, Report, StateMemory};
+
+use crate::backend::{Backend, FsResult};
+use crate::mounts::Mount;
+use crate::open_files::{OpenFiles, Record, SESSION_BIT};
+use crate::path;
+use crate::walk::{Place, Slot, holds_mount, walk, walk_to_slot};
+
+mod files;
+
+/// Set in the cookies of names that only the mount table knows.
+const EXTRA_NAMES: u64 = 1 << 63;
+/// Permission bits of new files: there are no users yet to set them.
+const FILE_MODE: u16 = 0o644;
+/// Permission bits of new directories.
+const DIRECTORY_MODE: u16 = 0o755;
+
+/// The tree of files with its open files.
+#[derive(Debug)]
+pub struct Vfs<B, M: StateMemory> {
+    mounts: Vec<Mount<B>>,
+    files: Region<OpenFiles, M>,
+}
+
+impl<B: Backend, M: StateMemory> Vfs<B, M> {
+    /// Makes the tree out of its mounts, with the files that were open before a restart.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when the memory is too small.
+    pub fn open(mounts: Vec<Mount<B>>, memory: M) -> Result<(Self, Report), Full> {
+        let (mut files, report) = Region::<OpenFiles, M>::open(memory)?;
+        let names: Vec<_> = mounts
+            .iter()
+            .map(|mount| (mount.point.clone(), mount.service.clone()))
+            .collect();
+        if files.state().mounts() != names {
+            // Open files name their mount by its index: with other mounts they mean nothing.
+            files.append(Record::Mounts(names), Purpose::Shrink)?;
+        }
+        Ok((Vfs { mounts, files }, report))
+    }
+
+    /// Gives up the tree and returns its memory.
+    pub fn into_memory(self) -> M {
+        self.files.into_memory()
+    }
+
+    /// Returns a badge that was never given out before.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace` when the state region is full.
+    pub fn new_session(&mut self) -> FsResult<u64> {
+        let session = self.files.state().next_session();
+        self.append(Record::Session(session), Purpose::Grow)?;
+        Ok(session | SESSION_BIT)
+    }
+
+    /// Closes all files of a badge.
+    pub fn end_session(&mut self, badge: u64) {
+        if self.files.state().count(badge) > 0
+            && self
+                .append(Record::CloseAll { badge }, Purpose::Shrink)
+                .is_err()
+        {
+            log::error!("files of badge {badge:#x} not closed: state region is full");
+        }
+    }
+
+    /// Tells what a path names.
+    ///
+    /// # Errors
+    ///
+    /// Those of the walk: see [`FsError`].
+    pub fn stat(&self, path: &[u8], last: LastLink) -> FsResult<Attributes> {
+        Ok(walk(&self.mounts, path, last)?.place.attributes())
+    }
+
+    /// Returns the path without `.`, `..` and symbolic links.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vfs::stat`].
+    pub fn canonical(&self, path: &[u8]) -> FsResult<Vec<u8>> {
+        Ok(walk(&self.mounts, path, LastLink::Follow)?.path)
+    }
+
+    /// Returns the target of a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when it is none.
+    pub fn read_link(&self, path: &[u8]) -> FsResult<Vec<u8>> {
+        match walk(&self.mounts, path, LastLink::Keep)?.place {
+            Place::Node { mount, attributes } if attributes.kind == FileKind::Symlink => {
+                self.mounts[mount].backend.read_link(attributes.inode)
+            }
+            _ => Err(FsError::Invalid),
+        }
+    }
+
+    /// Lists a directory: what its file system knows, then the mount points it does not know.
+    ///
+    /// # Errors
+    ///
+    /// `NotADirectory`, and those of the file system.
+    pub fn read_dir(&self, path: &[u8], from: Cookie) -> FsResult<DirectoryPage> {
+        let walked = walk(&self.mounts, path, LastLink::Follow)?;
+        let Place::Node { mount, attributes } = walked.place else {
+            return Ok(mount_page(self.mount_names(&walked.path), from));
+        };
+        if attributes.kind != FileKind::Directory {
+            return Err(FsError::NotADirectory);
+        }
+        let backend = &self.mounts[mount].backend;
+        if from.0 & EXTRA_NAMES == 0 {
+            let mut page = backend.read_dir(attributes.inode, from)?;
+            // A cookie with the mark would be taken for one of ours.
+            page.next = page.next.filter(|next| next.0 & EXTRA_NAMES == 0);
+            if page.next.is_none() && !self.mount_names(&walked.path).is_empty() {
+                page.next = Some(Cookie(EXTRA_NAMES));
+            }
+            return Ok(page);
+        }
+        let mut names = self.mount_names(&walked.path);
+        names.retain(|name| backend.lookup(attributes.inode, name).is_err());
+        Ok(mount_page(names, from))
+    }
+
+    /// Returns the names in a directory that lead to mount points.
+    fn mount_names(&self, directory: &[u8]) -> Vec<Vec<u8>> {
+        let mut names: Vec<Vec<u8>> = self
+            .mounts
+            .iter()
+            .filter_map(|mount| path::child_of(directory, &mount.point))
+            .map(<[u8]>::to_vec)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    ///
+    /// `Exists`, and those of walk and file system.
+    pub fn make_dir(&mut self, caller: &Caller, path: &[u8]) -> FsResult<()> {
+        self.once(caller, |vfs, operation| {
+            let slot = vfs.free_slot(path)?;
+            let node = (FileKind::Directory, DIRECTORY_MODE);
+            vfs.mounts[slot.mount]
+                .backend
+                .create(operation, slot.directory, slot.name, node)?;
+            Ok(())
+        })
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// `Exists`, and those of walk and file system.
+    pub fn symlink(&mut self, caller: &Caller, path: &[u8], target: &[u8]) -> FsResult<()> {
+        if target.is_empty() || target.contains(&0) {
+            return Err(FsError::Invalid);
+        }
+        if target.len() > MAX_LINK_BYTES {
+            return Err(FsError::NameTooLong);
+        }
+        self.once(caller, |vfs, operation| {
+            let slot = vfs.free_slot(path)?;
+            if slot.wants_directory {
+                return Err(FsError::NotFound);
+            }
+            let backend = &vfs.mounts[slot.mount].backend;
+            backend.symlink(operation, slot.directory, slot.name, target)?;
+            Ok(())
+        })
+    }
+
+    /// Removes a name: an empty directory or whatever is no directory.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` for mount points, `NotEmpty`, and those of walk and file system.
+    pub fn remove(&mut self, caller: &Caller, path: &[u8], kind: FileKind) -> FsResult<()> {
+        self.once(caller, |vfs, operation| {
+            let slot = vfs.changeable_slot(path)?;
+            if slot.wants_directory && kind != FileKind::Directory {
+                return Err(FsError::NotADirectory);
+            }
+            let backend = &vfs.mounts[slot.mount].backend;
+            backend.unlink(operation, slot.directory, slot.name, kind)?;
+            Ok(())
+        })
+    }
+
+    /// Moves a name within a file system.
+    ///
+    /// # Errors
+    ///
+    /// `CrossesMounts`, `Busy` for mount points, and those of walk and file system.
+    pub fn rename(&mut self, caller: &Caller, from: &[u8], to: &[u8]) -> FsResult<()> {
+        self.once(caller, |vfs, operation| {
+            let from = vfs.changeable_slot(from)?;
+            let to = vfs.changeable_slot(to)?;
+            if from.mount != to.mount {
+                return Err(FsError::CrossesMounts);
+            }
+            let backend = &vfs.mounts[from.mount].backend;
+            if from.wants_directory || to.wants_directory {
+                let kind = backend.lookup(from.directory, from.name)?.kind;
+                if kind != FileKind::Directory {
+                    return Err(FsError::NotADirectory);
+                }
+            }
+            backend.rename(
+                operation,
+                (from.directory, from.name),
+                (to.directory, to.name),
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Lists the mounts.
+    pub fn mounts(&self) -> Vec<MountInfo> {
+        self.mounts.iter().map(Mount::info).collect()
+    }
+
+    /// Tells how full the file system of a path is.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` where there is none.
+    pub fn statfs(&self, path: &[u8]) -> FsResult<Space> {
+        match walk(&self.mounts, path, LastLink::Follow)?.place {
+            Place::Node { mount, .. } => self.mounts[mount].backend.statfs(),
+            Place::Skeleton => Err(FsError::Unavailable),
+        }
+    }
+
+    /// Brings everything written so far to where it outlives a loss of power.
+    ///
+    /// # Errors
+    ///
+    /// The first one of a file system; the others are asked nevertheless.
+    pub fn sync(&self) -> FsResult<()> {
+        let mounted = self.mounts.iter().filter(|mount| mount.root().is_ok());
+        let results: Vec<FsResult<()>> = mounted.map(|mount| mount.backend.sync()).collect();
+        results.into_iter().collect()
+    }
+
+    /// Runs a change, unless it is a repeated one that a file system has completed before. Asked
+    /// before the walk: the path may lead elsewhere after the change.
+    fn once(
+        &mut self,
+        caller: &Caller,
+        change: impl FnOnce(&mut Self, Operation) -> FsResult<()>,
+    ) -> FsResult<()> {
+        let operation = operation(caller, 0);
+        if self.is_completed(operation) {
+            Ok(())
+        } else {
+            change(self, operation)
+        }
+    }
+
+    fn is_completed(&self, operation: Operation) -> bool {
+        operation.repeated
+            && self.mounts.iter().any(|mount| {
+                mount.check_writable().is_ok()
+                    && matches!(mount.backend.outcome(operation), Ok(Some(_)))
+            })
+    }
+
+    /// Walks to a name that may be changed.
+    fn changeable_slot<'a>(&self, path: &'a [u8]) -> FsResult<Slot<'a>> {
+        let slot = walk_to_slot(&self.mounts, path)?;
+        if holds_mount(&self.mounts, &slot.path) {
+            return Err(FsError::Busy);
+        }
+        self.mounts[slot.mount].check_writable()?;
+        Ok(slot)
+    }
+
+    /// Walks to a name for something new.
+    fn free_slot<'a>(&self, path: &'a [u8]) -> FsResult<Slot<'a>> {
+        match self.changeable_slot(path) {
+            // What is in the way of a mount point exists.
+            Err(FsError::Busy) => Err(FsError::Exists),
+            Err(FsError::ReadOnly) if self.stat(path, LastLink::Keep).is_ok() => {
+                Err(FsError::Exists)
+            }
+            other => other,
+        }
+    }
+
+    fn append(&mut self, record: Record, purpose: Purpose) -> FsResult<()> {
+        self.files
+            .append(record, purpose)
+            .map_err(|Full| FsError::NoSpace)
+    }
+}
+
+/// Names a change of a request for the file system.
+fn operation(caller: &Caller, step: u8) -> Operation {
+    Operation {
+        client: caller.badge,
+        sequence: caller.sequence,
+        step,
+        repeated: caller.redelivered,
+    }
+}
+
+/// Lists names that only the mount table knows; the cookie counts them.
+fn mount_page(names: Vec<Vec<u8>>, from: Cookie) -> DirectoryPage {
+    let mut page = DirectoryPage::default();
+    let first = from.0 & !EXTRA_NAMES;
+    for (name, number) in names
+        .into_iter()
+        .zip(0..)
+        .skip_while(|(_, number)| *number < first)
+    {
+        let entry = DirectoryEntry {
+            inode: Inode(0),
+            kind: FileKind::Directory,
+            name,
+        };
+        if !page.try_push(entry) {
+            page.next = Some(Cookie(EXTRA_NAMES | number));
+            break;
+        }
+    }
+    page
+}

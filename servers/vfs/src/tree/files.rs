@@ -1,0 +1,274 @@
+//! Open files.
+
+use alloc::vec::Vec;
+
+use libipc::Caller;
+use libipc::proto::file_system::{APPEND, Attributes, FileKind, FsError, Inode, Transfer};
+use libipc::proto::vfs::{
+    Access, Create, FileId, LastLink, MAX_SMALL_BYTES, OpenOptions, Opened, Written,
+};
+use libsys::state::{Purpose, StateMemory};
+use libsys::{Handle, Memory};
+
+use super::{FILE_MODE, Vfs, operation};
+use crate::backend::{Backend, FsResult};
+use crate::open_files::{OpenFile, Record};
+use crate::walk::{Place, walk};
+
+/// Which change of an `open` makes the file.
+const STEP_CREATE: u8 = 0;
+/// Which change of an `open` cuts it.
+const STEP_TRUNCATE: u8 = 1;
+
+impl<B: Backend, M: StateMemory> Vfs<B, M> {
+    /// Opens a file.
+    ///
+    /// # Errors
+    ///
+    /// `IsADirectory`, `ReadOnly`, `Exists`, `TooManyFiles`, `Invalid` for cutting without
+    /// writing, and those of walk and file system.
+    pub fn open_file(
+        &mut self,
+        caller: &Caller,
+        path: &[u8],
+        options: OpenOptions,
+    ) -> FsResult<Opened> {
+        if caller.redelivered
+            && let Some((file, open)) = self.files.state().opened_by(caller.badge, caller.sequence)
+        {
+            let attributes = self.mounts[usize::from(open.mount)]
+                .backend
+                .stat(open.inode)?;
+            return Ok(Opened { file, attributes });
+        }
+        let writes = options.access != Access::Read;
+        if (options.truncate || options.append) && !writes {
+            return Err(FsError::Invalid);
+        }
+        let file = self.files.state().next_file(caller.badge)?;
+        let (mount, mut attributes) = self.find_or_create(caller, path, options)?;
+        match attributes.kind {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(FsError::IsADirectory),
+            FileKind::Symlink | FileKind::Special => return Err(FsError::Unsupported),
+        }
+        if writes {
+            self.mounts[mount].check_writable()?;
+        }
+        if options.truncate {
+            let operation = operation(caller, STEP_TRUNCATE);
+            self.mounts[mount]
+                .backend
+                .truncate(operation, attributes.inode, 0)?;
+            attributes.bytes = 0;
+        }
+        let open = OpenFile {
+            badge: caller.badge,
+            opened_by: caller.sequence,
+            mount: mount as u16,
+            inode: attributes.inode,
+            access: options.access,
+            is_append: options.append,
+        };
+        self.append(Record::Open(file.0, open), Purpose::Grow)?;
+        Ok(Opened { file, attributes })
+    }
+
+    /// Finds the file to open, or makes it.
+    fn find_or_create(
+        &mut self,
+        caller: &Caller,
+        path: &[u8],
+        options: OpenOptions,
+    ) -> FsResult<(usize, Attributes)> {
+        let found = walk(&self.mounts, path, LastLink::Follow);
+        match (found, options.create) {
+            (Ok(walked), Create::Never | Create::IfMissing) => match walked.place {
+                Place::Node { mount, attributes } => Ok((mount, attributes)),
+                Place::Skeleton => Err(FsError::IsADirectory),
+            },
+            (Ok(walked), Create::New) => {
+                // It may be the one that this very request made before the vfs died.
+                let Place::Node { mount, attributes } = walked.place else {
+                    return Err(FsError::Exists);
+                };
+                match self.created_before(caller, mount)? {
+                    Some(inode) if inode == attributes.inode => Ok((mount, attributes)),
+                    _ => Err(FsError::Exists),
+                }
+            }
+            (Err(FsError::NotFound), Create::IfMissing | Create::New) => {
+                self.create_file(caller, path)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    fn created_before(&self, caller: &Caller, mount: usize) -> FsResult<Option<Inode>> {
+        if !caller.redelivered {
+            return Ok(None);
+        }
+        let outcome = self.mounts[mount]
+            .backend
+            .outcome(operation(caller, STEP_CREATE))?;
+        Ok(outcome.map(|outcome| outcome.inode))
+    }
+
+    fn create_file(&mut self, caller: &Caller, path: &[u8]) -> FsResult<(usize, Attributes)> {
+        let slot = self.changeable_slot(path)?;
+        if slot.wants_directory {
+            return Err(FsError::IsADirectory);
+        }
+        let backend = &self.mounts[slot.mount].backend;
+        let node = (FileKind::Regular, FILE_MODE);
+        let operation = operation(caller, STEP_CREATE);
+        let outcome = match backend.create(operation, slot.directory, slot.name, node) {
+            // A symbolic link that leads nowhere is in the way.
+            Err(FsError::Exists) => return Err(FsError::NotFound),
+            other => other?,
+        };
+        Ok((slot.mount, backend.stat(outcome.inode)?))
+    }
+
+    /// Closes a file.
+    ///
+    /// # Errors
+    ///
+    /// `BadFile`.
+    pub fn close(&mut self, caller: &Caller, file: FileId) -> FsResult<()> {
+        match self.files.state().get(caller.badge, file) {
+            Ok(_) => self.append(Record::Close(file.0), Purpose::Shrink),
+            // It was closed the first time that this request came.
+            Err(FsError::BadFile) if caller.redelivered => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells about an open file.
+    ///
+    /// # Errors
+    ///
+    /// `BadFile`, `Stale`.
+    pub fn stat_file(&self, caller: &Caller, file: FileId) -> FsResult<Attributes> {
+        let open = self.files.state().get(caller.badge, file)?;
+        self.mounts[usize::from(open.mount)]
+            .backend
+            .stat(open.inode)
+    }
+
+    /// Reads into a buffer.
+    ///
+    /// # Errors
+    ///
+    /// `BadFile`, `Denied`, and those of the file system.
+    pub fn read(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        transfer: Transfer,
+        buffer: &Handle<Memory>,
+    ) -> FsResult<u32> {
+        let (backend, inode) = self.readable(caller, file)?;
+        backend.read(inode, transfer, buffer)
+    }
+
+    /// Reads few bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vfs::read`].
+    pub fn read_small(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        offset: u64,
+        bytes: u32,
+    ) -> FsResult<Vec<u8>> {
+        let (backend, inode) = self.readable(caller, file)?;
+        backend.read_small(inode, offset, bytes.min(MAX_SMALL_BYTES as u32))
+    }
+
+    /// Writes from a buffer.
+    ///
+    /// # Errors
+    ///
+    /// `BadFile`, `Denied`, and those of the file system.
+    pub fn write(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        transfer: Transfer,
+        buffer: &Handle<Memory>,
+    ) -> FsResult<Written> {
+        let (backend, open) = self.writable(caller, file)?;
+        let offset = place(open, transfer.offset)?;
+        let transfer = Transfer { offset, ..transfer };
+        let outcome = backend.write(operation(caller, 0), open.inode, transfer, buffer)?;
+        Ok(Written {
+            offset: outcome.offset,
+            bytes: outcome.bytes,
+        })
+    }
+
+    /// Writes few bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vfs::write`].
+    pub fn write_small(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        offset: u64,
+        content: &[u8],
+    ) -> FsResult<Written> {
+        let (backend, open) = self.writable(caller, file)?;
+        let offset = place(open, offset)?;
+        let outcome = backend.write_small(operation(caller, 0), open.inode, offset, content)?;
+        Ok(Written {
+            offset: outcome.offset,
+            bytes: outcome.bytes,
+        })
+    }
+
+    /// Sets the size of a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vfs::write`].
+    pub fn truncate(&self, caller: &Caller, file: FileId, bytes: u64) -> FsResult<()> {
+        let (backend, open) = self.writable(caller, file)?;
+        backend.truncate(operation(caller, 0), open.inode, bytes)?;
+        Ok(())
+    }
+
+    fn readable(&self, caller: &Caller, file: FileId) -> FsResult<(&B, Inode)> {
+        let open = self.files.state().get(caller.badge, file)?;
+        match open.access {
+            Access::Read | Access::ReadWrite => {
+                Ok((&self.mounts[usize::from(open.mount)].backend, open.inode))
+            }
+            Access::Write => Err(FsError::Denied),
+        }
+    }
+
+    fn writable(&self, caller: &Caller, file: FileId) -> FsResult<(&B, OpenFile)> {
+        let open = self.files.state().get(caller.badge, file)?;
+        match open.access {
+            Access::Write | Access::ReadWrite => {
+                Ok((&self.mounts[usize::from(open.mount)].backend, open))
+            }
+            Access::Read => Err(FsError::Denied),
+        }
+    }
+}
+
+/// Returns where a write goes. Only files opened for appending write at their end: a plain
+/// offset must not happen to mean that.
+fn place(open: OpenFile, offset: u64) -> FsResult<u64> {
+    match (open.is_append, offset) {
+        (true, _) => Ok(APPEND),
+        (false, APPEND) => Err(FsError::TooLarge),
+        (false, offset) => Ok(offset),
+    }
+}
