@@ -25,9 +25,8 @@ fn run(program: &mut Program) -> Outcome {
             continue;
         }
         let path = program.absolute(operand);
-        let printed = files.read(program, path.as_bytes(), |program, bytes| {
-            program.out().write_bytes(bytes)
-        });
+        let out = program.out();
+        let printed = files.read(path.as_bytes(), |bytes| out.write_bytes(bytes));
         if let Err(failed) = printed {
             program.complain(failed.message);
         }

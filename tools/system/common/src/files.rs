@@ -1,19 +1,13 @@
-//! Work on whole files and directory trees.
-//!
-//! Content goes through one memory object per program: the file system writes into it, so that a
-//! copy from file to file never passes through the program itself.
+//! Work on whole files and directory trees, with failures that name the path.
 
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::OnceCell;
 
+use libipc::files;
 use libipc::proto::vfs::{
-    Attributes, Cookie, DirectoryEntry, FileId, FileKind, FsError, LastLink, OpenOptions, Transfer,
-    VfsClient,
+    Attributes, DirectoryEntry, FileKind, FsError, LastLink, OpenOptions, VfsClient,
 };
-use libsys::abi::PAGE_SIZE;
-use libsys::{Handle, Memory};
 
 use crate::{Failed, Program};
 
@@ -23,8 +17,7 @@ pub const CHUNK_BYTES: usize = 128 * 1024;
 /// The files, as a program works on them. Paths are absolute.
 #[derive(Debug)]
 pub struct Files {
-    vfs: VfsClient,
-    buffer: OnceCell<Handle<Memory>>,
+    files: files::Files,
 }
 
 /// What is said of a path that failed: `path: why`.
@@ -39,25 +32,16 @@ impl Files {
     ///
     /// When the program was not given files.
     pub fn new(program: &Program) -> Result<Self, Failed> {
+        // Without a memory manager all goes through messages.
+        let memory = program.memory().ok();
         Ok(Files {
-            vfs: program.vfs()?,
-            buffer: OnceCell::new(),
+            files: files::Files::new(program.vfs()?, memory, program.cwd()),
         })
     }
 
     /// Returns the client below.
     pub fn vfs(&self) -> &VfsClient {
-        &self.vfs
-    }
-
-    fn buffer(&self, program: &Program) -> Result<&Handle<Memory>, Failed> {
-        if let Some(buffer) = self.buffer.get() {
-            return Ok(buffer);
-        }
-        let buffer = program
-            .memory()?
-            .create_object((CHUNK_BYTES / PAGE_SIZE) as u64)?;
-        Ok(self.buffer.get_or_init(|| buffer))
+        self.files.vfs()
     }
 
     /// Tells what a path names.
@@ -66,12 +50,12 @@ impl Files {
     ///
     /// Why not, with the path.
     pub fn stat(&self, path: &[u8], last: LastLink) -> Result<Attributes, Failed> {
-        self.vfs.stat(path, last).map_err(about(path))
+        self.vfs().stat(path, last).map_err(about(path))
     }
 
     /// Returns whether a path names a directory, through links.
     pub fn is_directory(&self, path: &[u8]) -> bool {
-        let found = self.vfs.stat(path, LastLink::Follow);
+        let found = self.vfs().stat(path, LastLink::Follow);
         found.is_ok_and(|attributes| attributes.kind == FileKind::Directory)
     }
 
@@ -81,15 +65,18 @@ impl Files {
     ///
     /// Why not, with the path.
     pub fn list(&self, path: &[u8]) -> Result<Vec<DirectoryEntry>, Failed> {
-        let mut entries = Vec::new();
-        let mut from = Some(Cookie::default());
-        while let Some(cookie) = from {
-            let page = self.vfs.read_dir(path, cookie).map_err(about(path))?;
-            entries.extend(page.entries);
-            from = page.next;
-        }
+        let mut entries = self.files.read_dir(path).map_err(about(path))?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// Makes a directory and those above it that are missing.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn make_dirs(&self, path: &[u8]) -> Result<(), Failed> {
+        Ok(self.files.make_dirs(path)?)
     }
 
     /// Gives the content of a file to `take`, in parts of at most [`CHUNK_BYTES`].
@@ -99,42 +86,21 @@ impl Files {
     /// Why it cannot be read, with the path; or what `take` says.
     pub fn read(
         &self,
-        program: &mut Program,
         path: &[u8],
-        mut take: impl FnMut(&mut Program, &[u8]) -> Result<(), Failed>,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failed>,
     ) -> Result<(), Failed> {
-        let buffer = self.buffer(program)?;
-        let opened = self
-            .vfs
+        let mut file = self
+            .files
             .open(path, OpenOptions::read())
             .map_err(about(path))?;
         let mut bytes = vec![0; CHUNK_BYTES];
-        let mut offset = 0;
-        let outcome = loop {
-            let got = match self.chunk(opened.file, offset, buffer) {
-                Ok(0) => break Ok(()),
-                Ok(got) => got,
-                Err(failed) => break Err(failed.about(printable(path))),
-            };
-            let part = &mut bytes[..got];
-            let taken = buffer.read(0, part).map_err(Failed::from);
-            if let Err(failed) = taken.and_then(|()| take(program, part)) {
-                break Err(failed);
+        loop {
+            let count = file.read(&mut bytes).map_err(about(path))?;
+            if count == 0 {
+                return Ok(());
             }
-            offset += got as u64;
-        };
-        // The content was read; a file that cannot be closed ends with the program.
-        let _ = self.vfs.close(opened.file);
-        outcome
-    }
-
-    fn chunk(&self, file: FileId, offset: u64, buffer: &Handle<Memory>) -> Result<usize, Failed> {
-        let transfer = Transfer {
-            offset,
-            bytes: CHUNK_BYTES as u32,
-            buffer_offset: 0,
-        };
-        Ok((self.vfs.read(file, transfer, buffer)? as usize).min(CHUNK_BYTES))
+            take(&bytes[..count])?;
+        }
     }
 
     /// Copies the content of a file to a file, which is made or replaced.
@@ -142,49 +108,23 @@ impl Files {
     /// # Errors
     ///
     /// Why not, with the path.
-    pub fn copy(&self, program: &Program, from: &[u8], to: &[u8]) -> Result<(), Failed> {
-        let buffer = self.buffer(program)?;
-        let source = self
-            .vfs
-            .open(from, OpenOptions::read())
-            .map_err(about(from))?;
-        let outcome = self.copy_opened(source.file, from, to, buffer);
-        // As in `read`.
-        let _ = self.vfs.close(source.file);
-        outcome
-    }
-
-    fn copy_opened(
-        &self,
-        source: FileId,
-        from: &[u8],
-        to: &[u8],
-        buffer: &Handle<Memory>,
-    ) -> Result<(), Failed> {
-        let target = self
-            .vfs
-            .open(to, OpenOptions::replace())
-            .map_err(about(to))?;
-        let mut offset = 0;
-        let outcome = loop {
-            match self.chunk(source, offset, buffer) {
-                Ok(0) => break Ok(()),
-                Err(failed) => break Err(failed.about(printable(from))),
-                Ok(got) => {
-                    let transfer = Transfer {
-                        offset,
-                        bytes: got as u32,
-                        buffer_offset: 0,
-                    };
-                    if let Err(error) = self.vfs.write(target.file, transfer, buffer) {
-                        break Err(about(to)(error));
-                    }
-                    offset += got as u64;
-                }
-            }
+    pub fn copy(&self, from: &[u8], to: &[u8]) -> Result<(), Failed> {
+        let mut target = None;
+        let open = || {
+            self.files
+                .open(to, OpenOptions::replace())
+                .map_err(about(to))
         };
-        let closed = self.vfs.close(target.file).map_err(about(to));
-        outcome.and(closed)
+        self.read(from, |bytes| {
+            // Made only when the source can be read.
+            let file = match &mut target {
+                Some(file) => file,
+                None => target.insert(open()?),
+            };
+            file.write_all(bytes).map_err(about(to))
+        })?;
+        let file = target.map_or_else(open, Ok)?;
+        file.close().map_err(about(to))
     }
 
     /// Copies a directory with all that is in it; symbolic links are copied as such. What fails
@@ -196,7 +136,7 @@ impl Files {
     pub fn copy_tree(&self, program: &mut Program, from: &[u8], to: &[u8]) -> Result<(), Failed> {
         let mut directories = vec![(from.to_vec(), to.to_vec())];
         while let Some((from, to)) = directories.pop() {
-            match self.vfs.make_dir(&to) {
+            match self.vfs().make_dir(&to) {
                 Err(libipc::Failure::Server(FsError::Exists)) if self.is_directory(&to) => {}
                 made => made.map_err(about(&to))?,
             }
@@ -208,7 +148,7 @@ impl Files {
                         Ok(())
                     }
                     FileKind::Symlink => self.copy_link(&from, &to),
-                    FileKind::Regular => self.copy(program, &from, &to),
+                    FileKind::Regular => self.copy(&from, &to),
                     FileKind::Special => {
                         Err(Failed::new("neither file nor directory").about(printable(&from)))
                     }
@@ -222,8 +162,8 @@ impl Files {
     }
 
     fn copy_link(&self, from: &[u8], to: &[u8]) -> Result<(), Failed> {
-        let target = self.vfs.read_link(from).map_err(about(from))?;
-        self.vfs.symlink(to, &target).map_err(about(to))
+        let target = self.vfs().read_link(from).map_err(about(from))?;
+        self.vfs().symlink(to, &target).map_err(about(to))
     }
 
     /// Removes a directory with all that is in it.
@@ -235,7 +175,7 @@ impl Files {
         let mut directories = vec![(path.to_vec(), false)];
         while let Some((path, is_emptied)) = directories.pop() {
             if is_emptied {
-                self.vfs.remove_dir(&path).map_err(about(&path))?;
+                self.vfs().remove_dir(&path).map_err(about(&path))?;
                 continue;
             }
             let entries = self.list(&path)?;
@@ -244,7 +184,7 @@ impl Files {
                 let path = below(&path, &entry.name);
                 match entry.kind {
                     FileKind::Directory => directories.push((path, false)),
-                    _ => self.vfs.unlink(&path).map_err(about(&path))?,
+                    _ => self.vfs().unlink(&path).map_err(about(&path))?,
                 }
             }
         }

@@ -73,7 +73,7 @@ fn copy(
     match kind {
         FileKind::Directory if options.has('r') => files.copy_tree(program, from, to),
         FileKind::Directory => Err(Failed::new("is a directory; use -r")),
-        _ => files.copy(program, from, to),
+        _ => files.copy(from, to),
     }
 }
 

@@ -1,10 +1,6 @@
 //! Makes directories.
 #![cfg_attr(bare, no_std, no_main)]
 
-extern crate alloc;
-
-use libipc::Failure;
-use libipc::proto::vfs::FsError;
 use skink_program::files::Files;
 use skink_program::{Failed, Flag, Outcome, Program};
 
@@ -32,7 +28,7 @@ fn run(program: &mut Program) -> Outcome {
     for operand in &options.operands {
         let path = program.absolute(operand);
         let made = if options.has('p') {
-            make_all(&files, &path)
+            files.make_dirs(path.as_bytes())
         } else {
             files.vfs().make_dir(path.as_bytes()).map_err(Failed::from)
         };
@@ -41,24 +37,4 @@ fn run(program: &mut Program) -> Outcome {
         }
     }
     program.finish()
-}
-
-/// Makes a directory and those above it.
-fn make_all(files: &Files, path: &str) -> Result<(), Failed> {
-    let ends = path
-        .match_indices('/')
-        .map(|(at, _)| at)
-        .skip(1)
-        .chain([path.len()]);
-    for end in ends {
-        let directory = &path.as_bytes()[..end];
-        match files.vfs().make_dir(directory) {
-            Err(Failure::Server(FsError::Exists)) if files.is_directory(directory) => {}
-            // A directory that is there need not be in a place where one could be made.
-            Err(Failure::Server(FsError::ReadOnly | FsError::Busy))
-                if files.is_directory(directory) => {}
-            made => made?,
-        }
-    }
-    Ok(())
 }

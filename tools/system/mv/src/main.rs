@@ -70,7 +70,7 @@ fn carry(program: &mut Program, files: &Files, from: &[u8], to: &[u8]) -> Result
             Ok(files.vfs().unlink(from)?)
         }
         _ => {
-            files.copy(program, from, to)?;
+            files.copy(from, to)?;
             Ok(files.vfs().unlink(from)?)
         }
     }

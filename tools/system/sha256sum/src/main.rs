@@ -53,7 +53,7 @@ fn checksum(program: &mut Program, files: &Files, operand: &str) -> Result<Sha25
         }
     }
     let path = program.absolute(operand);
-    files.read(program, path.as_bytes(), |_, bytes| {
+    files.read(path.as_bytes(), |bytes| {
         hash.update(bytes);
         Ok(())
     })?;
