@@ -1,10 +1,11 @@
 //! The real kernel behind [`Machine`].
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
-use libsys::abi::{MapItem, ProcessState};
+use libsys::abi::{MAX_MAP_PAGES, MapItem, ProcessState};
 use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender};
 use memory_manager::machine::{Copy, Life, Machine};
 use memory_manager::manager::{Content, Mapping};
@@ -23,7 +24,7 @@ pub(crate) struct Kernel {
     ram: Vec<Handle<Memory>>,
     zones: Zones,
     /// The manager's endpoint, for minting senders.
-    endpoint: Handle<Endpoint>,
+    endpoint: Rc<Handle<Endpoint>>,
     /// Is set when a process that is watched ends.
     death: Handle<Notification>,
     /// A page on its way from an image to a frame.
@@ -34,7 +35,7 @@ impl Kernel {
     pub(crate) fn new(
         ram: Vec<Handle<Memory>>,
         zones: Zones,
-        endpoint: Handle<Endpoint>,
+        endpoint: Rc<Handle<Endpoint>>,
         death: Handle<Notification>,
     ) -> Self {
         Kernel {
@@ -119,9 +120,12 @@ impl Machine for Kernel {
         page: u64,
         pages: u64,
     ) -> Result<(), MemoryError> {
-        process
-            .unmap(page * PAGE_BYTES, pages)
-            .map_err(memory_error)
+        // Shared regions were mapped in the same parts, as the kernel wants them unmapped.
+        parts(pages).try_for_each(|(first, count)| {
+            process
+                .unmap((page + first) * PAGE_BYTES, count)
+                .map_err(memory_error)
+        })
     }
 
     fn protect(
@@ -131,9 +135,12 @@ impl Machine for Kernel {
         pages: u64,
         protection: Protection,
     ) -> Result<(), MemoryError> {
-        process
-            .protect(page * PAGE_BYTES, pages, flags(protection))
-            .map_err(memory_error)
+        let flags = flags(protection);
+        parts(pages).try_for_each(|(first, count)| {
+            process
+                .protect((page + first) * PAGE_BYTES, count, flags)
+                .map_err(memory_error)
+        })
     }
 
     fn map_shared(
@@ -143,15 +150,18 @@ impl Machine for Kernel {
         memory: &Handle<Memory>,
     ) -> Result<(), MemoryError> {
         let flags = flags(segment.protection);
-        process
-            .map_one(
-                segment.address,
-                memory,
-                segment.page_offset,
-                segment.pages,
-                flags,
-            )
-            .map_err(memory_error)
+        for (first, count) in parts(segment.pages) {
+            let address = segment.address + first * PAGE_BYTES;
+            let offset = segment.page_offset + first;
+            if let Err(error) = process.map_one(address, memory, offset, count, flags) {
+                for (first, count) in parts(first) {
+                    // The process may have ended, which unmaps it too.
+                    let _ = process.unmap(segment.address + first * PAGE_BYTES, count);
+                }
+                return Err(memory_error(error));
+            }
+        }
+        Ok(())
     }
 
     fn readable_pages(&self, memory: &Handle<Memory>) -> Result<u64, MemoryError> {
@@ -189,6 +199,14 @@ impl Machine for Kernel {
         // Frames are never taken on a guess.
         memory.info().map_or(true, |info| info.references > 1)
     }
+}
+
+/// Splits so many pages into parts that one system call takes: first page and length of each.
+fn parts(pages: u64) -> impl Iterator<Item = (u64, u64)> {
+    let step = MAX_MAP_PAGES as usize;
+    (0..pages)
+        .step_by(step)
+        .map(move |first| (first, MAX_MAP_PAGES.min(pages - first)))
 }
 
 fn flags(protection: Protection) -> MapFlags {

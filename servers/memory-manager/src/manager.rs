@@ -28,7 +28,7 @@ use crate::zones::Zones;
 use crate::{Frame, PAGE_BYTES};
 
 /// Most regions of all spaces together: each may need a piece of the fixed heap.
-pub const MAX_ALL_REGIONS: usize = 16 * 1024;
+pub const MAX_ALL_REGIONS: usize = 8 * 1024;
 /// Most handles to images in private regions.
 const MAX_IMAGES: usize = 2048;
 

@@ -57,12 +57,10 @@ fn start() -> Result<(Server, Shared), &'static str> {
     let death = notification
         .mint(1 << DEATH_BIT)
         .map_err(|_| "no notification can be made")?;
-    let own = Handle::duplicate(&endpoint, libsys::Rights::ALL)
-        .map_err(|_| "its endpoint cannot be duplicated")?;
-
     let (ram, zones) = take_ram(&startup)?;
     let (frames, table_frames) = tables::make(&zones, &ram)?;
-    let kernel = Kernel::new(ram, zones.clone(), own, death);
+    let mut server = Server::new(endpoint, notification);
+    let kernel = Kernel::new(ram, zones.clone(), server.endpoint(), death);
     let manager = Manager::new(kernel, &zones, frames, table_frames);
     let totals = manager.totals();
     log::info!(
@@ -73,7 +71,6 @@ fn start() -> Result<(Server, Shared), &'static str> {
     );
 
     let manager: Shared = Rc::new(RefCell::new(manager));
-    let mut server = Server::new(endpoint, notification);
     let faults = Rc::clone(&manager);
     server.on_fault(move |fault, items| resolve(&faults, fault, items));
     let closed = Rc::clone(&manager);

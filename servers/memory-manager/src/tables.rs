@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use libsys::abi::MAX_ZERO_PAGES;
 use libsys::mappings::Reservation;
 use libsys::{Handle, MapFlags, Memory, startup};
 use memory_manager::buddy::BuddyEntry;
@@ -44,9 +45,18 @@ pub(crate) fn make(
     }
     let place = Reservation::new(pages).map_err(|_| "no room for the tables of frames")?;
     let flags = MapFlags::READ | MapFlags::WRITE | MapFlags::ZERO;
-    startup::process()
-        .map_one(place.address(), memory, 0, pages, flags)
-        .map_err(|_| "the kernel does not map the tables of frames")?;
+    for first in (0..pages).step_by(MAX_ZERO_PAGES as usize) {
+        let count = MAX_ZERO_PAGES.min(pages - first);
+        startup::process()
+            .map_one(
+                place.address() + first * PAGE_BYTES,
+                memory,
+                first,
+                count,
+                flags,
+            )
+            .map_err(|_| "the kernel does not map the tables of frames")?;
+    }
 
     let buddy_at = place.address();
     let residents_at = buddy_at + pages_for::<BuddyEntry>(frames) * PAGE_BYTES;
