@@ -5,8 +5,8 @@ use std::rc::Rc;
 use libipc::Failure;
 use libipc::loopback::Loopback;
 use libipc::proto::file_system::{
-    APPEND, Cookie, FileKind, FileSystemClient, FileSystemDispatcher, FsError, MAX_SMALL_BYTES,
-    Transfer,
+    APPEND, Cookie, FileKind, FileSystemClient, FileSystemDispatcher, FsError, Inode,
+    MAX_SMALL_BYTES, Transfer,
 };
 use libsys::{Handle, Memory, RawHandle};
 
@@ -51,7 +51,13 @@ fn every_message_looks_as_before() {
     client
         .unlink(operations.next(), root, b"l", FileKind::Regular)
         .unwrap();
-    // There is no kernel that could copy to or from a buffer.
+    use_buffers(&client, file, &mut operations);
+    client.sync().unwrap();
+    check_golden(&loopback);
+}
+
+/// There is no kernel that could copy to or from a buffer: the requests alone can be seen.
+fn use_buffers(client: &FileSystemClient, file: Inode, operations: &mut Operations) {
     let transfer = Transfer {
         offset: 1,
         bytes: 2,
@@ -64,7 +70,9 @@ fn every_message_looks_as_before() {
         client.write(operations.next(), file, transfer, &buffer),
         Err(bad)
     );
-    client.sync().unwrap();
+}
+
+fn check_golden(loopback: &Loopback) {
     libipc::golden!(
         "file_system.txt",
         loopback,
