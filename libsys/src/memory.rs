@@ -94,15 +94,18 @@ impl Handle<Process> {
     /// `AlreadyMapped`, `InvalidArgument` for a misaligned, kernel or W+X range, `NoMemory` for
     /// page tables. Items before the failing one stay mapped.
     pub fn map(&self, items: &[MapItem]) -> Result<()> {
-        let arguments =
-            [self.raw().0.into(), items.as_ptr() as u64, items.len() as u64, 0, 0, 0];
-        match raw::plain(Syscall::MemoryMap, arguments) {
-            Err(Error::BadAddress) => {
-                touch(items);
-                raw::plain(Syscall::MemoryMap, arguments).map(|_| ())
+        let mut batch = Batch::new(self);
+        for item in items {
+            let mut rest = *item;
+            while rest.pages > 0 {
+                let part = MapItem { pages: rest.pages.min(most_pages(rest.flags)), ..rest };
+                batch.push(part)?;
+                rest.address = rest.address.wrapping_add(part.pages * PAGE);
+                rest.page_offset = rest.page_offset.wrapping_add(part.pages);
+                rest.pages -= part.pages;
             }
-            other => other.map(|_| ()),
         }
+        batch.flush()
     }
 
     /// Maps `pages` pages of `memory` at `address`.
@@ -127,8 +130,11 @@ impl Handle<Process> {
     ///
     /// `InvalidArgument`, `NotMapped`.
     pub fn unmap(&self, address: u64, pages: u64) -> Result<()> {
-        let arguments = [self.raw().0.into(), address, pages, 0, 0, 0];
-        raw::plain(Syscall::MemoryUnmap, arguments).map(|_| ())
+        for (address, pages) in parts(address, pages) {
+            let arguments = [self.raw().0.into(), address, pages, 0, 0, 0];
+            raw::plain(Syscall::MemoryUnmap, arguments)?;
+        }
+        Ok(())
     }
 
     /// Changes how the mapped pages of a range may be used. Never raises more than the memory
@@ -138,9 +144,76 @@ impl Handle<Process> {
     ///
     /// `InvalidArgument`, `MissingRight`.
     pub fn protect(&self, address: u64, pages: u64, flags: MapFlags) -> Result<()> {
-        let arguments = [self.raw().0.into(), address, pages, flags.0.into(), 0, 0];
-        raw::plain(Syscall::MemoryProtect, arguments).map(|_| ())
+        for (address, pages) in parts(address, pages) {
+            let arguments = [self.raw().0.into(), address, pages, flags.0.into(), 0, 0];
+            raw::plain(Syscall::MemoryProtect, arguments)?;
+        }
+        Ok(())
     }
+}
+
+/// Items on their way into the kernel: as many as fit on the stack go in one crossing.
+struct Batch<'a> {
+    process: &'a Handle<Process>,
+    items: [MapItem; BATCH],
+    count: usize,
+}
+
+const BATCH: usize = 16;
+const PAGE: u64 = skink_abi::PAGE_SIZE as u64;
+
+impl<'a> Batch<'a> {
+    fn new(process: &'a Handle<Process>) -> Self {
+        let empty =
+            MapItem { address: 0, page_offset: 0, pages: 0, memory: 0, flags: MapFlags(0) };
+        Batch { process, items: [empty; BATCH], count: 0 }
+    }
+
+    fn push(&mut self, item: MapItem) -> Result<()> {
+        if self.count == BATCH {
+            self.flush()?;
+        }
+        self.items[self.count] = item;
+        self.count += 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let mut rest = &self.items[..self.count];
+        while !rest.is_empty() {
+            let arguments = [
+                self.process.raw().0.into(),
+                rest.as_ptr() as u64,
+                rest.len() as u64,
+                0,
+                0,
+                0,
+            ];
+            // The items lie on the stack, which is touched by writing them.
+            let (done, _) = raw::plain(Syscall::MemoryMap, arguments)?;
+            rest = rest.get(done as usize..).unwrap_or(&[]);
+        }
+        self.count = 0;
+        Ok(())
+    }
+}
+
+/// Returns the most pages that one item may name.
+const fn most_pages(flags: MapFlags) -> u64 {
+    if flags.contains(MapFlags::ZERO) {
+        skink_abi::MAX_ZERO_PAGES
+    } else {
+        skink_abi::MAX_MAP_PAGES
+    }
+}
+
+/// Cuts a range into parts that one call may name.
+fn parts(address: u64, pages: u64) -> impl Iterator<Item = (u64, u64)> {
+    let starts = (0..pages).step_by(skink_abi::MAX_MAP_PAGES as usize);
+    starts.map(move |done| {
+        let part = (pages - done).min(skink_abi::MAX_MAP_PAGES);
+        (address.wrapping_add(done.wrapping_mul(PAGE)), part)
+    })
 }
 
 /// Makes a copying call, and once more after touching the buffer: the kernel never faults, so a

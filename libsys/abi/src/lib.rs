@@ -47,5 +47,12 @@ pub const FOREVER: u64 = u64::MAX;
 /// The table grows by whole pages as handles are made, so a process pays only for what it uses.
 pub const MAX_PROCESS_HANDLES: usize = 8192;
 
+/// Most pages that one [`MapItem`], `memory_unmap` or `memory_protect` may name: the kernel works
+/// on them without a break. `libsys` splits longer ranges.
+pub const MAX_MAP_PAGES: u64 = 4096;
+
+/// Most pages that one [`MapItem`] with [`MapFlags::ZERO`] may name.
+pub const MAX_ZERO_PAGES: u64 = 64;
+
 /// How often a request may crash its server before its caller gets [`Error::ServerCrashed`].
 pub const MAX_REQUEST_CRASHES: u8 = 2;

@@ -1,0 +1,414 @@
+//! Page tables (Intel SDM vol. 3A, 4.5): of the kernel, and of each process.
+//!
+//! All processes share the upper half. Its top-level entries are made at boot and never change,
+//! so that a new process only copies them. User pages are 4 KiB. Two of the bits that the
+//! processor ignores remember what the memory handle allowed when the page was mapped, so that
+//! `protect` cannot raise it.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use skink_abi::{Error, MapFlags, PAGE_SIZE};
+use x86_64::registers::control::{Cr3, Cr3Flags};
+use x86_64::structures::paging::page_table::PageTableEntry;
+use x86_64::structures::paging::{PageTable, PageTableFlags, PhysFrame};
+use x86_64::{PhysAddr, VirtAddr};
+
+use super::physical;
+use crate::pool;
+
+/// Start of the kernel's own mappings: arenas, stacks, device registers. One top-level entry.
+const KERNEL_WINDOW: u64 = 0xffff_c000_0000_0000;
+/// Bytes of address space of one arena.
+const ARENA_BYTES: u64 = 1 << 34;
+/// Most arenas.
+const ARENAS: u64 = 16;
+/// Where device registers and stacks are mapped, upwards.
+const KERNEL_MAPPINGS: u64 = KERNEL_WINDOW + ARENAS * ARENA_BYTES;
+
+/// The handle allowed writing.
+const MAY_WRITE: PageTableFlags = PageTableFlags::BIT_9;
+/// The handle allowed executing.
+const MAY_EXECUTE: PageTableFlags = PageTableFlags::BIT_10;
+
+static NEXT_MAPPING: AtomicU64 = AtomicU64::new(KERNEL_MAPPINGS);
+static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
+
+fn table(frame: u64) -> *mut PageTable {
+    physical::pointer(frame)
+}
+
+fn index(address: u64, level: u32) -> usize {
+    (address >> (3 + 9 * level)) as usize & 511
+}
+
+/// Takes over the loader's page tables: drops its lower half, makes the kernel's window.
+///
+/// # Errors
+///
+/// `NoMemory`.
+///
+/// # Safety
+///
+/// Once, on the first processor, when nothing below the upper half is needed any more.
+pub(crate) unsafe fn init() -> Result<(), Error> {
+    let root = Cr3::read().0.start_address().as_u64();
+    KERNEL_ROOT.store(root, Ordering::Relaxed);
+    let window = pool::allocate_zeroed()?;
+    // SAFETY: the live top-level table; one processor runs, and the entry was unused.
+    unsafe {
+        let entry = &mut (&mut *table(root))[index(KERNEL_WINDOW, 4)];
+        if !entry.is_unused() {
+            return Err(Error::AlreadyMapped);
+        }
+        entry.set_addr(PhysAddr::new(window), PageTableFlags::PRESENT | PageTableFlags::WRITABLE);
+    }
+    Ok(())
+}
+
+/// Drops the lower half of the boot page tables.
+///
+/// # Safety
+///
+/// Nothing in it is in use: all processors have left their start-up code.
+pub(crate) unsafe fn drop_lower_half() {
+    let root = KERNEL_ROOT.load(Ordering::Relaxed);
+    for i in 0..256 {
+        // SAFETY: by the caller's duty.
+        unsafe { (&mut *table(root))[i].set_unused() };
+    }
+    load_kernel();
+}
+
+/// Maps the low page for starting other processors, one to one.
+///
+/// # Errors
+///
+/// `NoMemory`.
+pub(crate) fn map_low_page(page: u64) -> Result<(), Error> {
+    let root = KERNEL_ROOT.load(Ordering::Relaxed);
+    let flags = PageTableFlags::PRESENT | PageTableFlags::WRITABLE;
+    // SAFETY: the boot tables, while one processor runs.
+    let entry = unsafe { walk(root, page, flags, &mut pool::allocate_zeroed)? };
+    entry.set_addr(PhysAddr::new(page), flags);
+    Ok(())
+}
+
+/// Returns the kernel's top-level table.
+pub(crate) fn kernel_root() -> u64 {
+    KERNEL_ROOT.load(Ordering::Relaxed)
+}
+
+/// Returns the first address of the arena with a number.
+pub(crate) const fn arena_base(number: u64) -> u64 {
+    assert!(number < ARENAS);
+    KERNEL_WINDOW + number * ARENA_BYTES
+}
+
+/// Backs a page of the kernel's window with a fresh frame of zeros.
+///
+/// # Errors
+///
+/// `NoMemory`.
+///
+/// # Safety
+///
+/// The page is not mapped, and the caller alone maps this part of the window.
+pub(crate) unsafe fn back_kernel_page(address: u64) -> Result<(), Error> {
+    let frame = pool::allocate_zeroed()?;
+    let flags =
+        PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
+    // SAFETY: by the caller's duty.
+    unsafe { map_kernel_page(address, frame, flags) }
+}
+
+/// Kernel tables below the window are changed by one processor at a time.
+static WINDOW: spin::Mutex<()> = spin::Mutex::new(());
+
+/// # Safety
+///
+/// As [`back_kernel_page`]; `frame` may be accessed as `flags` say.
+unsafe fn map_kernel_page(address: u64, frame: u64, flags: PageTableFlags) -> Result<(), Error> {
+    let _one = WINDOW.lock();
+    let inner = PageTableFlags::PRESENT | PageTableFlags::WRITABLE;
+    let root = KERNEL_ROOT.load(Ordering::Relaxed);
+    // SAFETY: under the lock of the window.
+    let entry = unsafe { walk(root, address, inner, &mut pool::allocate_zeroed)? };
+    entry.set_addr(PhysAddr::new(frame), flags);
+    Ok(())
+}
+
+/// Maps device registers for the kernel, uncached.
+///
+/// # Errors
+///
+/// `NoMemory`.
+pub(crate) fn map_device(physical: u64, pages: u64) -> Result<*mut u8, Error> {
+    let bytes = pages * PAGE_SIZE as u64;
+    let start = NEXT_MAPPING.fetch_add(bytes, Ordering::Relaxed);
+    let flags = PageTableFlags::PRESENT
+        | PageTableFlags::WRITABLE
+        | PageTableFlags::NO_EXECUTE
+        | PageTableFlags::NO_CACHE
+        | PageTableFlags::WRITE_THROUGH;
+    for at in (0..bytes).step_by(PAGE_SIZE) {
+        // SAFETY: addresses of this range are given out once; device registers are not RAM.
+        unsafe { map_kernel_page(start + at, (physical & !0xfff) + at, flags)? };
+    }
+    Ok(core::ptr::with_exposed_provenance_mut(start as usize))
+}
+
+/// Makes a kernel stack with an unmapped page below it and returns its end.
+///
+/// # Errors
+///
+/// `NoMemory`.
+pub(crate) fn make_stack(pages: u64) -> Result<u64, Error> {
+    let bytes = (pages + 1) * PAGE_SIZE as u64;
+    let start = NEXT_MAPPING.fetch_add(bytes, Ordering::Relaxed);
+    for page in 1..=pages {
+        // SAFETY: addresses of this range are given out once.
+        unsafe { back_kernel_page(start + page * PAGE_SIZE as u64)? };
+    }
+    Ok(start + bytes)
+}
+
+/// Finds the lowest-level entry of an address, making tables on the way.
+///
+/// # Safety
+///
+/// `root` is a top-level table that nobody else changes meanwhile; the entry must not be used
+/// longer than that.
+unsafe fn walk<'a>(
+    root: u64,
+    address: u64,
+    inner: PageTableFlags,
+    allocate: &mut dyn FnMut() -> Result<u64, Error>,
+) -> Result<&'a mut PageTableEntry, Error> {
+    let mut frame = root;
+    for level in [4, 3, 2] {
+        // SAFETY: by the caller's duty; `frame` is a table of this tree.
+        let entry = unsafe { &mut (&mut *table(frame))[index(address, level)] };
+        if entry.is_unused() {
+            entry.set_addr(PhysAddr::new(allocate()?), inner);
+        }
+        frame = entry.addr().as_u64();
+    }
+    // SAFETY: as above.
+    Ok(unsafe { &mut (&mut *table(frame))[index(address, 1)] })
+}
+
+/// Finds the lowest-level entry of an address, or `None` where a table is missing.
+///
+/// # Safety
+///
+/// As [`walk`].
+unsafe fn find<'a>(root: u64, address: u64) -> Option<&'a mut PageTableEntry> {
+    let mut frame = root;
+    for level in [4, 3, 2] {
+        // SAFETY: by the caller's duty.
+        let entry = unsafe { &(&*table(frame))[index(address, level)] };
+        if entry.is_unused() {
+            return None;
+        }
+        frame = entry.addr().as_u64();
+    }
+    // SAFETY: as above.
+    Some(unsafe { &mut (&mut *table(frame))[index(address, 1)] })
+}
+
+/// How a page of a process is mapped.
+#[derive(Clone, Copy)]
+pub(crate) struct PageMode {
+    /// Writing, executing.
+    pub(crate) flags: MapFlags,
+    /// What the handle would have allowed.
+    pub(crate) limit: MapFlags,
+    /// Device registers: uncached.
+    pub(crate) is_device: bool,
+}
+
+fn user_flags(mode: PageMode) -> PageTableFlags {
+    let mut flags = PageTableFlags::PRESENT | PageTableFlags::USER_ACCESSIBLE;
+    flags.set(PageTableFlags::WRITABLE, mode.flags.contains(MapFlags::WRITE));
+    flags.set(PageTableFlags::NO_EXECUTE, !mode.flags.contains(MapFlags::EXECUTE));
+    flags.set(PageTableFlags::NO_CACHE | PageTableFlags::WRITE_THROUGH, mode.is_device);
+    flags.set(MAY_WRITE, mode.limit.contains(MapFlags::WRITE));
+    flags.set(MAY_EXECUTE, mode.limit.contains(MapFlags::EXECUTE));
+    flags
+}
+
+/// The page tables of a process. All methods need the process's space lock, which is why they
+/// take `&mut self`.
+pub(crate) struct Tables {
+    root: u64,
+}
+
+impl Tables {
+    /// No page tables: of a process that is gone.
+    pub(crate) const NONE: Tables = Tables { root: 0 };
+
+    /// Makes tables with an empty lower half.
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`.
+    pub(crate) fn new() -> Result<Tables, Error> {
+        let root = pool::allocate_zeroed()?;
+        // SAFETY: two top-level tables; the kernel's upper half does not change after boot.
+        unsafe {
+            let (new, kernel) = (&mut *table(root), &*table(kernel_root()));
+            for i in 256..512 {
+                new[i] = kernel[i].clone();
+            }
+        }
+        Ok(Tables { root })
+    }
+
+    /// Returns the physical address of the top-level table, 0 when there is none.
+    pub(crate) const fn root(&self) -> u64 {
+        self.root
+    }
+
+    /// Maps a page. Returns whether another page was mapped there before.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyMapped` unless `replace`, and those of `allocate`.
+    pub(crate) fn map(
+        &mut self,
+        address: u64,
+        physical: u64,
+        mode: PageMode,
+        replace: bool,
+        allocate: &mut dyn FnMut() -> Result<u64, Error>,
+    ) -> Result<bool, Error> {
+        let inner = PageTableFlags::PRESENT
+            | PageTableFlags::WRITABLE
+            | PageTableFlags::USER_ACCESSIBLE;
+        // SAFETY: `&mut self` under the space lock; user addresses only, checked by the callers
+        // with `UserRange`.
+        let entry = unsafe { walk(self.root, address, inner, allocate)? };
+        let was_mapped = !entry.is_unused();
+        if was_mapped && !replace {
+            return Err(Error::AlreadyMapped);
+        }
+        entry.set_addr(PhysAddr::new_truncate(physical), user_flags(mode));
+        Ok(was_mapped)
+    }
+
+    /// Unmaps a page. Returns whether it was mapped.
+    pub(crate) fn unmap(&mut self, address: u64) -> bool {
+        // SAFETY: `&mut self` under the space lock.
+        match unsafe { find(self.root, address) } {
+            Some(entry) if !entry.is_unused() => {
+                entry.set_unused();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Changes how a mapped page may be used. Returns whether it is mapped.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight` for more than its handle allowed.
+    pub(crate) fn protect(&mut self, address: u64, flags: MapFlags) -> Result<bool, Error> {
+        // SAFETY: `&mut self` under the space lock.
+        let Some(entry) = (unsafe { find(self.root, address) }) else { return Ok(false) };
+        if entry.is_unused() {
+            return Ok(false);
+        }
+        let mut bits = entry.flags();
+        let write = flags.contains(MapFlags::WRITE);
+        let execute = flags.contains(MapFlags::EXECUTE);
+        if write && !bits.contains(MAY_WRITE) || execute && !bits.contains(MAY_EXECUTE) {
+            return Err(Error::MissingRight);
+        }
+        bits.set(PageTableFlags::WRITABLE, write);
+        bits.set(PageTableFlags::NO_EXECUTE, !execute);
+        entry.set_flags(bits);
+        Ok(true)
+    }
+
+    /// Translates an address of the process, if it may be read (and written, if `write`) there.
+    pub(crate) fn translate(&self, address: u64, write: bool) -> Option<u64> {
+        // SAFETY: under the space lock; the entry is only read.
+        let entry = unsafe { find(self.root, address)? };
+        let flags = entry.flags();
+        let needed = PageTableFlags::PRESENT | PageTableFlags::USER_ACCESSIBLE;
+        let is_device = flags.contains(PageTableFlags::NO_CACHE);
+        if !flags.contains(needed) || is_device || write && !flags.contains(PageTableFlags::WRITABLE) {
+            return None;
+        }
+        Some(entry.addr().as_u64() + (address & 0xfff))
+    }
+
+    /// Frees up to `budget` tables. Returns whether all are gone.
+    ///
+    /// # Safety
+    ///
+    /// No processor has these tables loaded.
+    pub(crate) unsafe fn free_some(&mut self, mut budget: usize) -> bool {
+        if self.root == 0 {
+            return true;
+        }
+        while budget > 0 {
+            budget -= 1;
+            let mut frame = self.root;
+            let mut parent: Option<&mut PageTableEntry> = None;
+            for level in [4_u32, 3, 2] {
+                let limit = if level == 4 { 256 } else { 512 };
+                // SAFETY: tables of this tree, which nobody else uses any more.
+                let entries = unsafe { &mut *table(frame) };
+                let next = entries.iter_mut().take(limit).find(|entry| !entry.is_unused());
+                match next {
+                    Some(entry) => {
+                        frame = entry.addr().as_u64();
+                        parent = Some(entry);
+                    }
+                    None => break,
+                }
+            }
+            // `frame` is a table with nothing below it that is a table.
+            // SAFETY: unlinked in the next step, used by nobody.
+            unsafe { pool::free(frame) };
+            match parent {
+                Some(entry) => entry.set_unused(),
+                None => {
+                    self.root = 0;
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Loads page tables on the calling processor; drops its translations.
+///
+/// # Safety
+///
+/// `root` is a top-level table with the kernel's upper half that lives while it is loaded.
+#[inline]
+pub(crate) unsafe fn load(root: u64) {
+    let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root));
+    // SAFETY: by the caller's duty.
+    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+}
+
+/// Loads page tables that map nothing but the kernel.
+pub(crate) fn load_kernel() {
+    // SAFETY: the kernel's own tables live for ever.
+    unsafe { load(kernel_root()) };
+}
+
+/// Drops one translation of the calling processor.
+pub(crate) fn flush_page(address: u64) {
+    x86_64::instructions::tlb::flush(VirtAddr::new_truncate(address));
+}
+
+/// Drops all translations of the calling processor.
+pub(crate) fn flush_all() {
+    x86_64::instructions::tlb::flush_all();
+}

@@ -1,0 +1,757 @@
+//! Calls, replies and receiving: the mechanism around `skink_kcore::endpoint`.
+//!
+//! A caller stays blocked from its call to the reply, and its registers and IPC page keep the
+//! request all that time. That is what makes redelivery free: when a receiver dies, its reply
+//! handles are closed by `teardown`, and each request goes back to its old place in the queue.
+//!
+//! Handles in a request are copied to the receiver; those that the caller moves leave its table
+//! only when the reply arrives, so that a redelivered request still has them.
+
+use skink_abi::{
+    Error, FaultMessage, Info, MAX_HANDLES, ObjectKind, REGISTER_BYTES, RawHandle, Rights,
+    ThreadControl,
+};
+use skink_kcore::endpoint::{Abandon, Arrival, Requeue};
+use skink_kcore::handles::Entry;
+use skink_kcore::{Id, NONE};
+
+use crate::arch::x86_64::physical;
+use crate::endpoint::{ENDPOINTS, EndpointState, SENDERS};
+use crate::lock::{Guard, Held, level};
+use crate::process::{PROCESSES, Process};
+use crate::sched::{self, Urgency};
+use crate::thread::{THREADS, Thread, ThreadNodes, Wait};
+use crate::{notification, object};
+
+type EndpointGuard<'l, 'h> = Guard<'l, 'h, EndpointState, { level::ENDPOINT }>;
+
+/// Who is to blame that a message could not be delivered.
+enum Undelivered {
+    /// The caller passed handles that it has not.
+    Caller(Error),
+    /// The receiver has no room for handles.
+    Receiver(Error),
+}
+
+/// Handles that were copied for a message that was then not delivered: to be dropped when no
+/// lock is held.
+#[derive(Default)]
+struct Leftovers(heapless::Vec<Entry, { MAX_HANDLES + 1 }>);
+
+impl Leftovers {
+    fn push(&mut self, entry: Entry) {
+        // There are never more than a message's handles.
+        let _ = self.0.push(entry);
+    }
+
+    fn drop_all(self, held: &mut Held<0>) {
+        for entry in self.0 {
+            object::release(held, entry);
+        }
+    }
+}
+
+fn process_of(thread: &Thread) -> &'static Process {
+    PROCESSES.get(thread.process.get())
+}
+
+/// System call `call`.
+pub(crate) fn call(held: &mut Held<0>, thread: &'static Thread) {
+    let registers = &thread.registers;
+    let process = process_of(thread);
+    let info = Info(registers.rsi.get() & Info::SENDER_BITS);
+    registers.rsi.set(info.0);
+    if !info.is_valid() {
+        return thread.set_result(Err(Error::MessageTooLong));
+    }
+    let found = {
+        let handles = process.handles.lock(held);
+        RawHandle32::check(registers.rdi.get())
+            .and_then(|handle| handles.find(handle, ObjectKind::Sender, Rights::CALL))
+            .inspect(|entry| SENDERS.retain(entry.object))
+    };
+    match found {
+        Ok(entry) => {
+            process.counters.calls.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+            thread.call.is_fault.set(0);
+            start_call(held, thread, entry.object, registers.rdx.get());
+        }
+        Err(error) => thread.set_result(Err(error)),
+    }
+}
+
+/// Sends a page fault of the current thread to its pager. Returns whether there is one.
+pub(crate) fn fault(held: &mut Held<0>, thread: &'static Thread, fault: FaultMessage) -> bool {
+    let process = process_of(thread);
+    let pager = {
+        // The pager is only changed under this lock.
+        let _state = process.state.lock(held);
+        let pager = process.pager.load(core::sync::atomic::Ordering::Relaxed);
+        if pager == NONE {
+            return false;
+        }
+        SENDERS.retain(pager);
+        pager
+    };
+    let [address, instruction, code] = &thread.call.fault;
+    address.set(fault.address);
+    instruction.set(fault.instruction);
+    code.set(fault.code);
+    thread.call.is_fault.set(1);
+    start_call(held, thread, pager, skink_abi::FOREVER);
+    true
+}
+
+/// Lets the current thread wait for the answer to a request that it sends through `sender`, to
+/// which the caller passes on a reference.
+fn start_call(held: &mut Held<0>, thread: &'static Thread, sender: Id, deadline: u64) {
+    let through = SENDERS.get(sender);
+    let endpoint_id = through.endpoint.get();
+    let call = &thread.call;
+    let mut leftovers = Leftovers::default();
+    // Left over from a call that was interrupted.
+    leave_call(held, thread);
+    let mut guard = ENDPOINTS.get(endpoint_id).state.lock(held);
+    if !guard.is_open || !through.is_open() {
+        drop(guard);
+        object::release_sender(held, sender);
+        return end_with(held, thread, Error::EndpointGone);
+    }
+    sched::stop_current();
+    call.number.set(call.number.get().wrapping_add(1));
+    call.sender.set(sender);
+    call.endpoint.set(endpoint_id);
+    call.in_service.set(0);
+    call.redelivered.set(0);
+    call.sequence.set(through.next_sequence());
+    thread.next_wait();
+    sched::set_deadline(guard.held(), thread, deadline);
+    thread.set_wait(Wait::Reply, endpoint_id);
+    if thread.is_doomed() {
+        // Who doomed it looked before it waited; it must not wait.
+        thread.set_wait(Wait::Nothing, NONE);
+        drop(guard);
+        leave_call(held, thread);
+        return sched::make_ready(held, thread, Urgency::Normal);
+    }
+    let next = match guard.waits.arrive(&ThreadNodes, thread.id.get()) {
+        Arrival::Queued => None,
+        Arrival::Deliver(receiver) => {
+            let receiver = THREADS.get(receiver);
+            finish_deliver(&mut guard, thread, receiver, &mut leftovers)
+        }
+    };
+    drop(guard);
+    leftovers.drop_all(held);
+    match next {
+        None => {}
+        Some(Next::Run(next)) => sched::run(next),
+        Some(Next::Fail(caller, error)) => {
+            leave_call(held, caller);
+            caller.registers.rax.set(error.code());
+            sched::run(caller);
+        }
+    }
+}
+
+/// What comes after an attempt to deliver.
+enum Next {
+    /// This thread, now owned, runs.
+    Run(&'static Thread),
+    /// The call of this thread failed with this error; it is owned and in no list.
+    Fail(&'static Thread, Error),
+}
+
+/// Delivers a request that the state machine has paired with a waiting receiver.
+fn finish_deliver(
+    guard: &mut EndpointGuard<'_, '_>,
+    caller: &'static Thread,
+    receiver: &'static Thread,
+    leftovers: &mut Leftovers,
+) -> Option<Next> {
+    match deliver(guard, caller, receiver, leftovers) {
+        Ok(()) => {
+            receiver.set_wait(Wait::Nothing, NONE);
+            sched::clear_deadline(guard.held(), receiver);
+            Some(Next::Run(receiver))
+        }
+        Err(Undelivered::Caller(error)) => {
+            let (state, held) = guard.parts();
+            state.waits.finish(&ThreadNodes, caller.id.get());
+            caller.set_wait(Wait::Nothing, NONE);
+            caller.call.number.set(caller.call.number.get().wrapping_add(1));
+            sched::clear_deadline(held, caller);
+            state.waits.wait(&ThreadNodes, receiver.id.get());
+            Some(Next::Fail(caller, error))
+        }
+        Err(Undelivered::Receiver(error)) => {
+            let (state, held) = guard.parts();
+            state.waits.undo(&ThreadNodes, caller.id.get());
+            receiver.set_wait(Wait::Nothing, NONE);
+            sched::clear_deadline(held, receiver);
+            receiver.registers.rax.set(error.code());
+            Some(Next::Run(receiver))
+        }
+    }
+}
+
+/// Ends a thread's part in a call: who calls this owns the thread and took it out of the lists.
+pub(crate) fn leave_call(held: &mut Held<0>, thread: &'static Thread) {
+    sched::clear_deadline(held, thread);
+    let sender = thread.call.sender.get();
+    thread.call.sender.set(NONE);
+    if sender != NONE {
+        object::release_sender(held, sender);
+    }
+}
+
+/// Fails a call or page fault of the current thread before it waited.
+fn end_with(held: &mut Held<0>, thread: &'static Thread, error: Error) {
+    if thread.call.is_fault.get() != 0 {
+        crate::teardown::end_by_fault(held, thread, 14, thread.call.fault[0].get());
+    } else {
+        thread.set_result(Err(error));
+    }
+}
+
+/// System call `receive`.
+pub(crate) fn receive(held: &mut Held<0>, thread: &'static Thread) {
+    let handle = thread.registers.rdi.get() >> 32;
+    let deadline = thread.registers.rdx.get();
+    match find_endpoint(held, thread, handle) {
+        Ok(endpoint) => {
+            wait_for_message(held, thread, endpoint, deadline, None);
+            object::release_endpoint(held, endpoint);
+        }
+        Err(error) => thread.set_result(Err(error)),
+    }
+}
+
+/// System call `reply`.
+pub(crate) fn reply(held: &mut Held<0>, thread: &'static Thread) {
+    let handle = thread.registers.rdi.get() & 0xffff_ffff;
+    let result = match answer(held, thread, handle) {
+        Ok(caller) => {
+            sched::make_ready(held, caller, Urgency::Normal);
+            Ok((0, 0))
+        }
+        Err(error) => Err(error),
+    };
+    thread.set_result(result);
+}
+
+/// System call `reply_receive`: the caller that is answered runs next if the server waits.
+pub(crate) fn reply_receive(held: &mut Held<0>, thread: &'static Thread) {
+    let handles = thread.registers.rdi.get();
+    let deadline = thread.registers.rdx.get();
+    let endpoint = match find_endpoint(held, thread, handles >> 32) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return thread.set_result(Err(error)),
+    };
+    // A caller that no longer waits is no error of the server.
+    let answered = match answer(held, thread, handles & 0xffff_ffff) {
+        Ok(caller) => Some(caller),
+        Err(Error::ReplyGone) => None,
+        Err(error) => {
+            object::release_endpoint(held, endpoint);
+            return thread.set_result(Err(error));
+        }
+    };
+    wait_for_message(held, thread, endpoint, deadline, answered);
+    object::release_endpoint(held, endpoint);
+}
+
+fn find_endpoint(held: &mut Held<0>, thread: &Thread, handle: u64) -> Result<Id, Error> {
+    let handle = RawHandle32::check(handle)?;
+    let handles = process_of(thread).handles.lock(held);
+    let entry = handles.find(handle, ObjectKind::Endpoint, Rights::RECEIVE)?;
+    ENDPOINTS.retain(entry.object);
+    Ok(entry.object)
+}
+
+/// Gives the current thread the next message, or lets it wait for one. `answered` is a caller
+/// that it has just answered and that runs in its place if it waits.
+fn wait_for_message(
+    held: &mut Held<0>,
+    thread: &'static Thread,
+    endpoint_id: Id,
+    deadline: u64,
+    answered: Option<&'static Thread>,
+) {
+    let endpoint = ENDPOINTS.get(endpoint_id);
+    let mut leftovers = Leftovers::default();
+    let mut failed: heapless::Vec<(&'static Thread, Error), 8> = heapless::Vec::new();
+    thread.client.set(NONE);
+    let mut guard = endpoint.state.lock(held);
+    let waits = loop {
+        if guard.take_news(thread) {
+            break false;
+        }
+        let Some(caller) = guard.waits.take(&ThreadNodes) else {
+            if deadline == 0 {
+                thread.registers.rax.set(Error::WouldBlock.code());
+                break false;
+            }
+            break true;
+        };
+        let caller = THREADS.get(caller);
+        match deliver(&mut guard, caller, thread, &mut leftovers) {
+            Ok(()) => break false,
+            Err(Undelivered::Receiver(error)) => {
+                guard.waits.undo(&ThreadNodes, caller.id.get());
+                thread.registers.rax.set(error.code());
+                break false;
+            }
+            Err(Undelivered::Caller(error)) => {
+                guard.waits.finish(&ThreadNodes, caller.id.get());
+                caller.set_wait(Wait::Nothing, NONE);
+                caller.call.number.set(caller.call.number.get().wrapping_add(1));
+                if failed.push((caller, error)).is_err() || failed.is_full() || leftovers.0.len() > 0 {
+                    // Bounded work: the receiver asks again.
+                    thread.registers.rax.set(Error::WouldBlock.code());
+                    break false;
+                }
+            }
+        }
+    };
+    let mut stopped = false;
+    if waits {
+        sched::stop_current();
+        stopped = true;
+        thread.next_wait();
+        sched::set_deadline(guard.held(), thread, deadline);
+        thread.set_wait(Wait::Message, endpoint_id);
+        if thread.is_doomed() {
+            thread.set_wait(Wait::Nothing, NONE);
+            sched::clear_deadline(guard.held(), thread);
+            stopped = false;
+            sched::run(thread);
+        } else {
+            guard.waits.wait(&ThreadNodes, thread.id.get());
+        }
+    }
+    drop(guard);
+    leftovers.drop_all(held);
+    for (caller, error) in failed {
+        leave_call(held, caller);
+        caller.registers.rax.set(error.code());
+        sched::make_ready(held, caller, Urgency::Normal);
+    }
+    if let Some(caller) = answered {
+        if stopped {
+            sched::run(caller);
+        } else {
+            sched::make_ready(held, caller, Urgency::Normal);
+        }
+    }
+}
+
+/// Copies a request into a receiver's registers and IPC page and gives it the duty to answer.
+fn deliver(
+    guard: &mut EndpointGuard<'_, '_>,
+    caller: &'static Thread,
+    receiver: &'static Thread,
+    leftovers: &mut Leftovers,
+) -> Result<(), Undelivered> {
+    let call = &caller.call;
+    let server = process_of(receiver);
+    let is_fault = call.is_fault.get() != 0;
+    let info = if is_fault {
+        Info(Info::new(0, size_of::<FaultMessage>(), 0).0 | Info::FAULT)
+    } else {
+        Info(caller.registers.rsi.get() & Info::SENDER_BITS)
+    };
+    if info.handles() > 0 {
+        let from = process_of(caller);
+        copy_handles(guard.held(), (from, caller), (server, receiver), info, leftovers)?;
+    }
+    let number = call.number.get();
+    let mut entry =
+        Entry::new(ObjectKind::Reply, Rights::NONE, caller.id.get(), u64::from(number));
+    entry.extra = u64::from(call.endpoint.get());
+    let reply = match server.handles.lock(guard.held()).insert(entry) {
+        Ok(reply) => reply,
+        Err(error) => {
+            take_back_handles(guard.held(), (server, receiver), info, leftovers);
+            return Err(Undelivered::Receiver(error));
+        }
+    };
+    if is_fault {
+        let FaultMessage { address, instruction, code } = caller.fault();
+        for (to, word) in receiver.registers.payload().iter().zip([address, instruction, code]) {
+            to.set(word);
+        }
+    } else {
+        copy_payload(caller, receiver, info.bytes());
+    }
+    let marks = if call.redelivered.get() != 0 { Info::REDELIVERED } else { 0 };
+    let out = &receiver.registers;
+    out.rax.set(0);
+    out.rsi.set(info.0 & !0x00f0_0000 | marks);
+    out.rdi.set(u64::from(reply.0));
+    out.rdx.set(SENDERS.get(call.sender.get()).badge.get());
+    write_control(receiver, |control| {
+        // SAFETY: a field of the receiver's control page.
+        unsafe { (&raw mut (*control).sequence).write_volatile(call.sequence.get()) };
+    });
+    call.in_service.set(1);
+    call.server.set(receiver.process.get());
+    let client = if caller.client.get() == NONE { caller.process.get() } else { caller.client.get() };
+    receiver.client.set(client);
+    Ok(())
+}
+
+/// Copies the payload from one owned thread to another.
+#[inline]
+fn copy_payload(from: &Thread, to: &Thread, bytes: usize) {
+    if bytes <= REGISTER_BYTES {
+        for (to, from) in to.registers.payload().iter().zip(from.registers.payload()) {
+            to.set(from.get());
+        }
+    } else {
+        let words = (bytes as u64).next_multiple_of(8);
+        // SAFETY: both are IPC pages, RAM that their threads' processes hold a reference to;
+        // `bytes` is at most a page.
+        unsafe { physical::copy(from.ipc_page(), to.ipc_page(), words) };
+    }
+}
+
+fn write_control(thread: &Thread, write: impl FnOnce(*mut ThreadControl)) {
+    write(physical::pointer(thread.control.get()));
+}
+
+fn sent_handles(thread: &Thread) -> [u32; MAX_HANDLES] {
+    let control = physical::pointer::<ThreadControl>(thread.control.get());
+    // SAFETY: a field of the thread's control page; the program may change it at any time, so it
+    // is read once.
+    unsafe { (&raw const (*control).send_handles).read_volatile() }
+}
+
+/// Copies the handles of a message into the receiver's table.
+fn copy_handles<const H: u8>(
+    held: &mut Held<H>,
+    (from, sender): (&Process, &Thread),
+    (to, receiver): (&Process, &Thread),
+    info: Info,
+    leftovers: &mut Leftovers,
+) -> Result<(), Undelivered> {
+    let sent = sent_handles(sender);
+    let mut received = [0; MAX_HANDLES];
+    let mut kinds = [0; 8];
+    let mut result = Ok(());
+    for (slot, &handle) in sent.iter().take(info.handles()).enumerate() {
+        let copied = from.handles.lock(held).get(RawHandle(handle)).and_then(|entry| {
+            entry.require(Rights::TRANSFER)?;
+            object::retain(&entry)?;
+            Ok(entry)
+        });
+        let entry = match copied {
+            Ok(entry) => entry,
+            Err(error) => {
+                result = Err(Undelivered::Caller(error));
+                break;
+            }
+        };
+        match to.handles.lock(held).insert(entry) {
+            Ok(handle) => {
+                received[slot] = handle.0;
+                kinds[slot] = entry.kind.map_or(0, |kind| kind as u8);
+            }
+            Err(error) => {
+                leftovers.push(entry);
+                result = Err(Undelivered::Receiver(error));
+                break;
+            }
+        }
+    }
+    write_control(receiver, |control| {
+        // SAFETY: fields of the receiver's control page.
+        unsafe {
+            (&raw mut (*control).received_handles).write_volatile(received);
+            (&raw mut (*control).received_kinds).write_volatile(kinds);
+        }
+    });
+    if result.is_err() {
+        take_back(held, to, received, leftovers);
+    }
+    result
+}
+
+fn take_back<const H: u8>(
+    held: &mut Held<H>,
+    to: &Process,
+    received: [u32; MAX_HANDLES],
+    leftovers: &mut Leftovers,
+) {
+    let mut handles = to.handles.lock(held);
+    for handle in received.into_iter().filter(|&handle| handle != 0) {
+        if let Ok(entry) = handles.remove(RawHandle(handle)) {
+            leftovers.push(entry);
+        }
+    }
+}
+
+/// Takes back the handles of a request that could not be delivered after all.
+fn take_back_handles<const H: u8>(
+    held: &mut Held<H>,
+    (to, receiver): (&Process, &Thread),
+    info: Info,
+    leftovers: &mut Leftovers,
+) {
+    if info.handles() == 0 {
+        return;
+    }
+    let control = physical::pointer::<ThreadControl>(receiver.control.get());
+    // SAFETY: a field of the receiver's control page, written by `copy_handles` just now. If
+    // another thread of the receiver changed it, the receiver loses handles of its own.
+    let received = unsafe { (&raw const (*control).received_handles).read_volatile() };
+    take_back(held, to, received, leftovers);
+}
+
+/// Removes from a caller's table the handles that it moved with its request or reply.
+fn remove_moved(held: &mut Held<0>, thread: &Thread, info: Info) {
+    let process = process_of(thread);
+    let sent = sent_handles(thread);
+    for (slot, handle) in sent.into_iter().take(info.handles()).enumerate() {
+        if info.moved() & 1 << slot != 0 {
+            let removed = process.handles.lock(held).remove(RawHandle(handle));
+            if let Ok(entry) = removed {
+                object::release(held, entry);
+            }
+        }
+    }
+}
+
+/// Answers the call that a reply handle of the current thread stands for: the caller that was
+/// answered is now owned by this CPU and ready to run.
+fn answer(held: &mut Held<0>, thread: &'static Thread, handle: u64) -> Result<&'static Thread, Error> {
+    let info = Info(thread.registers.rsi.get() & Info::SENDER_BITS);
+    if !info.is_valid() {
+        return Err(Error::MessageTooLong);
+    }
+    let handle = RawHandle32::check(handle)?;
+    let process = process_of(thread);
+    let entry = {
+        let mut handles = process.handles.lock(held);
+        let entry = handles.find(handle, ObjectKind::Reply, Rights::NONE)?;
+        handles.remove(handle)?;
+        entry
+    };
+    thread.client.set(NONE);
+    let caller = take_caller(held, &entry).ok_or(Error::ReplyGone)?;
+    if caller.call.is_fault.get() != 0 {
+        resolve_fault(held, thread, caller, info);
+        return Ok(caller);
+    }
+    let request = Info(caller.registers.rsi.get());
+    if request.moved() != 0 {
+        remove_moved(held, caller, request);
+    }
+    let mut leftovers = Leftovers::default();
+    let mut status = 0;
+    if info.handles() > 0 {
+        let to = process_of(caller);
+        match copy_handles(held, (process, thread), (to, caller), info, &mut leftovers) {
+            Ok(()) => remove_moved(held, thread, info),
+            // Handles that the server has not are no fault of the caller.
+            Err(Undelivered::Caller(_)) => status = Error::ReplyDropped.code(),
+            Err(Undelivered::Receiver(error)) => status = error.code(),
+        }
+        leftovers.drop_all(held);
+    }
+    copy_payload(thread, caller, info.bytes());
+    caller.registers.rax.set(status);
+    caller.registers.rsi.set(info.0 & !0x00f0_0000);
+    leave_call(held, caller);
+    Ok(caller)
+}
+
+/// Takes the caller of a reply handle's call out of service and makes this CPU its owner, if the
+/// call still goes on.
+fn take_caller(held: &mut Held<0>, entry: &Entry) -> Option<&'static Thread> {
+    let caller = THREADS.get(entry.object);
+    let mut guard = ENDPOINTS.get(entry.extra as Id).state.lock(held);
+    if !is_same_call(caller, entry) {
+        return None;
+    }
+    guard.waits.finish(&ThreadNodes, caller.id.get());
+    caller.call.number.set(caller.call.number.get().wrapping_add(1));
+    caller.set_wait(Wait::Nothing, NONE);
+    Some(caller)
+}
+
+/// Returns whether the call that a reply handle was made for still waits to be answered. The
+/// lock of the handle's endpoint must be held: a call only changes under the lock of its endpoint.
+fn is_same_call(caller: &Thread, entry: &Entry) -> bool {
+    let call = &caller.call;
+    u64::from(call.number.get()) == entry.detail
+        && u64::from(call.endpoint.get()) == entry.extra
+        && call.in_service.get() != 0
+        && caller.wait() == Wait::Reply
+}
+
+/// Does what a pager's answer says: installs mappings, or ends the process.
+fn resolve_fault(held: &mut Held<0>, pager: &Thread, faulted: &'static Thread, info: Info) {
+    let target = process_of(faulted);
+    let resolved = info.label() == 0
+        && crate::memory::map_from_reply(held, pager, target, info).is_ok();
+    leave_call(held, faulted);
+    if resolved {
+        target.counters.faults.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+    } else {
+        crate::teardown::end_by_fault(held, faulted, 14, faulted.call.fault[0].get());
+    }
+}
+
+/// Deals with a reply handle that is closed without an answer: the caller fails with
+/// `ReplyDropped`, or, when the server died, its request goes back to the endpoint.
+pub(crate) fn drop_reply(held: &mut Held<0>, entry: &Entry, died: Option<Abandon>) {
+    let Some(how) = died else {
+        if let Some(caller) = take_caller(held, entry) {
+            fail_call(held, caller, Error::ReplyDropped);
+        }
+        return;
+    };
+    let caller = THREADS.get(entry.object);
+    let mut guard = ENDPOINTS.get(entry.extra as Id).state.lock(held);
+    if !is_same_call(caller, entry) {
+        return;
+    }
+    // Reply handles of the dead server's other threads must not match any more.
+    caller.call.number.set(caller.call.number.get().wrapping_add(1));
+    caller.call.in_service.set(0);
+    caller.call.redelivered.set(1);
+    let requeue = guard.waits.abandon(&ThreadNodes, caller.id.get(), how);
+    if requeue == Requeue::Poisoned {
+        caller.set_wait(Wait::Nothing, NONE);
+        drop(guard);
+        crate::stats::POISONED.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        fail_call(held, caller, Error::ServerCrashed);
+        return;
+    }
+    crate::stats::REDELIVERED.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+    // Another thread of the service may be waiting already.
+    let mut leftovers = Leftovers::default();
+    let mut ready = None;
+    if let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) {
+        let receiver = THREADS.get(receiver);
+        match guard.waits.take(&ThreadNodes) {
+            Some(first) => {
+                ready = finish_deliver(&mut guard, THREADS.get(first), receiver, &mut leftovers);
+            }
+            None => guard.waits.wait(&ThreadNodes, receiver.id.get()),
+        }
+    }
+    drop(guard);
+    leftovers.drop_all(held);
+    match ready {
+        Some(Next::Run(thread)) => sched::make_ready(held, thread, Urgency::Normal),
+        Some(Next::Fail(failed, error)) => fail_call(held, failed, error),
+        None => {}
+    }
+}
+
+/// Ends the call of an owned thread with an error and lets it run.
+fn fail_call(held: &mut Held<0>, thread: &'static Thread, error: Error) {
+    leave_call(held, thread);
+    if thread.call.is_fault.get() != 0 {
+        crate::teardown::end_by_fault(held, thread, 14, thread.call.fault[0].get());
+    } else {
+        thread.registers.rax.set(error.code());
+    }
+    sched::make_ready(held, thread, Urgency::Normal);
+}
+
+/// Fails all calls on an endpoint that nobody will ever receive from.
+pub(crate) fn fail_callers(held: &mut Held<0>, endpoint: Id) {
+    loop {
+        let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
+        let Some(caller) = guard.waits.drain(&ThreadNodes) else { break };
+        let caller = THREADS.get(caller);
+        caller.call.number.set(caller.call.number.get().wrapping_add(1));
+        caller.set_wait(Wait::Nothing, NONE);
+        drop(guard);
+        fail_call(held, caller, Error::EndpointGone);
+    }
+}
+
+/// Fails all receivers of an endpoint that was revoked.
+pub(crate) fn fail_receivers(held: &mut Held<0>, endpoint: Id) {
+    loop {
+        let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
+        let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) else { break };
+        let receiver = THREADS.get(receiver);
+        receiver.set_wait(Wait::Nothing, NONE);
+        drop(guard);
+        sched::clear_deadline(held, receiver);
+        receiver.registers.rax.set(Error::EndpointGone.code());
+        sched::make_ready(held, receiver, Urgency::Normal);
+    }
+}
+
+/// Ends whatever a thread waits for with an error, if it still waits: for a deadline (then the
+/// number of the wait is given) and for the end of its process.
+pub(crate) fn interrupt_wait<const H: u8>(
+    held: &mut Held<H>,
+    thread: &'static Thread,
+    error: Error,
+    number: Option<u32>,
+) {
+    let wait = thread.wait();
+    let object = thread.wait_object.get();
+    let is_same = |wait: Wait| {
+        thread.wait() == wait
+            && thread.wait_object.get() == object
+            && number.is_none_or(|number| thread.wait_number.get() == number)
+    };
+    let taken = match wait {
+        Wait::Nothing => false,
+        Wait::Reply => {
+            let mut guard = ENDPOINTS.get(object).state.lock(held);
+            let same = is_same(Wait::Reply);
+            if same {
+                if thread.call.in_service.get() != 0 {
+                    guard.waits.finish(&ThreadNodes, thread.id.get());
+                } else {
+                    guard.waits.forget_caller(&ThreadNodes, thread.id.get());
+                }
+                thread.call.number.set(thread.call.number.get().wrapping_add(1));
+                thread.set_wait(Wait::Nothing, NONE);
+            }
+            same
+        }
+        Wait::Message => {
+            let mut guard = ENDPOINTS.get(object).state.lock(held);
+            let same = is_same(Wait::Message);
+            if same {
+                guard.waits.forget_receiver(&ThreadNodes, thread.id.get());
+                thread.set_wait(Wait::Nothing, NONE);
+            }
+            same
+        }
+        Wait::Bits => notification::forget_waiter(held, object, thread, is_same),
+        Wait::Time if number.is_some() => {
+            // The timer took it out of the only queue that it was in.
+            thread.set_wait(Wait::Nothing, NONE);
+            true
+        }
+        Wait::Time => sched::take_sleeper(held, thread),
+    };
+    if taken {
+        sched::clear_deadline(held, thread);
+        thread.registers.rax.set(error.code());
+        // The reference to a call's sender stays until the thread's next call or end: dropping it
+        // may need locks below those held here.
+        sched::make_ready(held, thread, Urgency::Normal);
+    }
+}
+
+/// A handle number as a register holds it.
+pub(crate) struct RawHandle32;
+
+impl RawHandle32 {
+    /// Checks that nothing stands in the upper half.
+    pub(crate) fn check(register: u64) -> Result<RawHandle, Error> {
+        u32::try_from(register).map(RawHandle).map_err(|_| Error::InvalidHandle)
+    }
+}

@@ -1,0 +1,108 @@
+//! References to kernel objects: what handles hold.
+
+use core::sync::atomic::Ordering;
+
+use skink_abi::{Error, ObjectKind, ProcessState};
+use skink_kcore::Id;
+use skink_kcore::endpoint::Abandon;
+use skink_kcore::handles::Entry;
+
+use crate::endpoint::{self, ENDPOINTS, SENDERS};
+use crate::interrupt::{self, INTERRUPTS};
+use crate::lock::Held;
+use crate::memory::{self, MEMORIES};
+use crate::notification::NOTIFICATIONS;
+use crate::process::PROCESSES;
+use crate::thread::THREADS;
+use crate::{ipc, teardown};
+
+/// Adds a reference for a copy of a handle.
+///
+/// # Errors
+///
+/// `WrongKind` for a reply: a duty cannot be copied.
+pub(crate) fn retain(entry: &Entry) -> Result<(), Error> {
+    let id = entry.object;
+    match entry.kind {
+        Some(ObjectKind::Process) => PROCESSES.retain(id),
+        Some(ObjectKind::Thread) => THREADS.retain(id),
+        Some(ObjectKind::Endpoint) => {
+            ENDPOINTS.get(id).receive_handles.fetch_add(1, Ordering::Relaxed);
+            ENDPOINTS.retain(id);
+        }
+        Some(ObjectKind::Sender) => SENDERS.retain(id),
+        Some(ObjectKind::Notification) => NOTIFICATIONS.retain(id),
+        Some(ObjectKind::Memory) => MEMORIES.retain(id),
+        Some(ObjectKind::Interrupt) => INTERRUPTS.retain(id),
+        Some(ObjectKind::IoPorts | ObjectKind::System) => {}
+        Some(ObjectKind::Reply) | None => return Err(Error::WrongKind),
+    }
+    Ok(())
+}
+
+/// Drops the reference of a handle that was closed.
+pub(crate) fn release(held: &mut Held<0>, entry: Entry) {
+    release_from(held, entry, None);
+}
+
+/// Drops the reference of a handle; `died` says that its process ended, and how.
+pub(crate) fn release_from(held: &mut Held<0>, entry: Entry, died: Option<Abandon>) {
+    let id = entry.object;
+    match entry.kind {
+        Some(ObjectKind::Process) => release_process(id),
+        Some(ObjectKind::Thread) => release_thread(id),
+        Some(ObjectKind::Endpoint) => {
+            if ENDPOINTS.get(id).receive_handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+                endpoint::close(held, id);
+            } else if died.is_some() {
+                endpoint::receiver_died(held, id);
+            }
+            release_endpoint(held, id);
+        }
+        Some(ObjectKind::Sender) => release_sender(held, id),
+        Some(ObjectKind::Reply) => ipc::drop_reply(held, &entry, died),
+        Some(ObjectKind::Notification) => release_notification(id),
+        Some(ObjectKind::Memory) => memory::release(id),
+        Some(ObjectKind::Interrupt) => interrupt::release(id),
+        Some(ObjectKind::IoPorts | ObjectKind::System) | None => {}
+    }
+}
+
+/// Drops a reference to a process.
+pub(crate) fn release_process(id: Id) {
+    if PROCESSES.release(id) {
+        // A process keeps a reference to itself until it is gone.
+        debug_assert!(!PROCESSES.get(id).is_alive());
+        PROCESSES.get(id).set_status(ProcessState::Dead);
+        PROCESSES.get(id).number.store(0, Ordering::Release);
+        PROCESSES.free(id);
+    }
+}
+
+/// Drops a reference to a thread.
+pub(crate) fn release_thread(id: Id) {
+    if THREADS.release(id) {
+        teardown::free_thread(id);
+    }
+}
+
+/// Drops a reference to an endpoint.
+pub(crate) fn release_endpoint(_held: &mut Held<0>, id: Id) {
+    if ENDPOINTS.release(id) {
+        ENDPOINTS.free(id);
+    }
+}
+
+/// Drops a reference to a sender; the endpoint's receiver is told of the last one.
+pub(crate) fn release_sender(held: &mut Held<0>, id: Id) {
+    if SENDERS.release(id) {
+        endpoint::sender_closed(held, id);
+    }
+}
+
+/// Drops a reference to a notification.
+pub(crate) fn release_notification(id: Id) {
+    if NOTIFICATIONS.release(id) {
+        NOTIFICATIONS.free(id);
+    }
+}

@@ -1,0 +1,375 @@
+//! Processes: an address space, a handle table, threads and a quota of kernel memory.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use skink_abi::{
+    Error, ExitReason, NAME_BYTES, ObjectKind, PAGE_SIZE, ProcessInfo, ProcessState, RawHandle,
+    Rights,
+};
+use skink_kcore::handles::{Entries, Entry, HandleTable};
+use skink_kcore::list::List;
+use skink_kcore::{Id, NONE};
+
+use crate::arch::x86_64::entry::Word;
+use crate::arch::x86_64::paging::Tables;
+use crate::arch::x86_64::{physical, time};
+use crate::arena::{Arena, Object};
+use crate::cell::Field;
+use crate::lock::{Held, Lock, level};
+use crate::pool;
+use crate::thread::{Family, THREADS, Wait};
+
+/// Most threads of one process: ending a process visits all of them in one go.
+pub(crate) const MAX_THREADS: u32 = 256;
+const ENTRIES_PER_PAGE: usize = PAGE_SIZE / size_of::<Entry>();
+const HANDLE_PAGES: usize = skink_abi::MAX_PROCESS_HANDLES / ENTRIES_PER_PAGE;
+const WATCHERS: usize = 2;
+
+/// A process.
+pub(crate) struct Process {
+    /// Its number, never used again; 0 in an unused place.
+    pub(crate) number: AtomicU64,
+    /// Its own id.
+    pub(crate) id: Field,
+    /// [`ProcessState`] as a number.
+    status: AtomicU32,
+    /// Threads, mappings, watchers, reason of its end.
+    pub(crate) state: Lock<State, { level::PROCESS }>,
+    /// Page tables.
+    pub(crate) tables: Lock<Tables, { level::SPACE }>,
+    /// Physical address of the top-level table.
+    pub(crate) root: Word,
+    /// Handles.
+    pub(crate) handles: Lock<HandleTable<HandlePages>, { level::HANDLES }>,
+    /// The sender that page faults go to, or [`NONE`]; a reference is held.
+    pub(crate) pager: AtomicU32,
+    quota_limit: AtomicU64,
+    quota_used: AtomicU64,
+    /// Who gave the quota and gets it back: place and number.
+    parent: (Field, Word),
+    name: [Word; NAME_BYTES / 8],
+    /// What it used and did.
+    pub(crate) counters: Counters,
+    /// How far its teardown is. Only the processor that works on it touches this.
+    pub(crate) teardown: crate::teardown::Progress,
+}
+
+/// What a process used and did.
+pub(crate) struct Counters {
+    /// Ticks that its threads ran, and that servers ran for it.
+    pub(crate) cpu_ticks: AtomicU64,
+    /// Ticks that its threads ran for callers.
+    pub(crate) served_ticks: AtomicU64,
+    /// Page faults that its pager resolved.
+    pub(crate) faults: AtomicU64,
+    /// Calls it made.
+    pub(crate) calls: AtomicU64,
+    /// Pages mapped.
+    pub(crate) pages: AtomicU64,
+}
+
+/// Why a process ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Exit {
+    pub(crate) reason: ExitReason,
+    pub(crate) code: u64,
+    pub(crate) address: u64,
+    pub(crate) fault_address: u64,
+}
+
+/// What the process's lock guards.
+pub(crate) struct State {
+    pub(crate) threads: List,
+    pub(crate) thread_count: u32,
+    /// Tracked mappings, by their own arena's links.
+    pub(crate) mappings: List,
+    /// Notifications to set when it dies and when it is gone: id and bits.
+    pub(crate) watchers: [(Id, u64); WATCHERS],
+    pub(crate) exit: Exit,
+}
+
+impl Object for Process {
+    const ARENA: u64 = 0;
+    const NEW: Process = Process {
+        number: AtomicU64::new(0),
+        id: Field::new(NONE),
+        status: AtomicU32::new(ProcessState::Dead as u32),
+        state: Lock::new(State::NEW),
+        tables: Lock::new(Tables::NONE),
+        root: Word::ZERO,
+        handles: Lock::new(HandleTable::new(HandlePages::NEW)),
+        pager: AtomicU32::new(NONE),
+        quota_limit: AtomicU64::new(0),
+        quota_used: AtomicU64::new(0),
+        parent: (Field::new(NONE), Word::ZERO),
+        name: [const { Word::ZERO }; NAME_BYTES / 8],
+        counters: Counters {
+            cpu_ticks: AtomicU64::new(0),
+            served_ticks: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            pages: AtomicU64::new(0),
+        },
+        teardown: crate::teardown::Progress::NEW,
+    };
+}
+
+impl State {
+    const NEW: State = State {
+        threads: List::EMPTY,
+        thread_count: 0,
+        mappings: List::EMPTY,
+        watchers: [(NONE, 0); WATCHERS],
+        exit: Exit { reason: ExitReason::None, code: 0, address: 0, fault_address: 0 },
+    };
+}
+
+/// All processes.
+pub(crate) static PROCESSES: Arena<Process> = Arena::new();
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+impl Process {
+    /// Makes an empty process with one reference, for the handle, and one that it keeps to itself
+    /// until it is gone.
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`.
+    pub(crate) fn create(
+        held: &mut Held<0>,
+        parent: Option<&Process>,
+        quota: u64,
+        name: [u8; NAME_BYTES],
+    ) -> Result<Id, Error> {
+        if quota < Arena::<Process>::BYTES + PAGE_SIZE as u64 {
+            return Err(Error::NoMemory);
+        }
+        if let Some(parent) = parent {
+            parent.charge(quota)?;
+        }
+        let made = Self::make(held, parent, quota, name);
+        if made.is_err()
+            && let Some(parent) = parent
+        {
+            parent.refund(quota);
+        }
+        made
+    }
+
+    fn make(
+        held: &mut Held<0>,
+        parent: Option<&Process>,
+        quota: u64,
+        name: [u8; NAME_BYTES],
+    ) -> Result<Id, Error> {
+        let tables = Tables::new()?;
+        let id = PROCESSES.allocate()?;
+        PROCESSES.retain(id);
+        let process = PROCESSES.get(id);
+        process.id.set(id);
+        process.root.set(tables.root());
+        process.teardown.restart();
+        *process.tables.lock(held) = tables;
+        *process.state.lock(held) = State::NEW;
+        process.handles.lock(held).entries_mut().owner = id;
+        process.pager.store(NONE, Ordering::Relaxed);
+        process.quota_limit.store(quota, Ordering::Relaxed);
+        process.quota_used.store(Arena::<Process>::BYTES + PAGE_SIZE as u64, Ordering::Relaxed);
+        process.parent.0.set(parent.map_or(NONE, |parent| parent.id.get()));
+        process.parent.1.set(parent.map_or(0, |parent| parent.number()));
+        for (word, bytes) in process.name.iter().zip(name.as_chunks::<8>().0) {
+            word.set(u64::from_le_bytes(*bytes));
+        }
+        let counters = &process.counters;
+        for counter in [
+            &counters.cpu_ticks,
+            &counters.served_ticks,
+            &counters.faults,
+            &counters.calls,
+            &counters.pages,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        process.status.store(ProcessState::Alive as u32, Ordering::Release);
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        process.number.store(number, Ordering::Release);
+        Ok(id)
+    }
+
+    /// Returns its number.
+    pub(crate) fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether it can run.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.status.load(Ordering::Acquire) == ProcessState::Alive as u32
+    }
+
+    /// Sets whether it can run.
+    pub(crate) fn set_status(&self, status: ProcessState) {
+        self.status.store(status as u32, Ordering::Release);
+    }
+
+    /// Takes kernel memory from the quota.
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`.
+    pub(crate) fn charge(&self, bytes: u64) -> Result<(), Error> {
+        let limit = self.quota_limit.load(Ordering::Relaxed);
+        let used = self.quota_used.fetch_add(bytes, Ordering::Relaxed);
+        if used.checked_add(bytes).is_none_or(|used| used > limit) {
+            self.refund(bytes);
+            return Err(Error::NoMemory);
+        }
+        Ok(())
+    }
+
+    /// Gives kernel memory back to the quota.
+    pub(crate) fn refund(&self, bytes: u64) {
+        self.quota_used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives the whole quota back to who gave it, if that process still is.
+    pub(crate) fn return_quota(&self) {
+        let parent = self.parent.0.get();
+        if parent == NONE {
+            return;
+        }
+        let parent = PROCESSES.get(parent);
+        if parent.number() == self.parent.1.get() && parent.is_alive() {
+            parent.refund(self.quota_limit.load(Ordering::Relaxed));
+        }
+    }
+
+    /// Takes a zeroed frame and charges it.
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`.
+    pub(crate) fn charged_frame(&self) -> Result<u64, Error> {
+        self.charge(PAGE_SIZE as u64)?;
+        pool::allocate_zeroed().inspect_err(|_| self.refund(PAGE_SIZE as u64))
+    }
+
+    /// Finds a handle of a kind with rights.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHandle`, `WrongKind`, `MissingRight`.
+    pub(crate) fn find<const H: u8>(
+        &self,
+        held: &mut Held<H>,
+        handle: u64,
+        kind: ObjectKind,
+        rights: Rights,
+    ) -> Result<Entry, Error> {
+        let handle = u32::try_from(handle).map_err(|_| Error::InvalidHandle)?;
+        self.handles.lock(held).find(RawHandle(handle), kind, rights)
+    }
+
+    /// Tells what it is and does.
+    pub(crate) fn info(&self, held: &mut Held<0>) -> ProcessInfo {
+        let handles = self.handles.lock(held).used();
+        let state = self.state.lock(held);
+        let (mut is_calling, mut is_receiving) = (0, 0);
+        for id in state.threads.iter(&Family) {
+            match THREADS.get(id).wait() {
+                Wait::Reply => is_calling = 1,
+                Wait::Message | Wait::Bits => is_receiving = 1,
+                Wait::Nothing | Wait::Time => {}
+            }
+        }
+        let counters = &self.counters;
+        let mut name = [0; NAME_BYTES];
+        for (bytes, word) in name.as_chunks_mut::<8>().0.iter_mut().zip(&self.name) {
+            *bytes = word.get().to_le_bytes();
+        }
+        ProcessInfo {
+            id: self.number(),
+            state: self.status.load(Ordering::Acquire),
+            reason: state.exit.reason as u32,
+            code: state.exit.code,
+            address: state.exit.address,
+            fault_address: state.exit.fault_address,
+            cpu_ns: time::to_ns(counters.cpu_ticks.load(Ordering::Relaxed)),
+            served_ns: time::to_ns(counters.served_ticks.load(Ordering::Relaxed)),
+            faults: counters.faults.load(Ordering::Relaxed),
+            calls: counters.calls.load(Ordering::Relaxed),
+            threads: state.thread_count,
+            handles,
+            kernel_bytes: self.quota_used.load(Ordering::Relaxed),
+            kernel_quota: self.quota_limit.load(Ordering::Relaxed),
+            mapped_pages: counters.pages.load(Ordering::Relaxed),
+            is_calling,
+            is_receiving,
+            name,
+        }
+    }
+
+    /// Returns the name for messages.
+    pub(crate) fn name(&self) -> heapless::String<NAME_BYTES> {
+        let mut name = heapless::String::new();
+        for byte in self.name.iter().flat_map(|word| word.get().to_le_bytes()) {
+            if byte == 0 || name.push(char::from(byte)).is_err() {
+                break;
+            }
+        }
+        name
+    }
+}
+
+/// The pages of a handle table: frames of the kernel's pool, charged to the owner.
+pub(crate) struct HandlePages {
+    frames: [u64; HANDLE_PAGES],
+    count: usize,
+    owner: Id,
+}
+
+impl HandlePages {
+    /// No pages.
+    pub(crate) const NEW: HandlePages = HandlePages { frames: [0; HANDLE_PAGES], count: 0, owner: NONE };
+
+    fn place(&self, index: usize) -> *mut Entry {
+        let frame = self.frames[index / ENTRIES_PER_PAGE];
+        physical::pointer::<Entry>(frame).wrapping_add(index % ENTRIES_PER_PAGE)
+    }
+
+    /// Gives all pages back; the table must be empty.
+    pub(crate) fn free(&mut self) {
+        for frame in &mut self.frames[..self.count] {
+            // SAFETY: taken in `grow`, and nothing refers into it without the table's lock.
+            unsafe { pool::free(*frame) };
+            *frame = 0;
+        }
+        self.count = 0;
+    }
+}
+
+impl Entries for HandlePages {
+    fn len(&self) -> usize {
+        self.count * ENTRIES_PER_PAGE
+    }
+
+    fn get(&self, index: usize) -> Entry {
+        // SAFETY: the callers stay below `len`; `grow` made every entry of the page.
+        unsafe { self.place(index).read() }
+    }
+
+    fn set(&mut self, index: usize, entry: Entry) {
+        // SAFETY: as above; `&mut self` is the only access.
+        unsafe { self.place(index).write(entry) };
+    }
+
+    fn grow(&mut self) -> Result<(), Error> {
+        let slot = self.frames.get_mut(self.count).ok_or(Error::TooManyHandles)?;
+        *slot = PROCESSES.get(self.owner).charged_frame()?;
+        self.count += 1;
+        for index in self.len() - ENTRIES_PER_PAGE..self.len() {
+            self.set(index, Entry::FREE);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,342 @@
+//! The scheduler: a round-robin queue and a deadline queue per CPU.
+//!
+//! `finish` is where every entry into the kernel ends: it picks the thread that runs next, or
+//! waits for one. A thread that calls a waiting server does not come here: `ipc` switches to the
+//! server directly, which then runs on the caller's CPU and in the caller's slice.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use skink_abi::Error;
+use skink_kcore::deadlines::Deadlines;
+use skink_kcore::list::List;
+use skink_kcore::placement::choose_cpu;
+use skink_kcore::{Id, NONE};
+
+use crate::arch::x86_64::cpu::{self, CpuLocal};
+use crate::arch::x86_64::{apic, entry, fpu, paging, time};
+use crate::lock::{Held, Lock, level};
+use crate::process::PROCESSES;
+use crate::thread::{THREADS, Thread, ThreadNodes, Wait};
+use crate::{ipc, teardown};
+
+/// How long a thread runs before others get their turn, ns.
+const SLICE_NS: u64 = 10_000_000;
+
+/// The scheduler's part of a CPU.
+pub(crate) struct CpuSched {
+    queue: Lock<Queue, { level::SCHED }>,
+    /// Switches between threads.
+    pub(crate) switches: AtomicU64,
+    /// System calls.
+    pub(crate) syscalls: AtomicU64,
+    /// Interrupts.
+    pub(crate) interrupts: AtomicU64,
+    /// Ticks without a thread.
+    pub(crate) idle_ticks: AtomicU64,
+    /// Longest stretch with interrupts off, ticks.
+    pub(crate) longest_entry: AtomicU64,
+    /// Whether the running thread should let the first in the queue run.
+    yield_wanted: core::sync::atomic::AtomicBool,
+}
+
+struct Queue {
+    ready: List,
+    deadlines: Deadlines,
+    /// When the timer fires next, ns since boot, or `u64::MAX`.
+    timer_at: u64,
+}
+
+/// CPUs that run no thread, a bit each.
+static IDLE: AtomicU64 = AtomicU64::new(0);
+
+impl CpuSched {
+    pub(crate) const fn new() -> CpuSched {
+        let queue = Queue { ready: List::EMPTY, deadlines: Deadlines::EMPTY, timer_at: u64::MAX };
+        CpuSched {
+            queue: Lock::new(queue),
+            switches: AtomicU64::new(0),
+            syscalls: AtomicU64::new(0),
+            interrupts: AtomicU64::new(0),
+            idle_ticks: AtomicU64::new(0),
+            longest_entry: AtomicU64::new(0),
+            yield_wanted: core::sync::atomic::AtomicBool::new(false),
+        }
+    }
+}
+
+/// Whether a thread that becomes ready may take the CPU from the one that runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// It takes its turn.
+    Normal,
+    /// It answers a device: it runs as soon as the current entry ends.
+    Device,
+}
+
+/// Makes a thread that the caller owns ready to run.
+pub(crate) fn make_ready<const H: u8>(held: &mut Held<H>, thread: &'static Thread, urgency: Urgency) {
+    let here = cpu::this();
+    let target = choose_cpu(thread.cpu.get(), here.index(), IDLE.load(Ordering::SeqCst));
+    let cpu = cpu::by_index(target);
+    {
+        let mut queue = cpu.sched.queue.lock(held);
+        if urgency == Urgency::Device {
+            queue.ready.push_front(&ThreadNodes, thread.id.get());
+        } else {
+            queue.ready.push_back(&ThreadNodes, thread.id.get());
+        }
+    }
+    if target != here.index() {
+        if IDLE.load(Ordering::SeqCst) & 1 << target != 0 {
+            apic::send(cpu.apic_id.load(Ordering::Relaxed), apic::WAKE);
+        }
+    } else if urgency == Urgency::Device {
+        here.sched.yield_wanted.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Takes the running thread off the CPU: its registers are complete in its struct and another
+/// CPU may run it as soon as it is put into a queue.
+pub(crate) fn stop_current() -> &'static Thread {
+    let cpu = cpu::this();
+    let thread = cpu.current().expect("only called for the thread that entered the kernel");
+    fpu::save(thread);
+    bill(cpu, Some(thread));
+    cpu.set_current(None);
+    thread
+}
+
+/// Runs a thread that the caller owns on this CPU as soon as the entry ends.
+pub(crate) fn run(thread: &'static Thread) {
+    let cpu = cpu::this();
+    let process = thread.process.get();
+    if cpu.space.load(Ordering::Relaxed) != process {
+        cpu.space.store(process, Ordering::SeqCst);
+        // SAFETY: the process has a thread, so its page tables live, and teardown makes sure that
+        // no CPU has them loaded before it frees them.
+        unsafe { paging::load(PROCESSES.get(process).root.get()) };
+    }
+    let fs_base = thread.fs_base.get();
+    if cpu.fs_base.load(Ordering::Relaxed) != fs_base {
+        cpu.fs_base.store(fs_base, Ordering::Relaxed);
+        x86_64::registers::model_specific::FsBase::write(x86_64::VirtAddr::new_truncate(fs_base));
+    }
+    fpu::load(cpu, thread);
+    thread.cpu.set(cpu.index());
+    bill(cpu, None);
+    cpu.sched.switches.fetch_add(1, Ordering::Relaxed);
+    cpu.set_current(Some(thread));
+}
+
+/// Bills the time since the last bill to a thread's process, or to nobody: a server's time goes
+/// to its caller.
+fn bill(cpu: &CpuLocal, thread: Option<&Thread>) {
+    let now = time::ticks();
+    let since = cpu.billed_until.load(Ordering::Relaxed);
+    cpu.billed_until.store(now, Ordering::Relaxed);
+    let Some(thread) = thread else { return };
+    let ticks = now.wrapping_sub(since);
+    let own = &PROCESSES.get(thread.process.get()).counters;
+    match thread.client.get() {
+        NONE => own.cpu_ticks.fetch_add(ticks, Ordering::Relaxed),
+        client => {
+            own.served_ticks.fetch_add(ticks, Ordering::Relaxed);
+            PROCESSES.get(client).counters.cpu_ticks.fetch_add(ticks, Ordering::Relaxed)
+        }
+    };
+}
+
+/// Puts the running thread behind all others that are ready on this CPU.
+pub(crate) fn yield_current(held: &mut Held<0>) {
+    let cpu = cpu::this();
+    let thread = stop_current();
+    cpu.sched.queue.lock(held).ready.push_back(&ThreadNodes, thread.id.get());
+}
+
+/// Has a thread that is about to wait woken at a deadline. The caller owns it.
+pub(crate) fn set_deadline<const H: u8>(held: &mut Held<H>, thread: &'static Thread, deadline: u64) {
+    if deadline == skink_abi::FOREVER {
+        return;
+    }
+    let cpu = cpu::this();
+    let mut queue = cpu.sched.queue.lock(held);
+    thread.deadline.set(deadline);
+    thread.timer_cpu.store(cpu.index(), Ordering::Relaxed);
+    queue.deadlines.insert(&ThreadNodes, thread.id.get());
+    if deadline < queue.timer_at {
+        queue.set_timer(deadline);
+    }
+}
+
+/// Takes back the deadline of a thread that the caller owns or is about to own. Returns whether
+/// it still had one.
+pub(crate) fn clear_deadline<const H: u8>(held: &mut Held<H>, thread: &'static Thread) -> bool {
+    let armed_on = thread.timer_cpu.load(Ordering::Acquire);
+    if armed_on == NONE {
+        return false;
+    }
+    let mut queue = cpu::by_index(armed_on).sched.queue.lock(held);
+    // The timer may have been quicker.
+    if thread.timer_cpu.load(Ordering::Relaxed) != armed_on {
+        return false;
+    }
+    queue.deadlines.remove(&ThreadNodes, thread.id.get());
+    thread.timer_cpu.store(NONE, Ordering::Release);
+    true
+}
+
+impl Queue {
+    fn set_timer(&mut self, at: u64) {
+        self.timer_at = at;
+        apic::set_timer(at.saturating_sub(time::now()));
+    }
+}
+
+/// Deals with the timer interrupt: deadlines that have passed, and the end of a slice.
+pub(crate) fn on_timer(held: &mut Held<0>) {
+    let cpu = cpu::this();
+    let now = time::now();
+    cpu.sched.queue.lock(held).timer_at = u64::MAX;
+    loop {
+        let due = {
+            let mut queue = cpu.sched.queue.lock(held);
+            let due = queue.deadlines.pop_due(&ThreadNodes, now);
+            if let Some(id) = due {
+                let thread = THREADS.get(id);
+                thread.timer_cpu.store(NONE, Ordering::Release);
+                Some((thread, thread.wait_number.get()))
+            } else {
+                None
+            }
+        };
+        let Some((thread, number)) = due else { break };
+        ipc::interrupt_wait(held, thread, Error::Timeout, Some(number));
+    }
+    if cpu.current().is_some() {
+        cpu.sched.yield_wanted.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Ends an entry into the kernel: afterwards this CPU has a thread to run.
+pub(crate) fn finish(held: &mut Held<0>) {
+    let cpu = cpu::this();
+    loop {
+        if teardown::is_pending() {
+            teardown::run_slice(held);
+        }
+        let Some(thread) = cpu.current() else {
+            next(held, cpu);
+            continue;
+        };
+        if thread.is_doomed() {
+            teardown::end_thread(held, thread);
+            continue;
+        }
+        if cpu.sched.yield_wanted.swap(false, Ordering::Relaxed) {
+            rotate(held, cpu);
+            continue;
+        }
+        break;
+    }
+    note_entry(cpu);
+}
+
+/// Lets the first in the queue run instead of the current thread, if there is one; keeps the
+/// timer going.
+fn rotate(held: &mut Held<0>, cpu: &'static CpuLocal) {
+    let mut queue = cpu.sched.queue.lock(held);
+    queue.begin_slice();
+    if let Some(next) = queue.ready.pop_front(&ThreadNodes) {
+        drop(queue);
+        let old = stop_current();
+        cpu.sched.queue.lock(held).ready.push_back(&ThreadNodes, old.id.get());
+        run(THREADS.get(next));
+    }
+}
+
+impl Queue {
+    /// Makes sure that the timer fires at the end of a slice at the latest.
+    fn begin_slice(&mut self) {
+        let slice_end = time::now() + SLICE_NS;
+        if self.timer_at > slice_end {
+            let deadline = self.next_deadline();
+            self.set_timer(deadline.min(slice_end));
+        }
+    }
+
+    fn next_deadline(&self) -> u64 {
+        self.deadlines.earliest().map_or(u64::MAX, |id| THREADS.get(id).deadline.get())
+    }
+}
+
+/// Runs the next ready thread, or waits for an interrupt.
+fn next(held: &mut Held<0>, cpu: &'static CpuLocal) {
+    if let Some(id) = take_ready(held, cpu) {
+        run(THREADS.get(id));
+        return;
+    }
+    let bit = 1 << cpu.index();
+    IDLE.fetch_or(bit, Ordering::SeqCst);
+    {
+        // Only deadlines matter while nothing runs. Look again at the queue: who put a thread
+        // there before the bit was set sent no interrupt.
+        let mut queue = cpu.sched.queue.lock(held);
+        if queue.ready.is_empty() {
+            let deadline = queue.next_deadline();
+            if deadline == u64::MAX {
+                queue.timer_at = u64::MAX;
+                apic::stop_timer();
+            } else if deadline != queue.timer_at {
+                queue.set_timer(deadline);
+            }
+        } else {
+            drop(queue);
+            IDLE.fetch_and(!bit, Ordering::SeqCst);
+            return;
+        }
+    }
+    note_entry(cpu);
+    if !teardown::is_pending() && !cpu.flush_wanted.load(Ordering::SeqCst) {
+        let start = time::ticks();
+        x86_64::instructions::interrupts::enable_and_hlt();
+        x86_64::instructions::interrupts::disable();
+        cpu.sched.idle_ticks.fetch_add(time::ticks() - start, Ordering::Relaxed);
+    }
+    IDLE.fetch_and(!bit, Ordering::SeqCst);
+    cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
+    crate::space::answer_flush(cpu);
+}
+
+fn take_ready(held: &mut Held<0>, cpu: &'static CpuLocal) -> Option<Id> {
+    let mut queue = cpu.sched.queue.lock(held);
+    let id = queue.ready.pop_front(&ThreadNodes)?;
+    queue.begin_slice();
+    Some(id)
+}
+
+/// Notes how long interrupts were off.
+fn note_entry(cpu: &CpuLocal) {
+    let ticks = time::ticks().wrapping_sub(cpu.entered_at.load(Ordering::Relaxed));
+    if ticks > cpu.sched.longest_entry.load(Ordering::Relaxed) {
+        cpu.sched.longest_entry.store(ticks, Ordering::Relaxed);
+    }
+}
+
+/// Begins scheduling on the calling CPU; its boot stack is not used again.
+pub(crate) fn run_processor() -> ! {
+    let cpu = cpu::this();
+    cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
+    cpu.billed_until.store(time::ticks(), Ordering::Relaxed);
+    finish(&mut Held::enter());
+    entry::enter_user()
+}
+
+/// Returns whether a thread waits for nothing but its deadline, and if so makes the caller its
+/// owner.
+pub(crate) fn take_sleeper<const H: u8>(held: &mut Held<H>, thread: &'static Thread) -> bool {
+    if thread.wait() == Wait::Time && clear_deadline(held, thread) {
+        thread.set_wait(Wait::Nothing, NONE);
+        return true;
+    }
+    false
+}

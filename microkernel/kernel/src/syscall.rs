@@ -1,0 +1,152 @@
+//! System calls: decoding, and one handler per call in the files below.
+//!
+//! The IPC calls have their own path (`ipc`); everything else comes here as up to six words and
+//! goes back as a status and two values.
+
+mod devices;
+mod handles;
+mod memory;
+mod objects;
+mod processes;
+
+use core::sync::atomic::Ordering;
+
+use skink_abi::{Error, Syscall};
+
+use crate::arch::x86_64::entry::{BY_SYSCALL, Registers};
+use crate::arch::x86_64::{cpu, time};
+use crate::lock::Held;
+use crate::process::{PROCESSES, Process};
+use crate::thread::Thread;
+use crate::{ipc, notification, sched, teardown};
+
+/// What a plain call gives back.
+type Result = core::result::Result<(u64, u64), Error>;
+
+/// A plain call: who makes it, and its arguments.
+struct Call<'a> {
+    process: &'static Process,
+    held: &'a mut Held<0>,
+    arguments: [u64; 6],
+}
+
+/// Entry of `syscall`, from entry.s, on this CPU's kernel stack.
+#[unsafe(no_mangle)]
+extern "C" fn on_syscall(registers: *const Registers) {
+    let cpu = cpu::this();
+    cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
+    cpu.sched.syscalls.fetch_add(1, Ordering::Relaxed);
+    // A `syscall` comes from the current thread; its registers are where entry.s put them.
+    let thread = cpu.current().expect("a program runs");
+    debug_assert!(core::ptr::eq(registers, &raw const thread.registers));
+    debug_assert_eq!(thread.registers.error.get(), BY_SYSCALL);
+    let mut held = Held::enter();
+    dispatch(&mut held, thread);
+    sched::finish(&mut held);
+}
+
+fn dispatch(held: &mut Held<0>, thread: &'static Thread) {
+    let registers = &thread.registers;
+    let Some(number) = Syscall::from_number(registers.rax.get()) else {
+        return thread.set_result(Err(Error::InvalidSyscall));
+    };
+    match number {
+        Syscall::Call => ipc::call(held, thread),
+        Syscall::ReplyReceive => ipc::reply_receive(held, thread),
+        Syscall::Receive => ipc::receive(held, thread),
+        Syscall::Reply => ipc::reply(held, thread),
+        Syscall::Wait => wait(held, thread),
+        Syscall::ProcessExit => processes::exit(held, thread),
+        Syscall::ThreadExit => teardown::end_thread(held, thread),
+        Syscall::ThreadYield => {
+            thread.set_result(Ok((0, 0)));
+            sched::yield_current(held);
+        }
+        _ => {
+            let arguments = [
+                registers.rdi.get(),
+                registers.rsi.get(),
+                registers.rdx.get(),
+                registers.r8.get(),
+                registers.r9.get(),
+                registers.r10.get(),
+            ];
+            let process = PROCESSES.get(thread.process.get());
+            let result = plain(number, &mut Call { process, held, arguments });
+            thread.set_result(result);
+        }
+    }
+}
+
+fn wait(held: &mut Held<0>, thread: &'static Thread) {
+    let (handle, deadline) = (thread.registers.rdi.get(), thread.registers.rsi.get());
+    if handle == 0 {
+        return notification::wait(held, thread, None, deadline);
+    }
+    let process = PROCESSES.get(thread.process.get());
+    match objects::take_notification(process, held, handle, skink_abi::Rights::WAIT) {
+        Ok((id, _)) => {
+            notification::wait(held, thread, Some(id), deadline);
+            // A waiter is taken out of the list before its process's handles go, and another
+            // thread that closes the handle meanwhile leaves the place what it is.
+            crate::object::release_notification(id);
+        }
+        Err(error) => thread.set_result(Err(error)),
+    }
+}
+
+fn plain(number: Syscall, call: &mut Call<'_>) -> Result {
+    match number {
+        Syscall::Null => Ok((0, 0)),
+        Syscall::Notify => objects::notify(call),
+        Syscall::HandleDuplicate => handles::duplicate(call),
+        Syscall::HandleClose => handles::close(call),
+        Syscall::HandleInfo => handles::info(call),
+        Syscall::HandleGrant => handles::grant(call),
+        Syscall::ObjectRevoke => handles::revoke(call),
+        Syscall::ProcessCreate => processes::create(call),
+        Syscall::ProcessKill => processes::kill(call),
+        Syscall::ProcessInfo => processes::info(call),
+        Syscall::ProcessWatch => processes::watch(call),
+        Syscall::ProcessSetPager => processes::set_pager(call),
+        Syscall::ProcessNext => processes::next(call),
+        Syscall::ThreadCreate => processes::create_thread(call),
+        Syscall::EndpointCreate => objects::create_endpoint(call),
+        Syscall::EndpointMint => objects::mint_sender(call),
+        Syscall::EndpointForget => objects::forget_badge(call),
+        Syscall::NotificationCreate => objects::create_notification(call),
+        Syscall::NotificationMint => objects::mint_notification(call),
+        Syscall::NotificationBind => objects::bind_notification(call),
+        Syscall::MemorySlice => memory::slice(call),
+        Syscall::MemoryInfo => memory::info(call),
+        Syscall::MemoryMap => memory::map(call),
+        Syscall::MemoryUnmap => memory::unmap(call),
+        Syscall::MemoryProtect => memory::protect(call),
+        Syscall::MemoryRead => memory::read(call),
+        Syscall::MemoryWrite => memory::write(call),
+        Syscall::MemoryZero => memory::zero(call),
+        Syscall::InterruptCreateMsi => devices::create_message_interrupt(call),
+        Syscall::InterruptCreateLine => devices::create_line_interrupt(call),
+        Syscall::InterruptBind => devices::bind_interrupt(call),
+        Syscall::InterruptAck => devices::acknowledge_interrupt(call),
+        Syscall::PortsCreate => devices::create_ports(call),
+        Syscall::PortIn => devices::port_in(call),
+        Syscall::PortOut => devices::port_out(call),
+        Syscall::PortStream => devices::port_stream(call),
+        Syscall::Clock => Ok((time::now(), 0)),
+        Syscall::SystemShutdown => devices::shutdown(call),
+        Syscall::SystemInfo => devices::system_info(call),
+        Syscall::DebugLog => devices::debug_log(call),
+        Syscall::KernelLogRead => devices::read_log(call),
+        Syscall::DeviceMemory => devices::create_device_memory(call),
+        // The calls that `dispatch` deals with itself.
+        Syscall::Call
+        | Syscall::ReplyReceive
+        | Syscall::Receive
+        | Syscall::Reply
+        | Syscall::Wait
+        | Syscall::ProcessExit
+        | Syscall::ThreadExit
+        | Syscall::ThreadYield => Err(Error::InvalidSyscall),
+    }
+}

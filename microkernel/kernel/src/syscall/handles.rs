@@ -1,0 +1,112 @@
+//! Calls on handles of any kind.
+
+use skink_abi::{Error, HandleInfo, ObjectKind, Rights};
+use skink_kcore::handles::Entry;
+
+use super::{Call, Result};
+use crate::endpoint::SENDERS;
+use crate::ipc::RawHandle32;
+use crate::memory::MEMORIES;
+use crate::process::{PROCESSES, Process};
+use crate::{endpoint, object, user};
+
+/// Copies an entry of the caller's table with a reference, with at most some rights.
+fn copy_entry(call: &mut Call<'_>, handle: u64, needed: Rights, most: u64) -> core::result::Result<Entry, Error> {
+    let handle = RawHandle32::check(handle)?;
+    let handles = call.process.handles.lock(call.held);
+    let mut entry = handles.get(handle)?;
+    entry.require(needed)?;
+    entry.rights = entry.rights.intersect(Rights(most as u16));
+    object::retain(&entry)?;
+    Ok(entry)
+}
+
+/// Puts an entry into a table, or drops its reference.
+fn insert(call: &mut Call<'_>, table: &Process, entry: Entry) -> Result {
+    let inserted = table.handles.lock(call.held).insert(entry);
+    match inserted {
+        Ok(handle) => Ok((handle.0.into(), 0)),
+        Err(error) => {
+            object::release(call.held, entry);
+            Err(error)
+        }
+    }
+}
+
+pub(super) fn duplicate(call: &mut Call<'_>) -> Result {
+    let [handle, rights, ..] = call.arguments;
+    let entry = copy_entry(call, handle, Rights::DUPLICATE, rights)?;
+    insert(call, call.process, entry)
+}
+
+pub(super) fn close(call: &mut Call<'_>) -> Result {
+    let handle = RawHandle32::check(call.arguments[0])?;
+    let entry = call.process.handles.lock(call.held).remove(handle)?;
+    object::release(call.held, entry);
+    Ok((0, 0))
+}
+
+pub(super) fn info(call: &mut Call<'_>) -> Result {
+    let [handle, out, ..] = call.arguments;
+    let handle = RawHandle32::check(handle)?;
+    let entry = call.process.handles.lock(call.held).get(handle)?;
+    let badge = match entry.kind {
+        Some(ObjectKind::Sender) => SENDERS.get(entry.object).badge.get(),
+        Some(ObjectKind::Notification) => entry.detail,
+        _ => 0,
+    };
+    let kind = entry.kind.map_or(0, |kind| kind as u32);
+    let info = HandleInfo { kind, rights: entry.rights.0.into(), badge };
+    user::write(call.held, call.process, out, &info)?;
+    Ok((0, 0))
+}
+
+pub(super) fn grant(call: &mut Call<'_>) -> Result {
+    let [target, handle, rights, ..] = call.arguments;
+    let target =
+        call.process.find(call.held, target, ObjectKind::Process, Rights::MANAGE)?.object;
+    let entry = copy_entry(call, handle, Rights::TRANSFER, rights)?;
+    // The caller's own handle keeps the target's place while this runs on the caller's behalf;
+    // should another thread close it, the place is still a process or a dead one.
+    let target = PROCESSES.get(target);
+    let is_alive = {
+        // Teardown begins under this lock, so a live process's table is not yet being emptied.
+        let mut state = target.state.lock(call.held);
+        if target.is_alive() {
+            Some(target.handles.lock(state.held()).insert(entry))
+        } else {
+            None
+        }
+    };
+    match is_alive {
+        Some(Ok(handle)) => Ok((handle.0.into(), 0)),
+        failed => {
+            object::release(call.held, entry);
+            Err(failed.and_then(core::result::Result::err).unwrap_or(Error::Dead))
+        }
+    }
+}
+
+pub(super) fn revoke(call: &mut Call<'_>) -> Result {
+    let handle = RawHandle32::check(call.arguments[0])?;
+    let entry = {
+        let mut handles = call.process.handles.lock(call.held);
+        let entry = handles.get(handle)?;
+        entry.require(Rights::MANAGE)?;
+        let can_end = matches!(
+            entry.kind,
+            Some(ObjectKind::Endpoint | ObjectKind::Sender | ObjectKind::Memory)
+        );
+        if !can_end {
+            return Err(Error::WrongKind);
+        }
+        handles.remove(handle)?
+    };
+    match entry.kind {
+        Some(ObjectKind::Endpoint) => endpoint::close(call.held, entry.object),
+        Some(ObjectKind::Sender) => SENDERS.get(entry.object).close(),
+        _ => MEMORIES.get(entry.object).revoke(),
+    }
+    object::release(call.held, entry);
+    Ok((0, 0))
+}

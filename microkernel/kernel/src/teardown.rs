@@ -1,0 +1,229 @@
+//! The end of threads and processes.
+//!
+//! Ending a process dooms its threads; each ends when a processor would run it. Then everything
+//! that the process had is taken apart in slices of bounded length, at the end of whatever entries
+//! into the kernel come: first its handles (so that requests it held go back to their endpoints),
+//! then those who watch it are told, then its mappings and page tables go, and they are told again
+//! that all of it is gone.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use skink_abi::{ExitReason, ProcessState};
+use skink_kcore::endpoint::Abandon;
+use skink_kcore::{Id, NONE};
+use spin::Mutex;
+
+use crate::arch::x86_64::{apic, cpu};
+use crate::cell::Field;
+use crate::lock::Held;
+use crate::process::{Exit, PROCESSES, Process};
+use crate::sched::Urgency;
+use crate::thread::{Family, THREADS, Thread};
+use crate::{ipc, memory, notification, object, pool, space};
+
+/// Handles, mappings or page tables per slice.
+const SLICE: usize = 32;
+
+/// How far the teardown of a process is.
+pub(crate) struct Progress {
+    stage: Field,
+    next_handle: Field,
+    /// The process behind it in the queue.
+    next: Field,
+}
+
+impl Progress {
+    /// Nothing is done yet.
+    pub(crate) const NEW: Progress =
+        Progress { stage: Field::new(0), next_handle: Field::new(0), next: Field::new(NONE) };
+
+    /// Forgets the last teardown of this place.
+    pub(crate) fn restart(&self) {
+        self.stage.set(0);
+        self.next_handle.set(0);
+    }
+}
+
+/// Processes to take apart: a list through [`Progress`], first and last. A leaf lock.
+static QUEUE: Mutex<(Id, Id)> = Mutex::new((NONE, NONE));
+static PENDING: AtomicU32 = AtomicU32::new(0);
+
+/// Returns whether a process waits to be taken apart.
+#[inline]
+pub(crate) fn is_pending() -> bool {
+    PENDING.load(Ordering::Relaxed) != 0
+}
+
+fn push(process: &Process) {
+    let id = process.id.get();
+    process.teardown.next.set(NONE);
+    let mut queue = QUEUE.lock();
+    match queue.1 {
+        NONE => queue.0 = id,
+        last => PROCESSES.get(last).teardown.next.set(id),
+    }
+    queue.1 = id;
+    PENDING.fetch_add(1, Ordering::Release);
+}
+
+fn pop() -> Option<&'static Process> {
+    let mut queue = QUEUE.lock();
+    let id = cpu::some_id(queue.0)?;
+    let process = PROCESSES.get(id);
+    queue.0 = process.teardown.next.get();
+    if queue.0 == NONE {
+        queue.1 = NONE;
+    }
+    PENDING.fetch_sub(1, Ordering::Release);
+    Some(process)
+}
+
+/// Ends a process. Returns whether it was alive.
+pub(crate) fn end_process(held: &mut Held<0>, process: &Process, exit: Exit) -> bool {
+    let here = cpu::this().index();
+    let mut state = process.state.lock(held);
+    if !process.is_alive() {
+        return false;
+    }
+    state.exit = exit;
+    process.set_status(ProcessState::Dying);
+    let (state, held_state) = state.parts();
+    for id in state.threads.iter(&Family) {
+        let thread = THREADS.get(id);
+        thread.doom();
+        ipc::interrupt_wait(held_state, thread, skink_abi::Error::Dead, None);
+        // If it runs elsewhere, that processor must look at it.
+        let runs_on = thread.cpu.get();
+        if runs_on != NONE && runs_on != here {
+            apic::send(cpu::by_index(runs_on).apic_id.load(Ordering::Relaxed), apic::WAKE);
+        }
+    }
+    if state.thread_count == 0 {
+        push(process);
+    }
+    true
+}
+
+/// Ends the process of a thread because of an exception.
+pub(crate) fn end_by_fault(held: &mut Held<0>, thread: &Thread, vector: u64, fault_address: u64) {
+    let process = PROCESSES.get(thread.process.get());
+    let address = thread.registers.rip.get();
+    log::info!(
+        "{} (process {}): exception {vector} at {address:#x}, address {fault_address:#x}",
+        process.name(),
+        process.number()
+    );
+    let exit = Exit { reason: ExitReason::Fault, code: vector, address, fault_address };
+    end_process(held, process, exit);
+}
+
+/// Ends the current thread of this processor.
+pub(crate) fn end_thread(held: &mut Held<0>, thread: &'static Thread) {
+    let cpu = cpu::this();
+    cpu.set_current(None);
+    let process = PROCESSES.get(thread.process.get());
+    ipc::leave_call(held, thread);
+    let fpu = thread.fpu.get();
+    if fpu != 0 {
+        thread.fpu.set(0);
+        // SAFETY: the area was this thread's alone.
+        unsafe { pool::free(fpu) };
+        process.refund(skink_abi::PAGE_SIZE as u64);
+    }
+    memory::release(thread.control_memory.get());
+    let is_last = {
+        let mut state = process.state.lock(held);
+        state.threads.remove(&Family, thread.id.get());
+        state.thread_count -= 1;
+        if state.thread_count == 0 && process.is_alive() {
+            state.exit =
+                Exit { reason: ExitReason::Exited, code: 0, address: 0, fault_address: 0 };
+            process.set_status(ProcessState::Dying);
+        }
+        state.thread_count == 0
+    };
+    object::release_thread(thread.id.get());
+    if is_last {
+        push(process);
+    }
+}
+
+/// Gives the place of a thread back to which nothing refers any more.
+pub(crate) fn free_thread(id: Id) {
+    THREADS.free(id);
+}
+
+/// Does a slice of the work.
+pub(crate) fn run_slice(held: &mut Held<0>) {
+    let Some(process) = pop() else { return };
+    let progress = &process.teardown;
+    let is_done = match progress.stage.get() {
+        0 => close_handles(held, process),
+        1 => {
+            tell_watchers(held, process);
+            space::unload(held, process.id.get());
+            true
+        }
+        2 => memory::drop_mappings(held, process, SLICE),
+        3 => {
+            let mut tables = process.tables.lock(held);
+            // SAFETY: unloaded in stage 1, and no thread is left that could load them again.
+            unsafe { tables.free_some(SLICE) }
+        }
+        _ => return finish(held, process),
+    };
+    if is_done {
+        progress.stage.set(progress.stage.get() + 1);
+    }
+    push(process);
+}
+
+fn close_handles(held: &mut Held<0>, process: &Process) -> bool {
+    let how = match process.state.lock(held).exit.reason {
+        ExitReason::Killed => Abandon::Killed,
+        _ => Abandon::Crashed,
+    };
+    for _ in 0..SLICE {
+        let index = process.teardown.next_handle.get();
+        let removed = process.handles.lock(held).remove_at(index as usize);
+        match removed {
+            Ok(Some(entry)) => object::release_from(held, entry, Some(how)),
+            Ok(None) => {}
+            Err(_) => return true,
+        }
+        process.teardown.next_handle.set(index + 1);
+    }
+    false
+}
+
+fn tell_watchers(held: &mut Held<0>, process: &Process) {
+    let watchers = process.state.lock(held).watchers;
+    for (id, bits) in watchers {
+        if id != NONE {
+            notification::notify(held, id, bits, Urgency::Normal);
+        }
+    }
+}
+
+fn finish(held: &mut Held<0>, process: &Process) {
+    {
+        let mut handles = process.handles.lock(held);
+        handles.entries_mut().free();
+        *handles = skink_kcore::handles::HandleTable::new(crate::process::HandlePages::NEW);
+    }
+    let pager = process.pager.swap(NONE, Ordering::Relaxed);
+    if pager != NONE {
+        object::release_sender(held, pager);
+    }
+    process.return_quota();
+    process.set_status(ProcessState::Dead);
+    tell_watchers(held, process);
+    let watchers =
+        core::mem::replace(&mut process.state.lock(held).watchers, [(NONE, 0); 2]);
+    for (id, _) in watchers {
+        if id != NONE {
+            object::release_notification(id);
+        }
+    }
+    object::release_process(process.id.get());
+}

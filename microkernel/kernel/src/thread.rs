@@ -1,0 +1,280 @@
+//! Threads: saved registers, what they wait for, their part in a call.
+//!
+//! **Ownership.** A thread is always owned by exactly one: the CPU that runs it, the run queue it
+//! is in, the endpoint, notification or deadline queue it waits in, or the CPU that has just taken
+//! it out of one. Only the owner touches its registers and the fields below marked *owner*. Who
+//! takes a thread out of a queue, under the queue's lock, owns it. There is no kernel stack to
+//! keep: a waiting thread is nothing but this struct.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use skink_abi::FaultMessage;
+use skink_kcore::deadlines::{HeapNode, HeapNodes};
+use skink_kcore::endpoint::Callers;
+use skink_kcore::list::{Links, Nodes};
+use skink_kcore::{Id, NONE};
+
+use crate::arch::x86_64::entry::{Registers, Word};
+use crate::arena::{Arena, Object};
+use crate::cell::{Field, LinkFields};
+
+/// What a thread waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Wait {
+    /// Nothing: it runs or is ready.
+    Nothing = 0,
+    /// The answer to a call (or to a page fault).
+    Reply = 1,
+    /// A message.
+    Message = 2,
+    /// Bits of a notification.
+    Bits = 3,
+    /// Only its deadline.
+    Time = 4,
+}
+
+/// A thread. Its registers come first: entry.s relies on it.
+#[repr(C)]
+pub(crate) struct Thread {
+    /// Saved registers. *Owner.*
+    pub(crate) registers: Registers,
+    /// Its own id. Set once.
+    pub(crate) id: Field,
+    /// Its process. Set once.
+    pub(crate) process: Field,
+    /// Whether it must end ([`Thread::doom`]).
+    doomed: AtomicU32,
+    /// [`Wait`] as a number: written by the owner, read by all.
+    wait: AtomicU32,
+    /// The endpoint or notification it waits on. Written with `wait`.
+    pub(crate) wait_object: Field,
+    /// Counts its waits, so that a deadline that comes late is recognised.
+    pub(crate) wait_number: Field,
+    /// The CPU it ran on last. *Owner.*
+    pub(crate) cpu: Field,
+    /// The CPU in whose deadline queue it is, or [`NONE`]. Under that CPU's lock.
+    pub(crate) timer_cpu: AtomicU32,
+    /// Its deadline, ns since boot. Under that CPU's lock.
+    pub(crate) deadline: Word,
+    heap: [Field; 3],
+    links: LinkFields,
+    /// Links in its process's list of threads. Under the process's lock.
+    pub(crate) family: LinkFields,
+    /// Its part in a call. Under the endpoint's lock.
+    pub(crate) call: CallState,
+    /// The process for whose call it works, or [`NONE`]. *Owner.*
+    pub(crate) client: Field,
+    /// Physical address of its control page; the IPC page follows. Set once.
+    pub(crate) control: Word,
+    /// Memory object of the two pages. Set once.
+    pub(crate) control_memory: Field,
+    /// Address of the control page in its space. Set once.
+    pub(crate) fs_base: Word,
+    /// Physical address of its FPU registers, or 0 if it does not use the FPU. *Owner.*
+    pub(crate) fpu: Word,
+}
+
+/// What a thread that calls has to do with the endpoint.
+pub(crate) struct CallState {
+    /// Counts its calls: a reply handle with another number is for a call that has ended.
+    pub(crate) number: Field,
+    /// The sender that it called through; a reference is held while it waits.
+    pub(crate) sender: Field,
+    /// The endpoint of that sender.
+    pub(crate) endpoint: Field,
+    /// Whether a receiver holds the duty to answer (1) or the request waits (0).
+    pub(crate) in_service: Field,
+    /// The process of that receiver.
+    pub(crate) server: Field,
+    /// Whether it is a page fault (1) or a call (0).
+    pub(crate) is_fault: Field,
+    /// Whether the request was delivered before (1).
+    pub(crate) redelivered: Field,
+    crashes: Field,
+    ticket: Word,
+    /// Number of the request among those of its sender.
+    pub(crate) sequence: Word,
+    /// The page fault.
+    pub(crate) fault: [Word; 3],
+}
+
+impl Object for Thread {
+    const ARENA: u64 = 1;
+    const NEW: Thread = Thread {
+        registers: Registers::new(),
+        id: Field::new(NONE),
+        process: Field::new(NONE),
+        doomed: AtomicU32::new(0),
+        wait: AtomicU32::new(0),
+        wait_object: Field::new(NONE),
+        wait_number: Field::new(0),
+        cpu: Field::new(NONE),
+        timer_cpu: AtomicU32::new(NONE),
+        deadline: Word::ZERO,
+        heap: [Field::new(NONE), Field::new(NONE), Field::new(NONE)],
+        links: LinkFields::new(),
+        family: LinkFields::new(),
+        call: CallState {
+            number: Field::new(0),
+            sender: Field::new(NONE),
+            endpoint: Field::new(NONE),
+            in_service: Field::new(0),
+            server: Field::new(NONE),
+            is_fault: Field::new(0),
+            redelivered: Field::new(0),
+            crashes: Field::new(0),
+            ticket: Word::ZERO,
+            sequence: Word::ZERO,
+            fault: [Word::ZERO, Word::ZERO, Word::ZERO],
+        },
+        client: Field::new(NONE),
+        control: Word::ZERO,
+        control_memory: Field::new(NONE),
+        fs_base: Word::ZERO,
+        fpu: Word::ZERO,
+    };
+}
+
+/// All threads.
+pub(crate) static THREADS: Arena<Thread> = Arena::new();
+
+impl Thread {
+    /// Makes a place ready for a new thread of a process.
+    pub(crate) fn reset(&self, id: Id, process: Id) {
+        self.id.set(id);
+        self.process.set(process);
+        self.doomed.store(0, Ordering::Relaxed);
+        self.set_wait(Wait::Nothing, NONE);
+        self.cpu.set(NONE);
+        self.client.set(NONE);
+        self.fpu.set(0);
+        // The number goes on, so that reply handles for the place's last user stay stale.
+        self.call.number.set(self.call.number.get().wrapping_add(1));
+        self.call.sender.set(NONE);
+    }
+
+    /// Says that the thread must end as soon as a CPU would run it.
+    pub(crate) fn doom(&self) {
+        self.doomed.store(1, Ordering::SeqCst);
+    }
+
+    /// Returns whether the thread must end.
+    #[inline]
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::SeqCst) != 0
+    }
+
+    /// Returns what it waits for.
+    pub(crate) fn wait(&self) -> Wait {
+        match self.wait.load(Ordering::SeqCst) {
+            1 => Wait::Reply,
+            2 => Wait::Message,
+            3 => Wait::Bits,
+            4 => Wait::Time,
+            _ => Wait::Nothing,
+        }
+    }
+
+    /// Sets what it waits for.
+    #[inline]
+    pub(crate) fn set_wait(&self, wait: Wait, object: Id) {
+        self.wait_object.set(object);
+        self.wait.store(wait as u32, Ordering::SeqCst);
+    }
+
+    /// Begins a wait: later deadlines of earlier waits no longer match.
+    pub(crate) fn next_wait(&self) -> u32 {
+        let number = self.wait_number.get().wrapping_add(1);
+        self.wait_number.set(number);
+        number
+    }
+
+    /// Sets the result registers of a plain system call.
+    pub(crate) fn set_result(&self, result: Result<(u64, u64), skink_abi::Error>) {
+        match result {
+            Ok((first, second)) => {
+                self.registers.rax.set(0);
+                self.registers.rdx.set(first);
+                self.registers.rsi.set(second);
+            }
+            Err(error) => self.registers.rax.set(error.code()),
+        }
+    }
+
+    /// Returns the page fault it waits for.
+    pub(crate) fn fault(&self) -> FaultMessage {
+        let [address, instruction, code] = &self.call.fault;
+        FaultMessage { address: address.get(), instruction: instruction.get(), code: code.get() }
+    }
+
+    /// Returns the physical address of its IPC page.
+    pub(crate) fn ipc_page(&self) -> u64 {
+        self.control.get() + skink_abi::PAGE_SIZE as u64
+    }
+}
+
+/// Access of `skink_kcore` to the links of threads: in the run queues, in endpoints and
+/// notifications, in deadline queues.
+pub(crate) struct ThreadNodes;
+
+impl Nodes for ThreadNodes {
+    #[inline]
+    fn links(&self, id: Id) -> Links {
+        THREADS.get(id).links.get()
+    }
+
+    #[inline]
+    fn set_links(&self, id: Id, links: Links) {
+        THREADS.get(id).links.set(links);
+    }
+}
+
+impl Callers for ThreadNodes {
+    fn ticket(&self, id: Id) -> u64 {
+        THREADS.get(id).call.ticket.get()
+    }
+
+    fn set_ticket(&self, id: Id, ticket: u64) {
+        THREADS.get(id).call.ticket.set(ticket);
+    }
+
+    fn crashes(&self, id: Id) -> u8 {
+        THREADS.get(id).call.crashes.get() as u8
+    }
+
+    fn set_crashes(&self, id: Id, crashes: u8) {
+        THREADS.get(id).call.crashes.set(crashes.into());
+    }
+}
+
+impl HeapNodes for ThreadNodes {
+    fn node(&self, id: Id) -> HeapNode {
+        let [child, sibling, previous] = &THREADS.get(id).heap;
+        HeapNode { child: child.get(), sibling: sibling.get(), previous: previous.get() }
+    }
+
+    fn set_node(&self, id: Id, node: HeapNode) {
+        let [child, sibling, previous] = &THREADS.get(id).heap;
+        child.set(node.child);
+        sibling.set(node.sibling);
+        previous.set(node.previous);
+    }
+
+    fn deadline(&self, id: Id) -> u64 {
+        THREADS.get(id).deadline.get()
+    }
+}
+
+/// Access to the list of a process's threads.
+pub(crate) struct Family;
+
+impl Nodes for Family {
+    fn links(&self, id: Id) -> Links {
+        THREADS.get(id).family.get()
+    }
+
+    fn set_links(&self, id: Id, links: Links) {
+        THREADS.get(id).family.set(links);
+    }
+}

@@ -1,0 +1,102 @@
+//! Exceptions and interrupts.
+
+use core::sync::atomic::Ordering;
+
+use skink_abi::FaultMessage;
+use skink_abi::layout::USER_END;
+
+use crate::arch::x86_64::entry::Registers;
+use crate::arch::x86_64::{apic, cpu, fpu, time};
+use crate::lock::Held;
+use crate::process::PROCESSES;
+use crate::thread::Thread;
+use crate::{interrupt, ipc, sched, space, teardown};
+
+const DEVICE_NOT_AVAILABLE: u64 = 7;
+const PAGE_FAULT: u64 = 14;
+
+/// Entry of traps from Ring 3, from entry.s, on this CPU's kernel stack.
+#[unsafe(no_mangle)]
+extern "C" fn on_trap(registers: *const Registers) {
+    let cpu = cpu::this();
+    cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
+    // A trap from Ring 3 comes from the current thread; entry.s saved its registers there.
+    let thread = cpu.current().expect("a program runs");
+    debug_assert!(core::ptr::eq(registers, &raw const thread.registers));
+    let mut held = Held::enter();
+    let vector = thread.registers.vector.get();
+    if vector < 32 {
+        on_exception(&mut held, thread, vector);
+    } else {
+        on_interrupt(&mut held, vector as u8);
+    }
+    sched::finish(&mut held);
+}
+
+/// Entry of traps from the kernel itself: interrupts while the CPU is idle. Anything else is a
+/// mistake in the kernel.
+#[unsafe(no_mangle)]
+extern "C" fn on_kernel_trap(registers: &Registers) {
+    let vector = registers.vector.get();
+    if vector < 32 {
+        report_fatal(registers);
+    }
+    cpu::this().entered_at.store(time::ticks(), Ordering::Relaxed);
+    on_interrupt(&mut Held::enter(), vector as u8);
+}
+
+/// Entry of non-maskable interrupts, double faults and machine checks.
+#[unsafe(no_mangle)]
+extern "C" fn on_fatal_trap(registers: &Registers) {
+    report_fatal(registers);
+}
+
+fn report_fatal(registers: &Registers) -> ! {
+    let address = x86_64::registers::control::Cr2::read_raw();
+    crate::panic::fatal_trap(registers, address)
+}
+
+fn on_exception(held: &mut Held<0>, thread: &'static Thread, vector: u64) {
+    let mut address = 0;
+    match vector {
+        PAGE_FAULT => {
+            address = x86_64::registers::control::Cr2::read_raw();
+            let instruction = thread.registers.rip.get();
+            let code = thread.registers.error.get();
+            let message = FaultMessage { address, instruction, code };
+            if address < USER_END && ipc::fault(held, thread, message) {
+                return;
+            }
+        }
+        DEVICE_NOT_AVAILABLE => {
+            let process = PROCESSES.get(thread.process.get());
+            if process.charge(skink_abi::PAGE_SIZE as u64).is_ok() {
+                if fpu::first_use(thread) {
+                    return;
+                }
+                process.refund(skink_abi::PAGE_SIZE as u64);
+            }
+        }
+        _ => {}
+    }
+    teardown::end_by_fault(held, thread, vector, address);
+}
+
+fn on_interrupt(held: &mut Held<0>, vector: u8) {
+    cpu::this().sched.interrupts.fetch_add(1, Ordering::Relaxed);
+    match vector {
+        apic::TIMER => {
+            apic::end_of_interrupt();
+            sched::on_timer(held);
+        }
+        apic::WAKE => {
+            apic::end_of_interrupt();
+            // Its work is done by what follows every entry; translations are dropped here.
+            if cpu::this().current().is_some() {
+                space::answer_flush(cpu::this());
+            }
+        }
+        apic::SPURIOUS => {}
+        _ => interrupt::on_device(held, vector),
+    }
+}
