@@ -269,7 +269,7 @@ fn destroyed(context: &Context) -> Result<(), String> {
         .handle("server", &sender, Rights::ALL)
         .handle("report", &reporter, Rights::ALL);
     let client = context.start(spawn)?;
-    client.until("calling", |info| info.is_calling == 1)?;
+    client.until("calling", |info| info.calls > 0 && info.is_calling == 1)?;
     endpoint.revoke().map_err(because("revoke"))?;
     let code = super::recovery::report(&report)?[0];
     let error = Error::from_code(code);
