@@ -184,7 +184,7 @@ impl RoundTrip {
         }))
     }
 
-    fn call(&self) -> Result<usize, Failed> {
+    fn call(&self) -> libsys::Result<usize> {
         let (info, _handles) = ipc::call(&self.sender, 0, self.bytes, &Outgoing::NONE, FOREVER)?;
         Ok(info.bytes())
     }
