@@ -3,14 +3,18 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cell::Cell;
 
+use libipc::Failure;
 use libipc::proto::console::ConsoleClient;
 use libipc::proto::vfs::VfsClient;
 use libipc::spawn::MemoryPager;
 use libsys::abi::layout::MAPPINGS;
 use libsys::abi::{ExitReason, FOREVER, PAGE_SIZE, ProcessInfo, ProcessState};
 use libsys::spawn::{Child, Image, Premapped, Spawn};
-use libsys::{Handle, MapFlags, Memory, Notification, Process, Rights, Sender, System, ipc};
+use libsys::{
+    Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender, System, ipc, time,
+};
 use skink_manifest::bundle::{Bundle, Kind};
 
 use crate::program::{APPEND, CWD, STDOUT, STDOUT_MODE};
@@ -36,9 +40,11 @@ const BUNDLE_RIGHTS: Rights =
     Rights(Rights::READ.0 | Rights::EXECUTE.0 | Rights::DUPLICATE.0 | Rights::TRANSFER.0);
 const SYSTEM_RIGHTS: Rights = Rights(Rights::INSPECT.0 | Rights::DUPLICATE.0 | Rights::TRANSFER.0);
 
-/// What a program gets beyond terminal, files and memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// What a program gets beside terminal and memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Needs {
+    /// The files.
+    files: bool,
     /// `init`: control of services and power.
     init: bool,
     /// The logs.
@@ -49,35 +55,53 @@ struct Needs {
     launch: bool,
 }
 
-/// Returns what a program gets: the least it needs. Programs that are not named here need no more
-/// than files, terminal and memory.
+/// Returns what a program gets: the least it needs. Programs that are not named here need files
+/// only; those that help when the vfs is away must not wait for it.
 fn needs(name: &str) -> Needs {
-    let none = Needs::default();
+    let files = Needs {
+        files: true,
+        init: false,
+        log: false,
+        system: false,
+        launch: false,
+    };
+    let none = Needs {
+        files: false,
+        ..files
+    };
     match name {
+        "echo" => none,
+        "help" => Needs {
+            launch: true,
+            ..none
+        },
+        "ps" | "free" => Needs {
+            system: true,
+            ..none
+        },
         "svc" => Needs {
             init: true,
             log: true,
             system: true,
             ..none
         },
-        "shutdown" => Needs { init: true, ..none },
-        "ps" | "free" => Needs {
-            system: true,
-            ..none
-        },
-        "help" => Needs {
-            launch: true,
-            ..none
+        "shutdown" => Needs {
+            init: true,
+            ..files
         },
         "time" | "bench" | "system-tests" => Needs {
+            files: true,
             init: true,
             log: true,
             system: true,
             launch: true,
         },
-        _ => none,
+        _ => files,
     }
 }
+
+/// How long to wait for the vfs before a program is started without files, ns.
+const VFS_TIMEOUT_NS: u64 = 10_000 * time::MS;
 
 /// Kernel memory of a program that starts others, bytes: theirs is taken from it.
 const LAUNCHER_QUOTA: u64 = 8 << 20;
@@ -143,6 +167,7 @@ pub struct Launcher {
     system: Option<Handle<System>>,
     events: Handle<Notification>,
     child_bit: Handle<Notification>,
+    has_interrupt_key: Cell<bool>,
 }
 
 impl Launcher {
@@ -159,12 +184,14 @@ impl Launcher {
             bundle: program.take("bundle")?,
             memory: MemoryPager::new(program.memory()?),
             console: program.console()?,
-            vfs: program.vfs()?,
+            // Not connected here: a shell must come up without the vfs.
+            vfs: program.unconnected_vfs()?.with_deadline(VFS_TIMEOUT_NS),
             init: program.take("init").ok(),
             log: program.take("log").ok(),
             system: program.take("system").ok(),
             events,
             child_bit,
+            has_interrupt_key: Cell::new(false),
         })
     }
 
@@ -181,7 +208,13 @@ impl Launcher {
     pub fn take_interrupt_key(&self) -> Result<(), Failed> {
         let bit = self.events.mint(INTERRUPT_BIT)?;
         self.console.on_interrupt(&bit)?;
+        self.has_interrupt_key.set(true);
         Ok(())
+    }
+
+    /// Returns the files, with a deadline for each request.
+    pub fn vfs(&self) -> &VfsClient {
+        &self.vfs
     }
 
     /// Returns the handle to `init`, if there is one.
@@ -198,7 +231,12 @@ impl Launcher {
         // A key that was pressed before belongs to no child.
         let _ = ipc::wait(&self.events, 0);
         let child = self.start(command)?;
-        Ok(self.wait(command.name, &child.process)?)
+        let finished = self.wait(command.name, &child.process)?;
+        if self.has_interrupt_key.get() && needs(command.name).launch {
+            // It may have taken the key for its own children.
+            self.take_interrupt_key()?;
+        }
+        Ok(finished)
     }
 
     fn start(&self, command: &Command<'_>) -> Result<Child, LaunchError> {
@@ -214,13 +252,20 @@ impl Launcher {
         };
         // The child owns its sessions: they end with it.
         let console = self.console.new_session()?;
-        let vfs = self.vfs.new_session()?;
+        let needs = needs(command.name);
+        let vfs = if needs.files || command.output.is_some() {
+            self.files_session()?
+        } else {
+            None
+        };
         let mut spawn = Spawn::new(command.name)
             .arguments(command.arguments.iter().cloned())
             .variable(CWD, command.cwd)
             .handle("console", &console, SENDER_RIGHTS)
-            .handle("vfs", &vfs, SENDER_RIGHTS)
             .watch(&self.child_bit);
+        if let Some(vfs) = &vfs {
+            spawn = spawn.handle("vfs", vfs, SENDER_RIGHTS);
+        }
         if let Some(redirect) = command.output {
             let mode = if redirect.is_append {
                 APPEND
@@ -231,10 +276,20 @@ impl Launcher {
                 .variable(STDOUT, &redirect.path)
                 .variable(STDOUT_MODE, mode);
         }
-        let spawn = self.give_more(spawn, needs(command.name));
+        let spawn = self.give_more(spawn, needs);
         Ok(spawn
             .start_paged(&image, &self.memory)
             .map_err(Failed::new)?)
+    }
+
+    /// Makes a session with the vfs; none if it does not answer, so that programs which can help
+    /// are not held up.
+    fn files_session(&self) -> Result<Option<Handle<Sender>>, Failed> {
+        match self.vfs.new_session() {
+            Ok(session) => Ok(Some(session)),
+            Err(Failure::Ipc(Error::Timeout)) => Ok(None),
+            Err(failure) => Err(failure.into()),
+        }
     }
 
     fn give_more<'a>(&'a self, mut spawn: Spawn<'a>, needs: Needs) -> Spawn<'a> {
@@ -359,13 +414,21 @@ pub fn images(_program: &Program) -> Option<&'static [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Needs, needs};
+    use super::needs;
 
     #[test]
-    fn ordinary_programs_get_nothing_special() {
+    fn programs_get_the_least_they_need() {
         for name in ["ls", "cat", "sha256sum", "unknown"] {
-            assert_eq!(needs(name), Needs::default());
+            let needs = needs(name);
+            assert!(needs.files && !needs.init && !needs.log && !needs.system && !needs.launch);
         }
         assert!(!needs("ps").init && !needs("svc").launch);
+    }
+
+    #[test]
+    fn programs_that_repair_do_not_wait_for_the_vfs() {
+        for name in ["svc", "ps", "free", "help"] {
+            assert!(!needs(name).files);
+        }
     }
 }

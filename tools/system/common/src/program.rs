@@ -3,14 +3,15 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::cell::OnceCell;
+use core::cell::{Cell, OnceCell};
 use core::fmt;
 
+use libipc::Interface;
 use libipc::proto::console::{ConsoleClient, MAX_READ};
 use libipc::proto::init::InitClient;
 use libipc::proto::log::LogClient;
 use libipc::proto::memory::MemoryManagerClient;
-use libipc::proto::vfs::{OpenOptions, VfsClient};
+use libipc::proto::vfs::{OpenOptions, VfsClient, VfsSchema};
 use libsys::startup::Startup;
 use libsys::{Handle, Kind, System};
 
@@ -33,6 +34,7 @@ pub struct Program {
     startup: Startup,
     console: Option<ConsoleClient>,
     vfs: OnceCell<VfsClient>,
+    is_vfs_connected: Cell<bool>,
     out: Output,
     has_complained: bool,
 }
@@ -53,13 +55,18 @@ impl Program {
             startup,
             console,
             vfs,
+            is_vfs_connected: Cell::new(false),
             out,
             has_complained: false,
         };
         if let Some(path) = program.startup.variable(STDOUT).map(ToString::to_string) {
             let options = match program.startup.variable(STDOUT_MODE) {
                 Some(APPEND) => OpenOptions::append(),
-                _ => OpenOptions::replace(),
+                // At the end even so: a child of this program may write there too.
+                _ => OpenOptions {
+                    append: true,
+                    ..OpenOptions::replace()
+                },
             };
             let opened = program.vfs().and_then(|vfs| {
                 Output::file(vfs, &path, options).map_err(|failed| failed.about(&path))
@@ -159,10 +166,25 @@ impl Program {
     ///
     /// When the program was not given it.
     pub fn vfs(&self) -> Result<VfsClient, Failed> {
+        let vfs = self.unconnected_vfs()?;
+        if !self.is_vfs_connected.get() {
+            vfs.client().handshake(VfsSchema::SCHEMA)?;
+            self.is_vfs_connected.set(true);
+        }
+        Ok(vfs)
+    }
+
+    /// As [`Program::vfs`], without asking the vfs whether it speaks the same version: for
+    /// programs that must come up while it is away.
+    ///
+    /// # Errors
+    ///
+    /// When the program was not given it.
+    pub fn unconnected_vfs(&self) -> Result<VfsClient, Failed> {
         if let Some(vfs) = self.vfs.get() {
             return Ok(vfs.clone());
         }
-        let vfs = VfsClient::connect(self.take("vfs")?)?;
+        let vfs = VfsClient::new_unchecked(self.take("vfs")?);
         Ok(self.vfs.get_or_init(|| vfs).clone())
     }
 

@@ -49,9 +49,10 @@ impl Session {
     pub(crate) fn new(program: &Program) -> Result<Self, Failed> {
         let launcher = Launcher::new(program)?;
         launcher.take_interrupt_key()?;
+        let vfs = launcher.vfs().clone();
         Ok(Session {
             launcher,
-            vfs: program.vfs()?,
+            vfs,
             cwd: "/".to_string(),
             status: 0,
         })
@@ -162,7 +163,11 @@ impl Session {
     /// Prints what a builtin says.
     fn print(&self, program: &mut Program, text: &str, output: Option<Redirect>) -> i32 {
         let written = match output {
-            None => program.out().write_bytes(text.as_bytes()),
+            // At once: the next command writes to the terminal by itself.
+            None => program
+                .out()
+                .write_bytes(text.as_bytes())
+                .and_then(|()| program.out().flush()),
             Some(redirect) => {
                 let options = if redirect.is_append {
                     OpenOptions::append()

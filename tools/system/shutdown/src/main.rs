@@ -12,6 +12,9 @@ Powers the machine off. The code (0 if none is given) is the exit code of the
 emulator's run.
 ";
 
+/// How long files and terminal are waited for, ns.
+const TIMEOUT_NS: u64 = 5_000_000_000;
+
 skink_program::program!(HELP, run);
 
 fn run(program: &mut Program) -> Outcome {
@@ -24,8 +27,12 @@ fn run(program: &mut Program) -> Outcome {
         _ => return Err(Failed::usage("too many arguments")),
     };
     // Best effort: power goes off whether or not the disk or the terminal can be waited for.
-    let _ = program.vfs().map(|vfs| vfs.sync());
-    let _ = program.console().map(|console| console.drain());
+    let _ = program
+        .vfs()
+        .map(|vfs| vfs.with_deadline(TIMEOUT_NS).sync());
+    let _ = program
+        .console()
+        .map(|console| console.with_deadline(TIMEOUT_NS).drain());
     program.init()?.shutdown(code)?;
     program.finish()
 }

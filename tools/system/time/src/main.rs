@@ -6,8 +6,8 @@ extern crate alloc;
 use alloc::format;
 use alloc::string::ToString;
 
-use skink_program::launch::{Command, LaunchError, Launcher, NOT_FOUND, NOT_STARTED};
-use skink_program::{Align, Failed, Outcome, Program, Table, human};
+use skink_program::launch::{Command, LaunchError, Launcher, NOT_FOUND, NOT_STARTED, Redirect};
+use skink_program::{Align, Failed, Outcome, Program, STDOUT, Table, human};
 
 const HELP: &str = "\
 Usage: time PROGRAM [ARGUMENT]...
@@ -24,12 +24,18 @@ fn run(program: &mut Program) -> Outcome {
         return Err(Failed::usage("which program?"));
     };
     let launcher = Launcher::new(program)?;
+    launcher.take_interrupt_key()?;
     let cwd = program.cwd().to_string();
+    // Its output goes where this program's goes, which has made the file already.
+    let output = program.startup().variable(STDOUT).map(|path| Redirect {
+        path: path.to_string(),
+        is_append: true,
+    });
     let command = Command {
         name,
         arguments,
         cwd: &cwd,
-        output: None,
+        output: output.as_ref(),
     };
     let start = libsys::time::now();
     let finished = match launcher.run(&command) {
