@@ -44,8 +44,9 @@ impl KernelLines {
             if is_complete && !self.rest.is_empty() {
                 let number = self.next_number;
                 self.next_number += 1;
-                let text = core::mem::take(&mut self.rest);
+                let mut text = core::mem::take(&mut self.rest);
                 let source = first + at as u64 + 1;
+                let time_ns = take_time(&mut text).unwrap_or(time_ns);
                 sink(Line {
                     time_ns,
                     level: INFO,
@@ -58,6 +59,23 @@ impl KernelLines {
         }
         self.position = next;
     }
+}
+
+/// Takes the time off a line that starts with it, as `[seconds.microseconds] `.
+fn take_time(text: &mut Vec<u8>) -> Option<u64> {
+    let end = text.iter().position(|&byte| byte == b']')?;
+    let time = core::str::from_utf8(text.get(1..end)?).ok()?;
+    let (seconds, micros) = time.trim_start().split_once('.')?;
+    if text[0] != b'[' || micros.len() != 6 {
+        return None;
+    }
+    let seconds: u64 = seconds.parse().ok()?;
+    let micros: u64 = micros.parse().ok()?;
+    let rest = &text[end + 1..];
+    *text = rest.strip_prefix(b" ").unwrap_or(rest).to_vec();
+    seconds
+        .checked_mul(1_000_000_000)?
+        .checked_add(micros * 1000)
 }
 
 #[cfg(test)]
@@ -76,6 +94,25 @@ mod tests {
         );
         let again = KernelLines::after(lines.last());
         assert_eq!(again.position(), 9);
+    }
+
+    #[test]
+    fn the_kernels_own_time_is_taken() {
+        let mut lines = Vec::new();
+        let text = b"[    1.000007] kernel: up\n[x] y\n[1.5] z\n";
+        KernelLines::after(None).push(text, text.len() as u64, 9, |line| lines.push(line));
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|line| (line.time_ns, &line.text[..]))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                (1_000_007_000, &b"kernel: up"[..]),
+                (9, b"[x] y"),
+                (9, b"[1.5] z")
+            ]
+        );
     }
 
     proptest! {

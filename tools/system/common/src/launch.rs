@@ -51,7 +51,9 @@ struct Needs {
     log: bool,
     /// The machine, for looking.
     system: bool,
-    /// The bundle, and kernel memory to start others.
+    /// The bundle with the images of programs.
+    bundle: bool,
+    /// Kernel memory to start others.
     launch: bool,
 }
 
@@ -63,6 +65,7 @@ fn needs(name: &str) -> Needs {
         init: false,
         log: false,
         system: false,
+        bundle: false,
         launch: false,
     };
     let none = Needs {
@@ -72,7 +75,7 @@ fn needs(name: &str) -> Needs {
     match name {
         "echo" => none,
         "help" => Needs {
-            launch: true,
+            bundle: true,
             ..none
         },
         "ps" | "free" => Needs {
@@ -89,11 +92,12 @@ fn needs(name: &str) -> Needs {
             init: true,
             ..files
         },
-        "time" | "bench" | "system-tests" => Needs {
+        "time" | "bench" | "shell" | "system-tests" => Needs {
             files: true,
             init: true,
             log: true,
             system: true,
+            bundle: true,
             launch: true,
         },
         _ => files,
@@ -104,7 +108,7 @@ fn needs(name: &str) -> Needs {
 const VFS_TIMEOUT_NS: u64 = 10_000 * time::MS;
 
 /// Kernel memory of a program that starts others, bytes: theirs is taken from it.
-const LAUNCHER_QUOTA: u64 = 8 << 20;
+const LAUNCHER_QUOTA: u64 = 4 << 20;
 
 /// Where a child's output goes, if not to the terminal.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -309,8 +313,10 @@ impl Launcher {
             spawn = spawn.handle("system", system, SYSTEM_RIGHTS);
         }
         if needs.launch {
+            spawn = spawn.kernel_quota(LAUNCHER_QUOTA);
+        }
+        if needs.bundle {
             spawn = spawn
-                .kernel_quota(LAUNCHER_QUOTA)
                 .handle("bundle", &self.bundle, BUNDLE_RIGHTS)
                 .variable("bundle_address", &MAPPINGS.to_string())
                 .variable("bundle_bytes", &self.images.len().to_string())

@@ -4,7 +4,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use libipc::proto::init::{Cause, ServiceInfo, ServiceState, ServiceStatistics};
-use libsys::abi::PAGE_SIZE;
 use skink_program::{Align, Table, human};
 
 /// Returns the table of `svc list`.
@@ -18,8 +17,6 @@ pub(crate) fn list(services: &[ServiceInfo]) -> String {
         ("RESTARTS", Right),
         ("DOWNTIME", Right),
         ("UPTIME", Right),
-        ("CPU", Right),
-        ("MEMORY", Right),
         ("LAST END", Left),
     ]);
     for service in services {
@@ -36,11 +33,6 @@ pub(crate) fn list(services: &[ServiceInfo]) -> String {
                 human::duration(service.last_downtime_ns),
             ),
             when(has_process, human::duration(service.uptime_ns)),
-            when(has_process, human::duration(service.cpu_ns)),
-            when(
-                has_process,
-                human::size(service.mapped_pages.saturating_mul(PAGE_SIZE as u64)),
-            ),
             service.last_cause.map_or_else(String::new, cause),
         ]);
     }
