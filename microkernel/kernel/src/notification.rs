@@ -103,11 +103,10 @@ fn sleep(held: &mut Held<0>, thread: &'static Thread, deadline: u64) {
     sched::stop_current();
     thread.next_wait();
     thread.set_wait(Wait::Time, NONE);
-    sched::set_deadline(held, thread, deadline);
-    // Whoever doomed it before this point may have found it neither waiting nor in the queue. A
-    // wait for ever has no queue at all.
-    if thread.is_doomed() && (deadline == skink_abi::FOREVER || sched::take_sleeper(held, thread)) {
-        thread.set_wait(Wait::Nothing, NONE);
+    // Also one that never comes: the queue of deadlines is where its end finds the thread.
+    sched::set_deadline(held, thread, deadline.min(skink_abi::FOREVER - 1));
+    // Whoever doomed it before this point may have found it neither waiting nor in the queue.
+    if thread.is_doomed() && sched::take_sleeper(held, thread) {
         sched::run(thread);
     }
 }
