@@ -7,6 +7,7 @@ use core::cell::Cell;
 
 use libipc::Failure;
 use libipc::proto::console::ConsoleClient;
+use libipc::proto::init::InitClient;
 use libipc::proto::vfs::VfsClient;
 use libipc::spawn::MemoryPager;
 use libsys::abi::layout::MAPPINGS;
@@ -92,7 +93,7 @@ fn needs(name: &str) -> Needs {
             init: true,
             ..files
         },
-        "time" | "bench" | "shell" | "system-tests" => Needs {
+        "time" | "bench" | "chaos" | "shell" | "system-tests" => Needs {
             files: true,
             init: true,
             log: true,
@@ -132,6 +133,15 @@ pub struct Command<'a> {
     pub output: Option<&'a Redirect>,
 }
 
+/// Returns where the output of a program's child goes: where its own goes, which has made the
+/// file already.
+pub fn inherited_output(program: &Program) -> Option<Redirect> {
+    program.startup().variable(STDOUT).map(|path| Redirect {
+        path: path.to_string(),
+        is_append: true,
+    })
+}
+
 /// How a child ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
@@ -150,6 +160,23 @@ pub enum LaunchError {
     NotFound,
     /// It could not be started.
     Failed(Failed),
+}
+
+impl LaunchError {
+    /// Returns the failure of a program that had to start the one with this name.
+    pub fn about(self, name: &str) -> Failed {
+        match self {
+            LaunchError::NotFound => Failed {
+                message: format!("{name}: no such program"),
+                code: NOT_FOUND,
+            },
+            LaunchError::Failed(failed) => Failed {
+                code: NOT_STARTED,
+                ..failed
+            }
+            .about(name),
+        }
+    }
 }
 
 impl<E: Into<Failed>> From<E> for LaunchError {
@@ -221,9 +248,11 @@ impl Launcher {
         &self.vfs
     }
 
-    /// Returns the handle to `init`, if there is one.
-    pub fn init(&self) -> Option<&Handle<Sender>> {
-        self.init.as_ref()
+    /// Returns a client of `init`, if control was given.
+    pub fn init(&self) -> Option<InitClient> {
+        // The copy is the client's own.
+        let copy = self.init.as_ref()?.duplicate(SENDER_RIGHTS).ok()?;
+        InitClient::connect(copy).ok()
     }
 
     /// Runs a program to its end.
@@ -232,10 +261,24 @@ impl Launcher {
     ///
     /// When it cannot be started.
     pub fn run(&self, command: &Command<'_>) -> Result<Finished, LaunchError> {
+        self.run_with(command, || FOREVER)
+    }
+
+    /// Runs a program to its end and calls `tick` meanwhile: at once, and at each time (ns since
+    /// boot) that it asks for.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn run_with(
+        &self,
+        command: &Command<'_>,
+        tick: impl FnMut() -> u64,
+    ) -> Result<Finished, LaunchError> {
         // A key that was pressed before belongs to no child.
         let _ = ipc::wait(&self.events, 0);
         let child = self.start(command)?;
-        let finished = self.wait(command.name, &child.process)?;
+        let finished = self.wait(command.name, &child.process, tick)?;
         if self.has_interrupt_key.get() && needs(command.name).launch {
             // It may have taken the key for its own children.
             self.take_interrupt_key()?;
@@ -331,12 +374,19 @@ impl Launcher {
         spawn
     }
 
-    /// Waits until the child has ended; ends it at the interrupt key.
-    fn wait(&self, name: &str, process: &Handle<Process>) -> Result<Finished, Failed> {
+    /// Waits until all of the child is gone; ends it at the interrupt key. Its kernel memory comes
+    /// back only then, which the next child may need.
+    fn wait(
+        &self,
+        name: &str,
+        process: &Handle<Process>,
+        mut tick: impl FnMut() -> u64,
+    ) -> Result<Finished, Failed> {
         let mut is_interrupted = false;
+        let mut deadline = 0;
         loop {
             let info = process.info()?;
-            if info.state != ProcessState::Alive as u32 {
+            if info.state == ProcessState::Dead as u32 {
                 let (code, message) = match ending(name, &info) {
                     (_, Some(_)) if is_interrupted => (INTERRUPTED, None),
                     ending => ending,
@@ -347,7 +397,13 @@ impl Launcher {
                     info,
                 });
             }
-            let bits = ipc::wait(&self.events, FOREVER)?;
+            let bits = match ipc::wait(&self.events, deadline) {
+                Err(Error::Timeout | Error::WouldBlock) => {
+                    deadline = tick();
+                    continue;
+                }
+                bits => bits?,
+            };
             if bits & INTERRUPT_BIT != 0 {
                 is_interrupted = true;
                 // It may have ended just now, which is as well.

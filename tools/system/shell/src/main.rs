@@ -6,10 +6,9 @@ extern crate alloc;
 mod session;
 mod terminal;
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 
 use libipc::proto::console::InputMode;
-use libipc::proto::init::InitClient;
 use skink_manifest::command_line;
 use skink_program::{Failed, Outcome, Program};
 
@@ -97,10 +96,4 @@ fn interact(program: &mut Program, session: &mut Session) -> Outcome {
             return Ok(code);
         }
     }
-}
-
-/// Makes a client of `init` that shares the launcher's handle.
-fn init_client(handle: &libsys::Handle<libsys::Sender>) -> Result<InitClient, Failed> {
-    let copy = handle.duplicate(libsys::Rights::ALL)?;
-    InitClient::connect(copy).map_err(|error| Failed::new(error.to_string()))
 }

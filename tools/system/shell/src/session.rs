@@ -67,7 +67,7 @@ impl Session {
     }
 
     pub(crate) fn init(&self) -> Option<InitClient> {
-        crate::init_client(self.launcher.init()?).ok()
+        self.launcher.init()
     }
 
     /// Runs a line.

@@ -3,11 +3,10 @@
 
 extern crate alloc;
 
-use alloc::format;
 use alloc::string::ToString;
 
-use skink_program::launch::{Command, LaunchError, Launcher, NOT_FOUND, NOT_STARTED, Redirect};
-use skink_program::{Align, Failed, Outcome, Program, STDOUT, Table, human};
+use skink_program::launch::{Command, Launcher, inherited_output};
+use skink_program::{Align, Failed, Outcome, Program, Table, human};
 
 const HELP: &str = "\
 Usage: time PROGRAM [ARGUMENT]...
@@ -26,11 +25,7 @@ fn run(program: &mut Program) -> Outcome {
     let launcher = Launcher::new(program)?;
     launcher.take_interrupt_key()?;
     let cwd = program.cwd().to_string();
-    // Its output goes where this program's goes, which has made the file already.
-    let output = program.startup().variable(STDOUT).map(|path| Redirect {
-        path: path.to_string(),
-        is_append: true,
-    });
+    let output = inherited_output(program);
     let command = Command {
         name,
         arguments,
@@ -38,22 +33,7 @@ fn run(program: &mut Program) -> Outcome {
         output: output.as_ref(),
     };
     let start = libsys::time::now();
-    let finished = match launcher.run(&command) {
-        Ok(finished) => finished,
-        Err(LaunchError::NotFound) => {
-            return Err(Failed {
-                message: format!("{name}: no such program"),
-                code: NOT_FOUND,
-            });
-        }
-        Err(LaunchError::Failed(failed)) => {
-            return Err(Failed {
-                code: NOT_STARTED,
-                ..failed
-            }
-            .about(name));
-        }
-    };
+    let finished = launcher.run(&command).map_err(|error| error.about(name))?;
     let real = libsys::time::now().saturating_sub(start);
     if let Some(message) = finished.message {
         program.complain(message);
