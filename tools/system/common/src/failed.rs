@@ -9,6 +9,9 @@ pub const FAILURE: i32 = 1;
 /// Exit code of a program that was called wrongly.
 pub const USAGE: i32 = 2;
 
+/// Stands for an exit code when it was not a failure but the help that was asked for.
+pub(crate) const HELP_ASKED: i32 = i32::MIN;
+
 /// A sentence for people and an exit code.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failed {

@@ -108,8 +108,24 @@ fn needs(name: &str) -> Needs {
 /// How long to wait for the vfs before a program is started without files, ns.
 const VFS_TIMEOUT_NS: u64 = 10_000 * time::MS;
 
-/// Kernel memory of a program that starts others, bytes: theirs is taken from it.
+/// Most kernel memory of a program that starts others, bytes: theirs is taken from it.
 const LAUNCHER_QUOTA: u64 = 4 << 20;
+
+/// Returns how much kernel memory a child gets that starts others: half of what this program has
+/// left, so that its children may do so too.
+#[cfg(bare)]
+fn launcher_quota() -> u64 {
+    let left = libsys::startup::process().info().map_or(0, |info| {
+        info.kernel_quota.saturating_sub(info.kernel_bytes)
+    });
+    (left / 2).clamp(libsys::spawn::DEFAULT_KERNEL_QUOTA, LAUNCHER_QUOTA)
+}
+
+/// Returns what a child may get at most: on the host nothing is started.
+#[cfg(not(bare))]
+fn launcher_quota() -> u64 {
+    LAUNCHER_QUOTA
+}
 
 /// Where a child's output goes, if not to the terminal.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -356,7 +372,7 @@ impl Launcher {
             spawn = spawn.handle("system", system, SYSTEM_RIGHTS);
         }
         if needs.launch {
-            spawn = spawn.kernel_quota(LAUNCHER_QUOTA);
+            spawn = spawn.kernel_quota(launcher_quota());
         }
         if needs.bundle {
             spawn = spawn

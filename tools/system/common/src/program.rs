@@ -15,7 +15,7 @@ use libipc::proto::vfs::{OpenOptions, VfsClient, VfsSchema};
 use libsys::startup::Startup;
 use libsys::{Handle, Kind, System};
 
-use crate::failed::{FAILURE, Failed, Outcome};
+use crate::failed::{FAILURE, Failed, HELP_ASKED, Outcome};
 use crate::output::{self, Output};
 use crate::{Flag, Options};
 
@@ -111,8 +111,15 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// A usage failure that names the unknown option.
+    /// A usage failure that names the unknown option; `--help` is an error that [`run`] answers.
     pub fn options(&self, known: &[Flag]) -> Result<Options, Failed> {
+        let mut options = self.arguments().iter().take_while(|a| *a != "--");
+        if options.any(|argument| argument == "--help") {
+            return Err(Failed {
+                message: String::new(),
+                code: HELP_ASKED,
+            });
+        }
         Options::parse(self.arguments(), known).map_err(Failed::usage)
     }
 
@@ -259,18 +266,25 @@ pub fn run(startup: Startup, help: &str, main: fn(&mut Program) -> Outcome) -> i
         Ok(program) => program,
         Err(failed) => return failed.code,
     };
-    let wants_help = program
+    // Behind the first operand it may be meant for another program, as in `time ls --help`.
+    let mut first = program
         .arguments()
         .iter()
-        .take_while(|a| *a != "--")
-        .any(|a| a == "--help");
-    let outcome = if wants_help {
-        program
-            .out
-            .write_bytes(help.as_bytes())
-            .and_then(|()| program.finish())
+        .take_while(|a| a.starts_with('-'));
+    let outcome = if first.any(|argument| argument == "--help") {
+        Err(Failed {
+            message: String::new(),
+            code: HELP_ASKED,
+        })
     } else {
         main(&mut program)
+    };
+    let outcome = match outcome {
+        Err(failed) if failed.code == HELP_ASKED => program
+            .out
+            .write_bytes(help.as_bytes())
+            .and_then(|()| program.finish()),
+        outcome => outcome,
     };
     match outcome {
         Ok(code) => code,
@@ -325,8 +339,18 @@ mod tests {
 
     #[test]
     fn help_is_answered_before_the_program_runs() {
-        assert_eq!(run(started(&["x", "--help"]), "help\n", never), 0);
-        assert_eq!(run(started(&["--", "--help"]), "help\n", never), 2);
+        assert_eq!(run(started(&["-x", "--help"]), "help\n", never), 0);
+        assert_eq!(run(started(&["ls", "--help"]), "help\n", never), 2);
+    }
+
+    #[test]
+    fn help_is_answered_among_operands_unless_they_were_ended() {
+        fn parses(program: &mut Program) -> Outcome {
+            program.options(&[])?;
+            Ok(3)
+        }
+        assert_eq!(run(started(&["x", "--help"]), "help\n", parses), 0);
+        assert_eq!(run(started(&["x", "--", "--help"]), "help\n", parses), 3);
     }
 
     #[test]

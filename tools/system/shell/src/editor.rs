@@ -1,7 +1,8 @@
 //! The line editor: keys in, terminal output out, a line at the end.
 //!
-//! It asks the terminal nothing, so it works the same through a pipe. It assumes that the
-//! terminal has at least [`COLUMNS`] columns; a longer line is scrolled within them.
+//! It asks the terminal nothing, so it works the same through a pipe. What is typed at the end is
+//! echoed as it is. To change a line elsewhere it is drawn anew within [`COLUMNS`] columns, which
+//! the terminal should have; of a longer line the part around the cursor is shown.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -131,7 +132,8 @@ impl Editor {
         }
         let is_at_end = self.line.cursor_pos() == self.line.len();
         self.line.insert_char(c);
-        if is_at_end && self.columns_used() < COLUMNS {
+        if is_at_end {
+            // Whatever the width: the terminal wraps by itself.
             self.out
                 .extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         } else {
@@ -309,10 +311,6 @@ impl Editor {
         }
     }
 
-    fn columns_used(&self) -> usize {
-        self.prompt.chars().count() + self.text().chars().count()
-    }
-
     fn text(&self) -> &str {
         // Whole characters go in and come out.
         self.line.as_str().unwrap_or_default()
@@ -429,14 +427,18 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_scrolls_within_the_columns() {
+    fn a_long_line_is_echoed_and_drawn_anew_within_the_columns() {
         let mut editor = Editor::default();
         editor.start("$ ");
         type_text(&mut editor, &[b'x'; 200]);
-        let out = editor.take_output();
-        let last = out.rsplit(|&byte| byte == b'\r').next().unwrap();
-        assert!(last.len() <= super::COLUMNS + 3);
-        assert_eq!(type_text(&mut editor, b"\r"), Event::Line("x".repeat(200)));
+        assert_eq!(
+            editor.take_output(),
+            format!("$ {}", "x".repeat(200)).as_bytes()
+        );
+        editor.push(0x7f);
+        let drawn = editor.take_output();
+        assert!(drawn.starts_with(b"\r$ x") && drawn.len() <= super::COLUMNS + 4);
+        assert_eq!(type_text(&mut editor, b"\r"), Event::Line("x".repeat(199)));
     }
 
     proptest! {
