@@ -63,7 +63,10 @@ pub struct Handle<K: Kind> {
 impl<K: Kind> Handle<K> {
     /// Takes ownership of a handle, for one that came in a message or at start-up.
     pub const fn from_raw(raw: RawHandle) -> Self {
-        Handle { raw, kind: PhantomData }
+        Handle {
+            raw,
+            kind: PhantomData,
+        }
     }
 
     /// Returns the handle's number; it stays owned here.

@@ -19,7 +19,11 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// No handles.
-    pub const NONE: Outgoing = Outgoing { handles: [0; MAX_HANDLES], count: 0, moved: 0 };
+    pub const NONE: Outgoing = Outgoing {
+        handles: [0; MAX_HANDLES],
+        count: 0,
+        moved: 0,
+    };
 
     /// Adds a handle of which the receiver gets a copy.
     ///
@@ -27,7 +31,10 @@ impl Outgoing {
     ///
     /// `MessageTooLong` for a fifth handle.
     pub fn copy(&mut self, handle: RawHandle) -> Result<()> {
-        let slot = self.handles.get_mut(self.count).ok_or(Error::MessageTooLong)?;
+        let slot = self
+            .handles
+            .get_mut(self.count)
+            .ok_or(Error::MessageTooLong)?;
         *slot = handle.0;
         self.count += 1;
         Ok(())
@@ -129,7 +136,9 @@ impl Request {
 /// Do not make a system call in `f`: messages pass through this page.
 #[cfg(bare)]
 pub fn with_page<R>(f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> R) -> R {
-    let page = raw::thread_control().cast::<u8>().wrapping_add(skink_abi::PAGE_SIZE);
+    let page = raw::thread_control()
+        .cast::<u8>()
+        .wrapping_add(skink_abi::PAGE_SIZE);
     // SAFETY: the page behind the control page belongs to this thread alone, is always mapped,
     // and the kernel writes it only during IPC calls, which `f` must not make; a nested call of
     // this function is the same mistake and would only see the same bytes.
@@ -202,6 +211,10 @@ pub fn reply(reply: Handle<Reply>, label: u32, bytes: usize, handles: &Outgoing)
 /// # Errors
 ///
 /// As [`receive`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the reply and the receive in one crossing"
+)]
 pub fn reply_receive(
     reply: Handle<Reply>,
     label: u32,
@@ -223,7 +236,11 @@ pub fn reply_receive(
 ///
 /// Those of a bad handle.
 pub fn notify(notification: &Handle<Notification>) -> Result<()> {
-    raw::plain(Syscall::Notify, [notification.raw().0.into(), 0, 0, 0, 0, 0]).map(|_| ())
+    raw::plain(
+        Syscall::Notify,
+        [notification.raw().0.into(), 0, 0, 0, 0, 0],
+    )
+    .map(|_| ())
 }
 
 /// Waits until bits of the notification are set, takes and returns them.
@@ -242,7 +259,10 @@ fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters
         return Err(Error::MessageTooLong);
     }
     let info = Info::new(label, bytes, handles.count).moving(handles.moved);
-    let mut registers = IpcRegisters { info: info.0, ..IpcRegisters::default() };
+    let mut registers = IpcRegisters {
+        info: info.0,
+        ..IpcRegisters::default()
+    };
     if bytes <= skink_abi::REGISTER_BYTES {
         with_page(|page| {
             for (word, chunk) in registers.words.iter_mut().zip(page.as_chunks::<8>().0) {
@@ -284,7 +304,11 @@ fn received(registers: &IpcRegisters) -> Received {
         reply: Handle::from_raw(RawHandle(registers.handles as u32)),
         handles: incoming(info),
     };
-    if info.has(Info::FAULT) { Received::Fault(request) } else { Received::Request(request) }
+    if info.has(Info::FAULT) {
+        Received::Fault(request)
+    } else {
+        Received::Request(request)
+    }
 }
 
 /// Reads the handles that came with a message.
@@ -296,8 +320,7 @@ fn incoming(info: Info) -> Incoming {
         let control = raw::thread_control();
         // SAFETY: the control page is always mapped and is the thread's own; the kernel wrote
         // these fields in the call that has just returned.
-        let (handles, kinds) =
-            unsafe { ((*control).received_handles, (*control).received_kinds) };
+        let (handles, kinds) = unsafe { ((*control).received_handles, (*control).received_kinds) };
         incoming.handles[..count].copy_from_slice(&handles[..count]);
         incoming.kinds[..count].copy_from_slice(&kinds[..count]);
     }

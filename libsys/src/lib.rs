@@ -46,7 +46,10 @@ pub type Result<T> = core::result::Result<T, Error>;
 pub fn debug_log(text: &str) {
     let bytes = text.len().min(256);
     // A log line that cannot be written has no one to be told to.
-    let _ = raw::plain(abi::Syscall::DebugLog, [text.as_ptr() as u64, bytes as u64, 0, 0, 0, 0]);
+    let _ = raw::plain(
+        abi::Syscall::DebugLog,
+        [text.as_ptr() as u64, bytes as u64, 0, 0, 0, 0],
+    );
 }
 
 /// Does nothing in the kernel; for measuring a ring crossing.

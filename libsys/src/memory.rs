@@ -26,7 +26,10 @@ impl Handle<Memory> {
     /// Those of a bad handle.
     pub fn info(&self) -> Result<MemoryInfo> {
         let mut info = MemoryInfo::default();
-        raw::plain(Syscall::MemoryInfo, [self.raw().0.into(), &raw mut info as u64, 0, 0, 0, 0])?;
+        raw::plain(
+            Syscall::MemoryInfo,
+            [self.raw().0.into(), &raw mut info as u64, 0, 0, 0, 0],
+        )?;
         Ok(info)
     }
 
@@ -39,7 +42,14 @@ impl Handle<Memory> {
         let mut at = offset;
         for part in buffer.chunks_mut(MAX_COPY) {
             let bytes = part.len() as u64;
-            let arguments = [self.raw().0.into(), at, part.as_mut_ptr() as u64, bytes, 0, 0];
+            let arguments = [
+                self.raw().0.into(),
+                at,
+                part.as_mut_ptr() as u64,
+                bytes,
+                0,
+                0,
+            ];
             copy_touching(Syscall::MemoryRead, arguments, part)?;
             at += bytes;
         }
@@ -54,8 +64,14 @@ impl Handle<Memory> {
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let mut at = offset;
         for part in bytes.chunks(MAX_COPY) {
-            let arguments =
-                [self.raw().0.into(), at, part.as_ptr() as u64, part.len() as u64, 0, 0];
+            let arguments = [
+                self.raw().0.into(),
+                at,
+                part.as_ptr() as u64,
+                part.len() as u64,
+                0,
+                0,
+            ];
             match raw::plain(Syscall::MemoryWrite, arguments) {
                 Err(Error::BadAddress) => {
                     touch(part);
@@ -79,7 +95,10 @@ impl Handle<Memory> {
         let mut done = 0;
         while done < bytes {
             let part = (bytes - done).min(MAX_COPY as u64);
-            raw::plain(Syscall::MemoryZero, [self.raw().0.into(), offset + done, part, 0, 0, 0])?;
+            raw::plain(
+                Syscall::MemoryZero,
+                [self.raw().0.into(), offset + done, part, 0, 0, 0],
+            )?;
             done += part;
         }
         Ok(())
@@ -98,7 +117,10 @@ impl Handle<Process> {
         for item in items {
             let mut rest = *item;
             while rest.pages > 0 {
-                let part = MapItem { pages: rest.pages.min(most_pages(rest.flags)), ..rest };
+                let part = MapItem {
+                    pages: rest.pages.min(most_pages(rest.flags)),
+                    ..rest
+                };
                 batch.push(part)?;
                 rest.address = rest.address.wrapping_add(part.pages * PAGE);
                 rest.page_offset = rest.page_offset.wrapping_add(part.pages);
@@ -113,6 +135,7 @@ impl Handle<Process> {
     /// # Errors
     ///
     /// As [`Handle::<Process>::map`].
+    #[expect(clippy::too_many_arguments, reason = "the fields of a MapItem")]
     pub fn map_one(
         &self,
         address: u64,
@@ -121,7 +144,13 @@ impl Handle<Process> {
         pages: u64,
         flags: MapFlags,
     ) -> Result<()> {
-        self.map(&[MapItem { address, page_offset, pages, memory: memory.raw().0, flags }])
+        self.map(&[MapItem {
+            address,
+            page_offset,
+            pages,
+            memory: memory.raw().0,
+            flags,
+        }])
     }
 
     /// Unmaps a range. What is mapped with tracking must be unmapped as it was mapped.
@@ -164,9 +193,18 @@ const PAGE: u64 = skink_abi::PAGE_SIZE as u64;
 
 impl<'a> Batch<'a> {
     fn new(process: &'a Handle<Process>) -> Self {
-        let empty =
-            MapItem { address: 0, page_offset: 0, pages: 0, memory: 0, flags: MapFlags(0) };
-        Batch { process, items: [empty; BATCH], count: 0 }
+        let empty = MapItem {
+            address: 0,
+            page_offset: 0,
+            pages: 0,
+            memory: 0,
+            flags: MapFlags(0),
+        };
+        Batch {
+            process,
+            items: [empty; BATCH],
+            count: 0,
+        }
     }
 
     fn push(&mut self, item: MapItem) -> Result<()> {

@@ -23,7 +23,11 @@ impl Handle<Endpoint> {
     ///
     /// `NoMemory`, `TooManyHandles`.
     pub fn mint(&self, badge: u64) -> Result<Handle<Sender>> {
-        raw::plain(Syscall::EndpointMint, [self.raw().0.into(), badge, 0, 0, 0, 0]).map(made)
+        raw::plain(
+            Syscall::EndpointMint,
+            [self.raw().0.into(), badge, 0, 0, 0, 0],
+        )
+        .map(made)
     }
 
     /// Says that the news of the closed badge was dealt with. Until then it is told again when
@@ -54,7 +58,11 @@ impl Handle<Notification> {
     ///
     /// `NoMemory`, `TooManyHandles`.
     pub fn mint(&self, bits: u64) -> Result<Handle<Notification>> {
-        raw::plain(Syscall::NotificationMint, [self.raw().0.into(), bits, 0, 0, 0, 0]).map(made)
+        raw::plain(
+            Syscall::NotificationMint,
+            [self.raw().0.into(), bits, 0, 0, 0, 0],
+        )
+        .map(made)
     }
 
     /// Lets receivers of the endpoint get the bits too. An endpoint takes one notification; a
@@ -107,7 +115,14 @@ impl Handle<IoPorts> {
     ///
     /// `InvalidArgument` outside the range.
     pub fn write(&self, port: u16, width: u8, value: u32) -> Result<()> {
-        let arguments = [self.raw().0.into(), port.into(), width.into(), value.into(), 0, 0];
+        let arguments = [
+            self.raw().0.into(),
+            port.into(),
+            width.into(),
+            value.into(),
+            0,
+            0,
+        ];
         raw::plain(Syscall::PortOut, arguments).map(|_| ())
     }
 
@@ -117,7 +132,14 @@ impl Handle<IoPorts> {
     ///
     /// `InvalidArgument` outside the range, `BadAddress` for a buffer that is not mapped.
     pub fn stream(&self, stream: &PortStream) -> Result<u32> {
-        let arguments = [self.raw().0.into(), core::ptr::from_ref(stream) as u64, 0, 0, 0, 0];
+        let arguments = [
+            self.raw().0.into(),
+            core::ptr::from_ref(stream) as u64,
+            0,
+            0,
+            0,
+            0,
+        ];
         raw::plain(Syscall::PortStream, arguments).map(|(bytes, _)| bytes as u32)
     }
 }
@@ -173,8 +195,14 @@ impl Handle<System> {
     /// `MissingRight` without [`crate::Rights::INSPECT`].
     pub fn system_info(&self) -> Result<(SystemInfo, KernelStats)> {
         let (mut info, mut stats) = (SystemInfo::default(), KernelStats::default());
-        let arguments =
-            [self.raw().0.into(), &raw mut info as u64, &raw mut stats as u64, 0, 0, 0];
+        let arguments = [
+            self.raw().0.into(),
+            &raw mut info as u64,
+            &raw mut stats as u64,
+            0,
+            0,
+            0,
+        ];
         raw::plain(Syscall::SystemInfo, arguments)?;
         Ok((info, stats))
     }
@@ -203,8 +231,11 @@ impl Handle<System> {
     ///
     /// `MissingRight` without [`crate::Rights::POWER`].
     pub fn shutdown(&self, code: u32) -> Result<()> {
-        raw::plain(Syscall::SystemShutdown, [self.raw().0.into(), code.into(), 0, 0, 0, 0])
-            .map(|_| ())
+        raw::plain(
+            Syscall::SystemShutdown,
+            [self.raw().0.into(), code.into(), 0, 0, 0, 0],
+        )
+        .map(|_| ())
     }
 }
 

@@ -1,8 +1,6 @@
 //! Processes and threads.
 
-use skink_abi::{
-    ExitReason, ProcessInfo, ProcessState, RawHandle, Rights, Syscall, ThreadParams,
-};
+use skink_abi::{ExitReason, ProcessInfo, ProcessState, RawHandle, Rights, Syscall, ThreadParams};
 
 use crate::{Handle, Kind, Notification, Process, Result, Sender, System, Thread, raw};
 
@@ -14,7 +12,14 @@ impl Handle<Process> {
     /// `NoMemory` when the caller's quota is too small, `TooManyHandles`.
     pub fn create(name: &str, kernel_quota: u64) -> Result<Handle<Process>> {
         let name = &name.as_bytes()[..name.len().min(skink_abi::NAME_BYTES)];
-        let arguments = [kernel_quota, name.as_ptr() as u64, name.len() as u64, 0, 0, 0];
+        let arguments = [
+            kernel_quota,
+            name.as_ptr() as u64,
+            name.len() as u64,
+            0,
+            0,
+            0,
+        ];
         let (raw, _) = raw::plain(Syscall::ProcessCreate, arguments)?;
         Ok(Handle::from_raw(RawHandle(raw as u32)))
     }
@@ -25,7 +30,11 @@ impl Handle<Process> {
     ///
     /// `MissingRight`, `Dead`.
     pub fn kill(&self, code: u64) -> Result<()> {
-        raw::plain(Syscall::ProcessKill, [self.raw().0.into(), code, 0, 0, 0, 0]).map(|_| ())
+        raw::plain(
+            Syscall::ProcessKill,
+            [self.raw().0.into(), code, 0, 0, 0, 0],
+        )
+        .map(|_| ())
     }
 
     /// Tells what the process is and does.
@@ -35,7 +44,10 @@ impl Handle<Process> {
     /// `MissingRight` without [`Rights::INSPECT`].
     pub fn info(&self) -> Result<ProcessInfo> {
         let mut info = empty_info();
-        raw::plain(Syscall::ProcessInfo, [self.raw().0.into(), &raw mut info as u64, 0, 0, 0, 0])?;
+        raw::plain(
+            Syscall::ProcessInfo,
+            [self.raw().0.into(), &raw mut info as u64, 0, 0, 0, 0],
+        )?;
         Ok(info)
     }
 
@@ -74,8 +86,14 @@ impl Handle<Process> {
     ///
     /// As [`Handle::<Process>::grant`].
     pub fn grant_raw(&self, handle: RawHandle, rights: Rights) -> Result<RawHandle> {
-        let arguments =
-            [self.raw().0.into(), handle.0.into(), rights.0.into(), 0, 0, 0];
+        let arguments = [
+            self.raw().0.into(),
+            handle.0.into(),
+            rights.0.into(),
+            0,
+            0,
+            0,
+        ];
         let (raw, _) = raw::plain(Syscall::HandleGrant, arguments)?;
         Ok(RawHandle(raw as u32))
     }
@@ -86,7 +104,14 @@ impl Handle<Process> {
     ///
     /// `InvalidArgument`, `NoMemory`, `Dead`.
     pub fn start_thread(&self, params: &ThreadParams) -> Result<Handle<Thread>> {
-        let arguments = [self.raw().0.into(), core::ptr::from_ref(params) as u64, 0, 0, 0, 0];
+        let arguments = [
+            self.raw().0.into(),
+            core::ptr::from_ref(params) as u64,
+            0,
+            0,
+            0,
+            0,
+        ];
         let (raw, _) = raw::plain(Syscall::ThreadCreate, arguments)?;
         Ok(Handle::from_raw(RawHandle(raw as u32)))
     }

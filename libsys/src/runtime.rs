@@ -1,8 +1,8 @@
 //! Entry, heap, panic and log of a program in the guest.
 
-use skink_mem as _;
 use core::fmt::Write as _;
 use core::panic::PanicInfo;
+use skink_mem as _;
 
 use talc::TalcLock;
 use talc::source::Manual;
@@ -77,7 +77,10 @@ impl core::fmt::Write for Line {
 
 /// Writes formatted text to the kernel log without the heap.
 pub fn debug_log_fmt(arguments: core::fmt::Arguments<'_>) {
-    let mut line = Line { bytes: [0; 256], used: 0 };
+    let mut line = Line {
+        bytes: [0; 256],
+        used: 0,
+    };
     // `Line` never fails.
     let _ = line.write_fmt(arguments);
     crate::debug_log(core::str::from_utf8(&line.bytes[..line.used]).unwrap_or("(not UTF-8)"));

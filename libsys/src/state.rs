@@ -32,9 +32,9 @@ use serde::de::DeserializeOwned;
 
 pub use crc32c::crc32c;
 use half::Half;
+pub use memory::StateMemory;
 #[cfg(bare)]
 pub use memory::{MappedMemory, mapped};
-pub use memory::StateMemory;
 
 /// Marks an initialised region; the last byte is the version of the layout.
 const MAGIC: u64 = u64::from_le_bytes(*b"SKSTATE\x01");
@@ -99,7 +99,11 @@ impl fmt::Display for Report {
             Found::Lost => "damaged beyond repair, starting empty",
             Found::OtherSchema => "written by another version, starting empty",
         };
-        write!(f, "{found}; {} records replayed, {} dropped", self.replayed, self.dropped)
+        write!(
+            f,
+            "{found}; {} records replayed, {} dropped",
+            self.replayed, self.dropped
+        )
     }
 }
 
@@ -163,8 +167,11 @@ impl<S: State, M: StateMemory> Region<S, M> {
             }
         };
         let is_clean = report.dropped == 0 && report.found == Found::Intact;
-        let mut region =
-            Region { half: half.unwrap_or_else(|| Half::first(memory.bytes())), memory, state };
+        let mut region = Region {
+            half: half.unwrap_or_else(|| Half::first(memory.bytes())),
+            memory,
+            state,
+        };
         match half {
             // Damage must not be found again at the next start, nor written behind. With a damaged
             // snapshot the other half is the only good one: it is kept until the end.
@@ -261,14 +268,19 @@ impl<S: State, M: StateMemory> Region<S, M> {
 fn recover<S: State, M: StateMemory>(memory: &M, report: &mut Report) -> (S, Option<Half>) {
     let mut half = Half::from_active_word(memory.bytes(), word(memory, ACTIVE_AT));
     let snapshot = half.read_snapshot(memory);
-    if let Some(mut state) = snapshot.payload.and_then(|bytes| postcard::from_bytes(bytes).ok()) {
+    if let Some(mut state) = snapshot
+        .payload
+        .and_then(|bytes| postcard::from_bytes(bytes).ok())
+    {
         report.found = Found::Intact;
         replay::<S, M>(memory, &mut half, &mut state, report);
         return (state, Some(half));
     }
     let mut older = half.previous();
     let older_snapshot = older.read_snapshot(memory);
-    let older_state = older_snapshot.payload.and_then(|bytes| postcard::from_bytes(bytes).ok());
+    let older_state = older_snapshot
+        .payload
+        .and_then(|bytes| postcard::from_bytes(bytes).ok());
     let Some(mut state) = older_state else {
         report.found = Found::Lost;
         return (S::default(), None);
@@ -308,7 +320,10 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Full> {
 }
 
 fn word<M: StateMemory>(memory: &M, at: usize) -> u64 {
-    memory.view(at..at + 8).first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    memory
+        .view(at..at + 8)
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// Returns the FNV-1a hash of the name of a schema.

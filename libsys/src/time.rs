@@ -20,7 +20,10 @@ pub fn after(ns: u64) -> u64 {
 /// Waits until the deadline (absolute, ns since boot).
 pub fn sleep_until(deadline: u64) {
     while let Err(error) = raw::plain(Syscall::Wait, [0, deadline, 0, 0, 0, 0]) {
-        if matches!(error, Error::Timeout | Error::WouldBlock | Error::InvalidSyscall) {
+        if matches!(
+            error,
+            Error::Timeout | Error::WouldBlock | Error::InvalidSyscall
+        ) {
             return;
         }
     }

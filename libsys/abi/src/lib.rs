@@ -29,10 +29,12 @@ mod syscall;
 
 pub use error::Error;
 pub use handle::{ObjectKind, RawHandle, Rights};
-pub use message::{FaultMessage, Info, MAX_HANDLES, MAX_MESSAGE_BYTES, REGISTER_BYTES, ThreadControl};
+pub use message::{
+    FaultMessage, Info, MAX_HANDLES, MAX_MESSAGE_BYTES, REGISTER_BYTES, ThreadControl,
+};
 pub use objects::{
-    ExitReason, HandleInfo, KernelStats, MapFlags, MapItem, MemoryInfo, PortStream, ProcessInfo,
-    ProcessState, SystemInfo, ThreadParams, NAME_BYTES, PORT_STREAM_READ,
+    ExitReason, HandleInfo, KernelStats, MapFlags, MapItem, MemoryInfo, NAME_BYTES,
+    PORT_STREAM_READ, PortStream, ProcessInfo, ProcessState, SystemInfo, ThreadParams,
 };
 pub use syscall::Syscall;
 

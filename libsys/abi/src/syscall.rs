@@ -159,7 +159,11 @@ mod tests {
         for (i, &call) in Syscall::ALL.iter().enumerate() {
             assert_eq!(Syscall::from_number(call as u64), Some(call));
             assert!(call.arguments() <= 6);
-            assert!(Syscall::ALL[..i].iter().all(|other| other.name() != call.name()));
+            assert!(
+                Syscall::ALL[..i]
+                    .iter()
+                    .all(|other| other.name() != call.name())
+            );
         }
         assert_eq!(Syscall::from_number(u64::MAX), None);
     }

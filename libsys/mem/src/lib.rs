@@ -113,10 +113,17 @@ mod functions {
         while bytes - at >= 8 {
             // SAFETY: eight bytes from `at` lie within both ranges.
             let (l, r) = unsafe {
-                (left.add(at).cast::<u64>().read_unaligned(), right.add(at).cast::<u64>().read_unaligned())
+                (
+                    left.add(at).cast::<u64>().read_unaligned(),
+                    right.add(at).cast::<u64>().read_unaligned(),
+                )
             };
             if l != r {
-                return if l.swap_bytes() < r.swap_bytes() { -1 } else { 1 };
+                return if l.swap_bytes() < r.swap_bytes() {
+                    -1
+                } else {
+                    1
+                };
             }
             at += 8;
         }

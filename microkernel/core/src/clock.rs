@@ -28,7 +28,11 @@ impl Scale {
     /// Converts nanoseconds to ticks, rounded down; huge spans saturate.
     pub const fn to_ticks(self, ns: u64) -> u64 {
         let ticks = (ns as u128 * self.inverse as u128) >> SHIFT;
-        if ticks > u64::MAX as u128 { u64::MAX } else { ticks as u64 }
+        if ticks > u64::MAX as u128 {
+            u64::MAX
+        } else {
+            ticks as u64
+        }
     }
 }
 

@@ -19,7 +19,11 @@ pub struct HeapNode {
 
 impl HeapNode {
     /// Links of a thread that is in no heap.
-    pub const UNLINKED: HeapNode = HeapNode { child: NONE, sibling: NONE, previous: NONE };
+    pub const UNLINKED: HeapNode = HeapNode {
+        child: NONE,
+        sibling: NONE,
+        previous: NONE,
+    };
 }
 
 /// Gives access to the heap links and deadlines of all threads.
@@ -50,7 +54,11 @@ impl Deadlines {
 
     /// Returns the thread with the earliest deadline.
     pub const fn earliest(&self) -> Option<Id> {
-        if self.root == NONE { None } else { Some(self.root) }
+        if self.root == NONE {
+            None
+        } else {
+            Some(self.root)
+        }
     }
 
     /// Adds a thread that is in no heap.
@@ -66,17 +74,39 @@ impl Deadlines {
             // Cut the subtree out of its family.
             let previous = nodes.node(node.previous);
             if previous.child == id {
-                nodes.set_node(node.previous, HeapNode { child: node.sibling, ..previous });
+                nodes.set_node(
+                    node.previous,
+                    HeapNode {
+                        child: node.sibling,
+                        ..previous
+                    },
+                );
             } else {
-                nodes.set_node(node.previous, HeapNode { sibling: node.sibling, ..previous });
+                nodes.set_node(
+                    node.previous,
+                    HeapNode {
+                        sibling: node.sibling,
+                        ..previous
+                    },
+                );
             }
             if node.sibling != NONE {
                 let sibling = nodes.node(node.sibling);
-                nodes.set_node(node.sibling, HeapNode { previous: node.previous, ..sibling });
+                nodes.set_node(
+                    node.sibling,
+                    HeapNode {
+                        previous: node.previous,
+                        ..sibling
+                    },
+                );
             }
         }
         let children = merge_pairs(nodes, node.child);
-        self.root = if id == self.root { children } else { meld(nodes, self.root, children) };
+        self.root = if id == self.root {
+            children
+        } else {
+            meld(nodes, self.root, children)
+        };
         nodes.set_node(id, HeapNode::UNLINKED);
     }
 
@@ -99,14 +129,36 @@ fn meld(nodes: &impl HeapNodes, left: Id, right: Id) -> Id {
     if right == NONE {
         return left;
     }
-    let (parent, child) =
-        if nodes.deadline(right) < nodes.deadline(left) { (right, left) } else { (left, right) };
+    let (parent, child) = if nodes.deadline(right) < nodes.deadline(left) {
+        (right, left)
+    } else {
+        (left, right)
+    };
     let first = nodes.node(parent).child;
-    nodes.set_node(child, HeapNode { sibling: first, previous: parent, ..nodes.node(child) });
+    nodes.set_node(
+        child,
+        HeapNode {
+            sibling: first,
+            previous: parent,
+            ..nodes.node(child)
+        },
+    );
     if first != NONE {
-        nodes.set_node(first, HeapNode { previous: child, ..nodes.node(first) });
+        nodes.set_node(
+            first,
+            HeapNode {
+                previous: child,
+                ..nodes.node(first)
+            },
+        );
     }
-    nodes.set_node(parent, HeapNode { child, ..nodes.node(parent) });
+    nodes.set_node(
+        parent,
+        HeapNode {
+            child,
+            ..nodes.node(parent)
+        },
+    );
     parent
 }
 
@@ -117,14 +169,24 @@ fn merge_pairs(nodes: &impl HeapNodes, first: Id) -> Id {
     while next != NONE {
         let left = next;
         let right = nodes.node(left).sibling;
-        next = if right == NONE { NONE } else { nodes.node(right).sibling };
+        next = if right == NONE {
+            NONE
+        } else {
+            nodes.node(right).sibling
+        };
         detach(nodes, left);
         if right != NONE {
             detach(nodes, right);
         }
         let pair = meld(nodes, left, right);
         // The pairs wait in a stack that is linked by `sibling`.
-        nodes.set_node(pair, HeapNode { sibling: pairs, ..nodes.node(pair) });
+        nodes.set_node(
+            pair,
+            HeapNode {
+                sibling: pairs,
+                ..nodes.node(pair)
+            },
+        );
         pairs = pair;
     }
     let mut root = NONE;
@@ -138,7 +200,14 @@ fn merge_pairs(nodes: &impl HeapNodes, first: Id) -> Id {
 }
 
 fn detach(nodes: &impl HeapNodes, id: Id) {
-    nodes.set_node(id, HeapNode { sibling: NONE, previous: NONE, ..nodes.node(id) });
+    nodes.set_node(
+        id,
+        HeapNode {
+            sibling: NONE,
+            previous: NONE,
+            ..nodes.node(id)
+        },
+    );
 }
 
 #[cfg(test)]

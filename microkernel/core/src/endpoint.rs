@@ -149,15 +149,21 @@ impl Endpoint {
 
     /// Takes any caller out of any list, for the end of the endpoint.
     pub fn drain(&mut self, nodes: &impl Callers) -> Option<Id> {
-        self.callers.pop_front(nodes).or_else(|| self.in_service.pop_front(nodes))
+        self.callers
+            .pop_front(nodes)
+            .or_else(|| self.in_service.pop_front(nodes))
     }
 
     fn put_back(&mut self, nodes: &impl Callers, caller: Id) {
         let ticket = nodes.ticket(caller);
         // Requests that come back are older than almost all that wait, so this walk is short: it
         // passes only those that came back before.
-        let later = self.callers.iter(nodes).find(|&other| nodes.ticket(other) > ticket);
-        self.callers.insert_before(nodes, later.unwrap_or(crate::NONE), caller);
+        let later = self
+            .callers
+            .iter(nodes)
+            .find(|&other| nodes.ticket(other) > ticket);
+        self.callers
+            .insert_before(nodes, later.unwrap_or(crate::NONE), caller);
     }
 }
 

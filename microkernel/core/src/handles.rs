@@ -26,12 +26,25 @@ pub struct Entry {
 
 impl Entry {
     /// An entry that was never used.
-    pub const FREE: Entry =
-        Entry { kind: None, rights: Rights::NONE, generation: 0, object: NONE, detail: 0, extra: 0 };
+    pub const FREE: Entry = Entry {
+        kind: None,
+        rights: Rights::NONE,
+        generation: 0,
+        object: NONE,
+        detail: 0,
+        extra: 0,
+    };
 
     /// Makes the contents of an entry.
     pub const fn new(kind: ObjectKind, rights: Rights, object: Id, detail: u64) -> Entry {
-        Entry { kind: Some(kind), rights, generation: 0, object, detail, extra: 0 }
+        Entry {
+            kind: Some(kind),
+            rights,
+            generation: 0,
+            object,
+            detail,
+            extra: 0,
+        }
     }
 
     /// Returns whether the holder may do all of `rights`.
@@ -40,7 +53,11 @@ impl Entry {
     ///
     /// `MissingRight`.
     pub const fn require(&self, rights: Rights) -> Result<(), Error> {
-        if self.rights.contains(rights) { Ok(()) } else { Err(Error::MissingRight) }
+        if self.rights.contains(rights) {
+            Ok(())
+        } else {
+            Err(Error::MissingRight)
+        }
     }
 }
 
@@ -75,7 +92,11 @@ pub struct HandleTable<E> {
 impl<E: Entries> HandleTable<E> {
     /// Makes an empty table.
     pub const fn new(entries: E) -> Self {
-        HandleTable { entries, first_free: NONE, used: 0 }
+        HandleTable {
+            entries,
+            first_free: NONE,
+            used: 0,
+        }
     }
 
     /// Returns the pages, to give them back.
@@ -110,7 +131,12 @@ impl<E: Entries> HandleTable<E> {
     /// # Errors
     ///
     /// `InvalidHandle`, `WrongKind`, `MissingRight`.
-    pub fn find(&self, handle: RawHandle, kind: ObjectKind, rights: Rights) -> Result<Entry, Error> {
+    pub fn find(
+        &self,
+        handle: RawHandle,
+        kind: ObjectKind,
+        rights: Rights,
+    ) -> Result<Entry, Error> {
         let entry = self.get(handle)?;
         if entry.kind != Some(kind) {
             return Err(Error::WrongKind);
@@ -167,7 +193,11 @@ impl<E: Entries> HandleTable<E> {
     }
 
     fn release(&mut self, index: usize, entry: Entry) {
-        let free = Entry { generation: entry.generation, object: self.first_free, ..Entry::FREE };
+        let free = Entry {
+            generation: entry.generation,
+            object: self.first_free,
+            ..Entry::FREE
+        };
         self.entries.set(index, free);
         self.first_free = index as Id;
         self.used -= 1;
@@ -183,7 +213,13 @@ impl<E: Entries> HandleTable<E> {
         }
         self.entries.grow()?;
         for index in (old..self.entries.len()).rev() {
-            self.entries.set(index, Entry { object: self.first_free, ..Entry::FREE });
+            self.entries.set(
+                index,
+                Entry {
+                    object: self.first_free,
+                    ..Entry::FREE
+                },
+            );
             self.first_free = index as Id;
         }
         Ok(self.first_free)

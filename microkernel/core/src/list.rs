@@ -16,7 +16,10 @@ pub struct Links {
 
 impl Links {
     /// Links of an object that is in no list.
-    pub const UNLINKED: Links = Links { previous: NONE, next: NONE };
+    pub const UNLINKED: Links = Links {
+        previous: NONE,
+        next: NONE,
+    };
 }
 
 /// Gives access to the links of all objects of a kind.
@@ -42,7 +45,10 @@ impl Default for List {
 
 impl List {
     /// A list with nothing in it.
-    pub const EMPTY: List = List { first: NONE, last: NONE };
+    pub const EMPTY: List = List {
+        first: NONE,
+        last: NONE,
+    };
 
     /// Returns whether nothing is in the list.
     pub const fn is_empty(&self) -> bool {
@@ -51,7 +57,11 @@ impl List {
 
     /// Returns the first object, or `None`.
     pub const fn first(&self) -> Option<Id> {
-        if self.first == NONE { None } else { Some(self.first) }
+        if self.first == NONE {
+            None
+        } else {
+            Some(self.first)
+        }
     }
 
     /// Appends an object that is in no list.
@@ -66,17 +76,33 @@ impl List {
 
     /// Puts an object that is in no list before `next`, or at the end if `next` is [`NONE`].
     pub fn insert_before(&mut self, nodes: &impl Nodes, next: Id, id: Id) {
-        let previous = if next == NONE { self.last } else { nodes.links(next).previous };
+        let previous = if next == NONE {
+            self.last
+        } else {
+            nodes.links(next).previous
+        };
         nodes.set_links(id, Links { previous, next });
         if previous == NONE {
             self.first = id;
         } else {
-            nodes.set_links(previous, Links { next: id, ..nodes.links(previous) });
+            nodes.set_links(
+                previous,
+                Links {
+                    next: id,
+                    ..nodes.links(previous)
+                },
+            );
         }
         if next == NONE {
             self.last = id;
         } else {
-            nodes.set_links(next, Links { previous: id, ..nodes.links(next) });
+            nodes.set_links(
+                next,
+                Links {
+                    previous: id,
+                    ..nodes.links(next)
+                },
+            );
         }
     }
 
@@ -93,12 +119,24 @@ impl List {
         if previous == NONE {
             self.first = next;
         } else {
-            nodes.set_links(previous, Links { next, ..nodes.links(previous) });
+            nodes.set_links(
+                previous,
+                Links {
+                    next,
+                    ..nodes.links(previous)
+                },
+            );
         }
         if next == NONE {
             self.last = previous;
         } else {
-            nodes.set_links(next, Links { previous, ..nodes.links(next) });
+            nodes.set_links(
+                next,
+                Links {
+                    previous,
+                    ..nodes.links(next)
+                },
+            );
         }
         nodes.set_links(id, Links::UNLINKED);
     }

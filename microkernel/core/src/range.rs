@@ -76,7 +76,11 @@ pub const fn within(first: u64, pages: u64, total: u64) -> Result<(), Error> {
 /// `InvalidArgument` for both, and for unknown flags.
 pub const fn write_xor_execute(flags: MapFlags) -> Result<(), Error> {
     let both = flags.contains(MapFlags::WRITE) && flags.contains(MapFlags::EXECUTE);
-    if both || flags.0 > 31 { Err(Error::InvalidArgument) } else { Ok(()) }
+    if both || flags.0 > 31 {
+        Err(Error::InvalidArgument)
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -91,9 +95,14 @@ mod tests {
     fn edges_of_user_space() {
         assert!(UserRange::new(0, 1).is_ok());
         assert!(UserRange::new(USER_END - 4096, 1).is_ok());
-        for (start, pages) in
-            [(USER_END, 1), (USER_END - 4096, 2), (4095, 1), (0, 0), (4096, u64::MAX), (!0xfff, 1)]
-        {
+        for (start, pages) in [
+            (USER_END, 1),
+            (USER_END - 4096, 2),
+            (4095, 1),
+            (0, 0),
+            (4096, u64::MAX),
+            (!0xfff, 1),
+        ] {
             assert_eq!(UserRange::new(start, pages), Err(Error::InvalidArgument));
         }
         assert!(user_bytes(USER_END - 8, 8).is_ok());

@@ -63,8 +63,16 @@ impl<T: Object> Arena<T> {
 
     /// Makes an arena with no places.
     pub(crate) const fn new() -> Self {
-        let state = State { made: 0, first_free: NONE, mapped_end: paging::arena_base(T::ARENA) };
-        Arena { state: Mutex::new(state), made: AtomicU32::new(0), kind: PhantomData }
+        let state = State {
+            made: 0,
+            first_free: NONE,
+            mapped_end: paging::arena_base(T::ARENA),
+        };
+        Arena {
+            state: Mutex::new(state),
+            made: AtomicU32::new(0),
+            kind: PhantomData,
+        }
     }
 
     /// Takes a free place with one reference to it. The object there is as its last user left it.
@@ -83,7 +91,9 @@ impl<T: Object> Arena<T> {
     /// `NoMemory`.
     pub(crate) fn allocate_for(&self, process: &Process) -> Result<Id, Error> {
         process.charge(Self::BYTES)?;
-        let id = self.take_place().inspect_err(|_| process.refund(Self::BYTES))?;
+        let id = self
+            .take_place()
+            .inspect_err(|_| process.refund(Self::BYTES))?;
         let payer = &self.place(id).payer;
         payer.process.set(process.id.get());
         payer.number.set(process.number());
@@ -108,7 +118,10 @@ impl<T: Object> Arena<T> {
                 object: T::NEW,
                 references: AtomicU32::new(0),
                 next_free: AtomicU32::new(NONE),
-                payer: Payer { process: Field::new(NONE), number: Word::ZERO },
+                payer: Payer {
+                    process: Field::new(NONE),
+                    number: Word::ZERO,
+                },
             };
             // SAFETY: mapped just now, and no reference to the place exists yet.
             unsafe { Self::pointer(id).write(place) };
@@ -131,7 +144,9 @@ impl<T: Object> Arena<T> {
             payer.process.set(NONE);
         }
         let mut state = self.state.lock();
-        self.place(id).next_free.store(state.first_free, Ordering::Relaxed);
+        self.place(id)
+            .next_free
+            .store(state.first_free, Ordering::Relaxed);
         state.first_free = id;
     }
 
@@ -165,7 +180,10 @@ impl<T: Object> Arena<T> {
 
     #[inline]
     fn place(&self, id: Id) -> &'static Place<T> {
-        assert!(id < self.made.load(Ordering::Relaxed), "id beyond its arena");
+        assert!(
+            id < self.made.load(Ordering::Relaxed),
+            "id beyond its arena"
+        );
         // SAFETY: every place below `made` was initialised and is never unmapped; objects are
         // shared by reference only.
         unsafe { &*Self::pointer(id) }

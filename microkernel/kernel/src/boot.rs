@@ -57,11 +57,17 @@ fn start(info: &'static mut BootInfo) -> ! {
     x86_64::instructions::interrupts::disable();
     time::mark_boot();
     let command_line = find_command_line(info);
-    let is_quiet = command_line::option(command_line, "quiet").is_some();
-    kernel_log::set_serial(!is_quiet);
+    if command_line::option(command_line, "quiet").is_some() {
+        kernel_log::leave_serial();
+    }
     kernel_log::init();
     let rsdp = info.rsdp_addr.into_option();
-    let highest = info.memory_regions.iter().map(|region| region.end).max().unwrap_or(0);
+    let highest = info
+        .memory_regions
+        .iter()
+        .map(|region| region.end)
+        .max()
+        .unwrap_or(0);
     physical::set_end(highest.max(1 << 32));
     let kernel = physical::pointer::<u8>(info.kernel_addr);
     // SAFETY: the loader keeps the kernel's image there.
@@ -78,7 +84,10 @@ fn start(info: &'static mut BootInfo) -> ! {
     // pages that start other processors, which are mapped anew.
     unsafe { paging::init() }.expect("a fresh pool has room for page tables");
     bring_up(rsdp);
-    let bundle_start = info.ramdisk_addr.into_option().expect("the loader passes a boot bundle");
+    let bundle_start = info
+        .ramdisk_addr
+        .into_option()
+        .expect("the loader passes a boot bundle");
     let bundle_physical = bundle_start - physical::PHYSICAL_MAP;
     let bundle = core::ptr::with_exposed_provenance::<u8>(bundle_start as usize);
     // SAFETY: the loader keeps the bundle there.
@@ -90,14 +99,19 @@ fn start(info: &'static mut BootInfo) -> ! {
         pool_bytes >> 20,
         bundle.len() >> 10
     );
-    let boot = first_process::Boot { bundle, bundle_physical, command_line, free };
+    let boot = first_process::Boot {
+        bundle,
+        bundle_physical,
+        command_line,
+        free,
+    };
     let quota = pool_bytes - pool_bytes / KERNEL_SHARE;
     if let Err(reason) = first_process::start(&mut Held::enter(), boot, quota) {
         panic!("cannot start init: {reason}");
     }
     // The console server takes the serial port over; panics still go there.
     if command_line::option(command_line, "klog").is_none() {
-        kernel_log::set_serial(false);
+        kernel_log::leave_serial();
     }
     sched::run_processor()
 }

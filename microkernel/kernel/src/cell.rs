@@ -37,13 +37,19 @@ pub(crate) struct LinkFields {
 impl LinkFields {
     /// Links of an object in no list.
     pub(crate) const fn new() -> LinkFields {
-        LinkFields { previous: Field::new(skink_kcore::NONE), next: Field::new(skink_kcore::NONE) }
+        LinkFields {
+            previous: Field::new(skink_kcore::NONE),
+            next: Field::new(skink_kcore::NONE),
+        }
     }
 
     /// Reads them.
     #[inline]
     pub(crate) fn get(&self) -> skink_kcore::list::Links {
-        skink_kcore::list::Links { previous: self.previous.get(), next: self.next.get() }
+        skink_kcore::list::Links {
+            previous: self.previous.get(),
+            next: self.next.get(),
+        }
     }
 
     /// Writes them.

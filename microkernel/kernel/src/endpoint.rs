@@ -51,8 +51,10 @@ pub(crate) struct Sender {
 
 impl Object for Endpoint {
     const ARENA: u64 = 2;
-    const NEW: Endpoint =
-        Endpoint { state: Lock::new(EndpointState::NEW), receive_handles: AtomicU32::new(0) };
+    const NEW: Endpoint = Endpoint {
+        state: Lock::new(EndpointState::NEW),
+        receive_handles: AtomicU32::new(0),
+    };
 }
 
 impl Object for Sender {
@@ -133,7 +135,9 @@ impl EndpointState {
                 return true;
             }
         }
-        let Some(sender) = self.closed.pop_front(&SenderNodes) else { return false };
+        let Some(sender) = self.closed.pop_front(&SenderNodes) else {
+            return false;
+        };
         self.told.push_back(&SenderNodes, sender);
         registers.rax.set(0);
         registers.rsi.set(Info::default().0 | Info::CLOSED);
@@ -146,7 +150,9 @@ impl EndpointState {
 /// Lets a waiting receiver have news that has just come.
 pub(crate) fn offer_news<const H: u8>(held: &mut Held<H>, endpoint: Id, urgency: Urgency) {
     let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
-    let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) else { return };
+    let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) else {
+        return;
+    };
     let thread = THREADS.get(receiver);
     if guard.take_news(thread) {
         thread.set_wait(Wait::Nothing, NONE);
@@ -221,8 +227,10 @@ pub(crate) fn close(held: &mut Held<0>, endpoint: Id) {
     crate::ipc::fail_receivers(held, endpoint);
     loop {
         let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
-        let sender =
-            guard.closed.pop_front(&SenderNodes).or_else(|| guard.told.pop_front(&SenderNodes));
+        let sender = guard
+            .closed
+            .pop_front(&SenderNodes)
+            .or_else(|| guard.told.pop_front(&SenderNodes));
         drop(guard);
         let Some(sender) = sender else { break };
         free_sender(held, sender);

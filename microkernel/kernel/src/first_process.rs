@@ -13,7 +13,7 @@ use skink_manifest::bundle::{Bundle, Kind};
 
 use crate::arch::x86_64::physical;
 use crate::lock::Held;
-use crate::memory::{self, MEMORIES};
+use crate::memory::{self, MEMORIES, Medium};
 use crate::process::{PROCESSES, Process};
 use crate::sched::{self, Urgency};
 use crate::thread::{Family, THREADS};
@@ -25,6 +25,11 @@ const STACK_PAGES: u64 = 32;
 const MAX_RAM: usize = 24;
 /// A piece of RAM smaller than this is not worth a handle, pages.
 const MIN_RAM_PAGES: u64 = 16;
+
+/// The machine, the process, the bundle, and RAM.
+const MAX_HANDLES: usize = 3 + MAX_RAM;
+/// Handles by name.
+type Handles = Vec<(String<8>, u32), MAX_HANDLES>;
 
 /// `libsys::startup::Startup` as the kernel writes it: the same fields, borrowed.
 #[derive(Serialize)]
@@ -50,7 +55,10 @@ pub(crate) struct Boot<'a> {
 /// Collects the free RAM: whole pages of usable regions above the first MiB.
 pub(crate) fn free_memory(regions: &MemoryRegions) -> Vec<(u64, u64), 128> {
     let mut free = Vec::new();
-    for region in regions.iter().filter(|region| region.kind == MemoryRegionKind::Usable) {
+    for region in regions
+        .iter()
+        .filter(|region| region.kind == MemoryRegionKind::Usable)
+    {
         let start = region.start.max(1 << 20).next_multiple_of(PAGE);
         let end = region.end & !(PAGE - 1);
         if start < end && free.push((start, end)).is_err() {
@@ -77,13 +85,19 @@ pub(crate) fn take(free: &mut Vec<(u64, u64), 128>, bytes: u64) -> Option<u64> {
 /// A sentence that says what is missing.
 pub(crate) fn start(held: &mut Held<0>, boot: Boot<'_>, quota: u64) -> Result<(), &'static str> {
     let bundle = Bundle::parse(boot.bundle).map_err(|_| "the boot bundle is damaged")?;
-    let init = bundle.find_kind(Kind::Init).ok_or("the boot bundle has no init")?;
+    let init = bundle
+        .find_kind(Kind::Init)
+        .ok_or("the boot bundle has no init")?;
     let mut name = [0; NAME_BYTES];
     name[..4].copy_from_slice(b"init");
     let id = Process::create(held, None, quota, name).map_err(|_| "no memory for init")?;
-    Loader { held, process: PROCESSES.get(id), boot }
-        .load(init.data)
-        .map_err(|_| "init's image is damaged, or there is no memory for it")
+    Loader {
+        held,
+        process: PROCESSES.get(id),
+        boot,
+    }
+    .load(init.data)
+    .map_err(|_| "init's image is damaged, or there is no memory for it")
 }
 
 struct Loader<'a, 'b> {
@@ -99,14 +113,24 @@ impl Loader<'_, '_> {
         let write = MapFlags::READ | MapFlags::WRITE;
         self.map(layout::HEAP, heap, HEAP_PAGES, write)?;
         let stack = self.fresh(STACK_PAGES)?;
-        self.map(layout::STACK_TOP - STACK_PAGES * PAGE, stack, STACK_PAGES, write)?;
+        self.map(
+            layout::STACK_TOP - STACK_PAGES * PAGE,
+            stack,
+            STACK_PAGES,
+            write,
+        )?;
         let control = self.fresh(2)?;
         self.map(layout::THREAD_CONTROL, control, 2, write)?;
         // The first word of the control page is its own address.
         // SAFETY: a fresh frame.
         unsafe { physical::pointer::<u64>(control).write(layout::THREAD_CONTROL) };
         let bundle_pages = (self.boot.bundle.len() as u64).div_ceil(PAGE);
-        self.map(layout::MAPPINGS, self.boot.bundle_physical, bundle_pages, MapFlags::READ)?;
+        self.map(
+            layout::MAPPINGS,
+            self.boot.bundle_physical,
+            bundle_pages,
+            MapFlags::READ,
+        )?;
         self.write_startup(bundle_pages)?;
         self.start_thread(entry, control)
     }
@@ -133,7 +157,9 @@ impl Loader<'_, '_> {
             Some(u32::from_le_bytes(image.get(at..at + 4)?.try_into().ok()?))
         };
         let u64_at = |at: usize| -> Option<u64> {
-            Some(u64::from_le_bytes(image.get(at..at.checked_add(8)?)?.try_into().ok()?))
+            Some(u64::from_le_bytes(
+                image.get(at..at.checked_add(8)?)?.try_into().ok()?,
+            ))
         };
         let bad = Error::InvalidArgument;
         if image.get(..5) != Some(b"\x7fELF\x02") {
@@ -152,7 +178,9 @@ impl Loader<'_, '_> {
             let address = u64_at(at + 16).ok_or(bad)?;
             let file_bytes = u64_at(at + 32).ok_or(bad)? as usize;
             let bytes = u64_at(at + 40).ok_or(bad)?;
-            let data = image.get(offset..offset.checked_add(file_bytes).ok_or(bad)?).ok_or(bad)?;
+            let data = image
+                .get(offset..offset.checked_add(file_bytes).ok_or(bad)?)
+                .ok_or(bad)?;
             let skew = address % PAGE;
             if bytes < file_bytes as u64 || bytes > 64 << 20 {
                 return Err(bad);
@@ -172,49 +200,25 @@ impl Loader<'_, '_> {
         u64_at(0x18).ok_or(bad)
     }
 
-    fn insert(&mut self, entry: Entry) -> Result<u32, Error> {
-        Ok(self.process.handles.lock(self.held).insert(entry)?.0)
-    }
-
-    /// Makes the first handles and the start-up pages that name them.
+    /// Makes the start-up pages and the handles that they name.
     fn write_startup(&mut self, bundle_pages: u64) -> Result<(), Error> {
         let pages = layout::STARTUP_BYTES / PAGE;
         let frames = self.fresh(pages)?;
         self.map(layout::STARTUP, frames, pages, MapFlags::READ)?;
-        let system = self.insert(Entry::new(ObjectKind::System, Rights::ALL, 0, 0))?;
-        let myself = self.process.id.get();
-        PROCESSES.retain(myself);
-        let process = self.insert(Entry::new(ObjectKind::Process, Rights::ALL, myself, 0))?;
-        let bundle =
-            memory::create(self.process, self.boot.bundle_physical, bundle_pages, true)?;
-        let rights = Rights::READ | Rights::EXECUTE | Rights::DUPLICATE | Rights::TRANSFER;
-        let bundle = self.insert(Entry::new(ObjectKind::Memory, rights, bundle, 0))?;
-        let mut ram_names: Vec<String<8>, MAX_RAM> = Vec::new();
-        let mut ram_handles: Vec<u32, MAX_RAM> = Vec::new();
-        // The largest pieces first: what does not get a handle is small.
-        self.boot.free.sort_unstable_by_key(|(start, end)| core::cmp::Reverse(end - start));
-        let pieces = self.boot.free.clone();
-        for (start, end) in pieces.into_iter().take(MAX_RAM) {
-            let pages = (end - start) / PAGE;
-            if pages < MIN_RAM_PAGES {
-                continue;
-            }
-            let memory = memory::create(self.process, start, pages, true)?;
-            let handle = self.insert(Entry::new(ObjectKind::Memory, Rights::ALL, memory, 0))?;
-            let mut name = String::new();
-            let _ = core::fmt::write(&mut name, format_args!("ram{}", ram_handles.len()));
-            let _ = ram_names.push(name);
-            let _ = ram_handles.push(handle);
-        }
-        let mut handles: Vec<(&str, u32), { MAX_RAM + 3 }> = Vec::new();
-        for pair in [("system", system), ("process", process), ("bundle", bundle)] {
-            let _ = handles.push(pair);
-        }
-        for (name, &handle) in ram_names.iter().zip(&ram_handles) {
-            let _ = handles.push((name, handle));
-        }
+        let handles = self.make_handles(bundle_pages)?;
+        let process = handles
+            .iter()
+            .find(|(name, _)| name == "process")
+            .map_or(0, |pair| pair.1);
+        let mut names: Vec<(&str, u32), MAX_HANDLES> = Vec::new();
+        names.extend(
+            handles
+                .iter()
+                .map(|(name, handle)| (name.as_str(), *handle)),
+        );
         let mut address = String::<20>::new();
         let mut bytes = String::<20>::new();
+        // Twenty digits hold any 64-bit number.
         let _ = core::fmt::write(&mut address, format_args!("{}", layout::MAPPINGS));
         let _ = core::fmt::write(&mut bytes, format_args!("{}", self.boot.bundle.len()));
         let startup = Startup {
@@ -225,16 +229,16 @@ impl Loader<'_, '_> {
                 ("bundle_bytes", &bytes),
                 ("cmdline", self.boot.command_line),
             ],
-            handles: &handles,
+            handles: &names,
         };
         let header_bytes = size_of::<StartupHeader>();
-        let start = physical::pointer::<u8>(frames);
         let room = layout::STARTUP_BYTES as usize - header_bytes;
+        let blob = physical::pointer::<u8>(frames + header_bytes as u64);
         // SAFETY: the rest of the start-up frames, which nobody else uses yet.
-        let blob =
-            unsafe { core::slice::from_raw_parts_mut(start.wrapping_add(header_bytes), room) };
-        let used =
-            postcard::to_slice(&startup, blob).map_err(|_| Error::MessageTooLong)?.len();
+        let blob = unsafe { core::slice::from_raw_parts_mut(blob, room) };
+        let used = postcard::to_slice(&startup, blob)
+            .map_err(|_| Error::MessageTooLong)?
+            .len();
         let header = StartupHeader {
             magic: layout::STARTUP_MAGIC,
             heap_start: layout::HEAP,
@@ -247,12 +251,58 @@ impl Loader<'_, '_> {
             reserved: 0,
         };
         // SAFETY: the first bytes of the start-up frames, page aligned.
-        unsafe { start.cast::<StartupHeader>().write(header) };
+        unsafe { physical::pointer::<StartupHeader>(frames).write(header) };
         Ok(())
     }
 
+    /// Makes handles to the machine, the process itself, the bundle and all free RAM.
+    fn make_handles(&mut self, bundle_pages: u64) -> Result<Handles, Error> {
+        let mut handles = Handles::new();
+        let system = Entry::new(ObjectKind::System, Rights::ALL, 0, 0);
+        self.name(&mut handles, format_args!("system"), system)?;
+        let myself = self.process.id.get();
+        PROCESSES.retain(myself);
+        let process = Entry::new(ObjectKind::Process, Rights::ALL, myself, 0);
+        self.name(&mut handles, format_args!("process"), process)?;
+        let bundle = self.boot.bundle_physical;
+        let bundle = memory::create(self.process, bundle, bundle_pages, Medium::Ram)?;
+        let rights = Rights::READ | Rights::EXECUTE | Rights::DUPLICATE | Rights::TRANSFER;
+        let bundle = Entry::new(ObjectKind::Memory, rights, bundle, 0);
+        self.name(&mut handles, format_args!("bundle"), bundle)?;
+        // The largest pieces first: what does not get a handle is small.
+        self.boot
+            .free
+            .sort_unstable_by_key(|(start, end)| core::cmp::Reverse(end - start));
+        let pieces = self.boot.free.clone();
+        for (number, (start, end)) in pieces.into_iter().take(MAX_RAM).enumerate() {
+            let pages = (end - start) / PAGE;
+            if pages < MIN_RAM_PAGES {
+                break;
+            }
+            let memory = memory::create(self.process, start, pages, Medium::Ram)?;
+            let entry = Entry::new(ObjectKind::Memory, Rights::ALL, memory, 0);
+            self.name(&mut handles, format_args!("ram{number}"), entry)?;
+        }
+        Ok(handles)
+    }
+
+    /// Gives the process a handle with a name.
+    fn name(
+        &mut self,
+        handles: &mut Handles,
+        name: core::fmt::Arguments<'_>,
+        entry: Entry,
+    ) -> Result<(), Error> {
+        let handle = self.process.handles.lock(self.held).insert(entry)?;
+        let mut text = String::new();
+        core::fmt::write(&mut text, name).map_err(|_| Error::MessageTooLong)?;
+        handles
+            .push((text, handle.0))
+            .map_err(|_| Error::TooManyHandles)
+    }
+
     fn start_thread(self, entry: u64, control: u64) -> Result<(), Error> {
-        let memory = memory::create(self.process, control, 2, true)?;
+        let memory = memory::create(self.process, control, 2, Medium::Ram)?;
         debug_assert!(MEMORIES.get(memory).is_ram());
         let id = THREADS.allocate_for(self.process)?;
         let thread = THREADS.get(id);

@@ -48,7 +48,10 @@ fn make(payer: &Process) -> Result<(Id, u8), Error> {
     let id = INTERRUPTS.allocate_for(payer)?;
     for vector in apic::FIRST_DEVICE..apic::DEVICE_END {
         let slot = &VECTORS[usize::from(vector)];
-        if slot.compare_exchange(NONE, id, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if slot
+            .compare_exchange(NONE, id, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+        {
             let interrupt = INTERRUPTS.get(id);
             interrupt.vector.set(vector.into());
             interrupt.line.set(NONE);
@@ -117,7 +120,7 @@ pub(crate) fn bind(id: Id, notification: Id, bits: u64) {
 pub(crate) fn acknowledge(id: Id) {
     let interrupt = INTERRUPTS.get(id);
     if interrupt.is_level.get() != 0 {
-        ioapic::set_masked(interrupt.line.get(), false);
+        ioapic::unmask(interrupt.line.get());
     }
 }
 
@@ -128,7 +131,7 @@ pub(crate) fn release(id: Id) {
     }
     let interrupt = INTERRUPTS.get(id);
     if interrupt.line.get() != NONE {
-        ioapic::set_masked(interrupt.line.get(), true);
+        ioapic::mask(interrupt.line.get());
     }
     let target = core::mem::replace(&mut *interrupt.target.lock(), (NONE, 0));
     VECTORS[interrupt.vector.get() as usize & 255].store(NONE, Ordering::Release);
@@ -145,7 +148,7 @@ pub(crate) fn on_device(held: &mut Held<0>, vector: u8) {
         let interrupt = INTERRUPTS.get(id);
         if interrupt.is_level.get() != 0 {
             // It would come again and again until its driver has dealt with it.
-            ioapic::set_masked(interrupt.line.get(), true);
+            ioapic::mask(interrupt.line.get());
         }
         let (target, bits) = {
             let target = interrupt.target.lock();

@@ -72,7 +72,10 @@ pub(crate) fn call(held: &mut Held<0>, thread: &'static Thread) {
     };
     match found {
         Ok(entry) => {
-            process.counters.calls.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+            process
+                .counters
+                .calls
+                .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
             thread.call.is_fault.set(0);
             start_call(held, thread, entry.object, registers.rdx.get());
         }
@@ -179,7 +182,10 @@ fn finish_deliver(
             let (state, held) = guard.parts();
             state.waits.finish(&ThreadNodes, caller.id.get());
             caller.set_wait(Wait::Nothing, NONE);
-            caller.call.number.set(caller.call.number.get().wrapping_add(1));
+            caller
+                .call
+                .number
+                .set(caller.call.number.get().wrapping_add(1));
             sched::clear_deadline(held, caller);
             state.waits.wait(&ThreadNodes, receiver.id.get());
             Some(Next::Fail(caller, error))
@@ -278,72 +284,94 @@ fn wait_for_message(
     deadline: u64,
     answered: Option<&'static Thread>,
 ) {
-    let endpoint = ENDPOINTS.get(endpoint_id);
     let mut leftovers = Leftovers::default();
-    let mut failed: heapless::Vec<(&'static Thread, Error), 8> = heapless::Vec::new();
     thread.client.set(NONE);
-    let mut guard = endpoint.state.lock(held);
-    let waits = loop {
-        if guard.take_news(thread) {
-            break false;
+    let mut guard = ENDPOINTS.get(endpoint_id).state.lock(held);
+    let found = take_message(&mut guard, thread, &mut leftovers);
+    let has_stopped = match found {
+        Found::Nothing if deadline == 0 => {
+            thread.registers.rax.set(Error::WouldBlock.code());
+            false
         }
-        let Some(caller) = guard.waits.take(&ThreadNodes) else {
-            if deadline == 0 {
-                thread.registers.rax.set(Error::WouldBlock.code());
-                break false;
-            }
-            break true;
-        };
-        let caller = THREADS.get(caller);
-        match deliver(&mut guard, caller, thread, &mut leftovers) {
-            Ok(()) => break false,
-            Err(Undelivered::Receiver(error)) => {
-                guard.waits.undo(&ThreadNodes, caller.id.get());
-                thread.registers.rax.set(error.code());
-                break false;
-            }
-            Err(Undelivered::Caller(error)) => {
-                guard.waits.finish(&ThreadNodes, caller.id.get());
-                caller.set_wait(Wait::Nothing, NONE);
-                caller.call.number.set(caller.call.number.get().wrapping_add(1));
-                if failed.push((caller, error)).is_err() || failed.is_full() || leftovers.0.len() > 0 {
-                    // Bounded work: the receiver asks again.
-                    thread.registers.rax.set(Error::WouldBlock.code());
-                    break false;
-                }
-            }
-        }
+        Found::Nothing => block_receiver(&mut guard, thread, endpoint_id, deadline),
+        Found::Message | Found::Failed(..) => false,
     };
-    let mut stopped = false;
-    if waits {
-        sched::stop_current();
-        stopped = true;
-        thread.next_wait();
-        sched::set_deadline(guard.held(), thread, deadline);
-        thread.set_wait(Wait::Message, endpoint_id);
-        if thread.is_doomed() {
-            thread.set_wait(Wait::Nothing, NONE);
-            sched::clear_deadline(guard.held(), thread);
-            stopped = false;
-            sched::run(thread);
-        } else {
-            guard.waits.wait(&ThreadNodes, thread.id.get());
-        }
-    }
     drop(guard);
     leftovers.drop_all(held);
-    for (caller, error) in failed {
-        leave_call(held, caller);
-        caller.registers.rax.set(error.code());
-        sched::make_ready(held, caller, Urgency::Normal);
+    if let Found::Failed(caller, error) = found {
+        fail_call(held, caller, error);
+        // Bounded work: the receiver asks again for the request behind that one.
+        thread.registers.rax.set(Error::WouldBlock.code());
     }
-    if let Some(caller) = answered {
-        if stopped {
-            sched::run(caller);
-        } else {
-            sched::make_ready(held, caller, Urgency::Normal);
+    match answered {
+        Some(caller) if has_stopped => sched::run(caller),
+        Some(caller) => sched::make_ready(held, caller, Urgency::Normal),
+        None => {}
+    }
+}
+
+/// What a receiver finds at its endpoint.
+enum Found {
+    /// Its registers hold a message, or the error that keeps it from taking one.
+    Message,
+    /// Nothing is there.
+    Nothing,
+    /// A request that cannot be delivered: its caller, now owned, gets this error.
+    Failed(&'static Thread, Error),
+}
+
+/// Looks for news and requests for a receiver that is running.
+fn take_message(
+    guard: &mut EndpointGuard<'_, '_>,
+    thread: &'static Thread,
+    leftovers: &mut Leftovers,
+) -> Found {
+    if guard.take_news(thread) {
+        return Found::Message;
+    }
+    let Some(caller) = guard.waits.take(&ThreadNodes) else {
+        return Found::Nothing;
+    };
+    let caller = THREADS.get(caller);
+    match deliver(guard, caller, thread, leftovers) {
+        Ok(()) => Found::Message,
+        Err(Undelivered::Receiver(error)) => {
+            guard.waits.undo(&ThreadNodes, caller.id.get());
+            thread.registers.rax.set(error.code());
+            Found::Message
+        }
+        Err(Undelivered::Caller(error)) => {
+            guard.waits.finish(&ThreadNodes, caller.id.get());
+            caller.set_wait(Wait::Nothing, NONE);
+            caller
+                .call
+                .number
+                .set(caller.call.number.get().wrapping_add(1));
+            Found::Failed(caller, error)
         }
     }
+}
+
+/// Lets the current thread wait for a message. Returns whether it does: one that must end does
+/// not wait any more.
+fn block_receiver(
+    guard: &mut EndpointGuard<'_, '_>,
+    thread: &'static Thread,
+    endpoint_id: Id,
+    deadline: u64,
+) -> bool {
+    sched::stop_current();
+    thread.next_wait();
+    sched::set_deadline(guard.held(), thread, deadline);
+    thread.set_wait(Wait::Message, endpoint_id);
+    if thread.is_doomed() {
+        thread.set_wait(Wait::Nothing, NONE);
+        sched::clear_deadline(guard.held(), thread);
+        sched::run(thread);
+        return false;
+    }
+    guard.waits.wait(&ThreadNodes, thread.id.get());
+    true
 }
 
 /// Copies a request into a receiver's registers and IPC page and gives it the duty to answer.
@@ -363,11 +391,21 @@ fn deliver(
     };
     if info.handles() > 0 {
         let from = process_of(caller);
-        copy_handles(guard.held(), (from, caller), (server, receiver), info, leftovers)?;
+        copy_handles(
+            guard.held(),
+            (from, caller),
+            (server, receiver),
+            info,
+            leftovers,
+        )?;
     }
     let number = call.number.get();
-    let mut entry =
-        Entry::new(ObjectKind::Reply, Rights::NONE, caller.id.get(), u64::from(number));
+    let mut entry = Entry::new(
+        ObjectKind::Reply,
+        Rights::NONE,
+        caller.id.get(),
+        u64::from(number),
+    );
     entry.extra = u64::from(call.endpoint.get());
     let reply = match server.handles.lock(guard.held()).insert(entry) {
         Ok(reply) => reply,
@@ -377,14 +415,27 @@ fn deliver(
         }
     };
     if is_fault {
-        let FaultMessage { address, instruction, code } = caller.fault();
-        for (to, word) in receiver.registers.payload().iter().zip([address, instruction, code]) {
+        let FaultMessage {
+            address,
+            instruction,
+            code,
+        } = caller.fault();
+        for (to, word) in receiver
+            .registers
+            .payload()
+            .iter()
+            .zip([address, instruction, code])
+        {
             to.set(word);
         }
     } else {
         copy_payload(caller, receiver, info.bytes());
     }
-    let marks = if call.redelivered.get() != 0 { Info::REDELIVERED } else { 0 };
+    let marks = if call.redelivered.get() != 0 {
+        Info::REDELIVERED
+    } else {
+        0
+    };
     let out = &receiver.registers;
     out.rax.set(0);
     out.rsi.set(info.0 & !0x00f0_0000 | marks);
@@ -396,7 +447,11 @@ fn deliver(
     });
     call.in_service.set(1);
     call.server.set(receiver.process.get());
-    let client = if caller.client.get() == NONE { caller.process.get() } else { caller.client.get() };
+    let client = if caller.client.get() == NONE {
+        caller.process.get()
+    } else {
+        caller.client.get()
+    };
     receiver.client.set(client);
     Ok(())
 }
@@ -440,11 +495,15 @@ fn copy_handles<const H: u8>(
     let mut kinds = [0; 8];
     let mut result = Ok(());
     for (slot, &handle) in sent.iter().take(info.handles()).enumerate() {
-        let copied = from.handles.lock(held).get(RawHandle(handle)).and_then(|entry| {
-            entry.require(Rights::TRANSFER)?;
-            object::retain(&entry)?;
-            Ok(entry)
-        });
+        let copied = from
+            .handles
+            .lock(held)
+            .get(RawHandle(handle))
+            .and_then(|entry| {
+                entry.require(Rights::TRANSFER)?;
+                object::retain(&entry)?;
+                Ok(entry)
+            });
         let entry = match copied {
             Ok(entry) => entry,
             Err(error) => {
@@ -524,7 +583,11 @@ fn remove_moved(held: &mut Held<0>, thread: &Thread, info: Info) {
 
 /// Answers the call that a reply handle of the current thread stands for: the caller that was
 /// answered is now owned by this CPU and ready to run.
-fn answer(held: &mut Held<0>, thread: &'static Thread, handle: u64) -> Result<&'static Thread, Error> {
+fn answer(
+    held: &mut Held<0>,
+    thread: &'static Thread,
+    handle: u64,
+) -> Result<&'static Thread, Error> {
     let info = Info(thread.registers.rsi.get() & Info::SENDER_BITS);
     if !info.is_valid() {
         return Err(Error::MessageTooLong);
@@ -575,7 +638,10 @@ fn take_caller(held: &mut Held<0>, entry: &Entry) -> Option<&'static Thread> {
         return None;
     }
     guard.waits.finish(&ThreadNodes, caller.id.get());
-    caller.call.number.set(caller.call.number.get().wrapping_add(1));
+    caller
+        .call
+        .number
+        .set(caller.call.number.get().wrapping_add(1));
     caller.set_wait(Wait::Nothing, NONE);
     Some(caller)
 }
@@ -593,11 +659,14 @@ fn is_same_call(caller: &Thread, entry: &Entry) -> bool {
 /// Does what a pager's answer says: installs mappings, or ends the process.
 fn resolve_fault(held: &mut Held<0>, pager: &Thread, faulted: &'static Thread, info: Info) {
     let target = process_of(faulted);
-    let resolved = info.label() == 0
-        && crate::memory::map_from_reply(held, pager, target, info).is_ok();
+    let resolved =
+        info.label() == 0 && crate::memory::map_from_reply(held, pager, target, info).is_ok();
     leave_call(held, faulted);
     if resolved {
-        target.counters.faults.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        target
+            .counters
+            .faults
+            .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
     } else {
         crate::teardown::end_by_fault(held, faulted, 14, faulted.call.fault[0].get());
     }
@@ -618,7 +687,10 @@ pub(crate) fn drop_reply(held: &mut Held<0>, entry: &Entry, died: Option<Abandon
         return;
     }
     // Reply handles of the dead server's other threads must not match any more.
-    caller.call.number.set(caller.call.number.get().wrapping_add(1));
+    caller
+        .call
+        .number
+        .set(caller.call.number.get().wrapping_add(1));
     caller.call.in_service.set(0);
     caller.call.redelivered.set(1);
     let requeue = guard.waits.abandon(&ThreadNodes, caller.id.get(), how);
@@ -666,9 +738,14 @@ fn fail_call(held: &mut Held<0>, thread: &'static Thread, error: Error) {
 pub(crate) fn fail_callers(held: &mut Held<0>, endpoint: Id) {
     loop {
         let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
-        let Some(caller) = guard.waits.drain(&ThreadNodes) else { break };
+        let Some(caller) = guard.waits.drain(&ThreadNodes) else {
+            break;
+        };
         let caller = THREADS.get(caller);
-        caller.call.number.set(caller.call.number.get().wrapping_add(1));
+        caller
+            .call
+            .number
+            .set(caller.call.number.get().wrapping_add(1));
         caller.set_wait(Wait::Nothing, NONE);
         drop(guard);
         fail_call(held, caller, Error::EndpointGone);
@@ -679,7 +756,9 @@ pub(crate) fn fail_callers(held: &mut Held<0>, endpoint: Id) {
 pub(crate) fn fail_receivers(held: &mut Held<0>, endpoint: Id) {
     loop {
         let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
-        let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) else { break };
+        let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) else {
+            break;
+        };
         let receiver = THREADS.get(receiver);
         receiver.set_wait(Wait::Nothing, NONE);
         drop(guard);
@@ -715,7 +794,10 @@ pub(crate) fn interrupt_wait<const H: u8>(
                 } else {
                     guard.waits.forget_caller(&ThreadNodes, thread.id.get());
                 }
-                thread.call.number.set(thread.call.number.get().wrapping_add(1));
+                thread
+                    .call
+                    .number
+                    .set(thread.call.number.get().wrapping_add(1));
                 thread.set_wait(Wait::Nothing, NONE);
             }
             same
@@ -752,6 +834,8 @@ pub(crate) struct RawHandle32;
 impl RawHandle32 {
     /// Checks that nothing stands in the upper half.
     pub(crate) fn check(register: u64) -> Result<RawHandle, Error> {
-        u32::try_from(register).map(RawHandle).map_err(|_| Error::InvalidHandle)
+        u32::try_from(register)
+            .map(RawHandle)
+            .map_err(|_| Error::InvalidHandle)
     }
 }

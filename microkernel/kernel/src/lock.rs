@@ -60,7 +60,11 @@ impl<T, const L: u8> Lock<T, L> {
         _held: &'h mut Held<H>,
     ) -> Guard<'l, 'h, T, L> {
         const { assert!(H < L, "locks must be taken in the order of their levels") };
-        Guard { data: self.0.lock(), held: Held(()), below: core::marker::PhantomData }
+        Guard {
+            data: self.0.lock(),
+            held: Held(()),
+            below: core::marker::PhantomData,
+        }
     }
 }
 

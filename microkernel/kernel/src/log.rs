@@ -17,7 +17,10 @@ struct Ring {
 }
 
 /// A leaf lock.
-static RING: Mutex<Ring> = Mutex::new(Ring { bytes: [0; BYTES], written: 0 });
+static RING: Mutex<Ring> = Mutex::new(Ring {
+    bytes: [0; BYTES],
+    written: 0,
+});
 /// Whether lines also go to the serial port.
 static ON_SERIAL: AtomicBool = AtomicBool::new(true);
 
@@ -60,9 +63,9 @@ pub(crate) fn init() {
     }
 }
 
-/// Says whether lines also go to the serial port.
-pub(crate) fn set_serial(on: bool) {
-    ON_SERIAL.store(on, Ordering::Relaxed);
+/// Keeps lines from the serial port from now on.
+pub(crate) fn leave_serial() {
+    ON_SERIAL.store(false, Ordering::Relaxed);
 }
 
 /// Adds a line.

@@ -61,10 +61,15 @@ impl AcpiHandler for Tables {
 
 /// Reads the firmware's tables. Without them there is one processor and no interrupt line.
 pub(crate) fn discover(rsdp: Option<u64>, regions: &MemoryRegions) {
-    let mut machine = Machine { local_apic: 0xfee0_0000, ..Machine::default() };
+    let mut machine = Machine {
+        local_apic: 0xfee0_0000,
+        ..Machine::default()
+    };
     for region in regions.iter() {
-        let is_ram =
-            matches!(region.kind, MemoryRegionKind::Usable | MemoryRegionKind::Bootloader);
+        let is_ram = matches!(
+            region.kind,
+            MemoryRegionKind::Usable | MemoryRegionKind::Bootloader
+        );
         if is_ram {
             machine.ram_bytes += region.end - region.start;
             machine.keep(region.start, region.end);
@@ -100,7 +105,9 @@ fn read_tables(machine: &mut Machine, rsdp: u64) {
         Ok(tables) => tables,
         Err(error) => return log::warn!("ACPI: {error:?}"),
     };
-    machine.hpet = HpetInfo::new(&tables).ok().map(|hpet| hpet.base_address as u64);
+    machine.hpet = HpetInfo::new(&tables)
+        .ok()
+        .map(|hpet| hpet.base_address as u64);
     if let Ok(mcfg) = tables.find_table::<Mcfg>()
         && let Some(entry) = mcfg.entries().first()
     {
@@ -114,10 +121,11 @@ fn read_tables(machine: &mut Machine, rsdp: u64) {
     for entry in madt.get().entries() {
         match entry {
             // Flag 0: the processor can be used.
-            MadtEntry::LocalApic(local) if local.flags & 1 != 0 => {
-                if machine.processors.push(local.apic_id.into()).is_err() {
-                    log::warn!("more than {MAX_CPUS} processors: the rest stay off");
-                }
+            MadtEntry::LocalApic(local)
+                if local.flags & 1 != 0
+                    && machine.processors.push(local.apic_id.into()).is_err() =>
+            {
+                log::warn!("more than {MAX_CPUS} processors: the rest stay off");
             }
             _ => {}
         }
@@ -128,8 +136,12 @@ fn read_tables(machine: &mut Machine, rsdp: u64) {
 pub(crate) fn add_line_controllers(rsdp: Option<u64>) {
     let Some(rsdp) = rsdp else { return };
     // SAFETY: as in `read_tables`.
-    let Ok(tables) = (unsafe { AcpiTables::from_rsdp(Tables, rsdp as usize) }) else { return };
-    let Ok(madt) = tables.find_table::<Madt>() else { return };
+    let Ok(tables) = (unsafe { AcpiTables::from_rsdp(Tables, rsdp as usize) }) else {
+        return;
+    };
+    let Ok(madt) = tables.find_table::<Madt>() else {
+        return;
+    };
     for entry in madt.get().entries() {
         match entry {
             MadtEntry::IoApic(io) => {
@@ -150,7 +162,10 @@ pub(crate) fn add_line_controllers(rsdp: Option<u64>) {
 /// Returns whether a physical range touches RAM or a controller that the kernel keeps.
 pub(crate) fn is_kept(start: u64, end: u64) -> bool {
     MACHINE.get().is_none_or(|machine| {
-        machine.kept.iter().any(|&(kept_start, kept_end)| start < kept_end && kept_start < end)
+        machine
+            .kept
+            .iter()
+            .any(|&(kept_start, kept_end)| start < kept_end && kept_start < end)
     })
 }
 

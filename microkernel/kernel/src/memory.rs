@@ -26,6 +26,15 @@ use crate::thread::Thread;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
+/// What a memory object is a range of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Medium {
+    /// RAM.
+    Ram,
+    /// Device registers: mapped uncached, never copied.
+    Device,
+}
+
 /// A range of physical memory. All fields are set once.
 pub(crate) struct Memory {
     /// Physical address.
@@ -92,6 +101,15 @@ impl Memory {
         self.is_ram.get() != 0
     }
 
+    /// Returns what it is a range of.
+    pub(crate) fn medium(&self) -> Medium {
+        if self.is_ram() {
+            Medium::Ram
+        } else {
+            Medium::Device
+        }
+    }
+
     /// Revokes it: nothing more can be done with its handles. What is mapped stays mapped.
     pub(crate) fn revoke(&self) {
         self.revoked.set(1);
@@ -103,7 +121,11 @@ impl Memory {
     ///
     /// `Revoked`.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.revoked.get() == 0 { Ok(()) } else { Err(Error::Revoked) }
+        if self.revoked.get() == 0 {
+            Ok(())
+        } else {
+            Err(Error::Revoked)
+        }
     }
 }
 
@@ -112,13 +134,15 @@ impl Memory {
 /// # Errors
 ///
 /// `NoMemory`.
-pub(crate) fn create(payer: &Process, start: u64, pages: u64, is_ram: bool) -> Result<Id, Error> {
+pub(crate) fn create(payer: &Process, start: u64, pages: u64, medium: Medium) -> Result<Id, Error> {
     let id = MEMORIES.allocate_for(payer)?;
     let memory = MEMORIES.get(id);
     memory.start.set(start);
     memory.pages.set(pages);
-    memory.identity.set(NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed));
-    memory.is_ram.set(is_ram.into());
+    memory
+        .identity
+        .set(NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed));
+    memory.is_ram.set((medium == Medium::Ram).into());
     memory.revoked.set(0);
     Ok(id)
 }
@@ -163,8 +187,11 @@ pub(crate) fn map_item(
 
 fn check_item(item: &MapItem) -> Result<UserRange, Error> {
     range::write_xor_execute(item.flags)?;
-    let limit =
-        if item.flags.contains(MapFlags::ZERO) { MAX_ZERO_PAGES } else { MAX_MAP_PAGES };
+    let limit = if item.flags.contains(MapFlags::ZERO) {
+        MAX_ZERO_PAGES
+    } else {
+        MAX_MAP_PAGES
+    };
     if item.pages > limit {
         return Err(Error::InvalidArgument);
     }
@@ -191,7 +218,11 @@ fn map_object(
         // SAFETY: RAM of an object that the handle may write.
         unsafe { physical::zero(first, item.pages * PAGE) };
     }
-    let mode = PageMode { flags: item.flags, limit: limit_of(entry.rights), is_device };
+    let mode = PageMode {
+        flags: item.flags,
+        limit: limit_of(entry.rights),
+        is_device,
+    };
     let is_tracked = !entry.rights.contains(Rights::OWN);
     let mut replaced = false;
     {
@@ -199,21 +230,30 @@ fn map_object(
         if !target.is_alive() {
             return Err(Error::Dead);
         }
-        let record = if is_tracked { Some(new_record(target, entry.object, range)?) } else { None };
-        let replace = item.flags.contains(MapFlags::REPLACE);
-        let result = map_pages(state.held(), target, range, first, mode, replace, &mut replaced);
+        let record = if is_tracked {
+            Some(new_record(target, entry.object, range)?)
+        } else {
+            None
+        };
+        let result = map_pages(state.held(), target, range, first, mode);
+        if let Ok(was_mapped) = result {
+            replaced = was_mapped;
+        }
         match (result, record) {
-            (Ok(()), Some(record)) => state.mappings.push_back(&MappingNodes, record),
+            (Ok(_), Some(record)) => state.mappings.push_back(&MappingNodes, record),
             (Err(error), record) => {
                 if let Some(record) = record {
                     free_record(record);
                 }
                 return Err(error);
             }
-            (Ok(()), None) => {}
+            (Ok(_), None) => {}
         }
     }
-    target.counters.pages.fetch_add(item.pages, Ordering::Relaxed);
+    target
+        .counters
+        .pages
+        .fetch_add(item.pages, Ordering::Relaxed);
     if replaced {
         space::flush(held, target.id.get(), range);
     }
@@ -246,22 +286,21 @@ fn free_record(id: Id) {
     MAPPINGS.free(id);
 }
 
-/// Maps the pages of a range, all or none of them.
+/// Maps the pages of a range, all or none of them. Returns whether any replaced another.
 fn map_pages<const H: u8>(
     held: &mut Held<H>,
     target: &Process,
     range: UserRange,
     first: u64,
     mode: PageMode,
-    replace: bool,
-    replaced: &mut bool,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
+    let mut replaced = false;
     let mut tables = target.tables.lock(held);
     let mut allocate = || target.charged_frame();
     for page in 0..range.pages() {
         let address = range.start() + page * PAGE;
-        match tables.map(address, first + page * PAGE, mode, replace, &mut allocate) {
-            Ok(was_mapped) => *replaced |= was_mapped,
+        match tables.map(address, first + page * PAGE, mode, &mut allocate) {
+            Ok(was_mapped) => replaced |= was_mapped,
             Err(error) => {
                 for done in 0..page {
                     tables.unmap(range.start() + done * PAGE);
@@ -270,7 +309,7 @@ fn map_pages<const H: u8>(
             }
         }
     }
-    Ok(())
+    Ok(replaced)
 }
 
 /// Installs the mappings that a pager's reply carries.
@@ -287,7 +326,7 @@ pub(crate) fn map_from_reply(
     const BYTES: usize = size_of::<MapItem>();
     const MOST: usize = 16;
     let count = info.bytes() / BYTES;
-    if info.bytes() % BYTES != 0 || count > MOST {
+    if !info.bytes().is_multiple_of(BYTES) || count > MOST {
         return Err(Error::InvalidArgument);
     }
     let mut words = [0_u64; MOST * BYTES / 8];
@@ -357,12 +396,19 @@ pub(crate) fn unmap(
 fn take_records(state: &mut State, range: UserRange) -> Result<List, Error> {
     let bounds = |id| {
         let record = MAPPINGS.get(id);
-        (record.start.get(), record.start.get() + record.pages.get() * PAGE)
+        (
+            record.start.get(),
+            record.start.get() + record.pages.get() * PAGE,
+        )
     };
-    let is_cut = state.mappings.iter(&MappingNodes).map(bounds).any(|(start, end)| {
-        let overlaps = start < range.end() && range.start() < end;
-        overlaps && (start < range.start() || end > range.end())
-    });
+    let is_cut = state
+        .mappings
+        .iter(&MappingNodes)
+        .map(bounds)
+        .any(|(start, end)| {
+            let overlaps = start < range.end() && range.start() < end;
+            overlaps && (start < range.start() || end > range.end())
+        });
     if is_cut {
         return Err(Error::InvalidArgument);
     }
@@ -431,6 +477,10 @@ pub(crate) fn drop_mappings(held: &mut Held<0>, process: &Process, budget: usize
 /// # Errors
 ///
 /// `NoMemory`, `AlreadyMapped`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a MapItem without a handle, and the target"
+)]
 pub(crate) fn map_at_boot(
     held: &mut Held<0>,
     target: &Process,
@@ -440,6 +490,10 @@ pub(crate) fn map_at_boot(
     flags: MapFlags,
 ) -> Result<(), Error> {
     let range = UserRange::new(address, pages)?;
-    let mode = PageMode { flags, limit: flags, is_device: false };
-    map_pages(held, target, range, physical, mode, false, &mut false)
+    let mode = PageMode {
+        flags,
+        limit: flags,
+        is_device: false,
+    };
+    map_pages(held, target, range, physical, mode).map(|_| ())
 }

@@ -29,7 +29,10 @@ impl Object for Notification {
     const ARENA: u64 = 4;
     const NEW: Notification = Notification {
         bits: AtomicU64::new(0),
-        state: Lock::new(State { waiters: List::EMPTY, endpoint: NONE }),
+        state: Lock::new(State {
+            waiters: List::EMPTY,
+            endpoint: NONE,
+        }),
     };
 }
 
@@ -40,12 +43,19 @@ impl Notification {
     /// Makes a place ready for a new notification.
     pub(crate) fn reset(&self, held: &mut Held<0>) {
         self.bits.store(0, Ordering::Relaxed);
-        *self.state.lock(held) = State { waiters: List::EMPTY, endpoint: NONE };
+        *self.state.lock(held) = State {
+            waiters: List::EMPTY,
+            endpoint: NONE,
+        };
     }
 
     /// Takes all bits that are set.
     pub(crate) fn take_bits(&self) -> u64 {
-        if self.bits.load(Ordering::SeqCst) == 0 { 0 } else { self.bits.swap(0, Ordering::SeqCst) }
+        if self.bits.load(Ordering::SeqCst) == 0 {
+            0
+        } else {
+            self.bits.swap(0, Ordering::SeqCst)
+        }
     }
 }
 

@@ -27,7 +27,10 @@ pub(crate) fn retain(entry: &Entry) -> Result<(), Error> {
         Some(ObjectKind::Process) => PROCESSES.retain(id),
         Some(ObjectKind::Thread) => THREADS.retain(id),
         Some(ObjectKind::Endpoint) => {
-            ENDPOINTS.get(id).receive_handles.fetch_add(1, Ordering::Relaxed);
+            ENDPOINTS
+                .get(id)
+                .receive_handles
+                .fetch_add(1, Ordering::Relaxed);
             ENDPOINTS.retain(id);
         }
         Some(ObjectKind::Sender) => SENDERS.retain(id),
@@ -52,7 +55,12 @@ pub(crate) fn release_from(held: &mut Held<0>, entry: Entry, died: Option<Abando
         Some(ObjectKind::Process) => release_process(id),
         Some(ObjectKind::Thread) => release_thread(id),
         Some(ObjectKind::Endpoint) => {
-            if ENDPOINTS.get(id).receive_handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            if ENDPOINTS
+                .get(id)
+                .receive_handles
+                .fetch_sub(1, Ordering::AcqRel)
+                == 1
+            {
                 endpoint::close(held, id);
             } else if died.is_some() {
                 endpoint::receiver_died(held, id);

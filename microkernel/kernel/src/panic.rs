@@ -50,7 +50,11 @@ pub(crate) fn fatal_trap(registers: &Registers, address: u64) -> ! {
 }
 
 fn cpu_number() -> u32 {
-    if cpu::count() == 0 { 0 } else { cpu::this().index() }
+    if cpu::count() == 0 {
+        0
+    } else {
+        cpu::this().index()
+    }
 }
 
 /// Lets the first panic report; a CPU that panics meanwhile, or a panic in a panic, waits for the
@@ -90,8 +94,11 @@ fn print_frame(number: usize, address: u64) {
     match symbols::find(address.saturating_sub(u64::from(number > 0))) {
         Some((name, start)) => {
             let name = rustc_demangle::demangle(name);
-            let _ =
-                writeln!(Serial, "  {number:2}: {address:#x} {name:#}+{:#x}", address - start);
+            let _ = writeln!(
+                Serial,
+                "  {number:2}: {address:#x} {name:#}+{:#x}",
+                address - start
+            );
         }
         None => {
             let _ = writeln!(Serial, "  {number:2}: {address:#x}");

@@ -20,7 +20,13 @@ struct Pool {
 }
 
 /// A leaf lock: nothing else is ever taken while it is held, so it needs no level.
-static POOL: Mutex<Pool> = Mutex::new(Pool { next: 0, end: 0, free: 0, total: 0, used: 0 });
+static POOL: Mutex<Pool> = Mutex::new(Pool {
+    next: 0,
+    end: 0,
+    free: 0,
+    total: 0,
+    used: 0,
+});
 
 /// Gives the pool its RAM; once, at boot.
 ///

@@ -120,7 +120,12 @@ impl State {
         thread_count: 0,
         mappings: List::EMPTY,
         watchers: [(NONE, 0); WATCHERS],
-        exit: Exit { reason: ExitReason::None, code: 0, address: 0, fault_address: 0 },
+        exit: Exit {
+            reason: ExitReason::None,
+            code: 0,
+            address: 0,
+            fault_address: 0,
+        },
     };
 }
 
@@ -175,9 +180,18 @@ impl Process {
         process.handles.lock(held).entries_mut().owner = id;
         process.pager.store(NONE, Ordering::Relaxed);
         process.quota_limit.store(quota, Ordering::Relaxed);
-        process.quota_used.store(Arena::<Process>::BYTES + PAGE_SIZE as u64, Ordering::Relaxed);
-        process.parent.0.set(parent.map_or(NONE, |parent| parent.id.get()));
-        process.parent.1.set(parent.map_or(0, |parent| parent.number()));
+        process.quota_used.store(
+            Arena::<Process>::BYTES + PAGE_SIZE as u64,
+            Ordering::Relaxed,
+        );
+        process
+            .parent
+            .0
+            .set(parent.map_or(NONE, |parent| parent.id.get()));
+        process
+            .parent
+            .1
+            .set(parent.map_or(0, |parent| parent.number()));
         for (word, bytes) in process.name.iter().zip(name.as_chunks::<8>().0) {
             word.set(u64::from_le_bytes(*bytes));
         }
@@ -191,7 +205,9 @@ impl Process {
         ] {
             counter.store(0, Ordering::Relaxed);
         }
-        process.status.store(ProcessState::Alive as u32, Ordering::Release);
+        process
+            .status
+            .store(ProcessState::Alive as u32, Ordering::Release);
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         process.number.store(number, Ordering::Release);
         Ok(id)
@@ -267,7 +283,9 @@ impl Process {
         rights: Rights,
     ) -> Result<Entry, Error> {
         let handle = u32::try_from(handle).map_err(|_| Error::InvalidHandle)?;
-        self.handles.lock(held).find(RawHandle(handle), kind, rights)
+        self.handles
+            .lock(held)
+            .find(RawHandle(handle), kind, rights)
     }
 
     /// Tells what it is and does.
@@ -330,7 +348,11 @@ pub(crate) struct HandlePages {
 
 impl HandlePages {
     /// No pages.
-    pub(crate) const NEW: HandlePages = HandlePages { frames: [0; HANDLE_PAGES], count: 0, owner: NONE };
+    pub(crate) const NEW: HandlePages = HandlePages {
+        frames: [0; HANDLE_PAGES],
+        count: 0,
+        owner: NONE,
+    };
 
     fn place(&self, index: usize) -> *mut Entry {
         let frame = self.frames[index / ENTRIES_PER_PAGE];
@@ -364,7 +386,10 @@ impl Entries for HandlePages {
     }
 
     fn grow(&mut self) -> Result<(), Error> {
-        let slot = self.frames.get_mut(self.count).ok_or(Error::TooManyHandles)?;
+        let slot = self
+            .frames
+            .get_mut(self.count)
+            .ok_or(Error::TooManyHandles)?;
         *slot = PROCESSES.get(self.owner).charged_frame()?;
         self.count += 1;
         for index in self.len() - ENTRIES_PER_PAGE..self.len() {

@@ -51,7 +51,11 @@ static IDLE: AtomicU64 = AtomicU64::new(0);
 
 impl CpuSched {
     pub(crate) const fn new() -> CpuSched {
-        let queue = Queue { ready: List::EMPTY, deadlines: Deadlines::EMPTY, timer_at: u64::MAX };
+        let queue = Queue {
+            ready: List::EMPTY,
+            deadlines: Deadlines::EMPTY,
+            timer_at: u64::MAX,
+        };
         CpuSched {
             queue: Lock::new(queue),
             switches: AtomicU64::new(0),
@@ -74,7 +78,11 @@ pub(crate) enum Urgency {
 }
 
 /// Makes a thread that the caller owns ready to run.
-pub(crate) fn make_ready<const H: u8>(held: &mut Held<H>, thread: &'static Thread, urgency: Urgency) {
+pub(crate) fn make_ready<const H: u8>(
+    held: &mut Held<H>,
+    thread: &'static Thread,
+    urgency: Urgency,
+) {
     let here = cpu::this();
     let target = choose_cpu(thread.cpu.get(), here.index(), IDLE.load(Ordering::SeqCst));
     let cpu = cpu::by_index(target);
@@ -99,7 +107,9 @@ pub(crate) fn make_ready<const H: u8>(held: &mut Held<H>, thread: &'static Threa
 /// CPU may run it as soon as it is put into a queue.
 pub(crate) fn stop_current() -> &'static Thread {
     let cpu = cpu::this();
-    let thread = cpu.current().expect("only called for the thread that entered the kernel");
+    let thread = cpu
+        .current()
+        .expect("only called for the thread that entered the kernel");
     fpu::save(thread);
     bill(cpu, Some(thread));
     cpu.set_current(None);
@@ -141,7 +151,11 @@ fn bill(cpu: &CpuLocal, thread: Option<&Thread>) {
         NONE => own.cpu_ticks.fetch_add(ticks, Ordering::Relaxed),
         client => {
             own.served_ticks.fetch_add(ticks, Ordering::Relaxed);
-            PROCESSES.get(client).counters.cpu_ticks.fetch_add(ticks, Ordering::Relaxed)
+            PROCESSES
+                .get(client)
+                .counters
+                .cpu_ticks
+                .fetch_add(ticks, Ordering::Relaxed)
         }
     };
 }
@@ -150,11 +164,19 @@ fn bill(cpu: &CpuLocal, thread: Option<&Thread>) {
 pub(crate) fn yield_current(held: &mut Held<0>) {
     let cpu = cpu::this();
     let thread = stop_current();
-    cpu.sched.queue.lock(held).ready.push_back(&ThreadNodes, thread.id.get());
+    cpu.sched
+        .queue
+        .lock(held)
+        .ready
+        .push_back(&ThreadNodes, thread.id.get());
 }
 
 /// Has a thread that is about to wait woken at a deadline. The caller owns it.
-pub(crate) fn set_deadline<const H: u8>(held: &mut Held<H>, thread: &'static Thread, deadline: u64) {
+pub(crate) fn set_deadline<const H: u8>(
+    held: &mut Held<H>,
+    thread: &'static Thread,
+    deadline: u64,
+) {
     if deadline == skink_abi::FOREVER {
         return;
     }
@@ -249,7 +271,11 @@ fn rotate(held: &mut Held<0>, cpu: &'static CpuLocal) {
     if let Some(next) = queue.ready.pop_front(&ThreadNodes) {
         drop(queue);
         let old = stop_current();
-        cpu.sched.queue.lock(held).ready.push_back(&ThreadNodes, old.id.get());
+        cpu.sched
+            .queue
+            .lock(held)
+            .ready
+            .push_back(&ThreadNodes, old.id.get());
         run(THREADS.get(next));
     }
 }
@@ -265,7 +291,9 @@ impl Queue {
     }
 
     fn next_deadline(&self) -> u64 {
-        self.deadlines.earliest().map_or(u64::MAX, |id| THREADS.get(id).deadline.get())
+        self.deadlines
+            .earliest()
+            .map_or(u64::MAX, |id| THREADS.get(id).deadline.get())
     }
 }
 
@@ -300,7 +328,9 @@ fn next(held: &mut Held<0>, cpu: &'static CpuLocal) {
         let start = time::ticks();
         x86_64::instructions::interrupts::enable_and_hlt();
         x86_64::instructions::interrupts::disable();
-        cpu.sched.idle_ticks.fetch_add(time::ticks() - start, Ordering::Relaxed);
+        cpu.sched
+            .idle_ticks
+            .fetch_add(time::ticks() - start, Ordering::Relaxed);
     }
     IDLE.fetch_and(!bit, Ordering::SeqCst);
     cpu.entered_at.store(time::ticks(), Ordering::Relaxed);

@@ -72,7 +72,14 @@ fn dispatch(held: &mut Held<0>, thread: &'static Thread) {
                 registers.r10.get(),
             ];
             let process = PROCESSES.get(thread.process.get());
-            let result = plain(number, &mut Call { process, held, arguments });
+            let result = plain(
+                number,
+                &mut Call {
+                    process,
+                    held,
+                    arguments,
+                },
+            );
             thread.set_result(result);
         }
     }

@@ -34,8 +34,15 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Nothing is done yet.
-    pub(crate) const NEW: Progress =
-        Progress { stage: Field::new(0), next_handle: Field::new(0), next: Field::new(NONE) };
+    #[expect(
+        clippy::declare_interior_mutable_const,
+        reason = "a value to begin with, copied"
+    )]
+    pub(crate) const NEW: Progress = Progress {
+        stage: Field::new(0),
+        next_handle: Field::new(0),
+        next: Field::new(NONE),
+    };
 
     /// Forgets the last teardown of this place.
     pub(crate) fn restart(&self) {
@@ -95,7 +102,10 @@ pub(crate) fn end_process(held: &mut Held<0>, process: &Process, exit: Exit) -> 
         // If it runs elsewhere, that processor must look at it.
         let runs_on = thread.cpu.get();
         if runs_on != NONE && runs_on != here {
-            apic::send(cpu::by_index(runs_on).apic_id.load(Ordering::Relaxed), apic::WAKE);
+            apic::send(
+                cpu::by_index(runs_on).apic_id.load(Ordering::Relaxed),
+                apic::WAKE,
+            );
         }
     }
     if state.thread_count == 0 {
@@ -113,7 +123,12 @@ pub(crate) fn end_by_fault(held: &mut Held<0>, thread: &Thread, vector: u64, fau
         process.name(),
         process.number()
     );
-    let exit = Exit { reason: ExitReason::Fault, code: vector, address, fault_address };
+    let exit = Exit {
+        reason: ExitReason::Fault,
+        code: vector,
+        address,
+        fault_address,
+    };
     end_process(held, process, exit);
 }
 
@@ -136,8 +151,12 @@ pub(crate) fn end_thread(held: &mut Held<0>, thread: &'static Thread) {
         state.threads.remove(&Family, thread.id.get());
         state.thread_count -= 1;
         if state.thread_count == 0 && process.is_alive() {
-            state.exit =
-                Exit { reason: ExitReason::Exited, code: 0, address: 0, fault_address: 0 };
+            state.exit = Exit {
+                reason: ExitReason::Exited,
+                code: 0,
+                address: 0,
+                fault_address: 0,
+            };
             process.set_status(ProcessState::Dying);
         }
         state.thread_count == 0
@@ -218,8 +237,7 @@ fn finish(held: &mut Held<0>, process: &Process) {
     process.return_quota();
     process.set_status(ProcessState::Dead);
     tell_watchers(held, process);
-    let watchers =
-        core::mem::replace(&mut process.state.lock(held).watchers, [(NONE, 0); 2]);
+    let watchers = core::mem::replace(&mut process.state.lock(held).watchers, [(NONE, 0); 2]);
     for (id, _) in watchers {
         if id != NONE {
             object::release_notification(id);

@@ -205,7 +205,11 @@ impl Thread {
     /// Returns the page fault it waits for.
     pub(crate) fn fault(&self) -> FaultMessage {
         let [address, instruction, code] = &self.call.fault;
-        FaultMessage { address: address.get(), instruction: instruction.get(), code: code.get() }
+        FaultMessage {
+            address: address.get(),
+            instruction: instruction.get(),
+            code: code.get(),
+        }
     }
 
     /// Returns the physical address of its IPC page.
@@ -251,7 +255,11 @@ impl Callers for ThreadNodes {
 impl HeapNodes for ThreadNodes {
     fn node(&self, id: Id) -> HeapNode {
         let [child, sibling, previous] = &THREADS.get(id).heap;
-        HeapNode { child: child.get(), sibling: sibling.get(), previous: previous.get() }
+        HeapNode {
+            child: child.get(),
+            sibling: sibling.get(),
+            previous: previous.get(),
+        }
     }
 
     fn set_node(&self, id: Id, node: HeapNode) {

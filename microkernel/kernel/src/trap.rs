@@ -41,7 +41,9 @@ extern "C" fn on_kernel_trap(registers: &Registers) {
     if vector < 32 {
         report_fatal(registers);
     }
-    cpu::this().entered_at.store(time::ticks(), Ordering::Relaxed);
+    cpu::this()
+        .entered_at
+        .store(time::ticks(), Ordering::Relaxed);
     on_interrupt(&mut Held::enter(), vector as u8);
 }
 
@@ -63,7 +65,11 @@ fn on_exception(held: &mut Held<0>, thread: &'static Thread, vector: u64) {
             address = x86_64::registers::control::Cr2::read_raw();
             let instruction = thread.registers.rip.get();
             let code = thread.registers.error.get();
-            let message = FaultMessage { address, instruction, code };
+            let message = FaultMessage {
+                address,
+                instruction,
+                code,
+            };
             if address < USER_END && ipc::fault(held, thread, message) {
                 return;
             }

@@ -8,6 +8,7 @@
 use skink_abi::{Error, PAGE_SIZE};
 use skink_kcore::range;
 
+use crate::arch::x86_64::paging::Access;
 use crate::arch::x86_64::physical;
 use crate::lock::Held;
 use crate::process::Process;
@@ -41,7 +42,8 @@ unsafe impl Plain for skink_abi::KernelStats {}
 unsafe impl Plain for skink_abi::PortStream {}
 
 // Words: id, code to faults, calls, kernel bytes to pages (11); halves: 6.
-const _: () = assert!(size_of::<skink_abi::ProcessInfo>() == 11 * 8 + 6 * 4 + skink_abi::NAME_BYTES);
+const _: () =
+    assert!(size_of::<skink_abi::ProcessInfo>() == 11 * 8 + 6 * 4 + skink_abi::NAME_BYTES);
 const _: () = assert!(size_of::<skink_abi::PortStream>() == 32);
 
 /// Goes over the pieces of a user range, page by page, as physical addresses.
@@ -49,12 +51,16 @@ const _: () = assert!(size_of::<skink_abi::PortStream>() == 32);
 /// # Errors
 ///
 /// `BadAddress`, or what `piece` returns. Pieces before the error were passed.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "whose memory, which part of it, and what to do"
+)]
 pub(crate) fn pieces<const H: u8>(
     held: &mut Held<H>,
     process: &Process,
     address: u64,
     bytes: u64,
-    write: bool,
+    access: Access,
     mut piece: impl FnMut(u64, u64, u64) -> Result<(), Error>,
 ) -> Result<(), Error> {
     range::user_bytes(address, bytes)?;
@@ -63,7 +69,7 @@ pub(crate) fn pieces<const H: u8>(
     while done < bytes {
         let at = address + done;
         let length = (PAGE_SIZE as u64 - at % PAGE_SIZE as u64).min(bytes - done);
-        let physical = tables.translate(at, write).ok_or(Error::BadAddress)?;
+        let physical = tables.translate(at, access).ok_or(Error::BadAddress)?;
         piece(physical, done, length)?;
         done += length;
     }
@@ -82,12 +88,19 @@ pub(crate) fn read_bytes<const H: u8>(
     buffer: &mut [u8],
 ) -> Result<(), Error> {
     let bytes = buffer.len() as u64;
-    pieces(held, process, address, bytes, false, |physical, done, length| {
-        let part = &mut buffer[done as usize..(done + length) as usize];
-        // SAFETY: a mapped page of RAM under the space lock.
-        unsafe { physical::read(physical, part) };
-        Ok(())
-    })
+    pieces(
+        held,
+        process,
+        address,
+        bytes,
+        Access::Read,
+        |physical, done, length| {
+            let part = &mut buffer[done as usize..(done + length) as usize];
+            // SAFETY: a mapped page of RAM under the space lock.
+            unsafe { physical::read(physical, part) };
+            Ok(())
+        },
+    )
 }
 
 /// Writes bytes.
@@ -101,12 +114,19 @@ pub(crate) fn write_bytes<const H: u8>(
     address: u64,
     bytes: &[u8],
 ) -> Result<(), Error> {
-    pieces(held, process, address, bytes.len() as u64, true, |physical, done, length| {
-        let part = &bytes[done as usize..(done + length) as usize];
-        // SAFETY: a page that the program itself may write, under the space lock.
-        unsafe { physical::write(physical, part) };
-        Ok(())
-    })
+    pieces(
+        held,
+        process,
+        address,
+        bytes.len() as u64,
+        Access::Write,
+        |physical, done, length| {
+            let part = &bytes[done as usize..(done + length) as usize];
+            // SAFETY: a page that the program itself may write, under the space lock.
+            unsafe { physical::write(physical, part) };
+            Ok(())
+        },
+    )
 }
 
 /// Reads a struct.

@@ -15,7 +15,10 @@ struct Threads {
 
 impl Threads {
     fn new(size: usize) -> Self {
-        Threads { links: Arena::new(size), calls: RefCell::new(vec![(0, 0); size]) }
+        Threads {
+            links: Arena::new(size),
+            calls: RefCell::new(vec![(0, 0); size]),
+        }
     }
 }
 
@@ -69,7 +72,10 @@ fn abandoned_requests_come_first_and_in_order() {
     }
     // The server dies; its handles are closed in any order.
     for caller in [1, 2, 0] {
-        assert_eq!(endpoint.abandon(&threads, caller, Abandon::Killed), Requeue::Again);
+        assert_eq!(
+            endpoint.abandon(&threads, caller, Abandon::Killed),
+            Requeue::Again
+        );
     }
     let order: Vec<_> = std::iter::from_fn(|| endpoint.take(&threads)).collect();
     assert_eq!(order, [0, 1, 2, 3, 4]);
@@ -82,12 +88,21 @@ fn a_request_that_crashes_its_server_twice_is_poison_but_kills_do_not_count() {
     endpoint.arrive(&threads, 0);
     for _ in 0..10 {
         assert_eq!(endpoint.take(&threads), Some(0));
-        assert_eq!(endpoint.abandon(&threads, 0, Abandon::Killed), Requeue::Again);
+        assert_eq!(
+            endpoint.abandon(&threads, 0, Abandon::Killed),
+            Requeue::Again
+        );
     }
     endpoint.take(&threads);
-    assert_eq!(endpoint.abandon(&threads, 0, Abandon::Crashed), Requeue::Again);
+    assert_eq!(
+        endpoint.abandon(&threads, 0, Abandon::Crashed),
+        Requeue::Again
+    );
     endpoint.take(&threads);
-    assert_eq!(endpoint.abandon(&threads, 0, Abandon::Crashed), Requeue::Poisoned);
+    assert_eq!(
+        endpoint.abandon(&threads, 0, Abandon::Crashed),
+        Requeue::Poisoned
+    );
     assert_eq!(endpoint.take(&threads), None);
 }
 

@@ -1,17 +1,17 @@
 //! Calls on interrupts, I/O ports, device registers and the machine.
 
-use skink_abi::{
-    Error, ObjectKind, PAGE_SIZE, PORT_STREAM_READ, PortStream, Rights, SystemInfo,
-};
+use skink_abi::{Error, ObjectKind, PAGE_SIZE, PORT_STREAM_READ, PortStream, Rights, SystemInfo};
 use skink_kcore::Id;
 use skink_kcore::handles::Entry;
 use x86_64::instructions::port::Port;
 
 use super::objects::{give, take_notification};
 use super::{Call, Result};
+use crate::arch::x86_64::paging::Access;
 use crate::arch::x86_64::{cpu, time};
 use crate::ipc::RawHandle32;
 use crate::machine::MACHINE;
+use crate::memory::Medium;
 use crate::{interrupt, log as kernel_log, machine, memory, object, stats, user};
 
 /// Rights of who makes an object for a device.
@@ -19,7 +19,9 @@ const MAKER: Rights = Rights(Rights::DUPLICATE.0 | Rights::TRANSFER.0 | Rights::
 
 fn require_system(call: &mut Call<'_>, rights: Rights) -> core::result::Result<(), Error> {
     let system = call.arguments[0];
-    call.process.find(call.held, system, ObjectKind::System, rights).map(|_| ())
+    call.process
+        .find(call.held, system, ObjectKind::System, rights)
+        .map(|_| ())
 }
 
 pub(super) fn create_message_interrupt(call: &mut Call<'_>) -> Result {
@@ -48,8 +50,7 @@ fn take_interrupt(call: &mut Call<'_>) -> core::result::Result<Id, Error> {
 
 pub(super) fn bind_interrupt(call: &mut Call<'_>) -> Result {
     let id = take_interrupt(call)?;
-    let target =
-        take_notification(call.process, call.held, call.arguments[1], Rights::NOTIFY);
+    let target = take_notification(call.process, call.held, call.arguments[1], Rights::NOTIFY);
     let result = target.map(|(notification, bits)| {
         interrupt::bind(id, notification, bits);
         object::release_notification(notification);
@@ -78,10 +79,17 @@ pub(super) fn create_ports(call: &mut Call<'_>) -> Result {
 
 /// Checks that the caller may use `width` ports from `port`.
 fn check_ports(call: &mut Call<'_>, port: u64, width: u64) -> core::result::Result<u16, Error> {
-    let entry =
-        call.process.find(call.held, call.arguments[0], ObjectKind::IoPorts, Rights::NONE)?;
+    let entry = call.process.find(
+        call.held,
+        call.arguments[0],
+        ObjectKind::IoPorts,
+        Rights::NONE,
+    )?;
     let (first, count) = (entry.detail >> 32, entry.detail & 0xffff_ffff);
-    let fits = port >= first && port.checked_add(width).is_some_and(|end| end <= first + count);
+    let fits = port >= first
+        && port
+            .checked_add(width)
+            .is_some_and(|end| end <= first + count);
     if !fits || !matches!(width, 1 | 2 | 4) {
         return Err(Error::InvalidArgument);
     }
@@ -131,6 +139,7 @@ pub(super) fn port_stream(call: &mut Call<'_>) -> Result {
         user::write(call.held, call.process, stream.progress, &progress)?;
     }
     let is_read = stream.direction == PORT_STREAM_READ;
+    let access = if is_read { Access::Write } else { Access::Read };
     let (mut data, mut status) = (Port::<u8>::new(data), Port::<u8>::new(status));
     // SAFETY: the program was given these ports.
     let mut is_ready = move || unsafe { status.read() } & stream.ready_mask != 0;
@@ -139,21 +148,28 @@ pub(super) fn port_stream(call: &mut Call<'_>) -> Result {
         let count = burst.min(u64::from(stream.bytes) - done);
         let mut moved = 0;
         let at = stream.buffer.wrapping_add(done);
-        let result = user::pieces(call.held, call.process, at, count, is_read, |page, _, length| {
-            for offset in 0..length {
-                // SAFETY: a byte of a page that the program may use so, and its own port.
-                unsafe {
-                    let byte = crate::arch::x86_64::physical::pointer::<u8>(page + offset);
-                    if is_read {
-                        byte.write_volatile(data.read());
-                    } else {
-                        data.write(byte.read_volatile());
+        let result = user::pieces(
+            call.held,
+            call.process,
+            at,
+            count,
+            access,
+            |page, _, length| {
+                for offset in 0..length {
+                    // SAFETY: a byte of a page that the program may use so, and its own port.
+                    unsafe {
+                        let byte = crate::arch::x86_64::physical::pointer::<u8>(page + offset);
+                        if is_read {
+                            byte.write_volatile(data.read());
+                        } else {
+                            data.write(byte.read_volatile());
+                        }
                     }
+                    moved += 1;
                 }
-                moved += 1;
-            }
-            Ok(())
-        });
+                Ok(())
+            },
+        );
         done += moved;
         if stream.progress != 0 {
             user::write(call.held, call.process, stream.progress, &(progress + done))?;
@@ -168,13 +184,15 @@ pub(super) fn port_stream(call: &mut Call<'_>) -> Result {
 pub(super) fn create_device_memory(call: &mut Call<'_>) -> Result {
     require_system(call, Rights::DEVICES)?;
     let [_, physical, pages, ..] = call.arguments;
-    let bytes = pages.checked_mul(PAGE_SIZE as u64).ok_or(Error::InvalidArgument)?;
+    let bytes = pages
+        .checked_mul(PAGE_SIZE as u64)
+        .ok_or(Error::InvalidArgument)?;
     let end = physical.checked_add(bytes).ok_or(Error::InvalidArgument)?;
     let is_aligned = physical.is_multiple_of(PAGE_SIZE as u64);
     if pages == 0 || !is_aligned || end > 1 << 52 || machine::is_kept(physical, end) {
         return Err(Error::InvalidArgument);
     }
-    let id = memory::create(call.process, physical, pages, false)?;
+    let id = memory::create(call.process, physical, pages, Medium::Device)?;
     let rights = MAKER | Rights::READ | Rights::WRITE;
     give(call, Entry::new(ObjectKind::Memory, rights, id, 0))
 }
@@ -210,7 +228,11 @@ pub(super) fn debug_log(call: &mut Call<'_>) -> Result {
     let mut clean = heapless::String::<256>::new();
     for chunk in line.utf8_chunks() {
         // A line is one line: a program must not be able to fake the lines of others.
-        for character in chunk.valid().chars().filter(|character| !character.is_control()) {
+        for character in chunk
+            .valid()
+            .chars()
+            .filter(|character| !character.is_control())
+        {
             let _ = clean.push(character);
         }
     }

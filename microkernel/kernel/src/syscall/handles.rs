@@ -11,7 +11,12 @@ use crate::process::{PROCESSES, Process};
 use crate::{endpoint, object, user};
 
 /// Copies an entry of the caller's table with a reference, with at most some rights.
-fn copy_entry(call: &mut Call<'_>, handle: u64, needed: Rights, most: u64) -> core::result::Result<Entry, Error> {
+fn copy_entry(
+    call: &mut Call<'_>,
+    handle: u64,
+    needed: Rights,
+    most: u64,
+) -> core::result::Result<Entry, Error> {
     let handle = RawHandle32::check(handle)?;
     let handles = call.process.handles.lock(call.held);
     let mut entry = handles.get(handle)?;
@@ -56,15 +61,21 @@ pub(super) fn info(call: &mut Call<'_>) -> Result {
         _ => 0,
     };
     let kind = entry.kind.map_or(0, |kind| kind as u32);
-    let info = HandleInfo { kind, rights: entry.rights.0.into(), badge };
+    let info = HandleInfo {
+        kind,
+        rights: entry.rights.0.into(),
+        badge,
+    };
     user::write(call.held, call.process, out, &info)?;
     Ok((0, 0))
 }
 
 pub(super) fn grant(call: &mut Call<'_>) -> Result {
     let [target, handle, rights, ..] = call.arguments;
-    let target =
-        call.process.find(call.held, target, ObjectKind::Process, Rights::MANAGE)?.object;
+    let target = call
+        .process
+        .find(call.held, target, ObjectKind::Process, Rights::MANAGE)?
+        .object;
     let entry = copy_entry(call, handle, Rights::TRANSFER, rights)?;
     // The caller's own handle keeps the target's place while this runs on the caller's behalf;
     // should another thread close it, the place is still a process or a dead one.
@@ -82,7 +93,9 @@ pub(super) fn grant(call: &mut Call<'_>) -> Result {
         Some(Ok(handle)) => Ok((handle.0.into(), 0)),
         failed => {
             object::release(call.held, entry);
-            Err(failed.and_then(core::result::Result::err).unwrap_or(Error::Dead))
+            Err(failed
+                .and_then(core::result::Result::err)
+                .unwrap_or(Error::Dead))
         }
     }
 }

@@ -7,6 +7,7 @@ use skink_kcore::range;
 
 use super::objects::give;
 use super::{Call, Result};
+use crate::arch::x86_64::paging::Access;
 use crate::arch::x86_64::physical;
 use crate::ipc::RawHandle32;
 use crate::memory::{self, MEMORIES, Memory};
@@ -62,7 +63,7 @@ pub(super) fn slice(call: &mut Call<'_>) -> Result {
     with_memory(call, handle, Rights::NONE, |call, whole, entry| {
         range::within(first, pages, whole.pages.get())?;
         let start = whole.start.get() + first * PAGE_SIZE as u64;
-        let id = memory::create(call.process, start, pages, whole.is_ram())?;
+        let id = memory::create(call.process, start, pages, whole.medium())?;
         // The owner of RAM may hand a part of it to another owner; who gives slices to clients
         // leaves `OWN` out, so that their mappings are tracked.
         give(call, Entry::new(ObjectKind::Memory, entry.rights, id, 0))
@@ -75,7 +76,11 @@ pub(super) fn info(call: &mut Call<'_>) -> Result {
         let may_know = entry.rights.contains(Rights::DMA);
         let info = MemoryInfo {
             pages: object.pages.get(),
-            physical: if may_know { object.start.get() } else { u64::MAX },
+            physical: if may_know {
+                object.start.get()
+            } else {
+                u64::MAX
+            },
             // Without the one that is held for this call.
             references: u64::from(MEMORIES.references(entry.object) - 1),
             identity: object.identity.get(),
@@ -95,8 +100,7 @@ pub(super) fn map(call: &mut Call<'_>) -> Result {
         let mut pages = 0;
         for index in 0..count {
             let at = items.checked_add(index * size_of::<MapItem>() as u64);
-            let item: MapItem =
-                user::read(call.held, call.process, at.ok_or(Error::BadAddress)?)?;
+            let item: MapItem = user::read(call.held, call.process, at.ok_or(Error::BadAddress)?)?;
             // The work of one call is bounded by pages, those to be zeroed counting more.
             let weight = if item.flags.contains(MapFlags::ZERO) {
                 skink_abi::MAX_MAP_PAGES / skink_abi::MAX_ZERO_PAGES
@@ -105,7 +109,11 @@ pub(super) fn map(call: &mut Call<'_>) -> Result {
             };
             pages += item.pages.saturating_mul(weight).min(u64::from(u32::MAX));
             if pages > skink_abi::MAX_MAP_PAGES {
-                return if index == 0 { Err(Error::InvalidArgument) } else { Ok((index, 0)) };
+                return if index == 0 {
+                    Err(Error::InvalidArgument)
+                } else {
+                    Ok((index, 0))
+                };
             }
             memory::map_item(call.held, call.process, target, &item)?;
         }
@@ -146,11 +154,18 @@ pub(super) fn read(call: &mut Call<'_>) -> Result {
     let [handle, offset, buffer, bytes, ..] = call.arguments;
     with_memory(call, handle, Rights::READ, |call, object, _| {
         let start = check_copy(object, offset, bytes)?;
-        user::pieces(call.held, call.process, buffer, bytes, true, |page, done, length| {
-            // SAFETY: RAM of the object, and a page that the program may write.
-            unsafe { physical::copy(start + done, page, length) };
-            Ok(())
-        })?;
+        user::pieces(
+            call.held,
+            call.process,
+            buffer,
+            bytes,
+            Access::Write,
+            |page, done, length| {
+                // SAFETY: RAM of the object, and a page that the program may write.
+                unsafe { physical::copy(start + done, page, length) };
+                Ok(())
+            },
+        )?;
         Ok((bytes, 0))
     })
 }
@@ -159,11 +174,18 @@ pub(super) fn write(call: &mut Call<'_>) -> Result {
     let [handle, offset, buffer, bytes, ..] = call.arguments;
     with_memory(call, handle, Rights::WRITE, |call, object, _| {
         let start = check_copy(object, offset, bytes)?;
-        user::pieces(call.held, call.process, buffer, bytes, false, |page, done, length| {
-            // SAFETY: a page that the program may read, and RAM of an object that it may write.
-            unsafe { physical::copy(page, start + done, length) };
-            Ok(())
-        })?;
+        user::pieces(
+            call.held,
+            call.process,
+            buffer,
+            bytes,
+            Access::Read,
+            |page, done, length| {
+                // SAFETY: a page that the program may read, and RAM of an object that it may write.
+                unsafe { physical::copy(page, start + done, length) };
+                Ok(())
+            },
+        )?;
         Ok((bytes, 0))
     })
 }

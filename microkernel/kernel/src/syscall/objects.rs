@@ -55,8 +55,7 @@ pub(super) fn take_notification(
 }
 
 pub(super) fn notify(call: &mut Call<'_>) -> Result {
-    let (id, bits) =
-        take_notification(call.process, call.held, call.arguments[0], Rights::NOTIFY)?;
+    let (id, bits) = take_notification(call.process, call.held, call.arguments[0], Rights::NOTIFY)?;
     notification::notify(call.held, id, bits, Urgency::Normal);
     object::release_notification(id);
     Ok((0, 0))
@@ -67,7 +66,10 @@ pub(super) fn create_endpoint(call: &mut Call<'_>) -> Result {
     let endpoint = ENDPOINTS.get(id);
     *endpoint.state.lock(call.held) = EndpointState::NEW;
     endpoint.receive_handles.store(1, Ordering::Relaxed);
-    give(call, Entry::new(ObjectKind::Endpoint, MAKER | Rights::RECEIVE, id, 0))
+    give(
+        call,
+        Entry::new(ObjectKind::Endpoint, MAKER | Rights::RECEIVE, id, 0),
+    )
 }
 
 pub(super) fn mint_sender(call: &mut Call<'_>) -> Result {
@@ -82,7 +84,10 @@ pub(super) fn mint_sender(call: &mut Call<'_>) -> Result {
         }
     };
     SENDERS.get(id).reset(endpoint, badge);
-    give(call, Entry::new(ObjectKind::Sender, MAKER | Rights::CALL, id, 0))
+    give(
+        call,
+        Entry::new(ObjectKind::Sender, MAKER | Rights::CALL, id, 0),
+    )
 }
 
 pub(super) fn forget_badge(call: &mut Call<'_>) -> Result {
@@ -90,14 +95,21 @@ pub(super) fn forget_badge(call: &mut Call<'_>) -> Result {
     let id = take_endpoint(call, endpoint)?;
     let found = endpoint::forget(call.held, id, badge);
     object::release_endpoint(call.held, id);
-    if found { Ok((0, 0)) } else { Err(Error::InvalidArgument) }
+    if found {
+        Ok((0, 0))
+    } else {
+        Err(Error::InvalidArgument)
+    }
 }
 
 pub(super) fn create_notification(call: &mut Call<'_>) -> Result {
     let id = NOTIFICATIONS.allocate_for(call.process)?;
     NOTIFICATIONS.get(id).reset(call.held);
     let rights = MAKER | Rights::NOTIFY | Rights::WAIT;
-    give(call, Entry::new(ObjectKind::Notification, rights, id, u64::MAX))
+    give(
+        call,
+        Entry::new(ObjectKind::Notification, rights, id, u64::MAX),
+    )
 }
 
 pub(super) fn mint_notification(call: &mut Call<'_>) -> Result {

@@ -53,7 +53,12 @@ pub(super) fn create(call: &mut Call<'_>) -> Result {
 }
 
 fn killed(code: u64) -> Exit {
-    Exit { reason: ExitReason::Killed, code, address: 0, fault_address: 0 }
+    Exit {
+        reason: ExitReason::Killed,
+        code,
+        address: 0,
+        fault_address: 0,
+    }
 }
 
 pub(super) fn kill(call: &mut Call<'_>) -> Result {
@@ -71,7 +76,12 @@ pub(super) fn kill(call: &mut Call<'_>) -> Result {
 pub(super) fn exit(held: &mut Held<0>, thread: &'static Thread) {
     let process = PROCESSES.get(thread.process.get());
     let code = thread.registers.rdi.get();
-    let exit = Exit { reason: ExitReason::Exited, code, address: 0, fault_address: 0 };
+    let exit = Exit {
+        reason: ExitReason::Exited,
+        code,
+        address: 0,
+        fault_address: 0,
+    };
     teardown::end_process(held, process, exit);
 }
 
@@ -86,7 +96,8 @@ pub(super) fn info(call: &mut Call<'_>) -> Result {
 
 pub(super) fn next(call: &mut Call<'_>) -> Result {
     let [system, number, out, ..] = call.arguments;
-    call.process.find(call.held, system, ObjectKind::System, Rights::INSPECT)?;
+    call.process
+        .find(call.held, system, ObjectKind::System, Rights::INSPECT)?;
     let mut best: Option<(u64, Id)> = None;
     for id in 0..PROCESSES.made() {
         let candidate = PROCESSES.get(id).number.load(Ordering::Acquire);
@@ -104,8 +115,7 @@ pub(super) fn next(call: &mut Call<'_>) -> Result {
 pub(super) fn watch(call: &mut Call<'_>) -> Result {
     let [handle, notification, ..] = call.arguments;
     with_process(call, handle, Rights::INSPECT, |call, target| {
-        let (id, bits) =
-            take_notification(call.process, call.held, notification, Rights::NOTIFY)?;
+        let (id, bits) = take_notification(call.process, call.held, notification, Rights::NOTIFY)?;
         let result = {
             let mut state = target.state.lock(call.held);
             if !target.is_alive() {
@@ -145,7 +155,11 @@ pub(super) fn set_pager(call: &mut Call<'_>) -> Result {
         if old != NONE {
             object::release_sender(call.held, old);
         }
-        if old == sender { Err(Error::Dead) } else { Ok((0, 0)) }
+        if old == sender {
+            Err(Error::Dead)
+        } else {
+            Ok((0, 0))
+        }
     })
 }
 
@@ -196,7 +210,9 @@ fn start_thread(
     let id = THREADS.allocate_for(target)?;
     let thread = THREADS.get(id);
     thread.reset(id, target.id.get());
-    thread.registers.start(params.entry, params.stack, params.argument);
+    thread
+        .registers
+        .start(params.entry, params.stack, params.argument);
     thread.control.set(physical);
     thread.control_memory.set(memory);
     thread.fs_base.set(params.control);
@@ -221,12 +237,20 @@ fn start_thread(
         fits
     };
     if !is_listed {
-        let removed = call.process.handles.lock(call.held).remove(skink_abi::RawHandle(handle.0 as u32));
+        let removed = call
+            .process
+            .handles
+            .lock(call.held)
+            .remove(skink_abi::RawHandle(handle.0 as u32));
         if let Ok(entry) = removed {
             object::release(call.held, entry);
         }
         object::release_thread(id);
-        return Err(if target.is_alive() { Error::NoMemory } else { Error::Dead });
+        return Err(if target.is_alive() {
+            Error::NoMemory
+        } else {
+            Error::Dead
+        });
     }
     sched::make_ready(call.held, thread, Urgency::Normal);
     Ok(handle)

@@ -35,7 +35,10 @@ static REGISTERS: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
 static TIMER_TICKS_PER_MS: AtomicU64 = AtomicU64::new(62_500);
 
 fn register(offset: usize) -> *mut u32 {
-    REGISTERS.load(Ordering::Relaxed).wrapping_add(offset).cast()
+    REGISTERS
+        .load(Ordering::Relaxed)
+        .wrapping_add(offset)
+        .cast()
 }
 
 fn read(offset: usize) -> u32 {
@@ -102,7 +105,10 @@ pub(crate) fn set_timer(ns: u64) {
     } else {
         ns * TIMER_TICKS_PER_MS.load(Ordering::Relaxed) / 1_000_000
     };
-    write(TIMER_INITIAL, u32::try_from(ticks).unwrap_or(u32::MAX).max(1));
+    write(
+        TIMER_INITIAL,
+        u32::try_from(ticks).unwrap_or(u32::MAX).max(1),
+    );
 }
 
 /// Stops the timer.

@@ -102,7 +102,8 @@ impl CpuLocal {
             self.current.store(core::ptr::null_mut(), Ordering::Relaxed);
             return;
         };
-        self.current.store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
+        self.current
+            .store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
         let end = core::ptr::from_ref(&thread.registers).wrapping_add(1) as u64;
         self.registers_end.store(end, Ordering::Relaxed);
         // SAFETY: this CPU's own tables, interrupts are off, and no reference to them lives.
@@ -146,7 +147,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static CpuLocal> {
 ///    are the ends of three more.
 pub(crate) unsafe fn init(index: u32, apic_id: u32, stack_top: u64, fatal_stacks: [u64; 3]) {
     let cpu = by_index(index);
-    cpu.this.store(core::ptr::from_ref(cpu).cast_mut(), Ordering::Relaxed);
+    cpu.this
+        .store(core::ptr::from_ref(cpu).cast_mut(), Ordering::Relaxed);
     cpu.index.store(index, Ordering::Relaxed);
     cpu.apic_id.store(apic_id, Ordering::Relaxed);
     cpu.stack_top.store(stack_top, Ordering::Relaxed);
@@ -172,9 +174,18 @@ fn enable_protection() {
     let (features, features_c, _) = cpuid(7);
     let mut cr4 = Cr4::read() | Cr4Flags::PAGE_GLOBAL;
     for (has, flag) in [
-        (features & 1 << 7 != 0, Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION),
-        (features & 1 << 20 != 0, Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
-        (features_c & 1 << 2 != 0, Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION),
+        (
+            features & 1 << 7 != 0,
+            Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
+        ),
+        (
+            features & 1 << 20 != 0,
+            Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION,
+        ),
+        (
+            features_c & 1 << 2 != 0,
+            Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION,
+        ),
     ] {
         cr4.set(flag, has);
     }

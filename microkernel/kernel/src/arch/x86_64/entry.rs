@@ -12,6 +12,10 @@ pub(crate) struct Word(AtomicU64);
 
 impl Word {
     /// A register that holds 0.
+    #[expect(
+        clippy::declare_interior_mutable_const,
+        reason = "a value to begin with, copied"
+    )]
     pub(crate) const ZERO: Word = Word(AtomicU64::new(0));
 
     /// Reads it.
@@ -115,7 +119,9 @@ impl Registers {
 
     /// Returns the registers that carry the payload of a message.
     pub(crate) fn payload(&self) -> [&Word; 8] {
-        [&self.r8, &self.r9, &self.r10, &self.r12, &self.r13, &self.r14, &self.r15, &self.rbx]
+        [
+            &self.r8, &self.r9, &self.r10, &self.r12, &self.r13, &self.r14, &self.r15, &self.rbx,
+        ]
     }
 
     fn general(&self) -> [&Word; 15] {

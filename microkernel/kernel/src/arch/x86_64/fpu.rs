@@ -40,7 +40,9 @@ pub(crate) fn first_use(thread: &'static Thread) -> bool {
     if thread.fpu.get() != 0 {
         return false;
     }
-    let Ok(frame) = pool::allocate_zeroed() else { return false };
+    let Ok(frame) = pool::allocate_zeroed() else {
+        return false;
+    };
     // The initial control words by Intel SDM vol. 1, 13.6: x87 0x37f at 0, MXCSR 0x1f80 at 24.
     // SAFETY: a fresh frame of the pool; both fields are within it.
     unsafe {
@@ -104,7 +106,9 @@ pub(crate) fn load(cpu: &CpuLocal, thread: &Thread) {
                 "xrstor64 [{}]", in(reg) area, in("eax") *mask as u32, in("edx") (*mask >> 32) as u32,
                 options(nostack, preserves_flags)
             ),
-            _ => core::arch::asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags)),
+            _ => {
+                core::arch::asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags))
+            }
         }
     }
 }

@@ -32,7 +32,10 @@ struct State {
     overrides: Vec<Override, 16>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { controllers: Vec::new(), overrides: Vec::new() });
+static STATE: Mutex<State> = Mutex::new(State {
+    controllers: Vec::new(),
+    overrides: Vec::new(),
+});
 
 impl IoApic {
     fn read(&self, index: u32) -> u32 {
@@ -54,14 +57,22 @@ impl IoApic {
 
 /// Adds a controller that ACPI names; all its lines are masked.
 pub(crate) fn add(physical: u64, first: u32) -> Result<(), Error> {
-    let registers = paging::map_device(physical & !0xfff, 1)?;
-    let registers = registers.wrapping_add((physical & 0xfff) as usize).cast();
-    let mut controller = IoApic { registers, first, lines: 0 };
+    let registers = paging::map_device::<u32>(physical & !0xfff, 1)?;
+    let registers = registers.wrapping_add((physical & 0xfff) as usize / size_of::<u32>());
+    let mut controller = IoApic {
+        registers,
+        first,
+        lines: 0,
+    };
     controller.lines = (controller.read(1) >> 16 & 0xff) + 1;
     for line in 0..controller.lines {
         controller.write(0x10 + 2 * line, MASKED);
     }
-    STATE.lock().controllers.push(controller).map_err(|_| Error::Unavailable)
+    STATE
+        .lock()
+        .controllers
+        .push(controller)
+        .map_err(|_| Error::Unavailable)
 }
 
 /// Notes how an ISA line is wired (ACPI 6.5, 5.2.12.5).
@@ -77,7 +88,10 @@ pub(crate) fn add_override(isa: u8, line: u32, flags: u16) {
 /// `Unavailable` when no controller has the line.
 pub(crate) fn route(isa: u32, vector: u8, apic_id: u32) -> Result<bool, Error> {
     let state = STATE.lock();
-    let wiring = state.overrides.iter().find(|entry| u32::from(entry.isa) == isa);
+    let wiring = state
+        .overrides
+        .iter()
+        .find(|entry| u32::from(entry.isa) == isa);
     let (line, flags) = wiring.map_or((isa, 0), |entry| (entry.line, entry.flags));
     let is_level = flags >> 2 & 3 == 3;
     let mut low = u32::from(vector);
@@ -93,15 +107,27 @@ pub(crate) fn route(isa: u32, vector: u8, apic_id: u32) -> Result<bool, Error> {
     Ok(is_level)
 }
 
-/// Masks or unmasks an ISA line.
-pub(crate) fn set_masked(isa: u32, masked: bool) {
+/// Keeps an ISA line from interrupting.
+pub(crate) fn mask(isa: u32) {
+    change(isa, |low| low | MASKED);
+}
+
+/// Lets an ISA line interrupt.
+pub(crate) fn unmask(isa: u32) {
+    change(isa, |low| low & !MASKED);
+}
+
+/// Changes the low half of a line's entry.
+fn change(isa: u32, change: impl FnOnce(u32) -> u32) {
     let state = STATE.lock();
-    let wiring = state.overrides.iter().find(|entry| u32::from(entry.isa) == isa);
+    let wiring = state
+        .overrides
+        .iter()
+        .find(|entry| u32::from(entry.isa) == isa);
     let line = wiring.map_or(isa, |entry| entry.line);
     if let Ok((controller, pin)) = find(&state, line) {
         let low = controller.read(0x10 + 2 * pin);
-        let low = if masked { low | MASKED } else { low & !MASKED };
-        controller.write(0x10 + 2 * pin, low);
+        controller.write(0x10 + 2 * pin, change(low));
     }
 }
 

@@ -60,7 +60,10 @@ pub(crate) unsafe fn init() -> Result<(), Error> {
         if !entry.is_unused() {
             return Err(Error::AlreadyMapped);
         }
-        entry.set_addr(PhysAddr::new(window), PageTableFlags::PRESENT | PageTableFlags::WRITABLE);
+        entry.set_addr(
+            PhysAddr::new(window),
+            PageTableFlags::PRESENT | PageTableFlags::WRITABLE,
+        );
     }
     Ok(())
 }
@@ -115,8 +118,7 @@ pub(crate) const fn arena_base(number: u64) -> u64 {
 /// The page is not mapped, and the caller alone maps this part of the window.
 pub(crate) unsafe fn back_kernel_page(address: u64) -> Result<(), Error> {
     let frame = pool::allocate_zeroed()?;
-    let flags =
-        PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
+    let flags = PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
     // SAFETY: by the caller's duty.
     unsafe { map_kernel_page(address, frame, flags) }
 }
@@ -142,7 +144,7 @@ unsafe fn map_kernel_page(address: u64, frame: u64, flags: PageTableFlags) -> Re
 /// # Errors
 ///
 /// `NoMemory`.
-pub(crate) fn map_device(physical: u64, pages: u64) -> Result<*mut u8, Error> {
+pub(crate) fn map_device<T>(physical: u64, pages: u64) -> Result<*mut T, Error> {
     let bytes = pages * PAGE_SIZE as u64;
     let start = NEXT_MAPPING.fetch_add(bytes, Ordering::Relaxed);
     let flags = PageTableFlags::PRESENT
@@ -227,11 +229,29 @@ pub(crate) struct PageMode {
     pub(crate) is_device: bool,
 }
 
+/// What is done with a program's memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It is only read.
+    Read,
+    /// It is written.
+    Write,
+}
+
 fn user_flags(mode: PageMode) -> PageTableFlags {
     let mut flags = PageTableFlags::PRESENT | PageTableFlags::USER_ACCESSIBLE;
-    flags.set(PageTableFlags::WRITABLE, mode.flags.contains(MapFlags::WRITE));
-    flags.set(PageTableFlags::NO_EXECUTE, !mode.flags.contains(MapFlags::EXECUTE));
-    flags.set(PageTableFlags::NO_CACHE | PageTableFlags::WRITE_THROUGH, mode.is_device);
+    flags.set(
+        PageTableFlags::WRITABLE,
+        mode.flags.contains(MapFlags::WRITE),
+    );
+    flags.set(
+        PageTableFlags::NO_EXECUTE,
+        !mode.flags.contains(MapFlags::EXECUTE),
+    );
+    flags.set(
+        PageTableFlags::NO_CACHE | PageTableFlags::WRITE_THROUGH,
+        mode.is_device,
+    );
     flags.set(MAY_WRITE, mode.limit.contains(MapFlags::WRITE));
     flags.set(MAY_EXECUTE, mode.limit.contains(MapFlags::EXECUTE));
     flags
@@ -273,23 +293,21 @@ impl Tables {
     ///
     /// # Errors
     ///
-    /// `AlreadyMapped` unless `replace`, and those of `allocate`.
+    /// `AlreadyMapped` unless the mode says to replace, and those of `allocate`.
     pub(crate) fn map(
         &mut self,
         address: u64,
         physical: u64,
         mode: PageMode,
-        replace: bool,
         allocate: &mut dyn FnMut() -> Result<u64, Error>,
     ) -> Result<bool, Error> {
-        let inner = PageTableFlags::PRESENT
-            | PageTableFlags::WRITABLE
-            | PageTableFlags::USER_ACCESSIBLE;
+        let inner =
+            PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::USER_ACCESSIBLE;
         // SAFETY: `&mut self` under the space lock; user addresses only, checked by the callers
         // with `UserRange`.
         let entry = unsafe { walk(self.root, address, inner, allocate)? };
         let was_mapped = !entry.is_unused();
-        if was_mapped && !replace {
+        if was_mapped && !mode.flags.contains(MapFlags::REPLACE) {
             return Err(Error::AlreadyMapped);
         }
         entry.set_addr(PhysAddr::new_truncate(physical), user_flags(mode));
@@ -315,7 +333,9 @@ impl Tables {
     /// `MissingRight` for more than its handle allowed.
     pub(crate) fn protect(&mut self, address: u64, flags: MapFlags) -> Result<bool, Error> {
         // SAFETY: `&mut self` under the space lock.
-        let Some(entry) = (unsafe { find(self.root, address) }) else { return Ok(false) };
+        let Some(entry) = (unsafe { find(self.root, address) }) else {
+            return Ok(false);
+        };
         if entry.is_unused() {
             return Ok(false);
         }
@@ -331,14 +351,15 @@ impl Tables {
         Ok(true)
     }
 
-    /// Translates an address of the process, if it may be read (and written, if `write`) there.
-    pub(crate) fn translate(&self, address: u64, write: bool) -> Option<u64> {
+    /// Translates an address of the process, if it may be used so there.
+    pub(crate) fn translate(&self, address: u64, access: Access) -> Option<u64> {
         // SAFETY: under the space lock; the entry is only read.
         let entry = unsafe { find(self.root, address)? };
         let flags = entry.flags();
         let needed = PageTableFlags::PRESENT | PageTableFlags::USER_ACCESSIBLE;
         let is_device = flags.contains(PageTableFlags::NO_CACHE);
-        if !flags.contains(needed) || is_device || write && !flags.contains(PageTableFlags::WRITABLE) {
+        let is_refused = access == Access::Write && !flags.contains(PageTableFlags::WRITABLE);
+        if !flags.contains(needed) || is_device || is_refused {
             return None;
         }
         Some(entry.addr().as_u64() + (address & 0xfff))
@@ -361,7 +382,10 @@ impl Tables {
                 let limit = if level == 4 { 256 } else { 512 };
                 // SAFETY: tables of this tree, which nobody else uses any more.
                 let entries = unsafe { &mut *table(frame) };
-                let next = entries.iter_mut().take(limit).find(|entry| !entry.is_unused());
+                let next = entries
+                    .iter_mut()
+                    .take(limit)
+                    .find(|entry| !entry.is_unused());
                 match next {
                     Some(entry) => {
                         frame = entry.addr().as_u64();

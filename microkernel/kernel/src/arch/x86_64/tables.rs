@@ -26,7 +26,10 @@ static IDT: Once<InterruptDescriptorTable> = Once::new();
 
 impl DescriptorTables {
     pub(super) const fn new() -> Self {
-        DescriptorTables { gdt: GlobalDescriptorTable::empty(), tss: TaskStateSegment::new() }
+        DescriptorTables {
+            gdt: GlobalDescriptorTable::empty(),
+            tss: TaskStateSegment::new(),
+        }
     }
 
     /// Sets where traps from Ring 3 push their frames.
@@ -50,7 +53,8 @@ impl DescriptorTables {
         let kernel_data = self.gdt.append(Descriptor::kernel_data_segment());
         // sysret takes Ring 3's data segment from the place before its 64-bit code segment, and
         // 32-bit code, which there is none of, from the one before that.
-        self.gdt.append(Descriptor::UserSegment(DescriptorFlags::USER_DATA.bits()));
+        self.gdt
+            .append(Descriptor::UserSegment(DescriptorFlags::USER_DATA.bits()));
         self.gdt.append(Descriptor::user_data_segment());
         self.gdt.append(Descriptor::user_code_segment());
         let tss: *const TaskStateSegment = &raw const self.tss;
@@ -81,14 +85,22 @@ fn make_idt() -> InterruptDescriptorTable {
         idt.divide_error.set_handler_addr(stub(0));
         idt.debug.set_handler_addr(stub(1));
         let nmi = VirtAddr::new(nmi_entry as *const () as u64);
-        idt.non_maskable_interrupt.set_handler_addr(nmi).set_stack_index(NMI_STACK);
-        idt.breakpoint.set_handler_addr(stub(3)).set_privilege_level(user);
-        idt.overflow.set_handler_addr(stub(4)).set_privilege_level(user);
+        idt.non_maskable_interrupt
+            .set_handler_addr(nmi)
+            .set_stack_index(NMI_STACK);
+        idt.breakpoint
+            .set_handler_addr(stub(3))
+            .set_privilege_level(user);
+        idt.overflow
+            .set_handler_addr(stub(4))
+            .set_privilege_level(user);
         idt.bound_range_exceeded.set_handler_addr(stub(5));
         idt.invalid_opcode.set_handler_addr(stub(6));
         idt.device_not_available.set_handler_addr(stub(7));
         let double_fault = VirtAddr::new(double_fault_entry as *const () as u64);
-        idt.double_fault.set_handler_addr(double_fault).set_stack_index(DOUBLE_FAULT_STACK);
+        idt.double_fault
+            .set_handler_addr(double_fault)
+            .set_stack_index(DOUBLE_FAULT_STACK);
         idt.invalid_tss.set_handler_addr(stub(10));
         idt.segment_not_present.set_handler_addr(stub(11));
         idt.stack_segment_fault.set_handler_addr(stub(12));
@@ -97,7 +109,9 @@ fn make_idt() -> InterruptDescriptorTable {
         idt.x87_floating_point.set_handler_addr(stub(16));
         idt.alignment_check.set_handler_addr(stub(17));
         let machine_check = VirtAddr::new(machine_check_entry as *const () as u64);
-        idt.machine_check.set_handler_addr(machine_check).set_stack_index(MACHINE_CHECK_STACK);
+        idt.machine_check
+            .set_handler_addr(machine_check)
+            .set_stack_index(MACHINE_CHECK_STACK);
         idt.simd_floating_point.set_handler_addr(stub(19));
         idt.virtualization.set_handler_addr(stub(20));
         idt.cp_protection_exception.set_handler_addr(stub(21));

@@ -72,7 +72,7 @@ struct Hpet {
 
 impl Hpet {
     fn new(physical: u64) -> Option<Hpet> {
-        let registers = paging::map_device(physical, 1).ok()?.cast::<u64>();
+        let registers = paging::map_device::<u64>(physical, 1).ok()?;
         // SAFETY: the first register of the block that ACPI named; reading has no effect.
         let capabilities = unsafe { registers.read_volatile() };
         let femtoseconds_per_tick = capabilities >> 32;
@@ -80,8 +80,15 @@ impl Hpet {
             return None;
         }
         // SAFETY: the general configuration register; bit 0 lets the main counter run.
-        unsafe { registers.add(2).write_volatile(registers.add(2).read_volatile() | 1) };
-        Some(Hpet { registers, femtoseconds_per_tick })
+        unsafe {
+            registers
+                .add(2)
+                .write_volatile(registers.add(2).read_volatile() | 1)
+        };
+        Some(Hpet {
+            registers,
+            femtoseconds_per_tick,
+        })
     }
 
     fn counter(&self) -> u64 {
@@ -102,8 +109,11 @@ impl Hpet {
 fn pit_wait_ms(ms: u64) {
     const PIT_HZ: u64 = 1_193_182;
     let count = (PIT_HZ * ms / 1000) as u16;
-    let (mut gate, mut mode, mut data) =
-        (Port::<u8>::new(0x61), Port::<u8>::new(0x43), Port::<u8>::new(0x42));
+    let (mut gate, mut mode, mut data) = (
+        Port::<u8>::new(0x61),
+        Port::<u8>::new(0x43),
+        Port::<u8>::new(0x42),
+    );
     // SAFETY: channel 2 drives nothing but the PC speaker, which the second bit keeps silent.
     unsafe {
         let old = gate.read();
