@@ -1,117 +1,90 @@
-//! Ends services at random while a program runs.
+//! Kills services at random moments while a program runs, and tells what came of it.
 #![cfg_attr(bare, no_std, no_main)]
 
 extern crate alloc;
 
+mod campaign;
+mod runs;
+
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
-use alloc::vec::Vec;
 
-use chaos::{Plan, Request};
-use libipc::proto::init::InitClient;
-use libsys::abi::FOREVER;
+use chaos::Request;
 use libsys::time;
-use skink_program::launch::{Command, Launcher, inherited_output};
-use skink_program::{Failed, Outcome, Program};
+use skink_program::launch::{INTERRUPTED, Launcher};
+use skink_program::{FAILURE, Failed, Outcome, Program};
+
+use crate::campaign::Campaign;
+use crate::runs::Runs;
 
 const HELP: &str = "\
-Usage: chaos [-s SEED] [-n COUNT] [-p MS] SERVICE[,SERVICE]... PROGRAM [ARGUMENT]...
+Usage: chaos [OPTION]... [--] PROGRAM [ARGUMENT]...
 
-Runs a program and ends the services as a crash would, at random moments, as long as
-it runs. The exit code is the program's.
+Runs a program, again and again if need be, until each service was killed often
+enough at random moments while it ran. The exit code is 0 only if every run went
+well, every service came back and none ended for another reason.
 
-  -s, --seed   repeats the choices of an earlier run
-  -n, --count  how often each service is ended; 10 if not given
-  -p, --pause  mean time between two ends, ms; 50 if not given
+  -k, --kill LIST       services to kill, with commas between them; if not given, all
+                        that the system can live without, but for the shell
+  -n, --times N         how often each service is killed; 10 if not given
+  -g, --gap-ms LO..HI   time between two kills; 5..50 if not given
+  -s, --seed S          repeats the choices of an earlier campaign
+  -c, --compare         all runs must print the same; it goes to files meanwhile
+  -e, --expect TEXT     all runs must print this; it goes to files meanwhile
 ";
 
 skink_program::program!(HELP, run);
 
 fn run(program: &mut Program) -> Outcome {
     let request = Request::parse(program.arguments()).map_err(Failed::usage)?;
-    let [name, arguments @ ..] = request.command.as_slice() else {
-        return Err(Failed::usage("while which program runs?"));
-    };
     let seed = request.seed.unwrap_or_else(time::now);
     let launcher = Launcher::new(program)?;
     launcher.take_interrupt_key()?;
     let init = launcher
         .init()
         .ok_or_else(|| Failed::new("no control of services was given"))?;
-    let cwd = program.cwd().to_string();
-    let output = inherited_output(program);
-    let command = Command {
-        name,
-        arguments,
-        cwd: &cwd,
-        output: output.as_ref(),
-    };
-    let mut reaper = Reaper::new(init, &request, seed);
-    let finished = launcher
-        .run_with(&command, || reaper.tick())
-        .map_err(|error| error.about(name))?;
-    if let Some(message) = finished.message {
-        program.complain(message);
+    let mut campaign = Campaign::new(init, &request, seed)?;
+    let mut runs = Runs::new(&request, program)?;
+    let start = time::now();
+    loop {
+        let code = runs.run(program, &launcher, || campaign.tick())?;
+        if code == INTERRUPTED {
+            return Ok(INTERRUPTED);
+        }
+        if campaign.is_done() {
+            break;
+        }
     }
-    for refusal in reaper.refusals() {
-        program.complain(refusal);
+    campaign.wait_for_all();
+    let elapsed = time::now().saturating_sub(start);
+    if let Some(output) = runs.output() {
+        program.out().write_bytes(output)?;
     }
-    let summary = format!("chaos: seed {seed}, ended {}\n", reaper.summary());
+    program
+        .out()
+        .write_bytes(campaign.table().render().as_bytes())?;
+    let summary = summary(seed, &campaign, &runs, elapsed);
     program.out().write_bytes(summary.as_bytes())?;
-    program.finish()?;
-    Ok(finished.code)
+    for problem in campaign.problems() {
+        program.complain(problem);
+    }
+    let code = program.finish()?;
+    Ok(if runs.failed() > 0 { FAILURE } else { code })
 }
 
-/// Ends services by a plan.
-struct Reaper<'a> {
-    init: InitClient,
-    services: &'a [String],
-    plan: Plan,
-    next: Option<usize>,
-    ended: Vec<u32>,
-    refusals: Vec<String>,
-}
-
-impl<'a> Reaper<'a> {
-    fn new(init: InitClient, request: &'a Request, seed: u64) -> Self {
-        Reaper {
-            init,
-            services: &request.services,
-            plan: Plan::new(seed, request),
-            next: None,
-            ended: vec![0; request.services.len()],
-            refusals: Vec::new(),
+fn summary(seed: u64, campaign: &Campaign, runs: &Runs<'_>, elapsed_ns: u64) -> String {
+    let runs_of = |count: u32| {
+        if count == 1 {
+            "1 run".to_string()
+        } else {
+            format!("{count} runs")
         }
-    }
-
-    /// Ends the service whose time has come and returns when to call again.
-    fn tick(&mut self) -> u64 {
-        if let Some(service) = self.next.take() {
-            let name = &self.services[service];
-            match self.init.kill(name) {
-                Ok(()) => self.ended[service] += 1,
-                Err(failure) => self.refusals.push(format!("{name}: {failure}")),
-            }
-        }
-        let Some((service, wait_us)) = self.plan.step() else {
-            return FOREVER;
-        };
-        self.next = Some(service);
-        time::after(wait_us.saturating_mul(1000))
-    }
-
-    /// Returns why services could not be ended, each reason once.
-    fn refusals(&mut self) -> Vec<String> {
-        let mut refusals = core::mem::take(&mut self.refusals);
-        refusals.sort_unstable();
-        refusals.dedup();
-        refusals
-    }
-
-    fn summary(&self) -> String {
-        let counts = self.services.iter().zip(&self.ended);
-        let counts: Vec<String> = counts.map(|(name, n)| format!("{name} {n}")).collect();
-        counts.join(", ")
-    }
+    };
+    format!(
+        "{} kills in {}, {} failed, {}; seed {seed}\n",
+        campaign.kills(),
+        runs_of(runs.count()),
+        runs.failed(),
+        skink_program::human::seconds(elapsed_ns),
+    )
 }

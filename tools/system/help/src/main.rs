@@ -19,7 +19,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("bench", "measures the system"),
     ("cat", "prints files"),
     ("cd", "changes the current directory (in the shell)"),
-    ("chaos", "ends services at random while a program runs"),
+    ("chaos", "kills services at random while a program runs"),
     ("cp", "copies files"),
     ("echo", "prints its arguments"),
     ("exit", "leaves the shell"),

@@ -1,0 +1,217 @@
+//! The campaign: kills by plan, through `init`, and how the services fared.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use chaos::{Instance, Plan, Request, Step};
+use libipc::Failure;
+use libipc::proto::init::{
+    InitClient, InitError, PAGE_OF_SERVICES, ServiceInfo, ServiceState, ServiceStatistics,
+};
+use libsys::abi::FOREVER;
+use libsys::time;
+use skink_program::{Align, Failed, Table, human};
+
+/// Runs the programs of people, this one too: killing it would end the campaign.
+const SHELL: &str = "shell";
+/// How long to wait at the end until all services run, ns.
+const PATIENCE_NS: u64 = 20_000 * time::MS;
+/// How often to look meanwhile, ns.
+const LOOK_NS: u64 = time::MS;
+
+/// A service of the campaign.
+struct Victim {
+    name: String,
+    kills: u32,
+}
+
+/// Deaths of a service that nobody asked for.
+struct Watched {
+    name: String,
+    deaths: u32,
+}
+
+/// A campaign.
+pub(crate) struct Campaign {
+    init: InitClient,
+    plan: Plan,
+    victims: Vec<Victim>,
+    /// Whether the victims were named one by one.
+    are_named: bool,
+    watched: Vec<Watched>,
+    problems: Vec<String>,
+}
+
+impl Campaign {
+    /// Prepares the campaign that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// When `init` does not answer, or knows no service of a name.
+    pub(crate) fn new(init: InitClient, request: &Request, seed: u64) -> Result<Self, Failed> {
+        let all = services(&init)?;
+        let mut watched = Vec::new();
+        for service in &all {
+            watched.push(Watched {
+                name: service.name.clone(),
+                deaths: unasked(&init.statistics(&service.name)?),
+            });
+        }
+        let is_known = |name: &str| all.iter().any(|service| service.name == name);
+        if let Some(name) = request.services.iter().find(|name| !is_known(name)) {
+            return Err(Failed::new("no such service").about(name));
+        }
+        let names: Vec<String> = if request.services.is_empty() {
+            all.into_iter()
+                .map(|service| service.name)
+                .filter(|name| name != SHELL)
+                .collect()
+        } else {
+            request.services.clone()
+        };
+        let plan = Plan::new(seed, names.len(), request.times, &request.gap_ms);
+        let victim = |name| Victim { name, kills: 0 };
+        Ok(Campaign {
+            init,
+            plan,
+            victims: names.into_iter().map(victim).collect(),
+            are_named: !request.services.is_empty(),
+            watched,
+            problems: Vec::new(),
+        })
+    }
+
+    /// Kills whose time has come and returns when to call again.
+    pub(crate) fn tick(&mut self) -> u64 {
+        loop {
+            let now = time::now();
+            let (init, victims) = (&self.init, &self.victims);
+            match self
+                .plan
+                .step(now, |service| look(init, &victims[service].name))
+            {
+                Step::WaitUntil(at) => return at,
+                Step::Kill(service) => self.kill(service),
+                Step::Lost(service) => {
+                    let name = &self.victims[service].name;
+                    self.problems.push(format!("{name} did not come back"));
+                }
+                Step::Done => return FOREVER,
+            }
+        }
+    }
+
+    /// Returns whether every service was killed often enough.
+    pub(crate) fn is_done(&self) -> bool {
+        self.plan.is_done()
+    }
+
+    /// Waits until all services run again, and notes those that do not, or that ended without
+    /// being killed.
+    pub(crate) fn wait_for_all(&mut self) {
+        let end = time::after(PATIENCE_NS);
+        for watched in &self.watched {
+            while !look(&self.init, &watched.name).is_running {
+                if time::now() > end {
+                    self.problems.push(format!("{} does not run", watched.name));
+                    break;
+                }
+                time::sleep(LOOK_NS);
+            }
+            let Ok(statistics) = self.init.statistics(&watched.name) else {
+                continue;
+            };
+            let deaths = unasked(&statistics).saturating_sub(watched.deaths);
+            if deaths > 0 {
+                let problem = format!("{} ended {deaths} times without being killed", watched.name);
+                self.problems.push(problem);
+            }
+        }
+    }
+
+    /// Returns how many kills there were.
+    pub(crate) fn kills(&self) -> u32 {
+        self.victims.iter().map(|victim| victim.kills).sum()
+    }
+
+    /// Returns what went wrong with the services.
+    pub(crate) fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// Returns a line for each service.
+    pub(crate) fn table(&self) -> Table {
+        let mut table = Table::new(&[
+            ("SERVICE", Align::Left),
+            ("KILLS", Align::Right),
+            ("DOWN P50", Align::Right),
+            ("DOWN MAX", Align::Right),
+        ]);
+        for victim in self.victims.iter().filter(|victim| victim.kills > 0) {
+            let down = self.init.statistics(&victim.name).unwrap_or_default();
+            table.row([
+                victim.name.clone(),
+                victim.kills.to_string(),
+                human::duration(down.downtime_p50_ns),
+                human::duration(down.downtime_max_ns),
+            ]);
+        }
+        table
+    }
+
+    fn kill(&mut self, service: usize) {
+        let victim = &mut self.victims[service];
+        match self.init.kill(&victim.name) {
+            Ok(()) => {
+                victim.kills += 1;
+                self.plan.killed(service);
+            }
+            // It ended by itself just now, which is found out at the end.
+            Err(Failure::Server(InitError::NotRunning)) => {}
+            // Whoever asks for all services asks for those that the system can live without.
+            Err(Failure::Server(InitError::Critical)) if !self.are_named => {
+                self.plan.give_up(service);
+            }
+            Err(failure) => {
+                self.problems.push(format!("{}: {failure}", victim.name));
+                self.plan.give_up(service);
+            }
+        }
+    }
+}
+
+/// Returns what a service does; one that `init` does not tell about does not run.
+fn look(init: &InitClient, name: &str) -> Instance {
+    let all = services(init).unwrap_or_default();
+    let service = all.iter().find(|service| service.name == name);
+    Instance {
+        generation: service.map_or(0, |service| service.generation),
+        is_running: service.is_some_and(|service| service.state == ServiceState::Running),
+    }
+}
+
+fn services(init: &InitClient) -> Result<Vec<ServiceInfo>, Failed> {
+    let mut all = Vec::new();
+    loop {
+        let page = init.services(all.len() as u32)?;
+        let is_last = page.len() < PAGE_OF_SERVICES;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+/// Returns how often a service ended, or could not be started, without anybody asking for it.
+fn unasked(statistics: &ServiceStatistics) -> u32 {
+    [
+        statistics.exited,
+        statistics.faulted,
+        statistics.hung,
+        statistics.killed,
+        statistics.not_started,
+    ]
+    .iter()
+    .sum()
+}
