@@ -4,8 +4,8 @@ use skink_docs::{expect_content, is_blessing, lines, read, root};
 
 const BEGIN: &str = "<!-- kernel lines -->";
 const END: &str = "<!-- end -->";
-/// The figure may be this far off, so that not every commit has to touch it.
-const TOLERANCE: usize = 100;
+/// The figure may be this far off (some 3 %), so that not every commit has to touch it.
+const TOLERANCE: usize = 200;
 /// The promise.
 const LIMIT: usize = 10_000;
 
