@@ -601,7 +601,10 @@ fn answer(
         entry
     };
     thread.client.set(NONE);
-    let caller = take_caller(held, &entry).ok_or(Error::ReplyGone)?;
+    let Some(caller) = take_caller(held, &entry) else {
+        remove_moved(held, thread, info);
+        return Err(Error::ReplyGone);
+    };
     if caller.call.is_fault.get() != 0 {
         resolve_fault(held, thread, caller, info);
         return Ok(caller);
@@ -615,12 +618,14 @@ fn answer(
     if info.handles() > 0 {
         let to = process_of(caller);
         match copy_handles(held, (process, thread), (to, caller), info, &mut leftovers) {
-            Ok(()) => remove_moved(held, thread, info),
+            Ok(()) => {}
             // Handles that the server has not are no fault of the caller.
             Err(Undelivered::Caller(_)) => status = Error::ReplyDropped.code(),
             Err(Undelivered::Receiver(error)) => status = error.code(),
         }
         leftovers.drop_all(held);
+        // Also when they did not arrive: a caller without room must not fill the server's table.
+        remove_moved(held, thread, info);
     }
     copy_payload(thread, caller, info.bytes());
     caller.registers.rax.set(status);
