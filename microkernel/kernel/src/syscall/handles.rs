@@ -8,7 +8,7 @@ use crate::endpoint::SENDERS;
 use crate::ipc::RawHandle32;
 use crate::memory::MEMORIES;
 use crate::process::Process;
-use crate::{endpoint, object, user};
+use crate::{endpoint, ipc, object, user};
 
 /// Copies an entry of the caller's table with a reference, with at most some rights.
 fn copy_entry(
@@ -58,6 +58,7 @@ pub(super) fn info(call: &mut Call<'_>) -> Result {
     let badge = match entry.kind {
         Some(ObjectKind::Sender) => SENDERS.get(entry.object).badge.get(),
         Some(ObjectKind::Notification) => entry.detail,
+        Some(ObjectKind::Reply) => ipc::is_awaited(call.held, &entry).into(),
         _ => 0,
     };
     let kind = entry.kind.map_or(0, |kind| kind as u32);
