@@ -56,6 +56,8 @@ mod teardown;
 #[cfg(bare)]
 mod thread;
 #[cfg(bare)]
+mod time_page;
+#[cfg(bare)]
 mod trap;
 #[cfg(bare)]
 mod user;
