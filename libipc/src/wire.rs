@@ -1,5 +1,9 @@
 //! How values and handles are put into messages: postcard, and handles in order.
 //!
+//! Values are written as postcard writes types whose integers of 32 bits and more are all marked
+//! with `postcard::fixint::le`: they lie there in full, which takes a fraction of the instructions
+//! of variable lengths. There are no floating point numbers.
+//!
 //! A request is the tuple of its arguments, a reply is `Result<T, E>`. Handles are not in the
 //! payload: they travel beside it, in the order of the arguments; an optional one leaves a `bool`
 //! in the payload. The label of a request names interface and method
@@ -13,6 +17,12 @@ use libsys::ipc::{Incoming, Outgoing};
 use libsys::{Handle, Kind};
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+mod reader;
+mod writer;
+
+use reader::Reader;
+use writer::Writer;
 
 /// Label of a reply: whether the payload is an answer or why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +67,7 @@ impl From<MissingHandle> for Status {
     }
 }
 
-/// The value does not fit into a message, or is one that postcard cannot write.
+/// The value does not fit into a message, or is one that no message may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooLong;
 
@@ -66,18 +76,19 @@ pub struct TooLong;
 /// # Errors
 ///
 /// When it does not fit.
+#[inline]
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut [u8]) -> Result<usize, TooLong> {
-    postcard::to_slice(value, buffer)
-        .map(|used| used.len())
-        .map_err(|_| TooLong)
+    let mut writer = Writer::new(buffer);
+    value.serialize(&mut writer)?;
+    Ok(writer.used())
 }
 
 /// Reads a value of which the bytes are all.
+#[inline]
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Some(value),
-        _ => None,
-    }
+    let mut reader = Reader::new(bytes);
+    let value = T::deserialize(&mut reader).ok()?;
+    reader.is_at_end().then_some(value)
 }
 
 /// Reads the arguments of a request.

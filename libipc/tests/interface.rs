@@ -169,7 +169,14 @@ fn too_long_messages_fail_on_the_side_that_makes_them() {
 fn an_idempotent_request_runs_again_when_redelivered() {
     let (_, loopback, _) = sample();
     let label = SampleSchema::SCHEMA.label(method("add"));
-    let token = loopback.submit(label, redelivered(1, 1), &[2, 3], OutHandles::new());
+    let mut payload = [0; 8];
+    let used = encode(&(2_u32, 3_u32), &mut payload).unwrap();
+    let token = loopback.submit(
+        label,
+        redelivered(1, 1),
+        &payload[..used],
+        OutHandles::new(),
+    );
     let reply = loopback.take(token).unwrap();
     assert_eq!(
         decode::<Result<u64, SampleError>>(&reply.payload),

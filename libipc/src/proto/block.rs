@@ -241,7 +241,7 @@ pub const fn outcome_of(result: i64) -> Result<(), IoError> {
 }
 
 /// Block devices, by queues of requests.
-#[crate::interface(version = 1)]
+#[crate::interface(version = 2)]
 pub trait Block {
     /// Lists the devices; the position in the list is the device's number.
     #[idempotent]

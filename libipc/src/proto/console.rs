@@ -48,7 +48,7 @@ impl core::fmt::Display for ConsoleError {
 }
 
 /// The terminal on the first serial port.
-#[crate::interface(version = 1)]
+#[crate::interface(version = 2)]
 pub trait Console {
     /// Writes bytes, `\n` as `\r\n`; the answer comes when the device has taken all of them.
     ///

@@ -53,7 +53,7 @@ impl core::fmt::Display for DiskError {
 }
 
 /// Disks, by one ring each.
-#[crate::interface(version = 1)]
+#[crate::interface(version = 2)]
 pub trait Disk {
     /// Lists the disks; the position in the list is the disk's number.
     #[idempotent]

@@ -315,7 +315,7 @@ impl core::fmt::Display for FsError {
 impl core::error::Error for FsError {}
 
 /// A file system, as the vfs sees it.
-#[crate::interface(version = 1)]
+#[crate::interface(version = 2)]
 pub trait FileSystem {
     /// Tells what the file system is. Fails with the reason when it cannot be mounted.
     #[idempotent]

@@ -152,7 +152,7 @@ impl core::fmt::Display for InitError {
 }
 
 /// Control of the services, and the vault.
-#[crate::interface(version = 1)]
+#[crate::interface(version = 2)]
 pub trait Init {
     /// Lists the services from the `first` on, at most [`PAGE_OF_SERVICES`] at once; the last
     /// page is shorter, maybe empty.

@@ -64,7 +64,7 @@ impl core::fmt::Display for LogError {
 
 /// Reads what services logged. Writing goes through rings in shared memory
 /// (`libsys::log_ring`), never through this interface.
-#[crate::interface(version = 1)]
+#[crate::interface(version = 2)]
 pub trait Log {
     /// Returns the names of all services that have a log.
     #[idempotent]

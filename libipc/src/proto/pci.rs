@@ -111,7 +111,7 @@ impl core::fmt::Display for PciError {
 }
 
 /// PCI devices and their resources.
-#[crate::interface(version = 1)]
+#[crate::interface(version = 2)]
 pub trait Pci {
     /// Lists the devices from the `first`-th on, at most [`MAX_DEVICES`], ordered by address.
     #[idempotent]

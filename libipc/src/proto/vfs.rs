@@ -151,7 +151,7 @@ pub enum MountState {
 }
 
 /// The tree of files.
-#[crate::interface(version = 1)]
+#[crate::interface(version = 2)]
 pub trait Vfs {
     /// Makes a sender with a badge of its own, for a child program. Its files are closed when
     /// the child is gone.

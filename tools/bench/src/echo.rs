@@ -10,9 +10,13 @@ pub struct Record {
     /// A place in it.
     pub offset: u64,
     /// How much of it; 0 is refused.
-    pub bytes: u32,
+    pub bytes: u64,
     /// A number of bits.
     pub flags: u32,
+    /// How urgent it is.
+    pub priority: u8,
+    /// How often it was tried before.
+    pub attempt: u8,
     /// What to do.
     pub kind: Kind,
     /// Whether something follows.
@@ -29,13 +33,14 @@ pub enum Kind {
 }
 
 impl Record {
-    /// A record of which the postcard encoding has 32 bytes: its numbers are so large that each
-    /// takes all the bytes of its type.
+    /// A record; each has 32 bytes on the wire.
     pub const SAMPLE: Record = Record {
         id: u64::MAX,
         offset: u64::MAX - 1,
-        bytes: u32::MAX,
+        bytes: u64::MAX - 2,
         flags: u32::MAX - 1,
+        priority: 3,
+        attempt: 200,
         kind: Kind::Write,
         has_more: true,
     };
@@ -57,7 +62,7 @@ impl core::fmt::Display for EchoError {
 }
 
 /// Sends records back.
-#[libipc::interface(version = 1)]
+#[libipc::interface(version = 2)]
 pub trait Echo {
     /// Sends a record back.
     #[idempotent]
@@ -88,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_sample_is_32_bytes_long() {
-        assert_eq!(postcard::to_allocvec(&Record::SAMPLE).unwrap().len(), 32);
+        assert_eq!(libipc::wire::encode(&Record::SAMPLE, &mut [0; 64]), Ok(32));
     }
 
     #[test]

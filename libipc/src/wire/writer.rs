@@ -1,0 +1,304 @@
+//! Writes values as postcard, with integers of four and more bytes in full.
+
+use core::fmt::Display;
+
+use serde::ser::{
+    Error, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant,
+};
+use serde::{Serialize, Serializer};
+
+use super::TooLong;
+
+impl Display for TooLong {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the value does not fit into a message")
+    }
+}
+
+impl core::error::Error for TooLong {}
+
+impl Error for TooLong {
+    fn custom<T: Display>(_message: T) -> Self {
+        TooLong
+    }
+}
+
+/// Writes to the start of a buffer.
+pub(super) struct Writer<'a> {
+    buffer: &'a mut [u8],
+    used: usize,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(buffer: &'a mut [u8]) -> Self {
+        Writer { buffer, used: 0 }
+    }
+
+    /// Returns how many bytes were written.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    #[inline]
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), TooLong> {
+        let room = self.buffer.get_mut(self.used..).ok_or(TooLong)?;
+        *room.first_chunk_mut().ok_or(TooLong)? = bytes;
+        self.used += N;
+        Ok(())
+    }
+
+    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
+        let room = self.buffer.get_mut(self.used..).ok_or(TooLong)?;
+        let place = room.get_mut(..bytes.len()).ok_or(TooLong)?;
+        place.copy_from_slice(bytes);
+        self.used += bytes.len();
+        Ok(())
+    }
+
+    /// Writes seven bits in each byte, the lowest first; all but the last byte have bit 7 set.
+    #[inline]
+    fn put_variable(&mut self, mut value: u64) -> Result<(), TooLong> {
+        while value >= 0x80 {
+            self.put([value as u8 | 0x80])?;
+            value >>= 7;
+        }
+        self.put([value as u8])
+    }
+}
+
+/// Moves the sign to bit 0, so that small negative numbers are short.
+fn zigzag(value: i16) -> u64 {
+    (value.unsigned_abs() << 1)
+        .wrapping_sub(u16::from(value < 0))
+        .into()
+}
+
+macro_rules! in_full {
+    ($($method:ident: $ty:ty),*) => {
+        $(
+            #[inline]
+            fn $method(self, value: $ty) -> Result<(), TooLong> {
+                self.put(value.to_le_bytes())
+            }
+        )*
+    };
+}
+
+impl Serializer for &mut Writer<'_> {
+    type Ok = ();
+    type Error = TooLong;
+    type SerializeSeq = Self;
+    type SerializeTuple = Self;
+    type SerializeTupleStruct = Self;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Self;
+    type SerializeStruct = Self;
+    type SerializeStructVariant = Self;
+
+    in_full! {
+        serialize_i8: i8, serialize_u8: u8,
+        serialize_i32: i32, serialize_i64: i64, serialize_i128: i128,
+        serialize_u32: u32, serialize_u64: u64, serialize_u128: u128
+    }
+
+    #[inline]
+    fn serialize_bool(self, value: bool) -> Result<(), TooLong> {
+        self.put([value.into()])
+    }
+
+    fn serialize_i16(self, value: i16) -> Result<(), TooLong> {
+        self.put_variable(zigzag(value))
+    }
+
+    #[inline]
+    fn serialize_u16(self, value: u16) -> Result<(), TooLong> {
+        self.put_variable(value.into())
+    }
+
+    /// There are no floating point registers in the guest.
+    fn serialize_f32(self, _value: f32) -> Result<(), TooLong> {
+        Err(TooLong)
+    }
+
+    fn serialize_f64(self, _value: f64) -> Result<(), TooLong> {
+        Err(TooLong)
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), TooLong> {
+        self.serialize_str(value.encode_utf8(&mut [0; 4]))
+    }
+
+    #[inline]
+    fn serialize_str(self, value: &str) -> Result<(), TooLong> {
+        self.serialize_bytes(value.as_bytes())
+    }
+
+    #[inline]
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), TooLong> {
+        self.put_variable(value.len() as u64)?;
+        self.put_slice(value)
+    }
+
+    #[inline]
+    fn serialize_none(self) -> Result<(), TooLong> {
+        self.put([0])
+    }
+
+    #[inline]
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), TooLong> {
+        self.put([1])?;
+        value.serialize(self)
+    }
+
+    #[inline]
+    fn serialize_unit(self) -> Result<(), TooLong> {
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), TooLong> {
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_unit_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+    ) -> Result<(), TooLong> {
+        self.put_variable(index.into())
+    }
+
+    #[inline]
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Result<(), TooLong> {
+        value.serialize(self)
+    }
+
+    #[inline]
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        value: &T,
+    ) -> Result<(), TooLong> {
+        self.put_variable(index.into())?;
+        value.serialize(self)
+    }
+
+    #[inline]
+    fn serialize_seq(self, length: Option<usize>) -> Result<Self, TooLong> {
+        self.put_variable(length.ok_or(TooLong)? as u64)?;
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_tuple(self, _length: usize) -> Result<Self, TooLong> {
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_tuple_struct(self, _name: &'static str, _length: usize) -> Result<Self, TooLong> {
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_tuple_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        _length: usize,
+    ) -> Result<Self, TooLong> {
+        self.put_variable(index.into())?;
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_map(self, length: Option<usize>) -> Result<Self, TooLong> {
+        self.serialize_seq(length)
+    }
+
+    #[inline]
+    fn serialize_struct(self, _name: &'static str, _length: usize) -> Result<Self, TooLong> {
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_struct_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        _length: usize,
+    ) -> Result<Self, TooLong> {
+        self.put_variable(index.into())?;
+        Ok(self)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+}
+
+/// Compound values are their parts one behind the other.
+macro_rules! parts {
+    ($($compound:ident::$method:ident($($key:ident)?)),* $(,)?) => {
+        $(
+            impl $compound for &mut Writer<'_> {
+                type Ok = ();
+                type Error = TooLong;
+
+                #[inline]
+                fn $method<T: Serialize + ?Sized>(
+                    &mut self,
+                    $($key: &'static str,)?
+                    value: &T,
+                ) -> Result<(), TooLong> {
+                    $(let _ = $key;)?
+                    value.serialize(&mut **self)
+                }
+
+                #[inline]
+                fn end(self) -> Result<(), TooLong> {
+                    Ok(())
+                }
+            }
+        )*
+    };
+}
+
+parts! {
+    SerializeSeq::serialize_element(),
+    SerializeTuple::serialize_element(),
+    SerializeTupleStruct::serialize_field(),
+    SerializeTupleVariant::serialize_field(),
+    SerializeStruct::serialize_field(key),
+    SerializeStructVariant::serialize_field(key),
+}
+
+impl SerializeMap for &mut Writer<'_> {
+    type Ok = ();
+    type Error = TooLong;
+
+    #[inline]
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), TooLong> {
+        key.serialize(&mut **self)
+    }
+
+    #[inline]
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TooLong> {
+        value.serialize(&mut **self)
+    }
+
+    #[inline]
+    fn end(self) -> Result<(), TooLong> {
+        Ok(())
+    }
+}
