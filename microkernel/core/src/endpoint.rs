@@ -101,6 +101,11 @@ impl Endpoint {
         self.receivers.pop_front(nodes)
     }
 
+    /// Returns the receiver that the next call would be delivered to.
+    pub const fn next_receiver(&self) -> Option<Id> {
+        self.receivers.first()
+    }
+
     /// Returns whether a receiver waits.
     pub const fn has_receiver(&self) -> bool {
         !self.receivers.is_empty()

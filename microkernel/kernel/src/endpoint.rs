@@ -120,6 +120,11 @@ impl EndpointState {
         told: List::EMPTY,
     };
 
+    /// Returns whether there are closed senders of which no receiver was told.
+    pub(crate) const fn has_closed_senders(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
     /// Gives a receiver that is owned and not waiting what is no request: bits of the
     /// notification, or a closed badge. Returns whether there was any.
     pub(crate) fn take_news(&mut self, receiver: &Thread) -> bool {

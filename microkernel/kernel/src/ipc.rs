@@ -648,7 +648,8 @@ fn take_caller(held: &mut Held<0>, entry: &Entry) -> Option<&'static Thread> {
 
 /// Returns whether the call that a reply handle was made for still waits to be answered. The
 /// lock of the handle's endpoint must be held: a call only changes under the lock of its endpoint.
-fn is_same_call(caller: &Thread, entry: &Entry) -> bool {
+#[inline]
+pub(crate) fn is_same_call(caller: &Thread, entry: &Entry) -> bool {
     let call = &caller.call;
     u64::from(call.number.get()) == entry.detail
         && u64::from(call.endpoint.get()) == entry.extra

@@ -119,6 +119,14 @@ pub(crate) fn stop_current() -> &'static Thread {
 /// Runs a thread that the caller owns on this CPU as soon as the entry ends.
 pub(crate) fn run(thread: &'static Thread) {
     let cpu = cpu::this();
+    fpu::load(cpu, thread);
+    bill(cpu, None);
+    switch_to(cpu, thread);
+}
+
+/// The part of `run` that every switch needs: address space, thread pointer, current thread.
+#[inline]
+pub(crate) fn switch_to(cpu: &CpuLocal, thread: &'static Thread) {
     let process = thread.process.get();
     if cpu.space.load(Ordering::Relaxed) != process {
         cpu.space.store(process, Ordering::SeqCst);
@@ -131,10 +139,10 @@ pub(crate) fn run(thread: &'static Thread) {
         cpu.fs_base.store(fs_base, Ordering::Relaxed);
         x86_64::registers::model_specific::FsBase::write(x86_64::VirtAddr::new_truncate(fs_base));
     }
-    fpu::load(cpu, thread);
     thread.cpu.set(cpu.index());
-    bill(cpu, None);
-    cpu.sched.switches.fetch_add(1, Ordering::Relaxed);
+    // Only this CPU counts here, so no atomic addition is needed.
+    let switches = cpu.sched.switches.load(Ordering::Relaxed);
+    cpu.sched.switches.store(switches + 1, Ordering::Relaxed);
     cpu.set_current(Some(thread));
 }
 

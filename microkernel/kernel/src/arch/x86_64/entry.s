@@ -52,25 +52,101 @@
     pop rax
 .endm
 
+# Offsets in `Registers` (checked by assertions in entry.rs). cs and ss of a thread never change.
+.set R15, 0
+.set R14, 8
+.set R13, 16
+.set R12, 24
+.set R10, 40
+.set R9, 48
+.set R8, 56
+.set RBP, 64
+.set RDI, 72
+.set RSI, 80
+.set RDX, 88
+.set RBX, 104
+.set RAX, 112
+.set ERROR, 128
+.set RIP, 136
+.set FLAGS, 152
+.set RSP, 160
+
+.set CALL, 1
+.set REPLY_RECEIVE, 2
+
 .global syscall_entry
 .balign 16
 syscall_entry:
     swapgs
     mov gs:[CPU_SCRATCH], rsp
-    mov rsp, gs:[CPU_REGISTERS_END]
-    push USER_DATA
-    push gs:[CPU_SCRATCH]
-    push r11
-    push USER_CODE
-    push rcx
-    push BY_SYSCALL
-    push 0
-    push_general
-    mov rdi, rsp
+    mov rsp, gs:[CPU_CURRENT]
+    mov [rsp + RIP], rcx
+    mov [rsp + FLAGS], r11
+    mov qword ptr [rsp + ERROR], BY_SYSCALL
+    mov [rsp + RBP], rbp
+    mov rbp, rsp
+    mov rcx, gs:[CPU_SCRATCH]
+    mov [rbp + RSP], rcx
+    mov [rbp + R8], r8
+    mov [rbp + R9], r9
+    mov [rbp + R10], r10
+    mov [rbp + RDI], rdi
+    mov [rbp + RSI], rsi
+    mov [rbp + RDX], rdx
+    mov rcx, rbp
     mov rsp, gs:[CPU_STACK]
+    cmp rax, CALL
+    je 4f
+    cmp rax, REPLY_RECEIVE
+    je 5f
+3:
+    # Everything else: the rest of the registers, and the general way.
+    mov [rbp + RAX], rax
+    mov [rbp + RBX], rbx
+    mov [rbp + R12], r12
+    mov [rbp + R13], r13
+    mov [rbp + R14], r14
+    mov [rbp + R15], r15
+    mov rdi, rbp
     xor ebp, ebp
     call on_syscall
     jmp return_to_user
+4:
+    # A call: the payload stays in the caller's registers until the reply, for a redelivery.
+    mov [rbp + RBX], rbx
+    mov [rbp + R12], r12
+    mov [rbp + R13], r13
+    mov [rbp + R14], r14
+    mov [rbp + R15], r15
+    call fast_call
+    cmp rax, 1
+    ja 6f
+    je return_to_user
+    mov eax, CALL
+    jmp 3b
+5:
+    call fast_reply_receive
+    cmp rax, 1
+    ja 6f
+    je return_to_user
+    mov eax, REPLY_RECEIVE
+    jmp 3b
+6:
+    # rax is the partner: the payload goes to it in the registers where it is already. rbx and r12
+    # to r15 were kept by the compiled code.
+    mov r8, [rbp + R8]
+    mov r9, [rbp + R9]
+    mov r10, [rbp + R10]
+    mov rdi, [rax + RDI]
+    mov rsi, [rax + RSI]
+    mov rdx, [rax + RDX]
+    mov rbp, [rax + RBP]
+    mov rcx, [rax + RIP]
+    mov r11, [rax + FLAGS]
+    mov rsp, [rax + RSP]
+    xor eax, eax
+    swapgs
+    sysretq
 
 # Every vector has a stub of 16 bytes: an error code where the processor pushed none, the vector.
 .balign 16
