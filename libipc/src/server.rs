@@ -32,6 +32,9 @@ pub const PING_BIT: u8 = 63;
 /// Notification bit by which `init` asks the service to come to rest.
 pub const QUIESCE_BIT: u8 = 62;
 
+/// How long a server without room for a request's handles waits before it looks again, ns.
+const NO_ROOM_PAUSE_NS: u64 = time::MS;
+
 /// Most tasks polled before the loop looks for new messages.
 const POLLS_PER_TURN: usize = 64;
 
@@ -139,6 +142,11 @@ impl Server {
             match self.park() {
                 Ok(received) => self.handle(received),
                 Err(Error::Timeout | Error::WouldBlock) => {}
+                Err(error @ (Error::NoMemory | Error::TooManyHandles)) => {
+                    // The request waits on; it fits when handles of others have been closed.
+                    log::warn!("no room for a request's handles: {error}");
+                    time::sleep(NO_ROOM_PAUSE_NS);
+                }
                 Err(error) => {
                     log::error!("cannot receive, ending: {error}");
                     end();

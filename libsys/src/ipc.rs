@@ -263,13 +263,20 @@ fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters
         info: info.0,
         ..IpcRegisters::default()
     };
-    if bytes <= skink_abi::REGISTER_BYTES {
-        with_page(|page| {
-            for (word, chunk) in registers.words.iter_mut().zip(page.as_chunks::<8>().0) {
+    // Only the payload leaves this process: the rest of the page may hold other messages, and
+    // both registers and page are passed on by whole words.
+    let words = bytes.div_ceil(8);
+    with_page(|page| {
+        if let Some(rest) = page.get_mut(bytes..words * 8) {
+            rest.fill(0);
+        }
+        if bytes <= skink_abi::REGISTER_BYTES {
+            let payload = page.as_chunks::<8>().0.iter().take(words);
+            for (word, chunk) in registers.words.iter_mut().zip(payload) {
                 *word = u64::from_le_bytes(*chunk);
             }
-        });
-    }
+        }
+    });
     if handles.count > 0 {
         set_send_handles(handles.handles);
     }

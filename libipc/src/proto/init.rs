@@ -2,8 +2,8 @@
 //! outlive it.
 //!
 //! `init` never waits for anyone it supervises, so everyone may call it. Control (kill, restart,
-//! power off) is only for callers whose manifest says `control = true`; the vault of a caller is
-//! its own, known by its badge.
+//! power off) is only for callers whose manifest grants `control`; the vault of a caller is its
+//! own, known by its badge.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -123,7 +123,7 @@ pub struct ServiceStatistics {
 pub enum InitError {
     /// There is no service of this name.
     NoSuchService,
-    /// The caller's manifest does not have `control = true` (or `log_reader = true`).
+    /// The caller's manifest does not grant `control` (or `log-reader`).
     NotAllowed,
     /// The service has no process just now.
     NotRunning,
@@ -206,7 +206,7 @@ pub trait Init {
 
     /// Hands out the log rings of services from the `first` on, with their names: at most
     /// [`PAGE_OF_RINGS`] at once; handles without a name beside them are `None`. Needs
-    /// `log_reader = true` in the manifest.
+    /// the grant `log-reader` in the manifest.
     #[idempotent]
     fn log_rings(
         first: u32,

@@ -135,7 +135,11 @@ fn bring_up(rsdp: Option<u64>) {
     for &apic_id in machine.processors.iter().filter(|&&id| id != this) {
         match smp::start(index, apic_id) {
             Ok(true) => index += 1,
-            Ok(false) => log::warn!("processor {apic_id} does not start"),
+            Ok(false) => {
+                log::warn!("processor {apic_id} does not start; no more are tried");
+                // It may still come, and find the stack and number that were meant for it.
+                break;
+            }
             Err(error) => log::warn!("processor {apic_id}: {error}"),
         }
     }

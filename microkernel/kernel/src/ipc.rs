@@ -112,8 +112,6 @@ fn start_call(held: &mut Held<0>, thread: &'static Thread, sender: Id, deadline:
     let endpoint_id = through.endpoint.get();
     let call = &thread.call;
     let mut leftovers = Leftovers::default();
-    // Left over from a call that was interrupted.
-    leave_call(held, thread);
     let mut guard = ENDPOINTS.get(endpoint_id).state.lock(held);
     if !guard.is_open || !through.is_open() {
         drop(guard);
@@ -329,6 +327,10 @@ fn take_message(
     if guard.take_news(thread) {
         return Found::Message;
     }
+    if !guard.is_open {
+        thread.registers.rax.set(Error::EndpointGone.code());
+        return Found::Message;
+    }
     let Some(caller) = guard.waits.take(&ThreadNodes) else {
         return Found::Nothing;
     };
@@ -407,7 +409,8 @@ fn deliver(
         u64::from(number),
     );
     entry.extra = u64::from(call.endpoint.get());
-    let reply = match server.handles.lock(guard.held()).insert(entry) {
+    let inserted = server.handles.lock(guard.held()).insert(entry);
+    let reply = match inserted {
         Ok(reply) => reply,
         Err(error) => {
             take_back_handles(guard.held(), (server, receiver), info, leftovers);
@@ -415,22 +418,21 @@ fn deliver(
         }
     };
     if is_fault {
-        let FaultMessage {
-            address,
-            instruction,
-            code,
-        } = caller.fault();
-        for (to, word) in receiver
-            .registers
-            .payload()
-            .iter()
-            .zip([address, instruction, code])
-        {
+        let fault = caller.fault();
+        let words = [fault.address, fault.instruction, fault.code];
+        for (to, word) in receiver.registers.payload().iter().zip(words) {
             to.set(word);
         }
     } else {
         copy_payload(caller, receiver, info.bytes());
     }
+    show_request(caller, receiver, info, reply);
+    Ok(())
+}
+
+/// Tells a receiver whose request it has: marks, badge, sequence number, reply handle.
+fn show_request(caller: &Thread, receiver: &Thread, info: Info, reply: RawHandle) {
+    let call = &caller.call;
     let marks = if call.redelivered.get() != 0 {
         Info::REDELIVERED
     } else {
@@ -447,13 +449,11 @@ fn deliver(
     });
     call.in_service.set(1);
     call.server.set(receiver.process.get());
-    let client = if caller.client.get() == NONE {
-        caller.process.get()
-    } else {
-        caller.client.get()
+    let client = match caller.client.get() {
+        NONE => caller.process.get(),
+        client => client,
     };
     receiver.client.set(client);
-    Ok(())
 }
 
 /// Copies the payload from one owned thread to another.
@@ -654,7 +654,7 @@ pub(crate) fn is_same_call(caller: &Thread, entry: &Entry) -> bool {
     u64::from(call.number.get()) == entry.detail
         && u64::from(call.endpoint.get()) == entry.extra
         && call.in_service.get() != 0
-        && caller.wait() == Wait::Reply
+        && caller.wait().kind() == Wait::Reply
 }
 
 /// Does what a pager's answer says: installs mappings, or ends the process.
@@ -778,17 +778,14 @@ pub(crate) fn interrupt_wait<const H: u8>(
     number: Option<u32>,
 ) {
     let wait = thread.wait();
-    let object = thread.wait_object.get();
-    let is_same = |wait: Wait| {
-        thread.wait() == wait
-            && thread.wait_object.get() == object
-            && number.is_none_or(|number| thread.wait_number.get() == number)
-    };
-    let taken = match wait {
+    let object = wait.object();
+    let is_same =
+        || thread.wait() == wait && number.is_none_or(|number| thread.wait_number.get() == number);
+    let taken = match wait.kind() {
         Wait::Nothing => false,
         Wait::Reply => {
             let mut guard = ENDPOINTS.get(object).state.lock(held);
-            let same = is_same(Wait::Reply);
+            let same = is_same();
             if same {
                 if thread.call.in_service.get() != 0 {
                     guard.waits.finish(&ThreadNodes, thread.id.get());
@@ -805,7 +802,7 @@ pub(crate) fn interrupt_wait<const H: u8>(
         }
         Wait::Message => {
             let mut guard = ENDPOINTS.get(object).state.lock(held);
-            let same = is_same(Wait::Message);
+            let same = is_same();
             if same {
                 guard.waits.forget_receiver(&ThreadNodes, thread.id.get());
                 thread.set_wait(Wait::Nothing, NONE);
@@ -813,18 +810,21 @@ pub(crate) fn interrupt_wait<const H: u8>(
             same
         }
         Wait::Bits => notification::forget_waiter(held, object, thread, is_same),
-        Wait::Time if number.is_some() => {
-            // The timer took it out of the only queue that it was in.
-            thread.set_wait(Wait::Nothing, NONE);
-            true
-        }
-        Wait::Time => sched::take_sleeper(held, thread),
+        Wait::Time => match number {
+            // The timer took it out of the only queue that it was in, if it is still that wait.
+            Some(number) if number == thread.wait_number.get() => {
+                thread.set_wait(Wait::Nothing, NONE);
+                true
+            }
+            Some(_) => false,
+            None => sched::take_sleeper(held, thread),
+        },
     };
     if taken {
         sched::clear_deadline(held, thread);
         thread.registers.rax.set(error.code());
-        // The reference to a call's sender stays until the thread's next call or end: dropping it
-        // may need locks below those held here.
+        // The reference to a call's sender stays until the thread's next entry or end: dropping
+        // it may need locks below those held here.
         sched::make_ready(held, thread, Urgency::Normal);
     }
 }

@@ -82,6 +82,12 @@ impl<T, const L: u8> Guard<'_, '_, T, L> {
     }
 }
 
+impl<T, const L: u8> Drop for Guard<'_, '_, T, L> {
+    /// Does nothing: that it exists keeps the borrow of the lower token alive for as long as the
+    /// lock is held, and not only until the guard's last use.
+    fn drop(&mut self) {}
+}
+
 impl<T, const L: u8> Deref for Guard<'_, '_, T, L> {
     type Target = T;
 

@@ -47,6 +47,9 @@ pub(crate) struct Memory {
     is_ram: Field,
     /// Whether it was revoked (1).
     revoked: Field,
+    /// The object that this is a slice of, or [`NONE`]; a reference is held, so that the owner of
+    /// that object sees that it is in use.
+    parent: Field,
 }
 
 /// A tracked mapping.
@@ -65,6 +68,7 @@ impl Object for Memory {
         identity: Word::ZERO,
         is_ram: Field::new(0),
         revoked: Field::new(0),
+        parent: Field::new(NONE),
     };
 }
 
@@ -144,13 +148,35 @@ pub(crate) fn create(payer: &Process, start: u64, pages: u64, medium: Medium) ->
         .set(NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed));
     memory.is_ram.set((medium == Medium::Ram).into());
     memory.revoked.set(0);
+    memory.parent.set(NONE);
     Ok(id)
 }
 
-/// Drops a reference to a memory object.
-pub(crate) fn release(id: Id) {
-    if MEMORIES.release(id) {
+/// Makes an object of a part of another, which it keeps alive.
+///
+/// # Errors
+///
+/// `NoMemory`.
+pub(crate) fn create_slice(
+    payer: &Process,
+    whole: Id,
+    first: u64,
+    pages: u64,
+) -> Result<Id, Error> {
+    let object = MEMORIES.get(whole);
+    let start = object.start.get() + first * PAGE;
+    let id = create(payer, start, pages, object.medium())?;
+    MEMORIES.retain(whole);
+    MEMORIES.get(id).parent.set(whole);
+    Ok(id)
+}
+
+/// Drops a reference to a memory object, and what the last one kept alive.
+pub(crate) fn release(mut id: Id) {
+    while id != NONE && MEMORIES.release(id) {
+        let parent = MEMORIES.get(id).parent.get();
         MEMORIES.free(id);
+        id = parent;
     }
 }
 
@@ -224,8 +250,7 @@ fn map_object(
         is_device,
     };
     let is_tracked = !entry.rights.contains(Rights::OWN);
-    let mut replaced = false;
-    {
+    let result = {
         let mut state = target.state.lock(held);
         if !target.is_alive() {
             return Err(Error::Dead);
@@ -235,21 +260,27 @@ fn map_object(
         } else {
             None
         };
-        let result = map_pages(state.held(), target, range, first, mode);
-        if let Ok(was_mapped) = result {
-            replaced = was_mapped;
-        }
-        match (result, record) {
-            (Ok(_), Some(record)) => state.mappings.push_back(&MappingNodes, record),
-            (Err(error), record) => {
+        match map_pages(state.held(), target, range, first, mode) {
+            Ok(replaced) => {
                 if let Some(record) = record {
-                    free_record(record);
+                    state.mappings.push_back(&MappingNodes, record);
                 }
-                return Err(error);
+                Ok(replaced)
             }
-            (Ok(_), None) => {}
+            Err(error) => Err((error, record)),
         }
-    }
+    };
+    let replaced = match result {
+        Ok(replaced) => replaced,
+        Err((error, record)) => {
+            // Another thread may have used the pages that were mapped for a moment.
+            space::flush(held, target.id.get(), range);
+            if let Some(record) = record {
+                free_record(record);
+            }
+            return Err(error);
+        }
+    };
     target
         .counters
         .pages

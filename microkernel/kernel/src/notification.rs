@@ -9,6 +9,7 @@ use skink_kcore::{Id, NONE};
 use crate::arena::{Arena, Object};
 use crate::endpoint::{ENDPOINTS, offer_news};
 use crate::lock::{Held, Lock, level};
+use crate::object;
 use crate::sched::{self, Urgency};
 use crate::thread::{THREADS, Thread, ThreadNodes, Wait};
 
@@ -76,6 +77,9 @@ pub(crate) fn notify<const H: u8>(held: &mut Held<H>, id: Id, bits: u64, urgency
         sched::clear_deadline(held, thread);
         thread.set_result(Ok((notification.take_bits(), 0)));
         sched::make_ready(held, thread, urgency);
+        drop(guard);
+        // The waiter's. The caller has one of its own, so this is never the last.
+        NOTIFICATIONS.release(id);
         return;
     }
     let endpoint = guard.endpoint;
@@ -87,19 +91,27 @@ pub(crate) fn notify<const H: u8>(held: &mut Held<H>, id: Id, bits: u64, urgency
     offer_news(guard.held(), endpoint, urgency);
 }
 
-/// Lets the current thread wait for bits, or, without a notification, for its deadline only.
-pub(crate) fn wait(held: &mut Held<0>, thread: &'static Thread, id: Option<Id>, deadline: u64) {
-    let Some(id) = id else {
-        return sleep(held, thread, deadline);
-    };
+/// What became of a thread that asked to wait for bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// It goes on with a result.
+    No,
+    /// It waits, and keeps the reference to the notification until it no longer does.
+    Yes,
+}
+
+/// Lets the current thread wait for bits of a notification, to which the caller has a reference.
+pub(crate) fn wait(held: &mut Held<0>, thread: &'static Thread, id: Id, deadline: u64) -> Waiting {
     let notification = NOTIFICATIONS.get(id);
     let mut guard = notification.state.lock(held);
     let bits = notification.take_bits();
     if bits != 0 {
-        return thread.set_result(Ok((bits, 0)));
+        thread.set_result(Ok((bits, 0)));
+        return Waiting::No;
     }
     if deadline == 0 {
-        return thread.set_result(Err(Error::WouldBlock));
+        thread.set_result(Err(Error::WouldBlock));
+        return Waiting::No;
     }
     sched::stop_current();
     thread.next_wait();
@@ -109,12 +121,15 @@ pub(crate) fn wait(held: &mut Held<0>, thread: &'static Thread, id: Option<Id>, 
         thread.set_wait(Wait::Nothing, NONE);
         sched::clear_deadline(guard.held(), thread);
         drop(guard);
-        return sched::run(thread);
+        sched::run(thread);
+        return Waiting::No;
     }
     guard.waiters.push_back(&ThreadNodes, thread.id.get());
+    Waiting::Yes
 }
 
-fn sleep(held: &mut Held<0>, thread: &'static Thread, deadline: u64) {
+/// Lets the current thread wait for a deadline.
+pub(crate) fn sleep(held: &mut Held<0>, thread: &'static Thread, deadline: u64) {
     sched::stop_current();
     thread.next_wait();
     thread.set_wait(Wait::Time, NONE);
@@ -132,22 +147,35 @@ pub(crate) fn forget_waiter<const H: u8>(
     held: &mut Held<H>,
     id: Id,
     thread: &Thread,
-    is_same: impl FnOnce(Wait) -> bool,
+    is_same: impl FnOnce() -> bool,
 ) -> bool {
     let mut guard = NOTIFICATIONS.get(id).state.lock(held);
-    let same = is_same(Wait::Bits);
+    let same = is_same();
     if same {
         guard.waiters.remove(&ThreadNodes, thread.id.get());
         thread.set_wait(Wait::Nothing, NONE);
+        drop(guard);
+        object::release_notification(id);
     }
     same
 }
 
 /// Lets receivers of an endpoint get the bits of a notification, to which the caller passes on a
 /// reference. Returns the notification that was bound there before.
-pub(crate) fn bind(held: &mut Held<0>, id: Id, endpoint: Id) -> Id {
+///
+/// # Errors
+///
+/// `AlreadyBound` to another endpoint, `EndpointGone`.
+pub(crate) fn bind(held: &mut Held<0>, id: Id, endpoint: Id) -> Result<Id, Error> {
     let mut guard = NOTIFICATIONS.get(id).state.lock(held);
-    guard.endpoint = endpoint;
-    let mut state = ENDPOINTS.get(endpoint).state.lock(guard.held());
-    core::mem::replace(&mut state.notification, id)
+    let (bound, held) = guard.parts();
+    if bound.endpoint != NONE && bound.endpoint != endpoint {
+        return Err(Error::AlreadyBound);
+    }
+    let mut state = ENDPOINTS.get(endpoint).state.lock(held);
+    if !state.is_open {
+        return Err(Error::EndpointGone);
+    }
+    bound.endpoint = endpoint;
+    Ok(core::mem::replace(&mut state.notification, id))
 }

@@ -3,9 +3,9 @@
 use core::sync::atomic::Ordering;
 
 use skink_abi::{Error, ObjectKind, ProcessState};
-use skink_kcore::Id;
 use skink_kcore::endpoint::Abandon;
 use skink_kcore::handles::Entry;
+use skink_kcore::{Id, NONE};
 
 use crate::endpoint::{self, ENDPOINTS, SENDERS};
 use crate::interrupt::{self, INTERRUPTS};
@@ -76,14 +76,18 @@ pub(crate) fn release_from(held: &mut Held<0>, entry: Entry, died: Option<Abando
     }
 }
 
-/// Drops a reference to a process.
-pub(crate) fn release_process(id: Id) {
-    if PROCESSES.release(id) {
+/// Drops a reference to a process; the last one drops that to its parent, and so on up.
+pub(crate) fn release_process(mut id: Id) {
+    while id != NONE && PROCESSES.release(id) {
         // A process keeps a reference to itself until it is gone.
-        debug_assert!(!PROCESSES.get(id).is_alive());
-        PROCESSES.get(id).set_status(ProcessState::Dead);
-        PROCESSES.get(id).number.store(0, Ordering::Release);
+        let process = PROCESSES.get(id);
+        debug_assert!(!process.is_alive());
+        let parent = process.parent.get();
+        process.parent.set(NONE);
+        process.set_status(ProcessState::Dead);
+        process.number.store(0, Ordering::Release);
         PROCESSES.free(id);
+        id = parent;
     }
 }
 

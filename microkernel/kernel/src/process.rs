@@ -45,8 +45,10 @@ pub(crate) struct Process {
     pub(crate) pager: AtomicU32,
     quota_limit: AtomicU64,
     quota_used: AtomicU64,
-    /// Who gave the quota and gets it back: place and number.
-    parent: (Field, Word),
+    /// How much of the quota is with children, dead ones whose children live included.
+    quota_of_children: AtomicU64,
+    /// Who gave the quota and gets it back; a reference is held.
+    pub(crate) parent: Field,
     name: [Word; NAME_BYTES / 8],
     /// What it used and did.
     pub(crate) counters: Counters,
@@ -101,7 +103,8 @@ impl Object for Process {
         pager: AtomicU32::new(NONE),
         quota_limit: AtomicU64::new(0),
         quota_used: AtomicU64::new(0),
-        parent: (Field::new(NONE), Word::ZERO),
+        quota_of_children: AtomicU64::new(0),
+        parent: Field::new(NONE),
         name: [const { Word::ZERO }; NAME_BYTES / 8],
         counters: Counters {
             cpu_ticks: AtomicU64::new(0),
@@ -131,6 +134,9 @@ impl State {
 
 /// All processes.
 pub(crate) static PROCESSES: Arena<Process> = Arena::new();
+
+/// Quotas go up the tree of processes one at a time. A leaf lock.
+static QUOTAS: spin::Mutex<()> = spin::Mutex::new(());
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
@@ -169,7 +175,11 @@ impl Process {
         name: [u8; NAME_BYTES],
     ) -> Result<Id, Error> {
         let tables = Tables::new()?;
-        let id = PROCESSES.allocate()?;
+        let id = PROCESSES.allocate().inspect_err(|_| {
+            let mut tables = Tables::of(tables.root());
+            // SAFETY: never loaded.
+            unsafe { tables.free_some(usize::MAX) };
+        })?;
         PROCESSES.retain(id);
         let process = PROCESSES.get(id);
         process.id.set(id);
@@ -184,14 +194,14 @@ impl Process {
             Arena::<Process>::BYTES + PAGE_SIZE as u64,
             Ordering::Relaxed,
         );
+        process.quota_of_children.store(0, Ordering::Relaxed);
         process
             .parent
-            .0
             .set(parent.map_or(NONE, |parent| parent.id.get()));
-        process
-            .parent
-            .1
-            .set(parent.map_or(0, |parent| parent.number()));
+        if let Some(parent) = parent {
+            PROCESSES.retain(parent.id.get());
+            parent.quota_of_children.fetch_add(quota, Ordering::Relaxed);
+        }
         for (word, bytes) in process.name.iter().zip(name.as_chunks::<8>().0) {
             word.set(u64::from_le_bytes(*bytes));
         }
@@ -235,12 +245,11 @@ impl Process {
     /// `NoMemory`.
     pub(crate) fn charge(&self, bytes: u64) -> Result<(), Error> {
         let limit = self.quota_limit.load(Ordering::Relaxed);
-        let used = self.quota_used.fetch_add(bytes, Ordering::Relaxed);
-        if used.checked_add(bytes).is_none_or(|used| used > limit) {
-            self.refund(bytes);
-            return Err(Error::NoMemory);
-        }
-        Ok(())
+        let add = |used: u64| used.checked_add(bytes).filter(|&used| used <= limit);
+        self.quota_used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .map(|_| ())
+            .map_err(|_| Error::NoMemory)
     }
 
     /// Gives kernel memory back to the quota.
@@ -248,15 +257,21 @@ impl Process {
         self.quota_used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Gives the whole quota back to who gave it, if that process still is.
+    /// Gives the quota back to the nearest ancestor that lives, but for what living children of
+    /// this process still have of it: that comes back when they end.
     pub(crate) fn return_quota(&self) {
-        let parent = self.parent.0.get();
-        if parent == NONE {
-            return;
-        }
-        let parent = PROCESSES.get(parent);
-        if parent.number() == self.parent.1.get() && parent.is_alive() {
-            parent.refund(self.quota_limit.load(Ordering::Relaxed));
+        let _one = QUOTAS.lock();
+        let kept = self.quota_of_children.load(Ordering::Relaxed);
+        let mut rest = self.quota_limit.load(Ordering::Relaxed) - kept;
+        let mut ancestor = self.parent.get();
+        while ancestor != NONE && rest > 0 {
+            let process = PROCESSES.get(ancestor);
+            process.quota_of_children.fetch_sub(rest, Ordering::Relaxed);
+            if process.is_alive() {
+                process.refund(rest);
+                rest = 0;
+            }
+            ancestor = process.parent.get();
         }
     }
 
@@ -294,7 +309,7 @@ impl Process {
         let state = self.state.lock(held);
         let (mut is_calling, mut is_receiving) = (0, 0);
         for id in state.threads.iter(&Family) {
-            match THREADS.get(id).wait() {
+            match THREADS.get(id).wait().kind() {
                 Wait::Reply => is_calling = 1,
                 Wait::Message | Wait::Bits => is_receiving = 1,
                 Wait::Nothing | Wait::Time => {}

@@ -84,7 +84,15 @@ pub(crate) fn make_ready<const H: u8>(
     urgency: Urgency,
 ) {
     let here = cpu::this();
-    let target = choose_cpu(thread.cpu.get(), here.index(), IDLE.load(Ordering::SeqCst));
+    let mut target = choose_cpu(thread.cpu.get(), here.index(), IDLE.load(Ordering::SeqCst));
+    if target != here.index() {
+        // Claimed, so that the next thread goes to another one. If it has found work itself
+        // meanwhile, the thread stays here.
+        let bit = 1 << target;
+        if IDLE.fetch_and(!bit, Ordering::SeqCst) & bit == 0 {
+            target = here.index();
+        }
+    }
     let cpu = cpu::by_index(target);
     {
         let mut queue = cpu.sched.queue.lock(held);
@@ -95,9 +103,7 @@ pub(crate) fn make_ready<const H: u8>(
         }
     }
     if target != here.index() {
-        if IDLE.load(Ordering::SeqCst) & 1 << target != 0 {
-            apic::send(cpu.apic_id.load(Ordering::Relaxed), apic::WAKE);
-        }
+        apic::send(cpu.apic_id.load(Ordering::Relaxed), apic::WAKE);
     } else if urgency == Urgency::Device {
         here.sched.yield_wanted.store(true, Ordering::Relaxed);
     }
@@ -128,14 +134,20 @@ pub(crate) fn run(thread: &'static Thread) {
 #[inline]
 pub(crate) fn switch_to(cpu: &CpuLocal, thread: &'static Thread) {
     let process = thread.process.get();
-    if cpu.space.load(Ordering::Relaxed) != process {
+    let fs_base = thread.fs_base.get();
+    let is_other_space = cpu.space.load(Ordering::Relaxed) != process;
+    if is_other_space {
+        // First the wish, then the deed, then the record of it: `space::flush` asks a processor
+        // that is anywhere between.
         cpu.space.store(process, Ordering::SeqCst);
         // SAFETY: the process has a thread, so its page tables live, and teardown makes sure that
         // no CPU has them loaded before it frees them.
         unsafe { paging::load(PROCESSES.get(process).root.get()) };
+        cpu.loaded.store(process, Ordering::SeqCst);
     }
-    let fs_base = thread.fs_base.get();
-    if cpu.fs_base.load(Ordering::Relaxed) != fs_base {
+    // A program can change its fs base by loading a selector, so the value last written holds
+    // only for threads of that program.
+    if is_other_space || cpu.fs_base.load(Ordering::Relaxed) != fs_base {
         cpu.fs_base.store(fs_base, Ordering::Relaxed);
         x86_64::registers::model_specific::FsBase::write(x86_64::VirtAddr::new_truncate(fs_base));
     }
@@ -233,8 +245,10 @@ pub(crate) fn on_timer(held: &mut Held<0>) {
             let due = queue.deadlines.pop_due(&ThreadNodes, now);
             if let Some(id) = due {
                 let thread = THREADS.get(id);
+                // In this order: once it has no timer, it may go on to its next wait.
+                let number = thread.wait_number.get();
                 thread.timer_cpu.store(NONE, Ordering::Release);
-                Some((thread, thread.wait_number.get()))
+                Some((thread, number))
             } else {
                 None
             }
@@ -332,7 +346,12 @@ fn next(held: &mut Held<0>, cpu: &'static CpuLocal) {
         }
     }
     note_entry(cpu);
-    if !teardown::is_pending() && !cpu.flush_wanted.load(Ordering::SeqCst) {
+    if teardown::is_pending() || cpu.must_flush() {
+        // There is work, but interrupts get their turn between its slices.
+        x86_64::instructions::interrupts::enable();
+        x86_64::instructions::nop();
+        x86_64::instructions::interrupts::disable();
+    } else {
         let start = time::ticks();
         x86_64::instructions::interrupts::enable_and_hlt();
         x86_64::instructions::interrupts::disable();
@@ -372,7 +391,7 @@ pub(crate) fn run_processor() -> ! {
 /// Returns whether a thread waits for nothing but its deadline, and if so makes the caller its
 /// owner.
 pub(crate) fn take_sleeper<const H: u8>(held: &mut Held<H>, thread: &'static Thread) -> bool {
-    if thread.wait() == Wait::Time && clear_deadline(held, thread) {
+    if thread.wait().kind() == Wait::Time && clear_deadline(held, thread) {
         thread.set_wait(Wait::Nothing, NONE);
         return true;
     }

@@ -32,28 +32,34 @@ pub(crate) fn flush(held: &mut Held<0>, process: Id, range: UserRange) {
 pub(crate) fn unload(held: &mut Held<0>, process: Id) {
     let here = cpu::this();
     if here.space.load(Ordering::Relaxed) == process {
-        paging::load_kernel();
-        here.space.store(NONE, Ordering::SeqCst);
+        load_none(here);
     }
     flush_others(held, process);
+}
+
+fn load_none(here: &CpuLocal) {
+    here.space.store(NONE, Ordering::SeqCst);
+    paging::load_kernel();
+    here.loaded.store(NONE, Ordering::SeqCst);
 }
 
 fn flush_others(_held: &mut Held<0>, process: Id) {
     let here = cpu::this();
     core::sync::atomic::fence(Ordering::SeqCst);
-    let mut asked = 0_u64;
-    for other in cpu::all() {
-        if other.index() != here.index() && other.space.load(Ordering::SeqCst) == process {
-            other.flush_wanted.store(true, Ordering::SeqCst);
+    let mut asked = [(0, 0); cpu::MAX_CPUS];
+    let mut count = 0;
+    for other in cpu::all().filter(|other| other.index() != here.index()) {
+        let uses = other.space.load(Ordering::SeqCst) == process
+            || other.loaded.load(Ordering::SeqCst) == process;
+        if uses {
+            let wish = other.flushes_wanted.fetch_add(1, Ordering::SeqCst) + 1;
             apic::send(other.apic_id.load(Ordering::Relaxed), apic::WAKE);
-            asked |= 1 << other.index();
+            asked[count] = (other.index(), wish);
+            count += 1;
         }
     }
-    for other in cpu::all() {
-        if asked & 1 << other.index() == 0 {
-            continue;
-        }
-        while other.flush_wanted.load(Ordering::SeqCst) {
+    for &(index, wish) in &asked[..count] {
+        while cpu::by_index(index).flushes_done.load(Ordering::SeqCst) < wish {
             // The other may be waiting for this one.
             answer_flush(here);
             core::hint::spin_loop();
@@ -63,15 +69,16 @@ fn flush_others(_held: &mut Held<0>, process: Id) {
 
 /// Drops this processor's translations if another asked for it.
 pub(crate) fn answer_flush(here: &CpuLocal) {
-    if !here.flush_wanted.load(Ordering::SeqCst) {
+    let wish = here.flushes_wanted.load(Ordering::SeqCst);
+    if wish == here.flushes_done.load(Ordering::SeqCst) {
         return;
     }
     if here.current().is_none() {
         // Idle: the tables may be about to be freed.
-        paging::load_kernel();
-        here.space.store(NONE, Ordering::SeqCst);
+        load_none(here);
     } else {
         paging::flush_all();
     }
-    here.flush_wanted.store(false, Ordering::SeqCst);
+    // Wishes that came after the first line are answered next time.
+    here.flushes_done.store(wish, Ordering::SeqCst);
 }

@@ -46,6 +46,10 @@ extern "C" fn on_syscall(registers: *const Registers) {
 }
 
 fn dispatch(held: &mut Held<0>, thread: &'static Thread) {
+    if thread.call.sender.get() != skink_kcore::NONE {
+        // Left over from a call that was interrupted.
+        ipc::leave_call(held, thread);
+    }
     let registers = &thread.registers;
     let Some(number) = Syscall::from_number(registers.rax.get()) else {
         return thread.set_result(Err(Error::InvalidSyscall));
@@ -88,15 +92,14 @@ fn dispatch(held: &mut Held<0>, thread: &'static Thread) {
 fn wait(held: &mut Held<0>, thread: &'static Thread) {
     let (handle, deadline) = (thread.registers.rdi.get(), thread.registers.rsi.get());
     if handle == 0 {
-        return notification::wait(held, thread, None, deadline);
+        return notification::sleep(held, thread, deadline);
     }
     let process = PROCESSES.get(thread.process.get());
     match objects::take_notification(process, held, handle, skink_abi::Rights::WAIT) {
         Ok((id, _)) => {
-            notification::wait(held, thread, Some(id), deadline);
-            // A waiter is taken out of the list before its process's handles go, and another
-            // thread that closes the handle meanwhile leaves the place what it is.
-            crate::object::release_notification(id);
+            if notification::wait(held, thread, id, deadline) == notification::Waiting::No {
+                crate::object::release_notification(id);
+            }
         }
         Err(error) => thread.set_result(Err(error)),
     }

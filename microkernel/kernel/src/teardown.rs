@@ -198,8 +198,11 @@ pub(crate) fn run_slice(held: &mut Held<0>) {
 }
 
 fn close_handles(held: &mut Held<0>, process: &Process) -> bool {
-    let how = match process.state.lock(held).exit.reason {
+    let exit = process.state.lock(held).exit;
+    let how = match exit.reason {
         ExitReason::Killed => Abandon::Killed,
+        // An orderly end: a panic ends with another code.
+        ExitReason::Exited if exit.code == 0 => Abandon::Killed,
         _ => Abandon::Crashed,
     };
     for _ in 0..SLICE {

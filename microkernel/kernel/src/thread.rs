@@ -6,7 +6,7 @@
 //! takes a thread out of a queue, under the queue's lock, owns it. There is no kernel stack to
 //! keep: a waiting thread is nothing but this struct.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use skink_abi::FaultMessage;
 use skink_kcore::deadlines::{HeapNode, HeapNodes};
@@ -34,6 +34,28 @@ pub(crate) enum Wait {
     Time = 4,
 }
 
+/// What a thread waits for, and on which endpoint or notification.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WaitState(u64);
+
+impl WaitState {
+    /// Returns what kind of wait it is.
+    pub(crate) const fn kind(self) -> Wait {
+        match self.0 >> 32 {
+            1 => Wait::Reply,
+            2 => Wait::Message,
+            3 => Wait::Bits,
+            4 => Wait::Time,
+            _ => Wait::Nothing,
+        }
+    }
+
+    /// Returns the endpoint or notification.
+    pub(crate) const fn object(self) -> Id {
+        self.0 as Id
+    }
+}
+
 /// A thread. Its registers come first: entry.s relies on it.
 #[repr(C)]
 pub(crate) struct Thread {
@@ -45,10 +67,9 @@ pub(crate) struct Thread {
     pub(crate) process: Field,
     /// Whether it must end ([`Thread::doom`]).
     doomed: AtomicU32,
-    /// [`Wait`] as a number: written by the owner, read by all.
-    wait: AtomicU32,
-    /// The endpoint or notification it waits on. Written with `wait`.
-    pub(crate) wait_object: Field,
+    /// What it waits for ([`WaitState`] as one word, so that nobody sees half of a change):
+    /// written by the owner, read by all.
+    wait: AtomicU64,
     /// Counts its waits, so that a deadline that comes late is recognised.
     pub(crate) wait_number: Field,
     /// The CPU it ran on last. *Owner.*
@@ -106,8 +127,7 @@ impl Object for Thread {
         id: Field::new(NONE),
         process: Field::new(NONE),
         doomed: AtomicU32::new(0),
-        wait: AtomicU32::new(0),
-        wait_object: Field::new(NONE),
+        wait: AtomicU64::new(0),
         wait_number: Field::new(0),
         cpu: Field::new(NONE),
         timer_cpu: AtomicU32::new(NONE),
@@ -166,21 +186,15 @@ impl Thread {
     }
 
     /// Returns what it waits for.
-    pub(crate) fn wait(&self) -> Wait {
-        match self.wait.load(Ordering::SeqCst) {
-            1 => Wait::Reply,
-            2 => Wait::Message,
-            3 => Wait::Bits,
-            4 => Wait::Time,
-            _ => Wait::Nothing,
-        }
+    pub(crate) fn wait(&self) -> WaitState {
+        WaitState(self.wait.load(Ordering::SeqCst))
     }
 
-    /// Sets what it waits for.
+    /// Sets what it waits for, and the endpoint or notification.
     #[inline]
     pub(crate) fn set_wait(&self, wait: Wait, object: Id) {
-        self.wait_object.set(object);
-        self.wait.store(wait as u32, Ordering::SeqCst);
+        let word = u64::from(wait as u32) << 32 | u64::from(object);
+        self.wait.store(word, Ordering::SeqCst);
     }
 
     /// Begins a wait: later deadlines of earlier waits no longer match.

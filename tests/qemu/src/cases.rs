@@ -2,9 +2,11 @@
 
 use crate::Scenario;
 
+mod bad_disks;
 mod boot;
 mod disks;
 mod files;
+mod recovery;
 mod system;
 
 /// Returns every scenario in the order in which they run.
@@ -14,6 +16,8 @@ pub fn all() -> Vec<Scenario> {
         boot::scenarios(),
         files::scenarios(),
         disks::scenarios(),
+        bad_disks::scenarios(),
+        recovery::scenarios(),
         system::scenarios(),
     ]
     .into_iter()

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::{Context, ensure};
 use sha2::{Digest, Sha256};
@@ -97,6 +98,133 @@ pub fn make_sample(image: &Path) -> anyhow::Result<()> {
     }
     make_ext4(&folder, image, SAMPLE_MIB)?;
     remove_folder(&folder)
+}
+
+/// The image with files of all kinds ([`fixtures::user_image`]).
+#[derive(Debug)]
+pub struct UserDisk {
+    /// The image.
+    pub image: PathBuf,
+    /// The folder that it was made from.
+    pub tree: PathBuf,
+    /// Path in the tree and checksum of every file but the gigantic one. The image has this list
+    /// too, in [`SUMS`].
+    pub sums: Vec<(String, String)>,
+}
+
+impl UserDisk {
+    /// Returns the checksum of a file, by its path in the tree.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn sum(&self, path: &str) -> anyhow::Result<&str> {
+        let found = self.sums.iter().find(|(name, _)| name == path);
+        Ok(&found.with_context(|| format!("no file {path}"))?.1)
+    }
+
+    /// Returns the content of a file, by its path in the tree.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn content(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        fs::read(self.tree.join(path)).with_context(|| format!("no file {path}"))
+    }
+}
+
+/// Name of the list of checksums on the user's disk.
+pub const SUMS: &str = "SHA256SUMS";
+/// A file of many gigabytes, nearly all of it a hole: too large to be read from end to end.
+pub const GIGANTIC: &str = "sparse/far";
+
+static USER: OnceLock<UserDisk> = OnceLock::new();
+
+/// Makes the image with files of all kinds, once in a run of the tests.
+///
+/// # Errors
+/// Files cannot be written, or `mkfs.ext4` or `debugfs` fails.
+pub fn user(scratch: &Path) -> anyhow::Result<&'static UserDisk> {
+    if USER.get().is_none() {
+        let made = make_user(scratch)?;
+        // Somebody else may have made an equal one meanwhile.
+        let _ = USER.set(made);
+    }
+    made_user()
+}
+
+/// Returns the image with files of all kinds that a scenario has booted with.
+///
+/// # Errors
+/// None has.
+pub fn made_user() -> anyhow::Result<&'static UserDisk> {
+    USER.get().context("the user's disk was not made")
+}
+
+fn make_user(scratch: &Path) -> anyhow::Result<UserDisk> {
+    let image = fixtures::user_image(scratch)?;
+    let mut sums = Vec::new();
+    add_sums(&image.tree, "", &mut sums)?;
+    let list: String = sums
+        .iter()
+        .map(|(name, sum)| format!("{sum}  {name}\n"))
+        .collect();
+    let file = scratch.join(SUMS);
+    fs::write(&file, list)?;
+    fixtures::debugfs(
+        &image.path,
+        &format!("write \"{}\" {SUMS}\n", file.display()),
+    )?;
+    Ok(UserDisk {
+        image: image.path,
+        tree: image.tree,
+        sums,
+    })
+}
+
+/// Adds the checksums of all regular files below a folder of the tree.
+fn add_sums(tree: &Path, folder: &str, sums: &mut Vec<(String, String)>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(tree.join(folder))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().context("a name is not UTF-8")?;
+        let path = if folder.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{folder}/{name}")
+        };
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            add_sums(tree, &path, sums)?;
+        } else if kind.is_file() && path != GIGANTIC {
+            let sum = sha256(&fs::read(entry.path())?);
+            sums.push((path, sum));
+        }
+    }
+    Ok(())
+}
+
+static BAD: OnceLock<Vec<fixtures::BadImage>> = OnceLock::new();
+
+/// Returns the image that is wrong in the way of this name; makes all of them at first.
+///
+/// # Errors
+/// Files cannot be written, `mkfs.ext4` or `debugfs` fails, or none has this name.
+pub fn bad(scratch: &Path, name: &str) -> anyhow::Result<&'static fixtures::BadImage> {
+    if BAD.get().is_none() {
+        let made = fixtures::bad_images(scratch)?;
+        // Somebody else may have made equal ones meanwhile.
+        let _ = BAD.set(made);
+    }
+    made_bad(name)
+}
+
+/// Returns the image that is wrong in the way of this name, which a scenario has booted with.
+///
+/// # Errors
+/// None has.
+pub fn made_bad(name: &str) -> anyhow::Result<&'static fixtures::BadImage> {
+    let mut images = BAD.get().into_iter().flatten();
+    let image = images.find(|image| image.name == name);
+    image.with_context(|| format!("the bad image {name} was not made"))
 }
 
 /// Writes a file and the folders above it.

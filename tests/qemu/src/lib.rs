@@ -12,7 +12,7 @@ mod scenario;
 mod session;
 
 pub use machine::{Accelerator, Artefacts, Boot, Console, Exit, Machine, exec_word};
-pub use scenario::{Disk, MakeDisk, Run, Scenario};
+pub use scenario::{Disk, Run, Scenario};
 pub use session::Session;
 
 /// What the shell prints when it waits for a command in the root folder.

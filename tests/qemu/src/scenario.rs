@@ -1,14 +1,11 @@
 //! One test: what to boot, what to do, what to expect.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::{Artefacts, Boot, Exit, Machine, Session, exec_word};
-
-/// Makes a disk image in the folder that it is given, and returns where it is.
-pub type MakeDisk = fn(&Path) -> anyhow::Result<PathBuf>;
+use crate::{Artefacts, Boot, Exit, Machine, Session, disk, exec_word};
 
 /// The disk of a scenario.
 #[derive(Clone, Debug)]
@@ -17,10 +14,25 @@ pub enum Disk {
     None,
     /// The image with sample files ([`crate::disk::SAMPLE_FILES`]).
     Sample,
-    /// An image made beforehand. The guest's writes are dropped.
+    /// The image with files of all kinds ([`crate::disk::user`]).
+    User,
+    /// The image of [`fixtures::bad_images`] that has this name.
+    Bad(&'static str),
+    /// An image made beforehand.
     File(PathBuf),
-    /// An image that a function makes when the scenario runs.
-    Made(MakeDisk),
+}
+
+impl Disk {
+    /// Returns where the image is, made if need be. The guest's writes are dropped.
+    fn prepare(&self, artefacts: &Artefacts) -> anyhow::Result<Option<PathBuf>> {
+        Ok(Some(match self {
+            Self::None => return Ok(None),
+            Self::Sample => artefacts.sample_disk.clone(),
+            Self::User => disk::user(&artefacts.scratch)?.image.clone(),
+            Self::Bad(name) => disk::bad(&artefacts.scratch, name)?.path.clone(),
+            Self::File(file) => file.clone(),
+        }))
+    }
 }
 
 /// What a finished machine left behind.
@@ -209,12 +221,10 @@ impl Scenario {
         machine.cpus = cpus;
         self.memory.clone_into(&mut machine.memory);
         machine.boot = self.boot;
-        machine.disk = match &self.disk {
-            Disk::None => None,
-            Disk::Sample => Some(artefacts.sample_disk.clone()),
-            Disk::File(file) => Some(file.clone()),
-            Disk::Made(make) => Some(make(&artefacts.scratch).context("cannot make the disk")?),
-        };
+        machine.disk = self
+            .disk
+            .prepare(artefacts)
+            .context("cannot make the disk")?;
         if let Some(commands) = &self.commands {
             machine.command_line = format!("quiet {}", exec_word(commands));
         }

@@ -8,11 +8,11 @@ use bench::report::{Calibration, Measured, Report};
 use bench::{Suite, measure};
 use skink_program::{Align, FAILURE, Failed, Outcome, Program, Table};
 
-mod clock;
 mod helpers;
 mod ipc;
 mod kit;
 mod memory;
+mod processor;
 mod scheduling;
 mod server;
 
@@ -74,9 +74,9 @@ fn measure_suite(program: &mut Program, request: &Request) -> Outcome {
         let result = (entry.make)(&kit).and_then(|mut benchmark| {
             measure(
                 &mut *benchmark,
-                &mut clock::EmptyLoop,
+                &mut processor::EmptyLoop,
                 entry.plan,
-                &clock::read,
+                &processor::read,
             )
         });
         Measured {
@@ -102,12 +102,12 @@ fn measure_suite(program: &mut Program, request: &Request) -> Outcome {
 
 fn calibrate() -> Calibration {
     let runs = (0..CALIBRATIONS).map(|_| {
-        let start = clock::read();
-        clock::count_down(CALIBRATION_TURNS);
-        clock::read().wrapping_sub(start)
+        let start = processor::read();
+        processor::count_down(CALIBRATION_TURNS);
+        processor::read().wrapping_sub(start)
     });
     Calibration {
-        instructions: CALIBRATION_TURNS * clock::COUNT_DOWN_INSTRUCTIONS,
+        instructions: CALIBRATION_TURNS * processor::COUNT_DOWN_INSTRUCTIONS,
         ticks: runs.min().unwrap_or(0),
     }
 }

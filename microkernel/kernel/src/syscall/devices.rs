@@ -28,7 +28,15 @@ pub(super) fn create_message_interrupt(call: &mut Call<'_>) -> Result {
     require_system(call, Rights::INTERRUPTS)?;
     let (id, address, data) = interrupt::create_message(call.process)?;
     let given = give(call, Entry::new(ObjectKind::Interrupt, MAKER, id, 0))?;
-    user::write(call.held, call.process, call.arguments[1], &[address, data])?;
+    let told = user::write(call.held, call.process, call.arguments[1], &[address, data]);
+    if let Err(error) = told {
+        let handle = skink_abi::RawHandle(given.0 as u32);
+        let removed = call.process.handles.lock(call.held).remove(handle);
+        if let Ok(entry) = removed {
+            object::release(call.held, entry);
+        }
+        return Err(error);
+    }
     Ok(given)
 }
 

@@ -7,7 +7,7 @@ use super::{Call, Result};
 use crate::endpoint::SENDERS;
 use crate::ipc::RawHandle32;
 use crate::memory::MEMORIES;
-use crate::process::{PROCESSES, Process};
+use crate::process::Process;
 use crate::{endpoint, object, user};
 
 /// Copies an entry of the caller's table with a reference, with at most some rights.
@@ -71,33 +71,26 @@ pub(super) fn info(call: &mut Call<'_>) -> Result {
 }
 
 pub(super) fn grant(call: &mut Call<'_>) -> Result {
-    let [target, handle, rights, ..] = call.arguments;
-    let target = call
-        .process
-        .find(call.held, target, ObjectKind::Process, Rights::MANAGE)?
-        .object;
-    let entry = copy_entry(call, handle, Rights::TRANSFER, rights)?;
-    // The caller's own handle keeps the target's place while this runs on the caller's behalf;
-    // should another thread close it, the place is still a process or a dead one.
-    let target = PROCESSES.get(target);
-    let is_alive = {
-        // Teardown begins under this lock, so a live process's table is not yet being emptied.
-        let mut state = target.state.lock(call.held);
-        if target.is_alive() {
-            Some(target.handles.lock(state.held()).insert(entry))
-        } else {
-            None
+    super::processes::with_process(call, call.arguments[0], Rights::MANAGE, |call, target| {
+        let [_, handle, rights, ..] = call.arguments;
+        let entry = copy_entry(call, handle, Rights::TRANSFER, rights)?;
+        let inserted = {
+            // Teardown begins under this lock, so a live process's table is not being emptied.
+            let mut state = target.state.lock(call.held);
+            if target.is_alive() {
+                target.handles.lock(state.held()).insert(entry)
+            } else {
+                Err(Error::Dead)
+            }
+        };
+        match inserted {
+            Ok(handle) => Ok((handle.0.into(), 0)),
+            Err(error) => {
+                object::release(call.held, entry);
+                Err(error)
+            }
         }
-    };
-    match is_alive {
-        Some(Ok(handle)) => Ok((handle.0.into(), 0)),
-        failed => {
-            object::release(call.held, entry);
-            Err(failed
-                .and_then(core::result::Result::err)
-                .unwrap_or(Error::Dead))
-        }
-    }
+    })
 }
 
 pub(super) fn revoke(call: &mut Call<'_>) -> Result {

@@ -62,8 +62,7 @@ pub(super) fn slice(call: &mut Call<'_>) -> Result {
     let [handle, first, pages, ..] = call.arguments;
     with_memory(call, handle, Rights::NONE, |call, whole, entry| {
         range::within(first, pages, whole.pages.get())?;
-        let start = whole.start.get() + first * PAGE_SIZE as u64;
-        let id = memory::create(call.process, start, pages, whole.medium())?;
+        let id = memory::create_slice(call.process, entry.object, first, pages)?;
         // The owner of RAM may hand a part of it to another owner; who gives slices to clients
         // leaves `OWN` out, so that their mappings are tracked.
         give(call, Entry::new(ObjectKind::Memory, entry.rights, id, 0))

@@ -122,17 +122,17 @@ pub(super) fn mint_notification(call: &mut Call<'_>) -> Result {
 pub(super) fn bind_notification(call: &mut Call<'_>) -> Result {
     let [handle, endpoint, ..] = call.arguments;
     let endpoint = take_endpoint(call, endpoint)?;
-    let bound = match take_notification(call.process, call.held, handle, Rights::WAIT) {
-        Ok((id, _)) => {
-            let old = notification::bind(call.held, id, endpoint);
-            if old != skink_kcore::NONE {
-                object::release_notification(old);
-            }
-            endpoint::offer_news(call.held, endpoint, Urgency::Normal);
-            Ok((0, 0))
+    let bound = take_notification(call.process, call.held, handle, Rights::WAIT);
+    let bound = bound.and_then(|(id, _)| {
+        let old = notification::bind(call.held, id, endpoint).inspect_err(|_| {
+            object::release_notification(id);
+        })?;
+        if old != skink_kcore::NONE {
+            object::release_notification(old);
         }
-        Err(error) => Err(error),
-    };
+        endpoint::offer_news(call.held, endpoint, Urgency::Normal);
+        Ok((0, 0))
+    });
     object::release_endpoint(call.held, endpoint);
     bound
 }

@@ -20,7 +20,7 @@ use crate::thread::{Family, THREADS, Thread};
 use crate::{memory, object, teardown, user};
 
 /// Runs `f` on the process that a handle names, holding a reference to it.
-fn with_process(
+pub(super) fn with_process(
     call: &mut Call<'_>,
     handle: u64,
     rights: Rights,
@@ -43,6 +43,12 @@ pub(super) fn create(call: &mut Call<'_>) -> Result {
     let mut name = [0; NAME_BYTES];
     let length = (name_bytes as usize).min(NAME_BYTES);
     user::read_bytes(call.held, call.process, name_address, &mut name[..length])?;
+    for byte in &mut name[..length] {
+        // Names stand in the log: they must not be able to look like other lines.
+        if !matches!(byte, 0x21..=0x7e) {
+            *byte = b'?';
+        }
+    }
     let id = Process::create(call.held, Some(call.process), quota, name)?;
     let rights = Rights::DUPLICATE | Rights::TRANSFER | Rights::MANAGE | Rights::INSPECT;
     let given = give(call, Entry::new(ObjectKind::Process, rights, id, 0));
@@ -144,21 +150,20 @@ pub(super) fn set_pager(call: &mut Call<'_>) -> Result {
             SENDERS.retain(entry.object);
             entry.object
         };
-        let old = {
+        let (is_alive, old) = {
             let _state = target.state.lock(call.held);
-            if target.is_alive() {
-                target.pager.swap(sender, Ordering::Relaxed)
-            } else {
-                sender
+            match target.is_alive() {
+                true => (true, target.pager.swap(sender, Ordering::Relaxed)),
+                false => (false, sender),
             }
         };
         if old != NONE {
             object::release_sender(call.held, old);
         }
-        if old == sender {
-            Err(Error::Dead)
-        } else {
+        if is_alive {
             Ok((0, 0))
+        } else {
+            Err(Error::Dead)
         }
     })
 }

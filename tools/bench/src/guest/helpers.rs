@@ -5,7 +5,7 @@ use libsys::abi::ProcessState;
 use libsys::mappings::Reservation;
 use libsys::spawn::Spawn;
 use libsys::thread::{self, ThreadPlace};
-use libsys::{Endpoint, Handle, Process, Rights, Sender, time};
+use libsys::{Endpoint, Handle, Memory, Process, Rights, Sender, time};
 use skink_program::Failed;
 
 use super::kit::Kit;
@@ -19,21 +19,34 @@ const END_POLL_NS: u64 = 5 * time::MS;
 /// What the server may do with its endpoint.
 const SERVE_RIGHTS: Rights = Rights(Rights::RECEIVE.0 | Rights::INSPECT.0);
 
-/// Starts a thread of this process. It has to end by itself; its pages stay until the process
-/// ends, because nobody can tell when it has left its stack for the last time.
-pub(crate) fn start_thread(kit: &Kit, work: impl FnOnce() + Send + 'static) -> Result<(), Failed> {
-    let pages = kit.memory.create_object(THREAD_PAGES)?;
-    // One page more: the guard below the stack.
-    let place = Reservation::new(THREAD_PAGES + 1)?;
-    let thread_place = ThreadPlace {
-        memory: &pages,
-        first_page: 0,
-        pages: THREAD_PAGES,
-        address: place.address(),
-    };
-    thread::spawn(&thread_place, work)?;
-    core::mem::forget(place);
-    Ok(())
+/// Room for a thread of this process.
+pub(crate) struct ThreadRoom {
+    pages: Handle<Memory>,
+    place: Reservation,
+}
+
+impl ThreadRoom {
+    /// Asks the memory manager for room.
+    pub(crate) fn new(kit: &Kit) -> Result<Self, Failed> {
+        let pages = kit.memory.create_object(THREAD_PAGES)?;
+        // One page more: the guard below the stack.
+        let place = Reservation::new(THREAD_PAGES + 1)?;
+        Ok(ThreadRoom { pages, place })
+    }
+
+    /// Starts a thread. It has to end by itself; its room stays until the process ends, because
+    /// nobody can tell when it has left its stack for the last time.
+    pub(crate) fn start(self, work: impl FnOnce() + Send + 'static) -> Result<(), Failed> {
+        let place = ThreadPlace {
+            memory: &self.pages,
+            first_page: 0,
+            pages: THREAD_PAGES,
+            address: self.place.address(),
+        };
+        thread::spawn(&place, work)?;
+        core::mem::forget(self.place);
+        Ok(())
+    }
 }
 
 /// A server in a process of its own. It ends when its last sender is closed.

@@ -10,7 +10,7 @@ use libsys::ipc::{self, Outgoing};
 use libsys::{Endpoint, Handle, Notification, Sender};
 use skink_program::Failed;
 
-use super::helpers::{ServerProcess, start_thread};
+use super::helpers::{ServerProcess, ThreadRoom};
 use super::kit::Kit;
 use super::server;
 
@@ -124,7 +124,7 @@ impl NotifyRoundTrip {
             Handle::<Notification>::create()?,
         );
         let (there, end, answer) = (waiter.mint(TURN)?, waiter.mint(END)?, back.mint(TURN)?);
-        start_thread(kit, move || {
+        ThreadRoom::new(kit)?.start(move || {
             while ipc::wait(&waiter, FOREVER) == Ok(TURN) {
                 if ipc::notify(&answer).is_err() {
                     return;
@@ -164,7 +164,7 @@ impl RoundTrip {
     fn same_space(kit: &Kit, bytes: usize) -> Result<Box<dyn Benchmark>, Failed> {
         let endpoint = Handle::<Endpoint>::create()?;
         let sender = endpoint.mint(1)?;
-        start_thread(kit, move || {
+        ThreadRoom::new(kit)?.start(move || {
             // If it fails the caller is told so by the kernel.
             let _ = server::echo(&endpoint);
         })?;

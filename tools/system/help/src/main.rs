@@ -35,7 +35,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("ps", "lists processes"),
     ("pwd", "prints the current directory (in the shell)"),
     ("rm", "removes files"),
-    ("sha256sum", "prints checksums of files"),
+    ("sha256sum", "prints and checks checksums of files"),
     ("shell", "reads commands and runs programs"),
     ("shutdown", "powers the machine off"),
     ("svc", "lists, restarts and ends services, shows their logs"),

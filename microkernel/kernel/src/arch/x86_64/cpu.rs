@@ -33,8 +33,13 @@ pub(crate) struct CpuLocal {
     pub(crate) sched: CpuSched,
     /// The process whose page tables are loaded, or [`NONE`].
     pub(crate) space: AtomicU32,
-    /// Whether others want this CPU to drop its address translations.
-    pub(crate) flush_wanted: AtomicBool,
+    /// The process whose page tables the processor really uses: behind `space` for a moment
+    /// during a switch.
+    pub(crate) loaded: AtomicU32,
+    /// How often others wanted this CPU to drop its address translations.
+    pub(crate) flushes_wanted: AtomicU64,
+    /// Up to which of those wishes it did.
+    pub(crate) flushes_done: AtomicU64,
     /// The value last written to `FS_BASE`.
     pub(crate) fs_base: AtomicU64,
     /// Whether the FPU may be used (CR0.TS clear).
@@ -73,7 +78,9 @@ impl CpuLocal {
             apic_id: AtomicU32::new(0),
             sched: CpuSched::new(),
             space: AtomicU32::new(NONE),
-            flush_wanted: AtomicBool::new(false),
+            loaded: AtomicU32::new(NONE),
+            flushes_wanted: AtomicU64::new(0),
+            flushes_done: AtomicU64::new(0),
             fs_base: AtomicU64::new(0),
             fpu_on: AtomicBool::new(false),
             billed_until: AtomicU64::new(0),
@@ -93,6 +100,11 @@ impl CpuLocal {
         let thread = self.current.load(Ordering::Relaxed);
         // SAFETY: only `set_current` writes it, from a reference that lives for ever.
         unsafe { thread.as_ref() }
+    }
+
+    /// Returns whether another processor waits for this one to drop translations.
+    pub(crate) fn must_flush(&self) -> bool {
+        self.flushes_wanted.load(Ordering::SeqCst) != self.flushes_done.load(Ordering::SeqCst)
     }
 
     /// Sets the thread that runs here; entries from Ring 3 save into its registers from now on.

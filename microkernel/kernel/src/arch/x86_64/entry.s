@@ -174,7 +174,9 @@ trap_common:
     push_general
     mov rdi, rsp
     mov rsp, gs:[CPU_STACK]
-    cld
+    # A program may have set AC, which would let the kernel touch programs' memory by mistake.
+    push 2
+    popfq
     xor ebp, ebp
     call on_trap
     # fall through

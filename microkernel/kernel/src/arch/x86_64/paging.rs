@@ -267,6 +267,11 @@ impl Tables {
     /// No page tables: of a process that is gone.
     pub(crate) const NONE: Tables = Tables { root: 0 };
 
+    /// Returns the tables with this top-level table.
+    pub(crate) const fn of(root: u64) -> Tables {
+        Tables { root }
+    }
+
     /// Makes tables with an empty lower half.
     ///
     /// # Errors

@@ -8,8 +8,12 @@ use x86_64::instructions::port::Port;
 
 use super::paging;
 
-/// How long the counters are compared, ms.
-const CALIBRATION_MS: u64 = 4;
+/// How long the counters are compared at a time, ms: long enough that reading them does not count.
+const WINDOW_MS: u64 = 1;
+/// How often they are compared at most: until two times agree.
+const WINDOWS: u32 = 20;
+/// Part of the ticks by which times that agree may differ.
+const AGREEMENT: u64 = 2000;
 
 static BOOT: AtomicU64 = AtomicU64::new(0);
 static TICKS_PER_MS: AtomicU64 = AtomicU64::new(1_000_000);
@@ -52,16 +56,29 @@ pub(crate) fn spin_us(us: u64) {
 
 /// Measures the time stamp counter and another counter that `read` returns, which must count up:
 /// its ticks per millisecond.
+///
+/// A hypervisor may stop this CPU at any moment, and time goes on: a window can only come out too
+/// long. So the shortest counts, once another one confirms it.
 pub(crate) fn calibrate(hpet: Option<u64>, read: impl Fn() -> u64) -> u64 {
-    let (tsc_start, other_start) = (ticks(), read());
-    match hpet.and_then(Hpet::new) {
-        Some(hpet) => hpet.wait_ms(CALIBRATION_MS),
-        None => pit_wait_ms(CALIBRATION_MS),
+    let hpet = hpet.and_then(Hpet::new);
+    let mut best = (u64::MAX, 0);
+    for _ in 0..WINDOWS {
+        let (tsc_start, other_start) = (ticks(), read());
+        match &hpet {
+            Some(hpet) => hpet.wait_ms(WINDOW_MS),
+            None => pit_wait_ms(WINDOW_MS),
+        }
+        let window = (ticks() - tsc_start, read() - other_start);
+        let is_confirmed = window.0.abs_diff(best.0) <= window.0 / AGREEMENT;
+        best = best.min(window);
+        if is_confirmed {
+            break;
+        }
     }
-    let (tsc, other) = (ticks() - tsc_start, read() - other_start);
-    TICKS_PER_MS.store(tsc / CALIBRATION_MS, Ordering::Relaxed);
-    SCALE.call_once(|| Scale::from_ticks_per_ms(tsc / CALIBRATION_MS));
-    other / CALIBRATION_MS
+    let (tsc, other) = best;
+    TICKS_PER_MS.store(tsc / WINDOW_MS, Ordering::Relaxed);
+    SCALE.call_once(|| Scale::from_ticks_per_ms(tsc / WINDOW_MS));
+    other / WINDOW_MS
 }
 
 /// The high precision event timer (IA-PC HPET specification 1.0a).

@@ -1,4 +1,4 @@
-//! The time stamp counter, and loops of known length.
+//! The time stamp counter, the number of the CPU, and loops of known length.
 
 use core::arch::asm;
 
@@ -16,6 +16,11 @@ pub(crate) fn read() -> u64 {
         asm!("lfence", "rdtsc", out("rax") low, out("rdx") high, options(nostack, preserves_flags));
     }
     high << 32 | low
+}
+
+/// Returns a number of the CPU that runs this: its APIC id (Intel SDM vol. 2A, CPUID leaf 1).
+pub(crate) fn cpu_number() -> u32 {
+    core::arch::x86_64::__cpuid(1).ebx >> 24
 }
 
 /// Counts down from `turns`, which is not 0.

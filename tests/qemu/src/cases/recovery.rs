@@ -1,0 +1,199 @@
+//! Servers are killed and come back; their clients see no more than a pause.
+//!
+//! The program `chaos` kills at random moments while another one runs. What it says is checked
+//! here: the host knows what the other one must print.
+
+use anyhow::{Context, ensure};
+
+use crate::disk;
+use crate::{Disk, Exit, PROMPT, Run, Scenario, Session};
+
+/// A file of 64 MiB: a reader takes a second for it.
+const LARGE: &str = "sizes/64m";
+/// Lines with numbers: none may be missing or come twice.
+const LINES: &str = "lines.txt";
+/// Every server between a reader and the disk, and between its output and the terminal.
+const IN_THE_WAY: [&str; 6] = ["virtio-blk", "block", "ext4", "vfs", "console", "log"];
+/// Every service that can be killed but the shell, which starts the programs.
+const ALL: [&str; 8] = [
+    "pci",
+    "log",
+    "virtio-blk",
+    "block",
+    "ext4",
+    "tmpfs",
+    "vfs",
+    "console",
+];
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new("ten kills of each server do not disturb a reader")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(180)
+            .exec(&format!(
+                "chaos -n 10 -k {} sha256sum /{LARGE}",
+                IN_THE_WAY.join(",")
+            ))
+            .expect(|run| expect_campaign(run, &IN_THE_WAY, 10, &sum_line()?)),
+        Scenario::new("ten kills of each server in quick succession do not disturb a reader")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(180)
+            .exec(&format!(
+                "chaos -n 10 -g 0..5 -k {} sha256sum /{LARGE}",
+                ALL.join(",")
+            ))
+            .expect(|run| expect_campaign(run, &ALL, 10, &sum_line()?)),
+        each_alone(),
+        Scenario::new("a killed console neither loses nor repeats output")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(120)
+            .exec(&format!("chaos -n 20 -g 0..20 -k console cat /{LINES}"))
+            .expect(|run| {
+                let lines = String::from_utf8(disk::made_user()?.content(LINES)?)?;
+                expect_campaign(run, &["console"], 20, &lines)
+            }),
+        Scenario::new("files in memory outlive their server")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(120)
+            .exec("chaos -n 20 -g 0..10 -k tmpfs,vfs cp /sizes/7m /tmp/copy; sha256sum /tmp/copy")
+            .expect(|run| {
+                let sum = disk::made_user()?.sum("sizes/7m")?;
+                let campaign = run
+                    .output
+                    .strip_suffix(&format!("{sum}  /tmp/copy\n"))
+                    .context("the copy is not what was copied")?;
+                let run = Run {
+                    output: campaign.to_owned(),
+                    ..run.clone()
+                };
+                expect_campaign(&run, &["tmpfs", "vfs"], 20, "")
+            }),
+        Scenario::new("what the system cannot live without is not killed")
+            .exec("svc kill memory-manager; echo alive")
+            .expect(|run| {
+                run.expect_code(1)?;
+                run.expect_text("alive\n")
+            }),
+        Scenario::new("a killed console loses no typed line")
+            .smp(&[1, 4])
+            .interact(type_through_kills),
+        Scenario::new("a killed shell comes back with a prompt")
+            .smp(&[1, 4])
+            .interact(kill_the_shell),
+    ]
+}
+
+/// One campaign for each service, one after the other.
+fn each_alone() -> Scenario {
+    let campaigns: Vec<String> = ALL
+        .iter()
+        .map(|name| format!("chaos -n 3 -k {name} sha256sum /{LARGE}"))
+        .collect();
+    Scenario::new("each service alone is killed while a reader runs")
+        .disk(Disk::User)
+        .time_limit(180)
+        .exec(&campaigns.join("; "))
+        .expect(|run| {
+            run.expect_code(0)?;
+            let mut rest = run.output.as_str();
+            for name in ALL {
+                rest = expect_one_campaign(rest, &[name], 3, &sum_line()?)?;
+            }
+            ensure!(rest.is_empty(), "the output ends with {rest:?}");
+            Ok(())
+        })
+}
+
+fn sum_line() -> anyhow::Result<String> {
+    let sum = disk::made_user()?.sum(LARGE)?;
+    Ok(format!("{sum}  /{LARGE}\n"))
+}
+
+/// Fails unless the output is that of one campaign that went well.
+fn expect_campaign(run: &Run, services: &[&str], kills: u32, each: &str) -> anyhow::Result<()> {
+    run.expect_code(0)?;
+    let rest = expect_one_campaign(&run.output, services, kills, each)?;
+    ensure!(rest.is_empty(), "the output ends with {rest:?}");
+    Ok(())
+}
+
+/// Checks a campaign at the start of the output and returns what follows it: what the runs
+/// printed, each exactly the same; the table with the kills of each service; the summary.
+fn expect_one_campaign<'a>(
+    output: &'a str,
+    services: &[&str],
+    kills: u32,
+    each: &str,
+) -> anyhow::Result<&'a str> {
+    let (mut rest, mut runs) = (output, 0_u32);
+    while !each.is_empty()
+        && let Some(after) = rest.strip_prefix(each)
+    {
+        rest = after;
+        runs += 1;
+    }
+    let mut lines = rest.split_inclusive('\n');
+    let titles = lines.next().unwrap_or_default();
+    ensure!(
+        titles.starts_with("SERVICE "),
+        "after {runs} good runs comes {titles:?}"
+    );
+    for service in services {
+        let line = lines.next().unwrap_or_default();
+        let mut columns = line.split_whitespace();
+        ensure!(
+            columns.next() == Some(service) && columns.next() == Some(&kills.to_string()),
+            "{line:?} does not tell of {kills} kills of {service}"
+        );
+    }
+    let summary = lines.next().unwrap_or_default();
+    let count = if runs == 1 {
+        "1 run".to_owned()
+    } else {
+        format!("{runs} runs")
+    };
+    let total = kills as usize * services.len();
+    let good = if each.is_empty() {
+        summary.starts_with(&format!("{total} kills in ")) && summary.contains(", 0 failed, ")
+    } else {
+        summary.starts_with(&format!("{total} kills in {count}, 0 failed, "))
+    };
+    ensure!(good, "after {runs} good runs the summary is {summary:?}");
+    let after = output.len() - lines.map(str::len).sum::<usize>();
+    Ok(&output[after..])
+}
+
+/// Types on while the console is killed again and again, without waiting for it.
+fn type_through_kills(session: &mut Session) -> anyhow::Result<()> {
+    session.wait_for(PROMPT)?;
+    for round in 0..20 {
+        session.send("svc kill console\n")?;
+        session.wait_for(PROMPT)?;
+        // Nobody listens just now, or nobody has told the device to say that there is something.
+        let output = session.command(&format!("echo round {round}"))?;
+        ensure!(
+            output == format!("round {round}\n"),
+            "the system printed {output:?}"
+        );
+    }
+    Ok(())
+}
+
+fn kill_the_shell(session: &mut Session) -> anyhow::Result<()> {
+    session.wait_for(PROMPT)?;
+    for _ in 0..3 {
+        session.send("svc kill shell\n")?;
+        session.wait_for(PROMPT)?;
+        let output = session.command("echo back again")?;
+        ensure!(output == "back again\n", "the system printed {output:?}");
+    }
+    session.send("shutdown\n")?;
+    let exit = session.wait_for_end(|_| {})?;
+    ensure!(exit == Exit::Orderly(0), "the machine ended with {exit:?}");
+    Ok(())
+}
