@@ -108,6 +108,9 @@ impl<T: Object> Arena<T> {
             id
         } else {
             let id = state.made;
+            if id >= skink_kcore::handles::OBJECT_MASK {
+                return Err(Error::NoMemory);
+            }
             let end = Self::address(id) + Self::BYTES;
             while state.mapped_end < end {
                 // SAFETY: this arena's part of the window, under its lock.
