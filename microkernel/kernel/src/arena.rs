@@ -173,7 +173,13 @@ impl<T: Object> Arena<T> {
     /// Drops a reference. Returns whether it was the last.
     #[inline]
     pub(crate) fn release(&self, id: Id) -> bool {
-        self.place(id).references.fetch_sub(1, Ordering::AcqRel) == 1
+        self.release_one(id) == 0
+    }
+
+    /// Drops a reference. Returns how many are left: each number is told to one caller only.
+    #[inline]
+    pub(crate) fn release_one(&self, id: Id) -> u32 {
+        self.place(id).references.fetch_sub(1, Ordering::AcqRel) - 1
     }
 
     /// Returns the number of references.

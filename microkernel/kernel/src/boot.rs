@@ -109,6 +109,9 @@ fn start(info: &'static mut BootInfo) -> ! {
     if let Err(reason) = first_process::start(&mut Held::enter(), boot, quota) {
         panic!("cannot start init: {reason}");
     }
+    if command_line::option(command_line, "panic-test").is_some() {
+        crate::panic::test();
+    }
     // The console server takes the serial port over; panics still go there.
     if command_line::option(command_line, "klog").is_none() {
         kernel_log::leave_serial();

@@ -555,7 +555,14 @@ fn answer(
     }
     let handle = RawHandle32::check(handle)?;
     let process = process_of(thread);
-    let caller = take_caller(held, thread.process.get(), handle)?;
+    let caller = match take_caller(held, thread.process.get(), handle) {
+        Ok(caller) => caller,
+        Err(error) => {
+            // What the server wanted to give away it does not keep, whoever is there to get it.
+            remove_moved(held, thread, info);
+            return Err(error);
+        }
+    };
     thread.client.set(NONE);
     if caller.call.is(IS_FAULT) {
         resolve_fault(held, thread, caller, info);
@@ -570,12 +577,14 @@ fn answer(
     if info.handles() > 0 {
         let to = process_of(caller);
         match copy_handles(held, (process, thread), (to, caller), info, &mut leftovers) {
-            Ok(()) => remove_moved(held, thread, info),
+            Ok(()) => {}
             // Handles that the server has not are no fault of the caller.
             Err(Undelivered::Caller(_)) => status = Error::ReplyDropped.code(),
             Err(Undelivered::Receiver(error)) => status = error.code(),
         }
         leftovers.drop_all(held);
+        // Also when they did not arrive: a caller without room must not fill the server's table.
+        remove_moved(held, thread, info);
     }
     copy_payload(thread, caller, info.bytes());
     caller.registers.rax.set(status);

@@ -60,7 +60,7 @@ pub(crate) fn release(held: &mut Held<0>, entry: Entry) {
 pub(crate) fn release_from(held: &mut Held<0>, entry: Entry, why: Closing) {
     let id = entry.object;
     match entry.kind {
-        Some(ObjectKind::Process) => release_process(id),
+        Some(ObjectKind::Process) => release_process(held, id),
         Some(ObjectKind::Thread) => release_thread(id),
         Some(ObjectKind::Endpoint) => {
             if ENDPOINTS
@@ -85,10 +85,15 @@ pub(crate) fn release_from(held: &mut Held<0>, entry: Entry, why: Closing) {
 }
 
 /// Drops a reference to a process; the last one drops that to its parent, and so on up.
-pub(crate) fn release_process(mut id: Id) {
-    while id != NONE && PROCESSES.release(id) {
-        // A process keeps a reference to itself until it is gone.
+pub(crate) fn release_process(held: &mut Held<0>, mut id: Id) {
+    while id != NONE {
         let process = PROCESSES.get(id);
+        match PROCESSES.release_one(id) {
+            0 => {}
+            // Only the one that it keeps to itself until it is gone.
+            1 => return teardown::end_unreachable(held, process),
+            _ => return,
+        }
         debug_assert!(!process.is_alive());
         let parent = process.parent.get();
         process.parent.set(NONE);

@@ -105,3 +105,25 @@ fn print_frame(number: usize, address: u64) {
         }
     }
 }
+
+/// Panics on purpose, for the test of reports: the option `panic-test` on the command line. The
+/// report must name the functions below.
+#[inline(never)]
+pub(crate) fn test() -> ! {
+    test_outer(core::hint::black_box(3))
+}
+
+#[inline(never)]
+fn test_outer(value: u32) -> ! {
+    test_middle(core::hint::black_box(value) + 1)
+}
+
+#[inline(never)]
+fn test_middle(value: u32) -> ! {
+    test_inner(core::hint::black_box(value) + 1)
+}
+
+#[inline(never)]
+fn test_inner(value: u32) -> ! {
+    panic!("panic-test was asked for ({value})")
+}

@@ -1,6 +1,6 @@
 //! Processes: an address space, a handle table, threads and a quota of kernel memory.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use skink_abi::{
     Error, ExitReason, NAME_BYTES, ObjectKind, PAGE_SIZE, ProcessInfo, ProcessState, RawHandle,
@@ -52,6 +52,8 @@ pub(crate) struct Process {
     quota_used: AtomicU64,
     /// How much of the quota is with children, dead ones whose children live included.
     quota_of_children: AtomicU64,
+    /// Whether it has given its quota back. Under [`QUOTAS`].
+    quota_returned: AtomicBool,
     /// Who gave the quota and gets it back; a reference is held.
     pub(crate) parent: Field,
     name: [Word; NAME_BYTES / 8],
@@ -110,6 +112,7 @@ impl Object for Process {
         quota_limit: AtomicU64::new(0),
         quota_used: AtomicU64::new(0),
         quota_of_children: AtomicU64::new(0),
+        quota_returned: AtomicBool::new(false),
         parent: Field::new(NONE),
         name: [const { Word::ZERO }; NAME_BYTES / 8],
         counters: Counters {
@@ -201,6 +204,7 @@ impl Process {
             Ordering::Relaxed,
         );
         process.quota_of_children.store(0, Ordering::Relaxed);
+        process.quota_returned.store(false, Ordering::Relaxed);
         process
             .parent
             .set(parent.map_or(NONE, |parent| parent.id.get()));
@@ -263,19 +267,21 @@ impl Process {
         self.quota_used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Gives the quota back to the nearest ancestor that lives, but for what living children of
-    /// this process still have of it: that comes back when they end.
+    /// Gives the quota back to the nearest ancestor that still has its own, but for what living
+    /// children of this process have of it: that comes back when they end.
     pub(crate) fn return_quota(&self) {
         let _one = QUOTAS.lock();
+        self.quota_returned.store(true, Ordering::Relaxed);
         let kept = self.quota_of_children.load(Ordering::Relaxed);
-        let mut rest = self.quota_limit.load(Ordering::Relaxed) - kept;
+        let rest = self.quota_limit.load(Ordering::Relaxed) - kept;
         let mut ancestor = self.parent.get();
-        while ancestor != NONE && rest > 0 {
+        while ancestor != NONE {
             let process = PROCESSES.get(ancestor);
             process.quota_of_children.fetch_sub(rest, Ordering::Relaxed);
-            if process.is_alive() {
+            // One that is dying gives it back itself, with its own.
+            if !process.quota_returned.load(Ordering::Relaxed) {
                 process.refund(rest);
-                rest = 0;
+                return;
             }
             ancestor = process.parent.get();
         }

@@ -118,6 +118,23 @@ pub(crate) fn end_process(held: &mut Held<0>, process: &Process, exit: Exit) -> 
     true
 }
 
+/// Ends a process to which no handle is left, if it has no thread: nobody could ever start one or
+/// end it, and what it has of its ancestors' quota would be lost. The caller dropped the last
+/// reference but the process's own.
+pub(crate) fn end_unreachable(held: &mut Held<0>, process: &Process) {
+    let has_threads = process.state.lock(held).thread_count > 0;
+    if !has_threads {
+        let exit = Exit {
+            reason: ExitReason::Killed,
+            code: 0,
+            address: 0,
+            fault_address: 0,
+        };
+        // One that is being taken apart already goes on with that.
+        end_process(held, process, exit);
+    }
+}
+
 /// Ends the process of a thread because of an exception.
 pub(crate) fn end_by_fault(held: &mut Held<0>, thread: &Thread, vector: u64, fault_address: u64) {
     let process = PROCESSES.get(thread.process.get());
@@ -263,5 +280,5 @@ fn finish(held: &mut Held<0>, process: &Process) {
             object::release_notification(id);
         }
     }
-    object::release_process(process.id.get());
+    object::release_process(held, process.id.get());
 }

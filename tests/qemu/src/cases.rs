@@ -6,6 +6,7 @@ mod bad_disks;
 mod boot;
 mod disks;
 mod files;
+mod panic;
 mod recovery;
 mod system;
 
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Scenario> {
         disks::scenarios(),
         bad_disks::scenarios(),
         recovery::scenarios(),
+        panic::scenarios(),
         system::scenarios(),
     ]
     .into_iter()

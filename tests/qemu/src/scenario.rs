@@ -96,6 +96,7 @@ pub struct Scenario {
     disk: Disk,
     boot: Boot,
     time_limit: Duration,
+    words: String,
     commands: Option<String>,
     dialogue: Option<Dialogue>,
     check: Option<Check>,
@@ -122,6 +123,7 @@ impl Scenario {
             disk: Disk::None,
             boot: Boot::Direct,
             time_limit: Duration::from_mins(1),
+            words: String::new(),
             commands: None,
             dialogue: None,
             check: None,
@@ -161,6 +163,13 @@ impl Scenario {
     #[must_use]
     pub fn time_limit(mut self, seconds: u64) -> Self {
         self.time_limit = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Puts words on the kernel's command line.
+    #[must_use]
+    pub fn words(mut self, words: &str) -> Self {
+        words.clone_into(&mut self.words);
         self
     }
 
@@ -225,8 +234,9 @@ impl Scenario {
             .disk
             .prepare(artefacts)
             .context("cannot make the disk")?;
+        self.words.clone_into(&mut machine.command_line);
         if let Some(commands) = &self.commands {
-            machine.command_line = format!("quiet {}", exec_word(commands));
+            machine.command_line = format!("{} quiet {}", self.words, exec_word(commands));
         }
         let mut session = Session::start(&machine, artefacts, self.time_limit)?;
         if let Some(dialogue) = &self.dialogue {

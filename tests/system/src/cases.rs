@@ -1,12 +1,16 @@
 //! All tests, one file per subject.
 
+mod delivery;
 mod fuzz;
 mod handles;
 mod hostile;
 mod ipc;
 mod malformed;
 mod memory;
+mod quota;
 mod recovery;
+mod storm;
+mod waits;
 
 use crate::Test;
 
@@ -15,10 +19,14 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
     [
         ipc::TESTS,
         handles::TESTS,
+        delivery::TESTS,
+        waits::TESTS,
         malformed::TESTS,
         recovery::TESTS,
         hostile::TESTS,
         memory::TESTS,
+        quota::TESTS,
+        storm::TESTS,
         fuzz::TESTS,
     ]
     .into_iter()

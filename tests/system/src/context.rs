@@ -8,7 +8,7 @@ use core::fmt::Display;
 
 use libipc::proto::memory::{MemoryManagerClient, MemoryTotals};
 use libipc::spawn::MemoryPager;
-use libsys::abi::{ExitReason, PAGE_SIZE, ProcessInfo, ProcessState};
+use libsys::abi::{ExitReason, KernelStats, PAGE_SIZE, ProcessInfo, ProcessState};
 use libsys::spawn::{Image, Spawn};
 use libsys::{Handle, Memory, Process, System, time};
 use skink_manifest::bundle::Bundle;
@@ -98,9 +98,16 @@ impl Context {
         &self.memory
     }
 
-    /// Returns the machine, for looking.
-    pub(crate) fn system(&self) -> &Handle<System> {
-        &self.system
+    /// Returns the number of CPUs.
+    pub(crate) fn cpus(&self) -> Result<u64, String> {
+        let info = self.system.system_info().map_err(because("no machine"))?;
+        Ok(info.0.cpus)
+    }
+
+    /// Returns what the kernel counted.
+    pub(crate) fn kernel_stats(&self) -> Result<KernelStats, String> {
+        let info = self.system.system_info().map_err(because("no machine"))?;
+        Ok(info.1)
     }
 
     /// Returns what memory is used for.
@@ -173,6 +180,20 @@ impl Drop for Running {
         // An error means that it has ended already.
         let _ = self.process.kill(TEST_OVER);
     }
+}
+
+/// Returns what this program itself is and has.
+#[cfg(bare)]
+pub(crate) fn own() -> Result<ProcessInfo, String> {
+    libsys::startup::process()
+        .info()
+        .map_err(because("no information about this program"))
+}
+
+/// Fails: on the host the kernel is another one.
+#[cfg(not(bare))]
+pub(crate) fn own() -> Result<ProcessInfo, String> {
+    Err("not in the system".into())
 }
 
 /// Checks that a process ended by itself with this exit code.

@@ -10,6 +10,7 @@ extern crate alloc;
 
 mod cases;
 mod context;
+mod random;
 mod raw;
 mod roles;
 mod wire;

@@ -1,5 +1,7 @@
 //! System calls with any registers, below the stubs of `libsys` that only make sensible ones.
 
+use libsys::abi::Syscall;
+
 /// What a call left in the first registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Outcome {
@@ -56,4 +58,82 @@ pub(crate) unsafe fn syscall(_number: u64, _arguments: [u64; 6]) -> Outcome {
         status: libsys::Error::InvalidSyscall.code(),
         first: 0,
     }
+}
+
+/// What an IPC call takes and leaves in registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Message {
+    /// `rax`: 0 or an error code.
+    pub(crate) status: u64,
+    /// `rdi`: handles in, reply handle out.
+    pub(crate) handles: u64,
+    /// `rsi`: message info.
+    pub(crate) info: u64,
+    /// `rdx`: deadline in, badge out.
+    pub(crate) deadline: u64,
+    /// The registers of the payload, all of them, however long it is.
+    pub(crate) words: [u64; 8],
+}
+
+/// Makes an IPC call after `$before`.
+#[cfg(bare)]
+macro_rules! ipc {
+    ($number:expr, $message:expr, $($before:literal),*) => {{
+        let message: &mut Message = $message;
+        let [w0, w1, w2, w3, w4, w5, w6, w7] = &mut message.words;
+        // SAFETY: all registers that the call changes are named, rbx by being swapped in and out;
+        // the kernel writes to the control and IPC pages of the thread only, to which no
+        // reference exists here.
+        unsafe {
+            core::arch::asm!(
+                $($before,)*
+                "xchg rbx, {w7}",
+                "syscall",
+                "xchg rbx, {w7}",
+                w7 = inout(reg) *w7,
+                inlateout("rax") $number => message.status,
+                inlateout("rdi") message.handles,
+                inlateout("rsi") message.info,
+                inlateout("rdx") message.deadline,
+                inlateout("r8") *w0,
+                inlateout("r9") *w1,
+                inlateout("r10") *w2,
+                inlateout("r12") *w3,
+                inlateout("r13") *w4,
+                inlateout("r14") *w5,
+                inlateout("r15") *w6,
+                out("rcx") _,
+                out("r11") _,
+                options(nostack),
+            );
+        }
+    }};
+}
+
+/// Makes an IPC call with these registers and leaves in them what came.
+#[cfg(bare)]
+pub(crate) fn ipc(call: Syscall, message: &mut Message) {
+    ipc!(call as u64, message,);
+}
+
+/// As [`ipc`], but loads a selector into `fs` first, which makes its base 0.
+///
+/// The control page of the calling thread cannot be found afterwards, unless the kernel happened
+/// to set the base again: no stub of `libsys` that makes an IPC call may be used any more.
+#[cfg(bare)]
+pub(crate) fn ipc_without_fs(call: Syscall, message: &mut Message) {
+    // The stack's selector is one that a program may load.
+    ipc!(call as u64, message, "mov ecx, ss", "mov fs, ecx");
+}
+
+/// Fails: on the host the kernel is another one.
+#[cfg(not(bare))]
+pub(crate) fn ipc(_call: Syscall, message: &mut Message) {
+    message.status = libsys::Error::InvalidSyscall.code();
+}
+
+/// Fails: on the host the kernel is another one.
+#[cfg(not(bare))]
+pub(crate) fn ipc_without_fs(call: Syscall, message: &mut Message) {
+    ipc(call, message);
 }

@@ -1,15 +1,21 @@
 //! What children do. Each role is a function from its arguments to an exit code.
 
+mod delivery;
 mod fuzz;
 mod hostile;
 mod memory;
+mod quota;
 mod server;
+mod storm;
 #[cfg(bare)]
 mod threads;
 mod vector;
+#[cfg(bare)]
+mod waits;
 
 pub(crate) use hostile::{FLAG_IGNORED, KERNEL, NON_CANONICAL, NOWHERE};
 pub(crate) use memory::{CHILD_WORD, REGION, SHARED_WORD};
+pub(crate) use storm::{Count, Counts};
 
 use alloc::vec::Vec;
 
@@ -61,6 +67,13 @@ pub(crate) fn play(program: &Program) -> i32 {
         "server" => server::serve(&role),
         "holder" => server::hold(&role),
         "client" => server::ask(&role),
+        "quit" => server::quit(&role),
+        "full" => delivery::full(&role),
+        "stuffed-client" => delivery::stuffed(&role),
+        "without-fs" => delivery::without_fs(&role),
+        "bequeath" => quota::bequeath(&role),
+        "storm-client" => storm::call(&role),
+        "storm-server" => storm::serve(&role),
         "notifier" => server::notify(&role),
         "thief" => server::steal(&role),
         "fuzz" => fuzz::run(&role),
@@ -70,7 +83,11 @@ pub(crate) fn play(program: &Program) -> i32 {
         "share" => memory::share(&role),
         #[cfg(bare)]
         "threads" => threads::run(&role),
+        #[cfg(bare)]
+        "close-waited" => waits::close(&role),
         "vector" => vector::hold(&role),
+        "vector-client" => vector::call(&role),
+        "vector-server" => vector::serve(&role),
         name => hostile::run(name),
     };
     result.unwrap_or_else(|code| code)

@@ -54,7 +54,7 @@ fn with_space(
 ) -> Result {
     let id = take_process(call, call.arguments[0])?;
     let result = f(call, PROCESSES.get(id));
-    object::release_process(id);
+    object::release_process(call.held, id);
     result
 }
 

@@ -34,7 +34,7 @@ pub(super) fn with_process(
         entry.object
     };
     let result = f(call, PROCESSES.get(id));
-    object::release_process(id);
+    object::release_process(call.held, id);
     result
 }
 

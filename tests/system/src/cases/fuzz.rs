@@ -26,7 +26,7 @@ const SLACK: u64 = 512 << 10;
 fn random_calls(context: &Context) -> Result<(), String> {
     // The victim may be talked into anything; the bystander must not notice.
     let (victim, bystander) = (Server::start(context)?, Server::start(context)?);
-    let before = pool_used(context)?;
+    let before = context.kernel_stats()?.pool_used;
     let first_seed = time::now() | 1;
     context.note(format!(
         "seeds {first_seed:#x} and the {} behind it",
@@ -37,7 +37,7 @@ fn random_calls(context: &Context) -> Result<(), String> {
         one_run(context, &victim, &bystander, seed)
             .map_err(|why| format!("seed {seed:#x}: {why}"))?;
     }
-    let after = pool_used(context)?;
+    let after = context.kernel_stats()?.pool_used;
     ensure!(
         after < before + SLACK,
         "kernel memory in use grew from {before} to {after} bytes"
@@ -75,12 +75,4 @@ fn one_run(
     let answer = wire::call(&bystander.sender, ask::ECHO, b"ab").map_err(because("a bystander"))?;
     ensure!(answer.bytes == b"ba", "a bystander gives wrong answers");
     context.totals().map(|_| ())
-}
-
-fn pool_used(context: &Context) -> Result<u64, String> {
-    let (_, stats) = context
-        .system()
-        .system_info()
-        .map_err(because("no statistics"))?;
-    Ok(stats.pool_used)
 }

@@ -154,7 +154,7 @@ fn bad_stack(context: &Context) -> Result<(), String> {
 }
 
 fn endless_loops(context: &Context) -> Result<(), String> {
-    let cpus = cpus(context)?;
+    let cpus = context.cpus()?;
     let spinning: Result<Vec<Running>, String> = (0..cpus + 1)
         .map(|_| context.start(context.role("spin", &[])))
         .collect();
@@ -180,17 +180,9 @@ fn endless_loops(context: &Context) -> Result<(), String> {
 }
 
 fn vector_registers(context: &Context) -> Result<(), String> {
-    let count = cpus(context)? + 2;
+    let count = context.cpus()? + 2;
     let children: Result<Vec<Running>, String> = (0..count)
         .map(|seed| context.start(context.role("vector", &[seed, 20, 200_000])))
         .collect();
     children?.iter().try_for_each(Running::succeed)
-}
-
-fn cpus(context: &Context) -> Result<u64, String> {
-    let (info, _) = context
-        .system()
-        .system_info()
-        .map_err(|error| format!("{error}"))?;
-    Ok(info.cpus)
 }

@@ -2,10 +2,11 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use libipc::Failure;
 use libipc::proto::memory::{MemoryError, Protection};
-use libsys::{MapFlags, Rights, time};
+use libsys::{Error, Handle, MapFlags, Process, Rights, time};
 
 use crate::Test;
 use crate::context::{Context, SOON, because, ensure, expect_fault};
@@ -40,6 +41,14 @@ pub(super) const TESTS: &[Test] = &[
     Test {
         name: "memory.objects-that-nobody-uses-are-freed",
         run: objects,
+    },
+    Test {
+        name: "memory.a-slice-keeps-what-it-is-cut-from",
+        run: slices,
+    },
+    Test {
+        name: "memory.a-range-is-mapped-as-a-whole-or-not-at-all",
+        run: all_or_nothing,
     },
     Test {
         name: "memory.bad-requests-get-clear-errors",
@@ -163,6 +172,82 @@ fn objects(context: &Context) -> Result<(), String> {
     context.start(spawn)?.succeed()?;
     drop(large);
     frames_return(context, before.free)
+}
+
+/// Waits until the memory manager has looked at all objects and freed one that nobody uses.
+fn unused_are_freed(context: &Context) -> Result<(), String> {
+    let unused = wire::object(context, 1)?;
+    let count = context.totals()?.object_count;
+    drop(unused);
+    let deadline = time::after(SOON);
+    while context.totals()?.object_count >= count {
+        ensure!(
+            time::now() < deadline,
+            "an object that nobody uses is not freed"
+        );
+        time::sleep(10 * time::MS);
+    }
+    Ok(())
+}
+
+fn slices(context: &Context) -> Result<(), String> {
+    const PAGES: u64 = 8;
+    let before = context.totals()?;
+    let whole = wire::object(context, PAGES)?;
+    let part = whole.slice(2, 4).map_err(because("slice"))?;
+    let small = part.slice(1, 2).map_err(because("slice of a slice"))?;
+    let mine = [0x5a; 2 * 4096];
+    small.write(0, &mine).map_err(because("write"))?;
+    drop(whole);
+    drop(part);
+    unused_are_freed(context)?;
+    // Were the pages free, these would get them.
+    let others: Result<Vec<_>, String> = (0..64).map(|_| wire::object(context, PAGES)).collect();
+    for other in &others? {
+        other
+            .write(0, &[0xc3; PAGES as usize * 4096])
+            .map_err(because("write"))?;
+    }
+    let mut now = [0; 2 * 4096];
+    small.read(0, &mut now).map_err(because("read"))?;
+    ensure!(now == mine, "what was in the slice is gone");
+    drop(small);
+    frames_return(context, before.free)
+}
+
+fn all_or_nothing(context: &Context) -> Result<(), String> {
+    const PAGES: u64 = 8;
+    const TAKEN: u64 = 5;
+    let memory = wire::object(context, PAGES)?;
+    let space = Handle::<Process>::create("space", 128 << 10).map_err(because("process"))?;
+    let at = |page| REGION + page * 4096;
+    let map = |page, pages, flags| space.map_one(at(page), &memory, 0, pages, flags);
+    map(TAKEN, 1, MapFlags::READ).map_err(because("map"))?;
+    let before = space.info().map_err(because("info"))?.mapped_pages;
+    let references = memory.info().map_err(because("info"))?.references;
+    let error = map(0, PAGES, MapFlags::READ | MapFlags::WRITE).err();
+    ensure!(
+        error == Some(Error::AlreadyMapped),
+        "mapping over another gives {error:?}"
+    );
+    let after = space.info().map_err(because("info"))?.mapped_pages;
+    ensure!(after == before, "{after} pages are mapped, not {before}");
+    let now = memory.info().map_err(because("info"))?.references;
+    ensure!(
+        now == references,
+        "the object has {now} references, had {references}"
+    );
+    // Each page but the one in the way is free.
+    for page in (0..PAGES).filter(|&page| page != TAKEN) {
+        map(page, 1, MapFlags::READ)
+            .map_err(|error| format!("page {page} is not free: {error}"))?;
+    }
+    let error = map(TAKEN, 1, MapFlags::READ).err();
+    ensure!(
+        error == Some(Error::AlreadyMapped),
+        "the page in the way is gone: {error:?}"
+    );
+    space.kill(0).map_err(because("kill"))
 }
 
 fn bad_requests(context: &Context) -> Result<(), String> {

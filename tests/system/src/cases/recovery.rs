@@ -7,7 +7,7 @@ use libsys::ipc::{self, Outgoing, Received};
 use libsys::{Endpoint, Error, Handle, Rights, Sender, time};
 
 use crate::Test;
-use crate::context::{Context, Running, SOON, because, ending, ensure};
+use crate::context::{Context, Running, SOON, because, ending, ensure, expect_exit};
 use crate::wire::{self, ask};
 
 pub(super) const TESTS: &[Test] = &[
@@ -22,6 +22,14 @@ pub(super) const TESTS: &[Test] = &[
     Test {
         name: "recovery.a-request-that-kills-its-servers-is-given-up",
         run: poison,
+    },
+    Test {
+        name: "recovery.an-orderly-end-is-no-crash",
+        run: orderly_end,
+    },
+    Test {
+        name: "recovery.a-panic-is-a-crash",
+        run: panic,
     },
     Test {
         name: "recovery.handles-in-a-request-survive-its-server",
@@ -190,6 +198,50 @@ fn poison(context: &Context) -> Result<(), String> {
     let info = server.info()?;
     ensure!(info.reason == 0, "the server ended by {}", ending(&info));
     Ok(())
+}
+
+/// Has as many servers as crashes are allowed take a client's request and end while they hold
+/// it: in order, or by a panic.
+fn quitters(scene: &Scene<'_>, panics: u64) -> Result<(), String> {
+    let code = if panics == 0 { 0 } else { 101 };
+    for life in 1..=u64::from(libsys::abi::MAX_REQUEST_CRASHES) {
+        let spawn =
+            scene
+                .context
+                .role("quit", &[panics])
+                .handle("endpoint", &scene.endpoint, Rights::ALL);
+        let end = scene.context.start(spawn)?.end()?;
+        expect_exit(&end, code).map_err(|why| alloc::format!("server {life}: {why}"))?;
+    }
+    Ok(())
+}
+
+fn orderly_end(context: &Context) -> Result<(), String> {
+    let scene = Scene::new(context)?;
+    let client = scene.client(61, ask::WHO)?;
+    quitters(&scene, 0)?;
+    quitters(&scene, 0)?;
+    let _server = scene.server()?;
+    let [error, badge, _, redelivered, _] = scene.report()?;
+    ensure!(
+        error == 0 && badge == 61,
+        "its sender got {:?}",
+        Error::from_code(error)
+    );
+    ensure!(redelivered == 1, "it is not marked as redelivered");
+    client.succeed()
+}
+
+fn panic(context: &Context) -> Result<(), String> {
+    let scene = Scene::new(context)?;
+    let client = scene.client(62, ask::WHO)?;
+    quitters(&scene, 1)?;
+    let error = Error::from_code(scene.report()?[0]);
+    ensure!(
+        error == Some(Error::ServerCrashed),
+        "its sender got {error:?}"
+    );
+    client.succeed()
 }
 
 impl Scene<'_> {

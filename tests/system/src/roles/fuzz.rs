@@ -12,31 +12,12 @@ use libsys::abi::{PAGE_SIZE, Syscall};
 
 use super::Role;
 use super::hostile::{KERNEL, NON_CANONICAL};
+use crate::random::Random;
 use crate::raw;
-
-/// Random numbers: xorshift64* (Vigna, 2016), all of a run follows from the seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        (self.next() >> 16) % limit
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
 
 /// Makes as many calls as the second argument says, from the seed in the first.
 pub(super) fn run(role: &Role<'_>) -> Result<i32, i32> {
-    let mut random = Random(role.argument(0) | 1);
+    let mut random = Random::new(role.argument(0));
     let handles: Vec<u64> = role
         .program
         .startup()

@@ -38,6 +38,7 @@ pub(super) fn serve(role: &Role<'_>) -> Result<i32, i32> {
                 second = again.err().map_or(0, Error::code);
             }
             ask::SECOND => answer(request, &[second]),
+            ask::MAKE => make(request),
             _ => {
                 let redelivered = u64::from(request.is_redelivered());
                 let who = [request.badge, request.sequence, redelivered, count];
@@ -64,6 +65,19 @@ pub(super) fn hold(role: &Role<'_>) -> Result<i32, i32> {
     }
     libsys::time::sleep_until(NEVER);
     Err(WRONG)
+}
+
+/// Takes one request and ends while it holds it: with exit code 0, or, with an argument, by a
+/// panic.
+pub(super) fn quit(role: &Role<'_>) -> Result<i32, i32> {
+    let endpoint: Handle<Endpoint> = role.take("endpoint")?;
+    let Ok(Received::Request(request)) = ipc::receive(&endpoint, NEVER) else {
+        return Err(WRONG);
+    };
+    // Dropping it would answer it.
+    core::mem::forget(request);
+    assert!(role.argument(0) == 0, "a test wants this");
+    Ok(0)
 }
 
 /// Sends one request with the argument as label and reports what came: error code and words.
@@ -167,6 +181,16 @@ fn inspect(mut request: Request) {
         badge,
     } = info.unwrap_or_default();
     answer(request, &[kind.into(), rights.into(), badge]);
+}
+
+fn make(request: Request) {
+    let mut outgoing = Outgoing::NONE;
+    if let Ok(bits) = Handle::<Notification>::create() {
+        // It is the only one.
+        let _ = outgoing.pass(bits.into_raw());
+    }
+    // A caller that gave up is no concern of this server.
+    let _ = ipc::reply(request.reply, 0, 0, &outgoing);
 }
 
 fn answer(request: Request, words: &[u64]) {
