@@ -160,6 +160,16 @@ impl<T> Slots<T> {
         self.slots[slot].task.take()
     }
 
+    /// Drops the tasks that `is_meant` picks.
+    pub(crate) fn remove(&mut self, is_meant: impl Fn(&T) -> bool) {
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            if slot.task.as_ref().is_some_and(&is_meant) {
+                slot.task = None;
+                self.free.push(number);
+            }
+        }
+    }
+
     /// Gives a reserved slot back.
     pub(crate) fn release(&mut self, slot: usize) {
         self.free.push(slot);

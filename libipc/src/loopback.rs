@@ -57,6 +57,8 @@ pub struct Loopback {
     sequence: Cell<u64>,
     exchanges: RefCell<Vec<Exchange>>,
     finished: RefCell<Vec<Finished>>,
+    /// Requests whose callers do not wait any more.
+    abandoned: RefCell<Vec<u64>>,
 }
 
 impl fmt::Debug for Loopback {
@@ -77,6 +79,7 @@ impl Default for Loopback {
             sequence: Cell::new(0),
             exchanges: RefCell::default(),
             finished: RefCell::default(),
+            abandoned: RefCell::default(),
         }
     }
 }
@@ -160,6 +163,8 @@ impl Loopback {
             reply: token,
         };
         let mut core = self.core.borrow_mut();
+        let abandoned = self.abandoned.borrow();
+        core.drop_abandoned(caller.badge, |token| !abandoned.contains(token));
         let started = core.start(delivery, payload);
         let answer = core.first_poll(started);
         drop(core);
@@ -168,6 +173,11 @@ impl Loopback {
         }
         self.run();
         token
+    }
+
+    /// Has the caller of a submitted request give up, or die.
+    pub fn abandon(&self, token: u64) {
+        self.abandoned.borrow_mut().push(token);
     }
 
     /// Takes the reply of a submitted request, if it is done.

@@ -2,7 +2,8 @@
 //!
 //! A request becomes a task that is polled at once. When it ends in that poll, its reply and the
 //! wait for the next message are one system call. Otherwise the loop goes on and the reply is
-//! sent when the task ends. Tasks wait for notification bits, time and each other through
+//! sent when the task ends. A task whose caller died or gave up is dropped at the latest before
+//! the next request of the same badge runs: it may end at any `await`. Tasks wait for notification bits, time and each other through
 //! [`Events`]; a synchronous call to a lower server stops the whole loop.
 
 use alloc::boxed::Box;
@@ -228,6 +229,8 @@ impl Server {
             sequence: request.sequence,
             redelivered: request.info.has(Info::REDELIVERED),
         };
+        self.core
+            .drop_abandoned(caller.badge, Handle::<Reply>::is_awaited);
         let delivery = Delivery {
             label: request.info.label(),
             caller,

@@ -251,6 +251,34 @@ fn many_requests_wait_at_once_and_end_in_the_order_of_their_events() {
 }
 
 #[test]
+fn an_abandoned_request_does_nothing_once_its_client_asks_again() {
+    let (_, loopback, _) = sample();
+    let label = SampleSchema::SCHEMA.label(method("wait"));
+    let ask = |badge, bit: u8| {
+        let caller = Caller {
+            badge,
+            ..Caller::default()
+        };
+        loopback.submit(label, caller, &[bit], OutHandles::new())
+    };
+    let (first, parallel, stranger) = (ask(1, 1), ask(1, 2), ask(2, 3));
+    loopback.abandon(first);
+    loopback.abandon(stranger);
+    let again = ask(1, 1);
+    // Were the first one still there, it would take the bit away from the second.
+    loopback.raise(0b1110);
+    for (token, is_answered) in [(first, false), (parallel, true), (again, true)] {
+        assert_eq!(loopback.take(token).is_some(), is_answered);
+    }
+    // Nobody with that badge has asked again.
+    assert!(loopback.take(stranger).is_some());
+    // The slot of the dropped request can be used again.
+    let next = ask(1, 4);
+    loopback.raise(1 << 4);
+    assert!(loopback.take(next).is_some());
+}
+
+#[test]
 fn more_requests_than_task_slots_are_all_answered() {
     let (_, loopback, _) = sample();
     let label = SampleSchema::SCHEMA.label(method("wait"));

@@ -9,6 +9,13 @@ use skink_abi::{Info, MAX_HANDLES, MAX_MESSAGE_BYTES, ObjectKind, RawHandle, Sys
 use crate::raw::{self, IpcRegisters};
 use crate::{Endpoint, Error, Handle, Notification, Reply, Result, Sender};
 
+impl Handle<Reply> {
+    /// Returns whether the caller still waits: it may have ended or given up.
+    pub fn is_awaited(&self) -> bool {
+        self.handle_info().is_ok_and(|info| info.badge == 1)
+    }
+}
+
 /// Handles to send with a message.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outgoing {

@@ -226,6 +226,21 @@ impl<R> Core<R> {
             || (!self.waiting.is_empty() && self.slots.has_room())
     }
 
+    /// Drops the requests of a badge whose callers do not wait any more, as `is_awaited` says, so
+    /// that nothing is done for them from here on.
+    ///
+    /// A caller that died, or that gave up, may ask for the same again, here or by way of the next
+    /// instance of a server above. What the first request still had to do would then be done
+    /// behind the back of the second: the memory that it fills may be in other use by then.
+    pub(crate) fn drop_abandoned(&mut self, badge: u64, is_awaited: impl Fn(&R) -> bool) {
+        let is_abandoned = |task: &Task<R>| match task {
+            Task::Request(request) => request.caller.badge == badge && !is_awaited(&request.reply),
+            Task::Plain(_) => false,
+        };
+        self.slots.remove(is_abandoned);
+        self.waiting.retain(|task| !is_abandoned(task));
+    }
+
     /// Decodes a request. Nothing of it runs before [`Core::first_poll`].
     pub(crate) fn start(&self, delivery: Delivery<R>, payload: &[u8]) -> Started<R> {
         let Delivery {

@@ -76,7 +76,7 @@ pub struct HandleInfo {
     pub kind: u32,
     /// [`crate::Rights`].
     pub rights: u32,
-    /// Badge of a sender, bits of a notification handle.
+    /// Badge of a sender, bits of a notification handle; of a reply, 1 while its caller waits.
     pub badge: u64,
 }
 

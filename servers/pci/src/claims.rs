@@ -24,8 +24,13 @@ pub struct Claimed {
 impl Claimed {
     /// Returns the range behind a base address register.
     pub fn bar(&self, index: u8) -> Option<Bar> {
-        let (address, bytes) = (*self.bars.get(usize::from(index))?)?;
-        Some(Bar { address, bytes })
+        *self.bars().get(usize::from(index))?
+    }
+
+    /// Returns the ranges behind all base address registers.
+    pub fn bars(&self) -> [Option<Bar>; 6] {
+        self.bars
+            .map(|bar| bar.map(|(address, bytes)| Bar { address, bytes }))
     }
 }
 

@@ -14,7 +14,10 @@ use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Mapping;
 use libsys::state::{self, MappedMemory, Purpose, Region};
 use libsys::{Handle, Interrupt, MapFlags, Memory, startup};
-use pci::{Bar, Claimed, Claims, ENTRY_BYTES, Function, Msix, Record, bars, capabilities, scan};
+use pci::{
+    Bar, Claimed, Claims, ENTRY_BYTES, Function, Msix, Record, are_in_place, bars, capabilities,
+    scan,
+};
 
 use crate::ecam::Ecam;
 
@@ -78,6 +81,19 @@ impl Pci {
         if let Some(msix) = self.msix(address) {
             msix.disable(&function);
         }
+    }
+
+    /// Returns where the registers of a device lie. They are measured once only: a driver that was
+    /// restarted claims its device again, and each time that registers come and go disturbs the
+    /// whole machine. (QEMU up to 8.0 then even sends accesses of other CPUs, to their interrupt
+    /// controllers for example, to the wrong device now and then.)
+    fn ranges(&self, address: Address) -> [Option<Bar>; 6] {
+        let function = self.function(address);
+        let known = self.claims.borrow().state().at(address);
+        known
+            .map(|claimed| claimed.bars())
+            .filter(|known| are_in_place(&function, known))
+            .unwrap_or_else(|| bars(&function))
     }
 
     fn record(&self, record: Record, purpose: Purpose) -> Result<(), PciError> {
@@ -190,7 +206,7 @@ impl PciServer for Pci {
             .check_free(address, caller.badge)?;
         self.quiesce(address);
         let function = self.function(address);
-        let bars = bars(&function);
+        let bars = self.ranges(address);
         function.enable_memory();
         self.record(Record::claimed(address, caller.badge, bars), Purpose::Grow)?;
         Ok((Claims::name(address), self.describe(info)))

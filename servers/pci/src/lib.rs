@@ -19,7 +19,7 @@ mod fake;
 mod msix;
 mod scan;
 
-pub use bars::{Bar, bars};
+pub use bars::{Bar, are_in_place, bars};
 pub use capability::{RawCapability, capabilities};
 pub use claims::{Claimed, Claims, MAX_CLAIMS, Record};
 pub use config::{ConfigSpace, Function};

@@ -70,6 +70,7 @@ pub(super) fn info(call: &mut Call<'_>) -> Result {
     let badge = match entry.kind {
         Some(ObjectKind::Sender) => SENDERS.get(entry.object).badge.get(),
         Some(ObjectKind::Notification) => entry.detail,
+        Some(ObjectKind::Reply) => ipc::is_awaited(call.held, &entry).into(),
         _ => 0,
     };
     let kind = entry.kind.map_or(0, |kind| kind as u32);
