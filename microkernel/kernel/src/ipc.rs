@@ -653,12 +653,6 @@ fn with_duty<R>(
     Ok(f(caller))
 }
 
-/// Returns whether the caller of a reply handle's call still waits for the answer.
-pub(crate) fn is_awaited(held: &mut Held<0>, entry: &Entry) -> bool {
-    let _guard = ENDPOINTS.get(entry.extra as Id).state.lock(held);
-    is_same_call(THREADS.get(entry.object), entry)
-}
-
 /// Does what a pager's answer says: installs mappings, or ends the process.
 fn resolve_fault(held: &mut Held<0>, pager: &Thread, faulted: &'static Thread, info: Info) {
     let target = process_of(faulted);

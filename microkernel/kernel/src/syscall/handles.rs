@@ -62,15 +62,23 @@ pub(super) fn info(call: &mut Call<'_>) -> Result {
     let [handle, out, ..] = call.arguments;
     let handle = RawHandle32::check(handle)?;
     let entry = if ipc::is_reply(handle) {
-        ipc::check_reply(call.held, call.process.id.get(), handle)?;
-        Entry::new(ObjectKind::Reply, Rights::NONE, skink_kcore::NONE, 0)
+        let is_awaited = match ipc::check_reply(call.held, call.process.id.get(), handle) {
+            Ok(()) => 1,
+            Err(Error::ReplyGone) => 0,
+            Err(error) => return Err(error),
+        };
+        Entry::new(
+            ObjectKind::Reply,
+            Rights::NONE,
+            skink_kcore::NONE,
+            is_awaited,
+        )
     } else {
         call.process.handles.lock(call.held).get(handle)?
     };
     let badge = match entry.kind {
         Some(ObjectKind::Sender) => SENDERS.get(entry.object).badge.get(),
-        Some(ObjectKind::Notification) => entry.detail,
-        Some(ObjectKind::Reply) => ipc::is_awaited(call.held, &entry).into(),
+        Some(ObjectKind::Notification | ObjectKind::Reply) => entry.detail,
         _ => 0,
     };
     let kind = entry.kind.map_or(0, |kind| kind as u32);
