@@ -86,6 +86,42 @@ pub(crate) fn ipc(_call: Syscall, _registers: &mut IpcRegisters) -> Result<(), E
     Err(Error::InvalidSyscall)
 }
 
+/// Reads the time stamp counter when everything before it is done (Intel SDM vol. 2B, RDTSC).
+#[cfg(bare)]
+#[inline]
+pub(crate) fn ticks() -> u64 {
+    let (low, high): (u64, u64);
+    // SAFETY: both instructions may be used in Ring 3 and touch no memory.
+    unsafe {
+        core::arch::asm!(
+            "lfence",
+            "rdtsc",
+            out("rax") low,
+            out("rdx") high,
+            options(nostack, preserves_flags),
+        );
+    }
+    high << 32 | low
+}
+
+/// Returns the number of the CPU that runs this; for processors that have `rdtscp`.
+#[cfg(bare)]
+pub(crate) fn processor_number() -> u32 {
+    let number: u32;
+    // SAFETY: the instruction may be used in Ring 3 and touches no memory; the kernel has set
+    // what it returns in ecx (Intel SDM vol. 2B, RDTSCP).
+    unsafe {
+        core::arch::asm!(
+            "rdtscp",
+            out("eax") _,
+            out("edx") _,
+            out("ecx") number,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    number
+}
+
 /// Returns the address of the thread's control page.
 #[cfg(bare)]
 #[inline]

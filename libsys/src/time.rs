@@ -7,9 +7,43 @@ use crate::{Error, raw};
 /// Nanoseconds in a millisecond.
 pub const MS: u64 = 1_000_000;
 
-/// Returns the nanoseconds since boot.
+/// Returns the nanoseconds since boot: read from the time page, or asked of a kernel that does not
+/// know them there.
+#[inline]
 pub fn now() -> u64 {
+    page_now().unwrap_or_else(clock)
+}
+
+/// Asks the kernel for the nanoseconds since boot.
+#[cold]
+pub fn clock() -> u64 {
     raw::plain(Syscall::Clock, [0; 6]).map_or(0, |(ns, _)| ns)
+}
+
+/// Returns the number of the CPU that runs this, from 0 up, if it can be told without a system
+/// call. The thread may be elsewhere at the next moment.
+#[cfg(bare)]
+pub fn cpu_number() -> Option<u32> {
+    page().has_cpu_number().then(raw::processor_number)
+}
+
+#[cfg(bare)]
+fn page() -> &'static skink_abi::TimePage {
+    let address = skink_abi::layout::TIME_PAGE as usize;
+    // SAFETY: the kernel maps the page there before a process starts; it holds atomics only.
+    unsafe { &*core::ptr::with_exposed_provenance(address) }
+}
+
+#[cfg(bare)]
+#[inline]
+fn page_now() -> Option<u64> {
+    page().now(raw::ticks)
+}
+
+/// On the host there is no page.
+#[cfg(not(bare))]
+fn page_now() -> Option<u64> {
+    None
 }
 
 /// Returns the deadline that lies `ns` nanoseconds ahead.

@@ -16,6 +16,9 @@ pub const STARTUP: u64 = 0x1000_0000;
 pub const STARTUP_BYTES: u64 = 64 * 1024;
 /// The page that a service shares with `init`: heartbeat and counters.
 pub const SERVICE_PAGE: u64 = 0x1010_0000;
+/// The page by which every process tells the time ([`crate::TimePage`]). Read only. It shares its
+/// page table with the start-up pages.
+pub const TIME_PAGE: u64 = 0x1018_0000;
 /// The log ring that a service shares with the log server.
 pub const LOG_RING: u64 = 0x1020_0000;
 /// Bytes of the log ring.

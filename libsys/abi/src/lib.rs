@@ -26,6 +26,7 @@ pub mod layout;
 mod message;
 mod objects;
 mod syscall;
+mod time_page;
 
 pub use error::Error;
 pub use handle::{ObjectKind, RawHandle, Rights};
@@ -37,6 +38,7 @@ pub use objects::{
     PORT_STREAM_READ, PortStream, ProcessInfo, ProcessState, SystemInfo, ThreadParams,
 };
 pub use syscall::Syscall;
+pub use time_page::{Clock, TIME_MAGIC, TimePage};
 
 /// Bytes in a page of the smallest size.
 pub const PAGE_SIZE: usize = 4096;

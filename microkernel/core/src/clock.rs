@@ -20,6 +20,12 @@ impl Scale {
         }
     }
 
+    /// Returns what ticks are multiplied with, and by how many bits the product is then shifted
+    /// right, for others who convert in the same way.
+    pub const fn parts(self) -> (u64, u32) {
+        (self.multiplier, SHIFT)
+    }
+
     /// Converts ticks to nanoseconds, rounded down.
     pub const fn to_ns(self, ticks: u64) -> u64 {
         ((ticks as u128 * self.multiplier as u128) >> SHIFT) as u64

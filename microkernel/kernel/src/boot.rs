@@ -7,7 +7,7 @@ use skink_manifest::command_line;
 use crate::arch::x86_64::{apic, cpu, fpu, paging, physical, smp, time};
 use crate::lock::Held;
 use crate::machine::MACHINE;
-use crate::{first_process, log as kernel_log, machine, pool, sched, symbols};
+use crate::{first_process, log as kernel_log, machine, pool, sched, symbols, time_page};
 
 /// What the kernel asks of the loader.
 static CONFIG: BootloaderConfig = {
@@ -132,6 +132,7 @@ fn bring_up(rsdp: Option<u64>) {
     fpu::init();
     let rate = time::calibrate(machine.hpet, apic::timer_count_up);
     apic::set_timer_rate(rate);
+    time_page::init().expect("a fresh pool has room");
     machine::add_line_controllers(rsdp);
     paging::map_low_page(smp::TRAMPOLINE).expect("a fresh pool has room");
     let mut index = 1;

@@ -58,6 +58,8 @@ mod teardown;
 #[cfg(bare)]
 mod thread;
 #[cfg(bare)]
+mod time_page;
+#[cfg(bare)]
 mod trap;
 #[cfg(bare)]
 mod user;

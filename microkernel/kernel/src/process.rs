@@ -16,8 +16,8 @@ use crate::arch::x86_64::{physical, time};
 use crate::arena::{Arena, Object};
 use crate::cell::Field;
 use crate::lock::{Held, Lock, level};
-use crate::pool;
 use crate::thread::{Family, THREADS, Wait};
+use crate::{pool, time_page};
 
 /// Most threads of one process: ending a process visits all of them in one go.
 pub(crate) const MAX_THREADS: u32 = 256;
@@ -25,6 +25,9 @@ const ENTRY_BYTES: usize = 16;
 const ENTRIES_PER_PAGE: usize = PAGE_SIZE / ENTRY_BYTES;
 const HANDLE_PAGES: usize = skink_abi::MAX_PROCESS_HANDLES / ENTRIES_PER_PAGE;
 const WATCHERS: usize = 2;
+/// What a new process takes of its quota: itself, its top-level page table, and the three tables
+/// on the way to the time page.
+const FIRST_BYTES: u64 = Arena::<Process>::BYTES + 4 * PAGE_SIZE as u64;
 
 /// A process.
 pub(crate) struct Process {
@@ -162,7 +165,7 @@ impl Process {
         quota: u64,
         name: [u8; NAME_BYTES],
     ) -> Result<Id, Error> {
-        if quota < Arena::<Process>::BYTES + PAGE_SIZE as u64 {
+        if quota < FIRST_BYTES {
             return Err(Error::NoMemory);
         }
         if let Some(parent) = parent {
@@ -183,7 +186,7 @@ impl Process {
         quota: u64,
         name: [u8; NAME_BYTES],
     ) -> Result<Id, Error> {
-        let tables = Tables::new()?;
+        let tables = Self::first_tables()?;
         let id = PROCESSES.allocate().inspect_err(|_| {
             let mut tables = Tables::of(tables.root());
             // SAFETY: never loaded.
@@ -199,10 +202,7 @@ impl Process {
         process.handles.lock(held).entries_mut().owner = id;
         process.pager.store(NONE, Ordering::Relaxed);
         process.quota_limit.store(quota, Ordering::Relaxed);
-        process.quota_used.store(
-            Arena::<Process>::BYTES + PAGE_SIZE as u64,
-            Ordering::Relaxed,
-        );
+        process.quota_used.store(FIRST_BYTES, Ordering::Relaxed);
         process.quota_of_children.store(0, Ordering::Relaxed);
         process.quota_returned.store(false, Ordering::Relaxed);
         process
@@ -221,16 +221,27 @@ impl Process {
             &counters.served_ticks,
             &counters.faults,
             &counters.calls,
-            &counters.pages,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
+        counters.pages.store(time_page::PAGES, Ordering::Relaxed);
         process
             .status
             .store(ProcessState::Alive as u32, Ordering::Release);
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         process.number.store(number, Ordering::Release);
         Ok(id)
+    }
+
+    /// Makes page tables that map the time page and nothing else.
+    fn first_tables() -> Result<Tables, Error> {
+        let mut tables = Tables::new()?;
+        if let Err(error) = time_page::map(&mut tables) {
+            // SAFETY: never loaded.
+            unsafe { tables.free_some(usize::MAX) };
+            return Err(error);
+        }
+        Ok(tables)
     }
 
     /// Returns its number.

@@ -29,6 +29,8 @@ pub(crate) mod ask {
     pub(crate) const TWICE: u32 = 8;
     /// Tells the error code that the second answer of the last `TWICE` got.
     pub(crate) const SECOND: u32 = 9;
+    /// Tells as many ones as the first word of the payload says.
+    pub(crate) const ONES: u32 = 11;
     /// Makes a notification and gives it away.
     pub(crate) const MAKE: u32 = 10;
 }

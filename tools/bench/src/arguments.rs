@@ -11,7 +11,7 @@ Usage: bench SUITE [OPTIONS]
 Measures what operations of the system cost.
 
 Suites:
-  ipc             system calls, messages, page faults and switches
+  ipc             system calls, messages, page faults, switches and the clock
 
 Options:
   --list          list the benchmarks of the suite and what they measure
@@ -20,7 +20,8 @@ Options:
   --ticks         show ticks of the time stamp counter in place of ns
   --help          show this text
 
-The cost of the loop around an operation is taken away. `min` is the best of several batches.
+The cost of the loop around an operation is taken away. `min` is the best of several batches;
+`p99` is of operations that were timed one by one: 99 of 100 do not take longer.
 ";
 
 /// What to do.
@@ -77,15 +78,24 @@ pub enum Role {
     Echo,
     /// Serves the interface of [`crate::echo`].
     Typed,
+    /// Answers each notification with one.
+    Notify,
+    /// Touches an address at which nothing is mapped, for ever.
+    Fault,
 }
 
 impl Role {
+    /// Every role.
+    pub const ALL: [Role; 4] = [Role::Echo, Role::Typed, Role::Notify, Role::Fault];
+
     /// Returns the arguments that start a server of this role.
     #[must_use]
     pub fn arguments(self) -> [&'static str; 2] {
         let role = match self {
             Role::Echo => "echo",
             Role::Typed => "typed",
+            Role::Notify => "notify",
+            Role::Fault => "fault",
         };
         [SERVE, role]
     }
@@ -139,7 +149,7 @@ fn value<'a>(option: &str, value: Option<&'a str>) -> Result<&'a str, Failed> {
 }
 
 fn parse_role(text: &str) -> Result<Role, Failed> {
-    let known = [Role::Echo, Role::Typed]
+    let known = Role::ALL
         .into_iter()
         .find(|role| role.arguments()[1] == text);
     known.ok_or_else(|| Failed::usage(format!("no server is called {text}")))
@@ -174,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_server_is_started_by_its_own_arguments() {
-        for role in [Role::Echo, Role::Typed] {
+        for role in Role::ALL {
             assert_eq!(parse(&role.arguments().join(" ")), Ok(Task::Serve(role)));
         }
     }

@@ -21,7 +21,8 @@ pub trait Benchmark {
         Ok(())
     }
 
-    /// Runs the operation so many times. Timed.
+    /// Runs the operation so many times. Timed. A batch may come in several parts, which
+    /// together repeat the operation as often as `prepare` was told.
     ///
     /// # Errors
     ///
@@ -63,6 +64,8 @@ pub struct Summary {
     pub min: Cost,
     /// Ticks per operation of the batch in the middle.
     pub median: Cost,
+    /// Ticks of an operation, timed by itself, that 99 of 100 do not exceed.
+    pub p99: Cost,
     /// Batches that counted.
     pub batches: u32,
     /// Operations in all of them.
@@ -97,9 +100,55 @@ pub fn measure(
     Ok(Summary {
         min: costs[0],
         median: costs[costs.len() / 2],
+        p99: p99(benchmark, empty, plan, clock)?,
         batches: costs.len() as u32,
         operations: batches.iter().map(|batch| batch.operations).sum(),
     })
+}
+
+/// How often operations are timed one by one before giving up.
+const SINGLE_ATTEMPTS: usize = 5;
+
+/// Times operations one by one, and takes away what an empty loop of one turn costs.
+fn p99(
+    benchmark: &mut dyn Benchmark,
+    empty: &mut dyn Benchmark,
+    plan: Plan,
+    clock: &dyn Fn() -> u64,
+) -> Result<Cost, Failed> {
+    let (loops, _) = singles(empty, plan, clock)?;
+    let overhead = loops.get(loops.len() / 2).copied().unwrap_or(0);
+    for _ in 0..SINGLE_ATTEMPTS {
+        let (ticks, operations) = singles(benchmark, plan, clock)?;
+        if operations > 0 {
+            let worst = ticks.get(ticks.len() * 99 / 100).copied().unwrap_or(0);
+            let ticks = worst.saturating_sub(overhead) * u64::from(plan.iterations);
+            return Ok(Cost::per_operation(ticks, operations));
+        }
+    }
+    Err(Failed::new(
+        "single operations were disturbed; try again with one CPU",
+    ))
+}
+
+/// Returns the sorted ticks of single repetitions, and how many operations all of them were.
+fn singles(
+    benchmark: &mut dyn Benchmark,
+    plan: Plan,
+    clock: &dyn Fn() -> u64,
+) -> Result<(Vec<u64>, u64), Failed> {
+    let mut singles = Vec::with_capacity(plan.iterations as usize);
+    benchmark.prepare(plan.iterations)?;
+    for _ in 0..plan.iterations {
+        let start = clock();
+        let result = benchmark.run(1);
+        let ticks = clock().wrapping_sub(start);
+        result?;
+        singles.push(ticks);
+    }
+    let operations = benchmark.finish(plan.iterations)?;
+    singles.sort_unstable();
+    Ok((singles, operations))
 }
 
 struct Batch {
@@ -185,6 +234,13 @@ mod tests {
         assert_eq!(summary.min.thousandths(), 51_000);
         assert_eq!(summary.median.thousandths(), 54_000);
         assert_eq!((summary.batches, summary.operations), (5, 500));
+    }
+
+    #[test]
+    fn single_operations_show_what_is_rare() {
+        // The disturbance has worn off when they are timed, but for its last few halves.
+        assert_eq!(measured(53, 1).unwrap().p99.thousandths(), 100_000);
+        assert_eq!(measured(53, 2).unwrap().p99.thousandths(), 50_000);
     }
 
     #[test]

@@ -15,14 +15,20 @@ mod memory;
 mod processor;
 mod scheduling;
 mod server;
+mod time;
 
 use kit::Kit;
 
 /// Every suite. To add one, add its groups here.
 static SUITES: &[Suite<Kit>] = &[Suite {
     name: "ipc",
-    about: "system calls, messages, page faults and switches",
-    groups: &[ipc::BENCHMARKS, memory::BENCHMARKS, scheduling::BENCHMARKS],
+    about: "system calls, messages, page faults, switches and the clock",
+    groups: &[
+        ipc::BENCHMARKS,
+        memory::BENCHMARKS,
+        scheduling::BENCHMARKS,
+        time::BENCHMARKS,
+    ],
 }];
 
 /// Turns of the loop that shows what a tick is.

@@ -55,34 +55,37 @@ impl Report {
     /// Returns a table and what else is to be said.
     #[must_use]
     pub fn table(&self, unit: Unit) -> String {
-        let (min, median) = match unit {
-            Unit::Ns => ("MIN ns", "MEDIAN ns"),
-            Unit::Ticks => ("MIN ticks", "MEDIAN ticks"),
+        let (min, median, p99) = match unit {
+            Unit::Ns => ("MIN ns", "MEDIAN ns", "P99 ns"),
+            Unit::Ticks => ("MIN ticks", "MEDIAN ticks", "P99 ticks"),
         };
         let mut table = Table::new(&[
             ("BENCHMARK", Align::Left),
             (min, Align::Right),
             (median, Align::Right),
+            (p99, Align::Right),
             ("OPERATIONS", Align::Right),
             ("WHAT", Align::Left),
         ]);
         let mut notes = String::new();
         for measured in &self.results {
-            let (min, median, operations) = match &measured.result {
-                Ok(summary) => (
+            let [min, median, p99, operations] = match &measured.result {
+                Ok(summary) => [
                     self.in_unit(summary.min, unit).to_string(),
                     self.in_unit(summary.median, unit).to_string(),
+                    self.in_unit(summary.p99, unit).to_string(),
                     summary.operations.to_string(),
-                ),
+                ],
                 Err(failed) => {
                     notes += &format!("{}: not measured: {}\n", measured.name, failed.message);
-                    ("-".to_string(), "-".to_string(), "-".to_string())
+                    ["-"; 4].map(str::to_string)
                 }
             };
             table.row([
                 measured.name.into(),
                 min,
                 median,
+                p99,
                 operations,
                 measured.about.into(),
             ]);
@@ -149,19 +152,23 @@ impl Report {
     }
 
     fn write_metric(&self, name: &str, summary: &Summary, out: &mut impl Write) -> fmt::Result {
-        let (min, median) = (summary.min, summary.median);
-        write!(
-            out,
-            "{{\"name\":{},\"ticks\":{},\"ticks_median\":{},\"ns\":{},\"ns_median\":{},\
-             \"samples\":{},\"operations\":{}}}",
-            Quoted(name),
-            Exact(min),
-            Exact(median),
-            Exact(min.to_ns(self.ticks_per_ms)),
-            Exact(median.to_ns(self.ticks_per_ms)),
-            summary.batches,
-            summary.operations,
-        )
+        write!(out, "{{\"name\":{},", Quoted(name))?;
+        let costs = [
+            ("", summary.min),
+            ("_median", summary.median),
+            ("_p99", summary.p99),
+        ];
+        for (which, cost) in costs {
+            let ns = cost.to_ns(self.ticks_per_ms);
+            let (ticks, ns) = (Exact(cost), Exact(ns));
+            write!(out, "\"ticks{which}\":{ticks},\"ns{which}\":{ns},")?;
+        }
+        let Summary {
+            batches,
+            operations,
+            ..
+        } = summary;
+        write!(out, "\"samples\":{batches},\"operations\":{operations}}}")
     }
 }
 
@@ -206,6 +213,7 @@ mod tests {
         let summary = Summary {
             min: Cost::per_operation(2_469, 2),
             median: Cost::per_operation(1_300, 1),
+            p99: Cost::per_operation(2_000, 1),
             batches: 15,
             operations: 15_000,
         };
@@ -241,6 +249,8 @@ mod tests {
         assert_eq!(metric["name"], "a.b");
         assert_eq!(metric["ticks"], 1234.5);
         assert_eq!(metric["ns"], 617.25);
+        assert_eq!(metric["ticks_p99"], 2000.0);
+        assert_eq!(metric["ns_p99"], 1000.0);
         assert_eq!(metric["samples"], 15);
         assert_eq!(json["calibration"]["ticks"], 2_000_004);
         assert_eq!(json["failed"][0]["why"], "no \"x\"");

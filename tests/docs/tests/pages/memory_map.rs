@@ -12,6 +12,7 @@ fn every_place_has_its_address() {
         ("IMAGE_BASE", layout::IMAGE_BASE),
         ("STARTUP", layout::STARTUP),
         ("SERVICE_PAGE", layout::SERVICE_PAGE),
+        ("TIME_PAGE", layout::TIME_PAGE),
         ("LOG_RING", layout::LOG_RING),
         ("STACK_TOP", layout::STACK_TOP),
         ("THREAD_CONTROL", layout::THREAD_CONTROL),

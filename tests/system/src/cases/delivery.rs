@@ -196,23 +196,23 @@ fn old_bytes_of_pages(context: &Context) -> Result<(), String> {
         // The server's page is full of old bytes, ours of others.
         let old = [OLD; MAX_MESSAGE_BYTES];
         wire::call(&server.sender, ask::ECHO, &old).map_err(because("echo"))?;
-        ipc::with_page(|page| {
-            page.fill(OURS);
-            page[..length].fill(1);
-        });
+        ipc::with_page(|page| page.fill(OURS));
+        let bytes = wire::put_words(&[length as u64]);
         let sent = ipc::call(
             &server.sender,
-            ask::ECHO,
-            length,
+            ask::ONES,
+            bytes,
             &Outgoing::NONE,
             time::after(SOON),
         );
         let (info, _) = sent.map_err(because("call"))?;
         ensure!(info.bytes() == length, "{} bytes came", info.bytes());
-        let stranger = ipc::with_page(|page| {
+        let (ones, stranger) = ipc::with_page(|page| {
+            let ones = page[..length].iter().all(|&byte| byte == 1);
             let mut rest = page[length..].iter().copied();
-            rest.find(|&byte| byte != OURS && byte != 0)
+            (ones, rest.find(|&byte| byte != OURS && byte != 0))
         });
+        ensure!(ones, "other bytes came within {length}");
         ensure!(
             stranger.is_none(),
             "{stranger:x?} came behind {length} bytes"

@@ -39,6 +39,7 @@ pub(super) fn serve(role: &Role<'_>) -> Result<i32, i32> {
             }
             ask::SECOND => answer(request, &[second]),
             ask::MAKE => make(request),
+            ask::ONES => ones(request),
             _ => {
                 let redelivered = u64::from(request.is_redelivered());
                 let who = [request.badge, request.sequence, redelivered, count];
@@ -191,6 +192,17 @@ fn make(request: Request) {
     }
     // A caller that gave up is no concern of this server.
     let _ = ipc::reply(request.reply, 0, 0, &outgoing);
+}
+
+fn ones(request: Request) {
+    let bytes = ipc::with_page(|page| {
+        let length = wire::word(page, 0).min(page.len() as u64) as usize;
+        // What is behind them stays as it is.
+        page[..length].fill(1);
+        length
+    });
+    // A caller that gave up is no concern of this server.
+    let _ = ipc::reply(request.reply, 0, bytes, &Outgoing::NONE);
 }
 
 fn answer(request: Request, words: &[u64]) {

@@ -5,10 +5,11 @@ use libsys::abi::ProcessState;
 use libsys::mappings::Reservation;
 use libsys::spawn::Spawn;
 use libsys::thread::{self, ThreadPlace};
-use libsys::{Endpoint, Handle, Memory, Process, Rights, Sender, time};
+use libsys::{Endpoint, Handle, Memory, Notification, Process, Rights, Sender, time};
 use skink_program::Failed;
 
 use super::kit::Kit;
+use super::server;
 
 /// Pages of a thread: control page, IPC page and 32 KiB of stack.
 const THREAD_PAGES: u64 = 10;
@@ -64,19 +65,39 @@ impl ServerProcess {
         let child = kit.start_again(spawn)?;
         Ok((sender, ServerProcess(child.process)))
     }
+
+    /// Starts a process that answers notifications. It ends by the bit [`server::END`].
+    pub(crate) fn start_notified(
+        kit: &Kit,
+        waiter: &Handle<Notification>,
+        answer: &Handle<Notification>,
+    ) -> Result<Self, Failed> {
+        let spawn = Spawn::new(kit.program())
+            .arguments(Role::Notify.arguments())
+            .handle(server::WAITER, waiter, Rights::WAIT)
+            .handle(server::ANSWER, answer, Rights::NOTIFY);
+        Ok(ServerProcess(kit.start_again(spawn)?.process))
+    }
 }
 
 /// Waits until it is gone, so that its end does not disturb the next benchmark. Close the sender
 /// first.
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        for _ in 0..END_POLLS {
-            match self.0.info() {
-                Ok(info) if info.state != ProcessState::Dead as u32 => time::sleep(END_POLL_NS),
-                _ => return,
-            }
+        if !wait_for_end(&self.0) {
+            // It hangs, and nobody else will end it. An error means that it has ended just now.
+            let _ = self.0.kill(0);
         }
-        // It hangs, and nobody else will end it. An error means that it has ended just now.
-        let _ = self.0.kill(0);
     }
+}
+
+/// Waits until all of a process is gone, but not for ever. Returns whether it is.
+pub(crate) fn wait_for_end(process: &Handle<Process>) -> bool {
+    for _ in 0..END_POLLS {
+        match process.info() {
+            Ok(info) if info.state != ProcessState::Dead as u32 => time::sleep(END_POLL_NS),
+            _ => return true,
+        }
+    }
+    false
 }

@@ -32,7 +32,13 @@ pub(crate) static BENCHMARKS: &[Entry<Kit>] = &[
         name: "ipc.notify_roundtrip.same_space",
         about: "notification to a waiting thread and one back",
         plan: Plan::SHORT,
-        make: NotifyRoundTrip::make,
+        make: NotifyRoundTrip::same_space,
+    },
+    Entry {
+        name: "ipc.notify_roundtrip",
+        about: "the same, to another process",
+        plan: Plan::SHORT,
+        make: NotifyRoundTrip::cross_space,
     },
     Entry {
         name: "ipc.roundtrip.same_space.8B",
@@ -107,31 +113,62 @@ impl Benchmark for Notify {
     }
 }
 
-/// A bit for each turn of the round trip, and one that ends the other thread.
-const TURN: u64 = 1;
-const END: u64 = 2;
-
+/// Waking one who waits, and being woken by it.
 struct NotifyRoundTrip {
     there: Handle<Notification>,
-    end: Handle<Notification>,
     back: Handle<Notification>,
+    // Told to end before it is waited for: fields are dropped in this order.
+    _end: EndBit,
+    _partner: Option<ServerProcess>,
+}
+
+/// Ends the partner when dropped.
+struct EndBit(Handle<Notification>);
+
+impl Drop for EndBit {
+    fn drop(&mut self) {
+        // It fails only if the partner has ended.
+        let _ = ipc::notify(&self.0);
+    }
 }
 
 impl NotifyRoundTrip {
-    fn make(kit: &Kit) -> Result<Box<dyn Benchmark>, Failed> {
+    fn same_space(kit: &Kit) -> Result<Box<dyn Benchmark>, Failed> {
+        let room = ThreadRoom::new(kit)?;
+        NotifyRoundTrip::start(|waiter, answer| {
+            room.start(move || {
+                // If it fails this thread ends, and the other waits until it is interrupted.
+                let _ = server::answer_notifications(&waiter, &answer);
+            })?;
+            Ok(None)
+        })
+    }
+
+    fn cross_space(kit: &Kit) -> Result<Box<dyn Benchmark>, Failed> {
+        NotifyRoundTrip::start(|waiter, answer| {
+            ServerProcess::start_notified(kit, &waiter, &answer).map(Some)
+        })
+    }
+
+    fn start(
+        partner: impl FnOnce(
+            Handle<Notification>,
+            Handle<Notification>,
+        ) -> Result<Option<ServerProcess>, Failed>,
+    ) -> Result<Box<dyn Benchmark>, Failed> {
         let (waiter, back) = (
             Handle::<Notification>::create()?,
             Handle::<Notification>::create()?,
         );
-        let (there, end, answer) = (waiter.mint(TURN)?, waiter.mint(END)?, back.mint(TURN)?);
-        ThreadRoom::new(kit)?.start(move || {
-            while ipc::wait(&waiter, FOREVER) == Ok(TURN) {
-                if ipc::notify(&answer).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Box::new(NotifyRoundTrip { there, end, back }))
+        let there = waiter.mint(server::TURN)?;
+        let end = EndBit(waiter.mint(server::END)?);
+        let answer = back.mint(server::TURN)?;
+        Ok(Box::new(NotifyRoundTrip {
+            there,
+            back,
+            _end: end,
+            _partner: partner(waiter, answer)?,
+        }))
     }
 }
 
@@ -142,13 +179,6 @@ impl Benchmark for NotifyRoundTrip {
             ipc::wait(&self.back, FOREVER)?;
         }
         Ok(())
-    }
-}
-
-impl Drop for NotifyRoundTrip {
-    fn drop(&mut self) {
-        // It fails only if the thread has ended.
-        let _ = ipc::notify(&self.end);
     }
 }
 

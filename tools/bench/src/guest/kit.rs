@@ -3,10 +3,14 @@
 use libipc::proto::memory::MemoryManagerClient;
 use libipc::spawn::MemoryPager;
 use libsys::abi::PAGE_SIZE;
-use libsys::spawn::{Child, Image, Spawn};
+use libsys::elf::Elf;
+use libsys::spawn::{Child, Image, Pool, Spawn, pinned_pages};
 use libsys::{Handle, Memory, System};
 use skink_manifest::bundle::{Bundle, Kind};
 use skink_program::{Failed, Program};
+
+/// Heap and stack, each, of a process that is not paged.
+const PINNED_BYTES: u64 = 64 * 1024;
 
 /// What benchmarks are given.
 #[derive(Debug)]
@@ -35,19 +39,35 @@ impl Kit {
 
     /// Starts this program once more, in a process of its own.
     pub(crate) fn start_again(&self, spawn: Spawn<'_>) -> Result<Child, Failed> {
+        spawn
+            .start_paged(&self.image()?, &MemoryPager::new(self.memory.clone()))
+            .map_err(Failed::new)
+    }
+
+    /// As [`Kit::start_again`], in a process of which all pages are there from the start, and
+    /// which the memory manager does not know. Returns its memory as well.
+    pub(crate) fn start_pinned(&self, spawn: Spawn<'_>) -> Result<(Child, Handle<Memory>), Failed> {
+        let image = self.image()?;
+        let elf = Elf::parse(image.bytes).map_err(Failed::new)?;
+        let pages = pinned_pages(&elf, PINNED_BYTES, PINNED_BYTES);
+        let memory = self.memory.create_object(pages)?;
+        let pool = Pool { memory, pages };
+        let spawn = spawn.heap_bytes(PINNED_BYTES).stack_bytes(PINNED_BYTES);
+        let child = spawn.start_pinned(&image, &pool).map_err(Failed::new)?;
+        Ok((child, pool.memory))
+    }
+
+    fn image(&self) -> Result<Image<'_>, Failed> {
         let bundle = Bundle::parse(self.images).map_err(Failed::new)?;
         let entry = bundle
             .find(&self.program)
             .filter(|entry| entry.kind == Kind::Program);
         let entry = entry.ok_or_else(|| Failed::new("this program is not in the boot bundle"))?;
-        let image = Image {
+        Ok(Image {
             bytes: entry.data,
             memory: &self.bundle,
             first_page: (entry.offset / PAGE_SIZE) as u64,
-        };
-        spawn
-            .start_paged(&image, &MemoryPager::new(self.memory.clone()))
-            .map_err(Failed::new)
+        })
     }
 
     /// Returns how the program is called.

@@ -1,4 +1,4 @@
-//! Servers that benchmarks call, in threads of this process or in processes of their own.
+//! Partners of benchmarks: servers that they call and others, in threads of this process or in processes of their own.
 
 use alloc::rc::Rc;
 
@@ -7,21 +7,58 @@ use bench::echo::{EchoDispatcher, Mirror};
 use libipc::Server;
 use libsys::abi::FOREVER;
 use libsys::ipc::{self, Outgoing, Received};
+use libsys::mappings::Reservation;
 use libsys::{Endpoint, Error, Handle, Notification, runtime};
 use skink_program::{Failed, Outcome, Program};
 
+/// Handle that a server waits for.
+pub(crate) const WAITER: &str = "waiter";
+/// Handle by which a server answers.
+pub(crate) const ANSWER: &str = "answer";
+/// Bit that asks for an answer.
+pub(crate) const TURN: u64 = 1;
+/// Bit that ends who answers.
+pub(crate) const END: u64 = 2;
+
 /// Serves in a process of its own.
 pub(crate) fn run(program: &Program, role: Role) -> Outcome {
-    let endpoint: Handle<Endpoint> = program.take("self")?;
     match role {
-        Role::Echo => echo(&endpoint).map(|()| 0).map_err(Failed::new),
+        Role::Echo => echo(&program.take("self")?)
+            .map(|()| 0)
+            .map_err(Failed::new),
+        Role::Notify => answer_notifications(&program.take(WAITER)?, &program.take(ANSWER)?)
+            .map(|()| 0)
+            .map_err(Failed::new),
+        Role::Fault => fault(&program.take(WAITER)?),
         Role::Typed => {
+            let endpoint: Handle<Endpoint> = program.take("self")?;
             let notification = Handle::<Notification>::create()?;
             let mut server = Server::new(endpoint, notification);
             server.on_closed(|_badge| runtime::exit(0));
             server.run(EchoDispatcher::new(Rc::new(Mirror)))
         }
     }
+}
+
+/// Answers each [`TURN`] with the bits of the other handle, until there is something else.
+pub(crate) fn answer_notifications(
+    waiter: &Handle<Notification>,
+    answer: &Handle<Notification>,
+) -> Result<(), Error> {
+    while ipc::wait(waiter, FOREVER)? == TURN {
+        ipc::notify(answer)?;
+    }
+    Ok(())
+}
+
+/// Waits to be told that there is a pager, then touches an address at which nothing is mapped.
+fn fault(waiter: &Handle<Notification>) -> Outcome {
+    ipc::wait(waiter, FOREVER)?;
+    let place = Reservation::new(1)?;
+    let page = core::ptr::with_exposed_provenance_mut::<u64>(place.address() as usize);
+    // SAFETY: nothing is mapped there, so nothing is written: the pager never brings a page.
+    unsafe { page.write_volatile(0) };
+    Err(Failed::new("nothing was mapped, and there was no fault"))
 }
 
 /// Answers each message with its own bytes until the last sender is closed.

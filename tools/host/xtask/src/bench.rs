@@ -3,6 +3,9 @@
 //! It boots headless with one CPU under two clocks: plain, where times are real, and `-icount`,
 //! where the clock counts instructions and two runs of one build give the same numbers. Then it
 //! boots some more to see how long that takes. [`results`] is what comes out.
+//!
+//! [`baseline`] guards against getting slower, [`linux`] measures Linux in the same machine,
+//! [`compare`] puts both side by side, and [`plot`] draws charts.
 
 use std::fs;
 use std::process::{Command, ExitCode};
@@ -15,8 +18,13 @@ use skink_qemu::{Accelerator, Artefacts, Exit, Machine, PROMPT, Session, exec_wo
 use crate::artefacts;
 use crate::workspace::Workspace;
 
+mod baseline;
+mod compare;
+pub(crate) mod linux;
+mod plot;
 mod results;
 
+use baseline::Baseline;
 use results::{GuestReport, Metric, Mode, Results, RunResults};
 
 /// How long one machine may run: under `-icount` a benchmark takes many times longer.
@@ -32,25 +40,68 @@ pub(crate) struct Options {
     /// Measures only what has a name that starts with this text.
     #[arg(long, value_name = "PREFIX", default_value = "")]
     only: String,
+    /// Counts instructions and fails if a metric is over its baseline by more than 3 %.
+    #[arg(long, conflicts_with_all = ["bless", "linux", "plot"])]
+    check: bool,
+    /// Counts instructions and makes them the baseline.
+    #[arg(long, conflicts_with_all = ["linux", "plot", "only"])]
+    bless: bool,
+    /// Measures Debian's Linux in the same machine too.
+    #[arg(long)]
+    linux: bool,
+    /// Draws the charts of the documentation: of what is measured with --linux, otherwise of
+    /// the last results.
+    #[arg(long, conflicts_with = "only")]
+    plot: bool,
 }
 
-/// Measures, prints a table and writes `target/bench/latest.json`.
+/// Does what the options say; without one it measures Skink, prints a table and writes
+/// `target/bench/latest.json`.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let mut artefacts = artefacts::prepare(&workspace)?;
-    // Both runs are of the same kind on every machine.
-    artefacts.accelerator = Accelerator::Tcg;
-    let mut results = Results::new(commit(&workspace)?);
+    if options.check || options.bless {
+        return check(&workspace, options);
+    }
+    let folder = workspace.target.join("bench");
+    let file = folder.join("latest.json");
+    if options.plot && !options.linux {
+        let text = fs::read_to_string(&file)
+            .with_context(|| format!("{}: run `cargo xtask bench --linux`", file.display()))?;
+        let results = Results::parse(&text).with_context(|| file.display().to_string())?;
+        plot::draw(&results, &workspace.root)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (results, is_complete) = measure_all(&workspace, options)?;
+    print!("{}", results.table());
+    if let Some(linux) = &results.linux {
+        println!("\nLinux {}: ratios are instructions / ns", linux.kernel);
+        print!("{}", compare::table(&results, linux));
+    }
+    fs::create_dir_all(&folder)?;
+    fs::write(&file, results.json()?)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    println!("{}", file.display());
+    if options.plot {
+        plot::draw(&results, &workspace.root)?;
+    }
+    Ok(if is_complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Measures in both modes. Returns whether everything could be measured, too.
+fn measure_all(workspace: &Workspace, options: &Options) -> anyhow::Result<(Results, bool)> {
+    let artefacts = prepare(workspace)?;
+    let mut results = Results::new(commit(workspace)?);
     let mut is_complete = true;
     let has_boot = "boot.to_shell_ms".starts_with(&options.only);
     for mode in Mode::ALL {
         let mut metrics = Vec::new();
         if options.only.is_empty() || !has_boot {
             let report = measure(&artefacts, mode, &options.only)?;
-            for (name, why) in report.failed() {
-                eprintln!("error: {}: {name}: {why}", mode.name());
-                is_complete = false;
-            }
+            is_complete &= !complain(&report, mode);
             metrics = report.metrics(mode)?;
         }
         if has_boot && mode == Mode::Tcg {
@@ -59,14 +110,58 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
         results.runs.push(RunResults { mode, metrics });
     }
-    print!("{}", results.table());
-    let folder = workspace.target.join("bench");
-    fs::create_dir_all(&folder)?;
-    let file = folder.join("latest.json");
-    fs::write(&file, results.json()?)
-        .with_context(|| format!("cannot write {}", file.display()))?;
-    println!("{}", file.display());
-    Ok(if is_complete {
+    if options.linux {
+        let (linux, is_linux_complete) = linux::measure(workspace, &artefacts)?;
+        results.linux = Some(linux);
+        is_complete &= is_linux_complete;
+    }
+    Ok((results, is_complete))
+}
+
+/// Makes everything ready that a machine boots from.
+fn prepare(workspace: &Workspace) -> anyhow::Result<Artefacts> {
+    let mut artefacts = artefacts::prepare(workspace)?;
+    // Runs are of the same kind on every machine.
+    artefacts.accelerator = Accelerator::Tcg;
+    Ok(artefacts)
+}
+
+/// Says what could not be measured. Returns whether there is something.
+fn complain(report: &GuestReport, mode: Mode) -> bool {
+    let mut has_failed = false;
+    for (name, why) in report.failed() {
+        eprintln!("error: {}: {name}: {why}", mode.name());
+        has_failed = true;
+    }
+    has_failed
+}
+
+/// Counts instructions, and compares them with the baseline or makes them the baseline.
+fn check(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
+    let artefacts = prepare(workspace)?;
+    let report = measure(&artefacts, Mode::Icount, &options.only)?;
+    let has_failed = complain(&report, Mode::Icount);
+    let metrics = report.metrics(Mode::Icount)?;
+    let file = baseline::file(&workspace.root);
+    if options.bless {
+        ensure!(!has_failed, "the baseline stays as it is");
+        fs::write(&file, Baseline::of(&metrics).json()?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        println!("{}", file.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let read = || Baseline::parse(&fs::read_to_string(&file)?);
+    let baseline = read()
+        .with_context(|| format!("{}: `cargo xtask bench --bless` writes it", file.display()))?;
+    let comparison = baseline.compare(&metrics, &options.only);
+    print!("{}", comparison.table());
+    let is_good = comparison.is_good() && !has_failed;
+    if !is_good {
+        eprintln!("error: something takes more instructions than before, or was not measured");
+    } else if comparison.is_outdated() {
+        eprintln!("note: `cargo xtask bench --bless` keeps what has become better, or is new");
+    }
+    Ok(if is_good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -36,7 +36,7 @@ enum Command {
     Run(run::Options),
     /// Runs all tests: on the host, then in QEMU.
     Test(test::Options),
-    /// Measures inside the system and writes target/bench/latest.json.
+    /// Measures inside the system, compares with a baseline or with Linux, draws charts.
     Bench(bench::Options),
     /// Makes a CD image that boots by BIOS and UEFI.
     Image,

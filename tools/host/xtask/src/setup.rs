@@ -3,11 +3,12 @@
 //! Only what a command really needs is looked for. On Debian and its kin missing packages are
 //! installed with `apt-get`, elsewhere they are named. Nothing is ever asked on standard input.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
+use crate::bench::linux;
 use crate::workspace::succeed;
 
 /// Something that must be installed on the host.
@@ -140,6 +141,65 @@ fn has_package_lists() -> bool {
     std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|mut lists| {
         lists.any(|list| list.is_ok_and(|l| l.file_name().to_string_lossy().contains("_Packages")))
     })
+}
+
+/// The package that needs the newest kernel, and the start of that one's name.
+const LINUX: (&str, &str) = ("linux-image-amd64", "linux-image-");
+
+/// Downloads Debian's kernel into a folder, if there is none, without installing it. Returns its
+/// file and version.
+pub(crate) fn linux_kernel(folder: &Path) -> anyhow::Result<(PathBuf, String)> {
+    if let Some(found) = linux::find_kernel(folder) {
+        return Ok(found);
+    }
+    std::fs::create_dir_all(folder)?;
+    if !is_there("apt-get") {
+        bail!(
+            "put a Linux kernel into {} as vmlinuz-VERSION, and try again",
+            folder.display()
+        );
+    }
+    if !has_package_lists() {
+        update_lists()?;
+    }
+    if download_kernel(folder).is_err() {
+        // Old lists name versions that the archive no longer has.
+        update_lists()?;
+        download_kernel(folder)?;
+    }
+    linux::find_kernel(folder).context("there is no kernel in Debian's package")
+}
+
+fn download_kernel(folder: &Path) -> anyhow::Result<()> {
+    let (newest, prefix) = LINUX;
+    let output = Command::new("apt-cache")
+        .args(["depends", newest])
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start apt-cache")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let package = text.lines().find_map(|line| {
+        let package = line.trim().strip_prefix("Depends: ")?;
+        package.starts_with(prefix).then_some(package)
+    });
+    let package = package.with_context(|| format!("apt-cache knows no {newest}"))?;
+    eprintln!("setup: downloading {package}");
+    let mut download = Command::new("apt-get");
+    download
+        .args(["--quiet=2", "download", package])
+        .current_dir(folder)
+        // It only says that it downloads with the rights of this user.
+        .stderr(Stdio::null());
+    succeed(&mut download, "apt-get download")?;
+    // The kernel alone: the modules have a hundred times its size.
+    let unpack = "for package in *.deb; do \
+        dpkg-deb --fsys-tarfile \"$package\" | \
+        tar --extract --strip-components=2 --wildcards './boot/vmlinuz-*' || exit 1; \
+        rm \"$package\"; done";
+    succeed(
+        Command::new("sh").args(["-c", unpack]).current_dir(folder),
+        "unpacking the kernel",
+    )
 }
 
 /// Returns `apt-get` with the rights it needs; it asks no questions, nor does `sudo`.

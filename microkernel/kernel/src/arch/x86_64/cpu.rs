@@ -176,6 +176,7 @@ pub(crate) unsafe fn init(index: u32, apic_id: u32, stack_top: u64, fatal_stacks
     KernelGsBase::write(VirtAddr::zero());
     enable_protection();
     enable_syscall();
+    number_processor(index);
     COUNT.fetch_add(1, Ordering::Release);
 }
 
@@ -240,6 +241,22 @@ fn enable_syscall() {
             | RFlags::ALIGNMENT_CHECK
             | RFlags::NESTED_TASK,
     );
+}
+
+/// Lets `rdtscp` return the number of the processor, if there is that instruction (Intel SDM
+/// vol. 3B, 18.17.2).
+fn number_processor(index: u32) {
+    if has_rdtscp() {
+        // SAFETY: IA32_TSC_AUX exists where the instruction does; the kernel does not use it.
+        unsafe { Msr::new(0xc000_0103).write(index.into()) };
+    }
+}
+
+/// Returns whether there is `rdtscp`.
+pub(crate) fn has_rdtscp() -> bool {
+    // Every processor with long mode has this leaf.
+    let (_, _, features) = cpuid(0x8000_0001);
+    features & 1 << 27 != 0
 }
 
 /// Returns the object index in an id, or `None` for [`NONE`].

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use skink_abi::Clock;
 use skink_kcore::clock::Scale;
 use spin::Once;
 use x86_64::instructions::port::Port;
@@ -39,6 +40,16 @@ pub(crate) fn now() -> u64 {
 /// Converts ticks to nanoseconds.
 pub(crate) fn to_ns(ticks: u64) -> u64 {
     SCALE.get().map_or(0, |scale| scale.to_ns(ticks))
+}
+
+/// Returns how ticks become nanoseconds since boot; once [`calibrate`] was called.
+pub(crate) fn clock() -> Option<Clock> {
+    let (multiplier, shift) = SCALE.get()?.parts();
+    Some(Clock {
+        boot_ticks: BOOT.load(Ordering::Relaxed),
+        multiplier,
+        shift,
+    })
 }
 
 /// Returns the ticks in a millisecond.

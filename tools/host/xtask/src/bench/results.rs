@@ -11,6 +11,8 @@ const SCHEMA: u32 = 1;
 /// How far the ticks of a loop may be from its instructions, in thousandths, where the clock
 /// counts instructions. What is over are timer interrupts.
 const TOLERANCE: u64 = 10;
+/// Unit of boots.
+const MS: &str = "ms";
 
 /// What the machine's clock counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +101,9 @@ impl GuestReport {
 
     /// Returns what was measured.
     pub(crate) fn metrics(&self, mode: Mode) -> anyhow::Result<Vec<Metric>> {
-        let (value, median) = match mode {
-            Mode::Icount => ("ticks", "ticks_median"),
-            Mode::Tcg => ("ns", "ns_median"),
+        let [value, median, p99] = match mode {
+            Mode::Icount => ["ticks", "ticks_median", "ticks_p99"],
+            Mode::Tcg => ["ns", "ns_median", "ns_p99"],
         };
         let metrics = self.0["metrics"].as_array().context("no metrics")?;
         metrics
@@ -119,6 +121,7 @@ impl GuestReport {
                         .to_owned(),
                     value: number(value)?,
                     median: number(median)?,
+                    p99: Some(number(p99)?),
                     unit: mode.unit(),
                     samples: metric["samples"].as_u64().context("no samples")?,
                 })
@@ -136,6 +139,8 @@ pub(crate) struct Metric {
     pub(crate) value: f64,
     /// The sample in the middle.
     pub(crate) median: f64,
+    /// What 99 of 100 operations do not exceed, each measured by itself.
+    pub(crate) p99: Option<f64>,
     /// What it counts.
     pub(crate) unit: &'static str,
     /// How often it was measured.
@@ -155,9 +160,38 @@ impl Metric {
             name: "boot.to_shell_ms".to_owned(),
             value: rounded(0),
             median: rounded(ms.len() / 2),
-            unit: "ms",
+            p99: None,
+            unit: MS,
             samples: ms.len() as u64,
         }
+    }
+
+    fn json(&self) -> Value {
+        let mut json = json!({
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "samples": self.samples,
+            "median": self.median,
+        });
+        if let Some(p99) = self.p99 {
+            json["p99"] = json!(p99);
+        }
+        json
+    }
+
+    fn from_json(json: &Value) -> anyhow::Result<Self> {
+        let number = |name: &str| json[name].as_f64().with_context(|| format!("no {name}"));
+        let known = [Mode::Icount.unit(), Mode::Tcg.unit(), MS];
+        let unit = known.into_iter().find(|unit| json["unit"] == *unit);
+        Ok(Self {
+            name: json["name"].as_str().context("no name")?.to_owned(),
+            value: number("value")?,
+            median: number("median")?,
+            p99: json["p99"].as_f64(),
+            unit: unit.context("no unit")?,
+            samples: json["samples"].as_u64().context("no samples")?,
+        })
     }
 }
 
@@ -168,11 +202,58 @@ pub(crate) struct RunResults {
     pub(crate) metrics: Vec<Metric>,
 }
 
+impl RunResults {
+    fn json(&self) -> Value {
+        let metrics: Vec<Value> = self.metrics.iter().map(Metric::json).collect();
+        json!({ "mode": self.mode.name(), "metrics": metrics })
+    }
+
+    fn from_json(json: &Value) -> anyhow::Result<Self> {
+        let mode = Mode::ALL
+            .into_iter()
+            .find(|mode| json["mode"] == mode.name());
+        let metrics = json["metrics"].as_array().context("no metrics")?;
+        Ok(Self {
+            mode: mode.context("no mode")?,
+            metrics: metrics
+                .iter()
+                .map(Metric::from_json)
+                .collect::<anyhow::Result<_>>()?,
+        })
+    }
+}
+
+fn runs_from_json(json: &Value) -> anyhow::Result<Vec<RunResults>> {
+    let runs = json["runs"].as_array().context("no runs")?;
+    runs.iter().map(RunResults::from_json).collect()
+}
+
+fn find<'a>(runs: &'a [RunResults], mode: Mode, name: &str) -> Option<&'a Metric> {
+    let run = runs.iter().find(|run| run.mode == mode)?;
+    run.metrics.iter().find(|metric| metric.name == name)
+}
+
+/// What was measured in Linux.
+#[derive(Clone, Debug)]
+pub(crate) struct LinuxResults {
+    /// The kernel's version.
+    pub(crate) kernel: String,
+    pub(crate) runs: Vec<RunResults>,
+}
+
+impl LinuxResults {
+    /// Returns the value of a metric.
+    pub(crate) fn value(&self, mode: Mode, name: &str) -> Option<f64> {
+        find(&self.runs, mode, name).map(|metric| metric.value)
+    }
+}
+
 /// All that was measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Results {
     commit: String,
     pub(crate) runs: Vec<RunResults>,
+    pub(crate) linux: Option<LinuxResults>,
 }
 
 impl Results {
@@ -181,27 +262,45 @@ impl Results {
         Self {
             commit,
             runs: Vec::new(),
+            linux: None,
         }
+    }
+
+    /// Reads the content of `latest.json`.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let file: Value = serde_json::from_str(text)?;
+        ensure!(file["schema"] == SCHEMA, "it has another schema");
+        let linux = match &file["linux"] {
+            Value::Null => None,
+            linux => Some(LinuxResults {
+                kernel: linux["kernel"].as_str().context("no kernel")?.to_owned(),
+                runs: runs_from_json(linux)?,
+            }),
+        };
+        Ok(Self {
+            commit: file["commit"].as_str().context("no commit")?.to_owned(),
+            runs: runs_from_json(&file)?,
+            linux,
+        })
     }
 
     /// Returns the content of `latest.json`.
     pub(crate) fn json(&self) -> anyhow::Result<String> {
-        let metric = |metric: &Metric| {
-            json!({
-                "name": metric.name,
-                "value": metric.value,
-                "unit": metric.unit,
-                "samples": metric.samples,
-                "median": metric.median,
-            })
-        };
-        let run = |run: &RunResults| {
-            let metrics: Vec<Value> = run.metrics.iter().map(metric).collect();
-            json!({ "mode": run.mode.name(), "metrics": metrics })
-        };
-        let runs: Vec<Value> = self.runs.iter().map(run).collect();
-        let file = json!({ "schema": SCHEMA, "commit": self.commit, "runs": runs });
+        let json = |runs: &[RunResults]| runs.iter().map(RunResults::json).collect::<Vec<_>>();
+        let mut file = json!({
+            "schema": SCHEMA,
+            "commit": self.commit,
+            "runs": json(&self.runs),
+        });
+        if let Some(linux) = &self.linux {
+            file["linux"] = json!({ "kernel": linux.kernel, "runs": json(&linux.runs) });
+        }
         Ok(serde_json::to_string_pretty(&file)? + "\n")
+    }
+
+    /// Returns the value of a metric.
+    pub(crate) fn value(&self, mode: Mode, name: &str) -> Option<f64> {
+        find(&self.runs, mode, name).map(|metric| metric.value)
     }
 
     /// Returns a table with a row for each metric and columns for both modes.
@@ -212,10 +311,10 @@ impl Results {
                 names.push(&metric.name);
             }
         }
-        let titles = ["benchmark", "instructions", "min", "median", ""];
+        let titles = ["benchmark", "instructions", "min", "median", "p99", ""];
         let mut rows = vec![titles.map(str::to_owned)];
         for name in names {
-            let find = |mode| self.find(mode, name);
+            let find = |mode| find(&self.runs, mode, name);
             let (icount, tcg) = (find(Mode::Icount), find(Mode::Tcg));
             let show = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figures);
             rows.push([
@@ -223,20 +322,16 @@ impl Results {
                 show(icount.map(|metric| metric.value)),
                 show(tcg.map(|metric| metric.value)),
                 show(tcg.map(|metric| metric.median)),
+                show(tcg.and_then(|metric| metric.p99)),
                 tcg.map_or("", |metric| metric.unit).to_owned(),
             ]);
         }
         align(&rows)
     }
-
-    fn find(&self, mode: Mode, name: &str) -> Option<&Metric> {
-        let run = self.runs.iter().find(|run| run.mode == mode)?;
-        run.metrics.iter().find(|metric| metric.name == name)
-    }
 }
 
 /// Returns a number with at least three figures.
-fn figures(value: f64) -> String {
+pub(crate) fn figures(value: f64) -> String {
     if value < 100.0 {
         format!("{value:.1}")
     } else {
@@ -245,7 +340,7 @@ fn figures(value: f64) -> String {
 }
 
 /// Returns rows with the first and the last column to the left and the others to the right.
-fn align<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn align<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
         for (width, text) in widths.iter_mut().zip(row) {
@@ -278,7 +373,7 @@ mod tests {
 "uptime_ns":5,"ticks_per_ms":1000000,
 "calibration":{"instructions":2000000,"ticks":2000004},
 "metrics":[
-{"name":"ipc.x","ticks":417.5,"ticks_median":418.000,"ns":5227.25,"ns_median":6000.000,"samples":15,"operations":15000}
+{"name":"ipc.x","ticks":417.5,"ns":5227.25,"ticks_median":418.000,"ns_median":6000.000,"ticks_p99":500.5,"ns_p99":7000.0,"samples":15,"operations":15000}
 ],"failed":[
 {"name":"ipc.y","why":"no \"x\""}
 ]}
@@ -324,8 +419,34 @@ mod tests {
     fn both_modes_stand_side_by_side() {
         let table = results().table();
         let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines[1], "ipc.x                      418   5227    6000 ns");
-        assert_eq!(lines[2], "boot.to_shell_ms             -  30000   40040 ms");
+        assert_eq!(
+            lines[1],
+            "ipc.x                      418   5227    6000  7000 ns"
+        );
+        assert_eq!(
+            lines[2],
+            "boot.to_shell_ms             -  30000   40040     - ms"
+        );
+    }
+
+    #[test]
+    fn the_file_can_be_read_again() {
+        let mut results = results();
+        let alone = results.json().unwrap();
+        assert_eq!(Results::parse(&alone).unwrap().json().unwrap(), alone);
+        results.linux = Some(LinuxResults {
+            kernel: "6.1".to_owned(),
+            runs: results.runs.clone(),
+        });
+        let both = results.json().unwrap();
+        let read = Results::parse(&both).unwrap();
+        assert_eq!(read.json().unwrap(), both);
+        let linux = read.linux.unwrap();
+        assert_eq!(linux.value(Mode::Icount, "ipc.x"), Some(417.5));
+        assert_eq!(linux.value(Mode::Tcg, "ipc.y"), None);
+        for text in ["", "{}", r#"{"schema":1,"commit":"a","runs":[{}]}"#] {
+            assert!(Results::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

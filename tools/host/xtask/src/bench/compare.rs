@@ -1,0 +1,149 @@
+//! Skink beside Linux and seL4: which operations do the same job.
+
+use super::results::{LinuxResults, Mode, Results, align, figures};
+
+/// An operation of Skink and the ways in which Linux does the same job.
+const PAIRS: &[(&str, &[&str])] = &[
+    ("ipc.syscall_null", &["sys_enosys", "sys_getppid"]),
+    ("ipc.notify_roundtrip", &["ipc_eventfd", "ipc_futex"]),
+    (
+        "ipc.roundtrip.cross_space.8B",
+        &["ipc_pipe_8B", "ipc_futex"],
+    ),
+    (
+        "ipc.roundtrip.cross_space.64B",
+        &["ipc_pipe_64B", "ipc_posixmq_64B", "ipc_unix_seqpacket_64B"],
+    ),
+    (
+        "ipc.roundtrip.cross_space.4KiB",
+        &["ipc_pipe_4KiB", "ipc_unix_seqpacket_4KiB"],
+    ),
+    ("ipc.typed.32B", &["ipc_unix_seqpacket_32B"]),
+    ("mem.fault_anon_4K", &["fault_anon_4K"]),
+    ("mem.map_512_per_page", &["mmap_512_per_page"]),
+    ("sched.switch", &["ctx_thread_yield"]),
+    ("time.page", &["clock_gettime_vdso"]),
+];
+
+/// What seL4 needs for the operation that is nearest to one of Skink's: instructions, measured in
+/// the same QEMU with the same clock. x86_64, release, commit 1326364bc, the kernel without
+/// scheduling contexts and without the window against Meltdown, which Skink has not either.
+const SEL4: &[(&str, &str, f64)] = &[
+    ("ipc.syscall_null", "null system call", 96.0),
+    ("ipc.notify_roundtrip", "Signal and Wait ping-pong", 2002.0),
+    (
+        "ipc.roundtrip.cross_space.0B",
+        "Call and ReplyRecv, 0 words",
+        417.0,
+    ),
+    (
+        "ipc.roundtrip.cross_space.8B",
+        "Call and ReplyRecv, 1 word",
+        428.0,
+    ),
+    (
+        "ipc.roundtrip.cross_space.64B",
+        "Call and ReplyRecv, 4 words",
+        452.0,
+    ),
+    (
+        "ipc.roundtrip.cross_space.64B",
+        "Call and ReplyRecv, 10 words",
+        1605.0,
+    ),
+    ("mem.fault_null", "fault to a handler, resumed", 1219.0),
+    ("mem.map_512_per_page", "map 512 pages, per page", 720.0),
+];
+
+/// Returns Linux's metrics that do the job of one of Skink's.
+pub(crate) fn linux_metrics(name: &str) -> &'static [&'static str] {
+    let pair = PAIRS.iter().find(|(skink, _)| *skink == name);
+    pair.map_or(&[], |(_, linux)| linux)
+}
+
+/// Returns what seL4 does for the job of one of Skink's metrics, and its instructions.
+pub(crate) fn sel4(name: &str) -> impl Iterator<Item = (&'static str, f64)> {
+    let found = SEL4.iter().filter(move |(skink, ..)| *skink == name);
+    found.map(|&(_, what, instructions)| (what, instructions))
+}
+
+/// Returns a table of both systems with ratios: how many times as much Linux takes.
+pub(crate) fn table(skink: &Results, linux: &LinuxResults) -> String {
+    let titles = [
+        "Skink",
+        "instructions",
+        "ns",
+        "Linux",
+        "instructions",
+        "ns",
+        "ratios",
+    ];
+    let mut rows = vec![titles.map(str::to_owned)];
+    for (ours, theirs) in PAIRS {
+        let our = |mode| skink.value(mode, ours);
+        if our(Mode::Icount).is_none() {
+            continue;
+        }
+        for (at, theirs) in theirs.iter().enumerate() {
+            let their = |mode| linux.value(mode, theirs);
+            let show = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figures);
+            let ratio = |mode| {
+                let (ours, theirs) = our(mode).filter(|ours| *ours > 0.0).zip(their(mode))?;
+                Some(format!("{:.1}", theirs / ours))
+            };
+            let ratios = Mode::ALL.map(|mode| ratio(mode).unwrap_or_else(|| "-".to_owned()));
+            let name = if at == 0 { ours } else { "" };
+            rows.push([
+                name.to_owned(),
+                show(our(Mode::Icount)),
+                show(our(Mode::Tcg)),
+                (*theirs).to_owned(),
+                show(their(Mode::Icount)),
+                show(their(Mode::Tcg)),
+                ratios.join(" / "),
+            ]);
+        }
+    }
+    align(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::results::{Metric, RunResults};
+
+    fn run(mode: Mode, name: &str, value: f64) -> RunResults {
+        let metric = Metric {
+            name: name.to_owned(),
+            value,
+            median: value,
+            p99: None,
+            unit: "instructions",
+            samples: 1,
+        };
+        RunResults {
+            mode,
+            metrics: vec![metric],
+        }
+    }
+
+    #[test]
+    fn ratios_say_how_many_times_as_much_linux_takes() {
+        let mut skink = Results::new("abc".to_owned());
+        skink.runs = vec![
+            run(Mode::Icount, "ipc.syscall_null", 50.0),
+            run(Mode::Tcg, "ipc.syscall_null", 0.0),
+        ];
+        let linux = LinuxResults {
+            kernel: "6".to_owned(),
+            runs: vec![run(Mode::Icount, "sys_enosys", 228.0)],
+        };
+        let table = table(&skink, &linux);
+        let line = table.lines().nth(1).unwrap();
+        assert!(
+            line.contains("sys_enosys") && line.ends_with("4.6 / -"),
+            "{table}"
+        );
+        assert_eq!(table.lines().count(), 3, "{table}");
+    }
+}
