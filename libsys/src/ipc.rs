@@ -123,7 +123,7 @@ pub struct Request {
     pub info: Info,
     /// The badge of the sender, set by who minted it.
     pub badge: u64,
-    /// Counts the requests of the sender; the same when redelivered.
+    /// Grows from request to request; the same when redelivered.
     pub sequence: u64,
     /// The duty to answer. Dropping it fails the caller with `ReplyDropped`.
     pub reply: Handle<Reply>,

@@ -84,7 +84,7 @@ impl Info {
 pub struct ThreadControl {
     /// The address of this page.
     pub this: u64,
-    /// Sequence number of the request last received: counts the requests of its sender, and is
+    /// Sequence number of the request last received: it grows from request to request, and is
     /// the same when the request is redelivered.
     pub sequence: u64,
     /// Handles to send with the next message.

@@ -1,9 +1,8 @@
-//! The state machine of an endpoint: who waits, who is being served, in which order.
+//! The state machine of an endpoint: who waits, and in which order.
 //!
-//! A caller is in exactly one of two lists from its call until its reply: `callers` (nobody has
-//! its request yet) or `in_service` (a receiver holds the duty to answer). Both are in the order
-//! of arrival, by tickets, so that a request whose receiver died goes back to its old place, in
-//! front of all that came later.
+//! A caller waits in `callers` until a receiver takes its request; from then on it is in no list,
+//! only marked as served, until the reply. Each call draws a ticket. A request whose receiver died
+//! goes back to the place that its ticket says, in front of all that came later.
 
 use skink_abi::MAX_REQUEST_CRASHES;
 
@@ -25,7 +24,7 @@ pub trait Callers: Nodes {
 /// What comes of a new call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrival {
-    /// This receiver waited and gets the request now; the caller is in service.
+    /// This receiver waited and gets the request now; the caller is served, in no list.
     Deliver(Id),
     /// The caller waits for a receiver.
     Queued,
@@ -53,7 +52,6 @@ pub enum Requeue {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Endpoint {
     callers: List,
-    in_service: List,
     receivers: List,
     next_ticket: u64,
 }
@@ -62,21 +60,18 @@ impl Endpoint {
     /// An endpoint on which nobody waits.
     pub const NEW: Endpoint = Endpoint {
         callers: List::EMPTY,
-        in_service: List::EMPTY,
         receivers: List::EMPTY,
         next_ticket: 0,
     };
 
     /// Takes a new call: pairs it with a waiting receiver or queues it.
+    #[inline(always)]
     pub fn arrive(&mut self, nodes: &impl Callers, caller: Id) -> Arrival {
         nodes.set_ticket(caller, self.next_ticket);
         nodes.set_crashes(caller, 0);
         self.next_ticket += 1;
         match self.receivers.pop_front(nodes) {
-            Some(receiver) => {
-                self.in_service.push_back(nodes, caller);
-                Arrival::Deliver(receiver)
-            }
+            Some(receiver) => Arrival::Deliver(receiver),
             None => {
                 self.callers.push_back(nodes, caller);
                 Arrival::Queued
@@ -86,9 +81,7 @@ impl Endpoint {
 
     /// Takes the first waiting request for a receiver that is ready for it.
     pub fn take(&mut self, nodes: &impl Callers) -> Option<Id> {
-        let caller = self.callers.pop_front(nodes)?;
-        self.in_service.push_back(nodes, caller);
-        Some(caller)
+        self.callers.pop_front(nodes)
     }
 
     /// Lets a receiver wait.
@@ -99,6 +92,11 @@ impl Endpoint {
     /// Takes a waiting receiver, for news that is no request.
     pub fn take_receiver(&mut self, nodes: &impl Callers) -> Option<Id> {
         self.receivers.pop_front(nodes)
+    }
+
+    /// Returns the receiver that the next call would be delivered to.
+    pub const fn next_receiver(&self) -> Option<Id> {
+        self.receivers.first()
     }
 
     /// Returns whether a receiver waits.
@@ -121,15 +119,9 @@ impl Endpoint {
         self.callers.remove(nodes, caller);
     }
 
-    /// Ends the service of a caller: it was answered, or it no longer waits.
-    pub fn finish(&mut self, nodes: &impl Callers, caller: Id) {
-        self.in_service.remove(nodes, caller);
-    }
-
-    /// Deals with a request whose receiver died holding it. A poisoned one is in no list
-    /// afterwards; the others wait in the order of their tickets.
+    /// Deals with a request whose receiver died holding it. A poisoned one stays in no list; the
+    /// others wait in the order of their tickets.
     pub fn abandon(&mut self, nodes: &impl Callers, caller: Id, how: Abandon) -> Requeue {
-        self.in_service.remove(nodes, caller);
         if how == Abandon::Crashed {
             let crashes = nodes.crashes(caller).saturating_add(1);
             nodes.set_crashes(caller, crashes);
@@ -143,15 +135,7 @@ impl Endpoint {
 
     /// Puts back a request that could not be delivered after all.
     pub fn undo(&mut self, nodes: &impl Callers, caller: Id) {
-        self.in_service.remove(nodes, caller);
         self.put_back(nodes, caller);
-    }
-
-    /// Takes any caller out of any list, for the end of the endpoint.
-    pub fn drain(&mut self, nodes: &impl Callers) -> Option<Id> {
-        self.callers
-            .pop_front(nodes)
-            .or_else(|| self.in_service.pop_front(nodes))
     }
 
     fn put_back(&mut self, nodes: &impl Callers, caller: Id) {

@@ -18,10 +18,8 @@ pub struct Entry {
     generation: u16,
     /// The object's index in its arena; for a free entry the next free one.
     pub object: Id,
-    /// Kind-specific: bits of a notification handle, call number of a reply, range of ports.
+    /// Kind-specific: bits of a notification handle, range of ports.
     pub detail: u64,
-    /// Kind-specific: endpoint of a reply.
-    pub extra: u64,
 }
 
 impl Entry {
@@ -32,7 +30,6 @@ impl Entry {
         generation: 0,
         object: NONE,
         detail: 0,
-        extra: 0,
     };
 
     /// Makes the contents of an entry.
@@ -43,8 +40,43 @@ impl Entry {
             generation: 0,
             object,
             detail,
-            extra: 0,
         }
+    }
+
+    /// Returns the entry as two words. The first holds all that a lookup compares, so that it can
+    /// be read without the table's lock: kind (8 bits), object (24), generation (16), rights (16).
+    pub const fn to_words(self) -> [u64; 2] {
+        let kind = match self.kind {
+            Some(kind) => kind as u64,
+            None => 0,
+        };
+        let object = (self.object & OBJECT_MASK) as u64;
+        let first =
+            kind | object << 8 | (self.generation as u64) << 32 | (self.rights.0 as u64) << 48;
+        [first, self.detail]
+    }
+
+    /// Returns the entry that was written as these words.
+    pub const fn from_words([first, detail]: [u64; 2]) -> Entry {
+        let object = (first >> 8) as u32 & OBJECT_MASK;
+        Entry {
+            kind: ObjectKind::from_number(first as u8),
+            rights: Rights((first >> 48) as u16),
+            generation: (first >> 32) as u16,
+            object: if object == OBJECT_MASK { NONE } else { object },
+            detail,
+        }
+    }
+
+    /// Returns what the first word of an entry must be, under [`MATCH_MASK`] and the rights, for a
+    /// handle to name an object of a kind.
+    pub const fn expected(handle: RawHandle, kind: ObjectKind) -> u64 {
+        kind as u64 | (handle.generation() as u64) << 32
+    }
+
+    /// Returns the object that the first word of an entry names.
+    pub const fn object_of(first: u64) -> Id {
+        (first >> 8) as u32 & OBJECT_MASK
     }
 
     /// Returns whether the holder may do all of `rights`.
@@ -60,6 +92,12 @@ impl Entry {
         }
     }
 }
+
+/// Objects have ids below this: an entry holds 24 bits of them.
+pub const OBJECT_MASK: Id = 0x00ff_ffff;
+
+/// The bits of an entry's first word that name its kind and generation.
+pub const MATCH_MASK: u64 = 0x0000_ffff_0000_00ff;
 
 /// The pages of a table.
 pub trait Entries {
@@ -255,6 +293,23 @@ mod tests {
             self.0.extend([Entry::FREE; 4]);
             Ok(())
         }
+    }
+
+    #[test]
+    fn words_round_trip() {
+        let made = Entry {
+            generation: 0xabcd,
+            ..Entry::new(ObjectKind::System, Rights::ALL, 0x12_3456, 7)
+        };
+        assert_eq!(Entry::from_words(made.to_words()), made);
+        assert_eq!(Entry::from_words(Entry::FREE.to_words()), Entry::FREE);
+        let first = made.to_words()[0];
+        let handle = RawHandle::new(3, 0xabcd);
+        assert_eq!(
+            first & super::MATCH_MASK,
+            Entry::expected(handle, ObjectKind::System)
+        );
+        assert_eq!(Entry::object_of(first), 0x12_3456);
     }
 
     fn entry(object: u32) -> Entry {

@@ -65,8 +65,28 @@ impl List {
     }
 
     /// Appends an object that is in no list.
+    #[inline]
     pub fn push_back(&mut self, nodes: &impl Nodes, id: Id) {
-        self.insert_before(nodes, NONE, id);
+        let previous = self.last;
+        nodes.set_links(
+            id,
+            Links {
+                previous,
+                next: NONE,
+            },
+        );
+        self.last = id;
+        if previous == NONE {
+            self.first = id;
+        } else {
+            nodes.set_links(
+                previous,
+                Links {
+                    next: id,
+                    ..nodes.links(previous)
+                },
+            );
+        }
     }
 
     /// Puts an object that is in no list at the front.
@@ -107,9 +127,22 @@ impl List {
     }
 
     /// Takes the first object out.
+    #[inline]
     pub fn pop_front(&mut self, nodes: &impl Nodes) -> Option<Id> {
         let id = self.first()?;
-        self.remove(nodes, id);
+        let next = nodes.links(id).next;
+        self.first = next;
+        if next == NONE {
+            self.last = NONE;
+        } else {
+            nodes.set_links(
+                next,
+                Links {
+                    previous: NONE,
+                    ..nodes.links(next)
+                },
+            );
+        }
         Some(id)
     }
 

@@ -108,6 +108,9 @@ impl<T: Object> Arena<T> {
             id
         } else {
             let id = state.made;
+            if id >= skink_kcore::handles::OBJECT_MASK {
+                return Err(Error::NoMemory);
+            }
             let end = Self::address(id) + Self::BYTES;
             while state.mapped_end < end {
                 // SAFETY: this arena's part of the window, under its lock.
@@ -186,7 +189,9 @@ impl<T: Object> Arena<T> {
 
     #[inline]
     fn place(&self, id: Id) -> &'static Place<T> {
-        assert!(
+        // Ids are only ever made by `take_place` and kept in objects of the kernel; checking each
+        // use would cost the IPC path a dozen comparisons.
+        debug_assert!(
             id < self.made.load(Ordering::Relaxed),
             "id beyond its arena"
         );

@@ -44,7 +44,6 @@ pub(crate) struct Sender {
     pub(crate) endpoint: Field,
     /// What tells the receiver who calls.
     pub(crate) badge: Word,
-    sequence: core::sync::atomic::AtomicU64,
     is_open: AtomicU32,
     links: LinkFields,
 }
@@ -62,7 +61,6 @@ impl Object for Sender {
     const NEW: Sender = Sender {
         endpoint: Field::new(NONE),
         badge: Word::ZERO,
-        sequence: core::sync::atomic::AtomicU64::new(0),
         is_open: AtomicU32::new(0),
         links: LinkFields::new(),
     };
@@ -90,7 +88,6 @@ impl Sender {
     pub(crate) fn reset(&self, endpoint: Id, badge: u64) {
         self.endpoint.set(endpoint);
         self.badge.set(badge);
-        self.sequence.store(0, Ordering::Relaxed);
         self.is_open.store(1, Ordering::Release);
     }
 
@@ -103,11 +100,6 @@ impl Sender {
     pub(crate) fn close(&self) {
         self.is_open.store(0, Ordering::Release);
     }
-
-    /// Returns the number of the next request.
-    pub(crate) fn next_sequence(&self) -> u64 {
-        self.sequence.fetch_add(1, Ordering::Relaxed)
-    }
 }
 
 impl EndpointState {
@@ -119,6 +111,11 @@ impl EndpointState {
         closed: List::EMPTY,
         told: List::EMPTY,
     };
+
+    /// Returns whether there are closed senders of which no receiver was told.
+    pub(crate) const fn has_closed_senders(&self) -> bool {
+        !self.closed.is_empty()
+    }
 
     /// Gives a receiver that is owned and not waiting what is no request: bits of the
     /// notification, or a closed badge. Returns whether there was any.

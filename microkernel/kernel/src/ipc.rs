@@ -20,7 +20,7 @@ use crate::endpoint::{ENDPOINTS, EndpointState, SENDERS};
 use crate::lock::{Guard, Held, level};
 use crate::process::{PROCESSES, Process};
 use crate::sched::{self, Urgency};
-use crate::thread::{THREADS, Thread, ThreadNodes, Wait};
+use crate::thread::{IN_SERVICE, IS_FAULT, REDELIVERED, THREADS, Thread, ThreadNodes, Wait};
 use crate::{notification, object};
 
 type EndpointGuard<'l, 'h> = Guard<'l, 'h, EndpointState, { level::ENDPOINT }>;
@@ -76,8 +76,8 @@ pub(crate) fn call(held: &mut Held<0>, thread: &'static Thread) {
                 .counters
                 .calls
                 .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-            thread.call.is_fault.set(0);
-            start_call(held, thread, entry.object, registers.rdx.get());
+            start_call(held, thread, entry.object, 0, registers.rdx.get());
+            object::release_sender(held, entry.object);
         }
         Err(error) => thread.set_result(Err(error)),
     }
@@ -100,39 +100,35 @@ pub(crate) fn fault(held: &mut Held<0>, thread: &'static Thread, fault: FaultMes
     address.set(fault.address);
     instruction.set(fault.instruction);
     code.set(fault.code);
-    thread.call.is_fault.set(1);
-    start_call(held, thread, pager, skink_abi::FOREVER);
+    start_call(held, thread, pager, IS_FAULT, skink_abi::FOREVER);
+    object::release_sender(held, pager);
     true
 }
 
 /// Lets the current thread wait for the answer to a request that it sends through `sender`, to
-/// which the caller passes on a reference.
-fn start_call(held: &mut Held<0>, thread: &'static Thread, sender: Id, deadline: u64) {
+/// which the caller has a reference.
+fn start_call(held: &mut Held<0>, thread: &'static Thread, sender: Id, marks: u32, deadline: u64) {
     let through = SENDERS.get(sender);
     let endpoint_id = through.endpoint.get();
     let call = &thread.call;
     let mut leftovers = Leftovers::default();
+    call.marks.set(marks);
     let mut guard = ENDPOINTS.get(endpoint_id).state.lock(held);
     if !guard.is_open || !through.is_open() {
         drop(guard);
-        object::release_sender(held, sender);
         return end_with(held, thread, Error::EndpointGone);
     }
     sched::stop_current();
     call.number.set(call.number.get().wrapping_add(1));
-    call.sender.set(sender);
-    call.endpoint.set(endpoint_id);
-    call.in_service.set(0);
-    call.redelivered.set(0);
-    call.sequence.set(through.next_sequence());
+    call.badge.set(through.badge.get());
     thread.next_wait();
     sched::set_deadline(guard.held(), thread, deadline);
     thread.set_wait(Wait::Reply, endpoint_id);
     if thread.is_doomed() {
         // Who doomed it looked before it waited; it must not wait.
         thread.set_wait(Wait::Nothing, NONE);
+        sched::clear_deadline(guard.held(), thread);
         drop(guard);
-        leave_call(held, thread);
         return sched::make_ready(held, thread, Urgency::Normal);
     }
     let next = match guard.waits.arrive(&ThreadNodes, thread.id.get()) {
@@ -148,7 +144,6 @@ fn start_call(held: &mut Held<0>, thread: &'static Thread, sender: Id, deadline:
         None => {}
         Some(Next::Run(next)) => sched::run(next),
         Some(Next::Fail(caller, error)) => {
-            leave_call(held, caller);
             caller.registers.rax.set(error.code());
             sched::run(caller);
         }
@@ -178,12 +173,7 @@ fn finish_deliver(
         }
         Err(Undelivered::Caller(error)) => {
             let (state, held) = guard.parts();
-            state.waits.finish(&ThreadNodes, caller.id.get());
-            caller.set_wait(Wait::Nothing, NONE);
-            caller
-                .call
-                .number
-                .set(caller.call.number.get().wrapping_add(1));
+            end_call(caller);
             sched::clear_deadline(held, caller);
             state.waits.wait(&ThreadNodes, receiver.id.get());
             Some(Next::Fail(caller, error))
@@ -199,19 +189,18 @@ fn finish_deliver(
     }
 }
 
-/// Ends a thread's part in a call: who calls this owns the thread and took it out of the lists.
-pub(crate) fn leave_call(held: &mut Held<0>, thread: &'static Thread) {
-    sched::clear_deadline(held, thread);
-    let sender = thread.call.sender.get();
-    thread.call.sender.set(NONE);
-    if sender != NONE {
-        object::release_sender(held, sender);
-    }
+/// Ends a thread's part in a call, under the lock of its endpoint; the caller took it out of the
+/// queue, or holds the duty to answer.
+fn end_call(thread: &Thread) {
+    let call = &thread.call;
+    call.number.set(call.number.get().wrapping_add(1));
+    call.marks.set(call.marks.get() & !IN_SERVICE);
+    thread.set_wait(Wait::Nothing, NONE);
 }
 
 /// Fails a call or page fault of the current thread before it waited.
 fn end_with(held: &mut Held<0>, thread: &'static Thread, error: Error) {
-    if thread.call.is_fault.get() != 0 {
+    if thread.call.is(IS_FAULT) {
         crate::teardown::end_by_fault(held, thread, 14, thread.call.fault[0].get());
     } else {
         thread.set_result(Err(error));
@@ -343,12 +332,7 @@ fn take_message(
             Found::Message
         }
         Err(Undelivered::Caller(error)) => {
-            guard.waits.finish(&ThreadNodes, caller.id.get());
-            caller.set_wait(Wait::Nothing, NONE);
-            caller
-                .call
-                .number
-                .set(caller.call.number.get().wrapping_add(1));
+            end_call(caller);
             Found::Failed(caller, error)
         }
     }
@@ -383,77 +367,71 @@ fn deliver(
     receiver: &'static Thread,
     leftovers: &mut Leftovers,
 ) -> Result<(), Undelivered> {
-    let call = &caller.call;
-    let server = process_of(receiver);
-    let is_fault = call.is_fault.get() != 0;
-    let info = if is_fault {
-        Info(Info::new(0, size_of::<FaultMessage>(), 0).0 | Info::FAULT)
-    } else {
-        Info(caller.registers.rsi.get() & Info::SENDER_BITS)
-    };
-    if info.handles() > 0 {
-        let from = process_of(caller);
-        copy_handles(
-            guard.held(),
-            (from, caller),
-            (server, receiver),
-            info,
-            leftovers,
-        )?;
-    }
-    let number = call.number.get();
-    let mut entry = Entry::new(
-        ObjectKind::Reply,
-        Rights::NONE,
-        caller.id.get(),
-        u64::from(number),
-    );
-    entry.extra = u64::from(call.endpoint.get());
-    let inserted = server.handles.lock(guard.held()).insert(entry);
-    let reply = match inserted {
-        Ok(reply) => reply,
-        Err(error) => {
-            take_back_handles(guard.held(), (server, receiver), info, leftovers);
-            return Err(Undelivered::Receiver(error));
-        }
-    };
-    if is_fault {
+    if caller.call.is(IS_FAULT) {
         let fault = caller.fault();
         let words = [fault.address, fault.instruction, fault.code];
         for (to, word) in receiver.registers.payload().iter().zip(words) {
             to.set(word);
         }
-    } else {
-        copy_payload(caller, receiver, info.bytes());
+        let info = Info(Info::new(0, size_of::<FaultMessage>(), 0).0 | Info::FAULT);
+        show_request(caller, receiver, info);
+        return Ok(());
     }
-    show_request(caller, receiver, info, reply);
+    let info = Info(caller.registers.rsi.get() & Info::SENDER_BITS);
+    if info.handles() > 0 {
+        let from = process_of(caller);
+        let to = process_of(receiver);
+        copy_handles(
+            guard.held(),
+            (from, caller),
+            (to, receiver),
+            info,
+            leftovers,
+        )?;
+    }
+    copy_payload(caller, receiver, info.bytes());
+    show_request(caller, receiver, info);
     Ok(())
 }
 
-/// Tells a receiver whose request it has: marks, badge, sequence number, reply handle.
-fn show_request(caller: &Thread, receiver: &Thread, info: Info, reply: RawHandle) {
+/// Gives a receiver the duty to answer and tells it whose request it has.
+fn show_request(caller: &Thread, receiver: &Thread, info: Info) {
     let call = &caller.call;
-    let marks = if call.redelivered.get() != 0 {
+    let marks = if call.is(REDELIVERED) {
         Info::REDELIVERED
     } else {
         0
     };
+    call.marks.set(call.marks.get() | IN_SERVICE);
+    call.server.set(receiver.process.get());
     let out = &receiver.registers;
     out.rax.set(0);
     out.rsi.set(info.0 & !0x00f0_0000 | marks);
-    out.rdi.set(u64::from(reply.0));
-    out.rdx.set(SENDERS.get(call.sender.get()).badge.get());
+    out.rdi.set(reply_handle(caller).0.into());
+    out.rdx.set(call.badge.get());
     write_control(receiver, |control| {
         // SAFETY: a field of the receiver's control page.
-        unsafe { (&raw mut (*control).sequence).write_volatile(call.sequence.get()) };
+        unsafe { (&raw mut (*control).sequence).write_volatile(call.ticket.get()) };
     });
-    call.in_service.set(1);
-    call.server.set(receiver.process.get());
     let client = match caller.client.get() {
         NONE => caller.process.get(),
         client => client,
     };
     receiver.client.set(client);
+}
+
+/// In the index of a handle: it stands for the duty to answer a call. The rest of the index is the
+/// id of the caller, the generation the end of its call's number.
+pub(crate) const REPLY_INDEX: u16 = 0x8000;
+/// Threads have ids below this, so that a reply handle can name them.
+pub(crate) const MAX_THREAD_IDS: Id = REPLY_INDEX as Id;
+
+/// Returns the handle by which the receiver answers. It proves nothing: whether its holder has the
+/// duty is seen by the state of the call.
+#[inline]
+pub(crate) fn reply_handle(caller: &Thread) -> RawHandle {
+    let index = REPLY_INDEX | caller.id.get() as u16;
+    RawHandle::new(index, caller.call.number.get() as u16)
 }
 
 /// Copies the payload from one owned thread to another.
@@ -550,23 +528,6 @@ fn take_back<const H: u8>(
     }
 }
 
-/// Takes back the handles of a request that could not be delivered after all.
-fn take_back_handles<const H: u8>(
-    held: &mut Held<H>,
-    (to, receiver): (&Process, &Thread),
-    info: Info,
-    leftovers: &mut Leftovers,
-) {
-    if info.handles() == 0 {
-        return;
-    }
-    let control = physical::pointer::<ThreadControl>(receiver.control.get());
-    // SAFETY: a field of the receiver's control page, written by `copy_handles` just now. If
-    // another thread of the receiver changed it, the receiver loses handles of its own.
-    let received = unsafe { (&raw const (*control).received_handles).read_volatile() };
-    take_back(held, to, received, leftovers);
-}
-
 /// Removes from a caller's table the handles that it moved with its request or reply.
 fn remove_moved(held: &mut Held<0>, thread: &Thread, info: Info) {
     let process = process_of(thread);
@@ -594,18 +555,16 @@ fn answer(
     }
     let handle = RawHandle32::check(handle)?;
     let process = process_of(thread);
-    let entry = {
-        let mut handles = process.handles.lock(held);
-        let entry = handles.find(handle, ObjectKind::Reply, Rights::NONE)?;
-        handles.remove(handle)?;
-        entry
+    let caller = match take_caller(held, thread.process.get(), handle) {
+        Ok(caller) => caller,
+        Err(error) => {
+            // What the server wanted to give away it does not keep, whoever is there to get it.
+            remove_moved(held, thread, info);
+            return Err(error);
+        }
     };
     thread.client.set(NONE);
-    let Some(caller) = take_caller(held, &entry) else {
-        remove_moved(held, thread, info);
-        return Err(Error::ReplyGone);
-    };
-    if caller.call.is_fault.get() != 0 {
+    if caller.call.is(IS_FAULT) {
         resolve_fault(held, thread, caller, info);
         return Ok(caller);
     }
@@ -630,41 +589,68 @@ fn answer(
     copy_payload(thread, caller, info.bytes());
     caller.registers.rax.set(status);
     caller.registers.rsi.set(info.0 & !0x00f0_0000);
-    leave_call(held, caller);
+    sched::clear_deadline(held, caller);
     Ok(caller)
 }
 
-/// Takes the caller of a reply handle's call out of service and makes this CPU its owner, if the
-/// call still goes on.
-fn take_caller(held: &mut Held<0>, entry: &Entry) -> Option<&'static Thread> {
-    let caller = THREADS.get(entry.object);
-    let mut guard = ENDPOINTS.get(entry.extra as Id).state.lock(held);
-    if !is_same_call(caller, entry) {
-        return None;
+/// Takes the caller whose call a process has the duty to answer out of service, and makes this CPU
+/// its owner.
+///
+/// # Errors
+///
+/// `InvalidHandle` for what is no reply handle or another process's duty, `ReplyGone` when the call
+/// has ended.
+fn take_caller(
+    held: &mut Held<0>,
+    server: Id,
+    handle: RawHandle,
+) -> Result<&'static Thread, Error> {
+    with_duty(held, server, handle, |caller| {
+        end_call(caller);
+        caller
+    })
+}
+
+/// Checks that a process has the duty to answer that a reply handle stands for.
+///
+/// # Errors
+///
+/// As [`take_caller`].
+pub(crate) fn check_reply(held: &mut Held<0>, server: Id, handle: RawHandle) -> Result<(), Error> {
+    with_duty(held, server, handle, |_| ())
+}
+
+/// Returns whether a number is that of a reply handle.
+pub(crate) const fn is_reply(handle: RawHandle) -> bool {
+    handle.index() & REPLY_INDEX != 0
+}
+
+/// Runs `f` on the caller of a reply handle's call, under the lock of its endpoint, if a process
+/// has the duty to answer it.
+fn with_duty<R>(
+    held: &mut Held<0>,
+    server: Id,
+    handle: RawHandle,
+    f: impl FnOnce(&'static Thread) -> R,
+) -> Result<R, Error> {
+    let id = Id::from(handle.index() & !REPLY_INDEX);
+    if !is_reply(handle) || id >= THREADS.made() {
+        return Err(Error::InvalidHandle);
     }
-    guard.waits.finish(&ThreadNodes, caller.id.get());
-    caller
-        .call
-        .number
-        .set(caller.call.number.get().wrapping_add(1));
-    caller.set_wait(Wait::Nothing, NONE);
-    Some(caller)
-}
-
-/// Returns whether the call that a reply handle was made for still waits to be answered. The
-/// lock of the handle's endpoint must be held: a call only changes under the lock of its endpoint.
-fn is_same_call(caller: &Thread, entry: &Entry) -> bool {
+    let caller = THREADS.get(id);
+    let wait = caller.wait();
+    if wait.kind() != Wait::Reply {
+        return Err(Error::ReplyGone);
+    }
+    let _guard = ENDPOINTS.get(wait.object()).state.lock(held);
     let call = &caller.call;
-    u64::from(call.number.get()) == entry.detail
-        && u64::from(call.endpoint.get()) == entry.extra
-        && call.in_service.get() != 0
-        && caller.wait().kind() == Wait::Reply
-}
-
-/// Returns whether the caller of a reply handle's call still waits for the answer.
-pub(crate) fn is_awaited(held: &mut Held<0>, entry: &Entry) -> bool {
-    let _guard = ENDPOINTS.get(entry.extra as Id).state.lock(held);
-    is_same_call(THREADS.get(entry.object), entry)
+    if caller.wait() != wait || call.number.get() as u16 != handle.generation() {
+        return Err(Error::ReplyGone);
+    }
+    if !call.is(IN_SERVICE) || call.server.get() != server {
+        return Err(Error::InvalidHandle);
+    }
+    Ok(f(caller))
 }
 
 /// Does what a pager's answer says: installs mappings, or ends the process.
@@ -672,7 +658,6 @@ fn resolve_fault(held: &mut Held<0>, pager: &Thread, faulted: &'static Thread, i
     let target = process_of(faulted);
     let resolved =
         info.label() == 0 && crate::memory::map_from_reply(held, pager, target, info).is_ok();
-    leave_call(held, faulted);
     if resolved {
         target
             .counters
@@ -683,44 +668,51 @@ fn resolve_fault(held: &mut Held<0>, pager: &Thread, faulted: &'static Thread, i
     }
 }
 
-/// Deals with a reply handle that is closed without an answer: the caller fails with
-/// `ReplyDropped`, or, when the server died, its request goes back to the endpoint.
-pub(crate) fn drop_reply(held: &mut Held<0>, entry: &Entry, died: Option<Abandon>) {
-    let Some(how) = died else {
-        if let Some(caller) = take_caller(held, entry) {
-            fail_call(held, caller, Error::ReplyDropped);
-        }
-        return;
+/// Closes a reply handle without an answer: the caller fails with `ReplyDropped`.
+///
+/// # Errors
+///
+/// As [`take_caller`].
+pub(crate) fn drop_reply(held: &mut Held<0>, server: Id, handle: RawHandle) -> Result<(), Error> {
+    let caller = take_caller(held, server, handle)?;
+    fail_call(held, caller, Error::ReplyDropped);
+    Ok(())
+}
+
+/// Puts the request of a thread back to its endpoint if it is one that a dead process had the duty
+/// to answer.
+pub(crate) fn abandon(held: &mut Held<0>, caller: &'static Thread, server: Id, how: Abandon) {
+    let wait = caller.wait();
+    let is_served = || {
+        caller.wait() == wait && caller.call.is(IN_SERVICE) && caller.call.server.get() == server
     };
-    let caller = THREADS.get(entry.object);
-    let mut guard = ENDPOINTS.get(entry.extra as Id).state.lock(held);
-    if !is_same_call(caller, entry) {
+    if wait.kind() != Wait::Reply || !is_served() {
         return;
     }
-    // Reply handles of the dead server's other threads must not match any more.
-    caller
-        .call
-        .number
-        .set(caller.call.number.get().wrapping_add(1));
-    caller.call.in_service.set(0);
-    caller.call.redelivered.set(1);
-    let requeue = guard.waits.abandon(&ThreadNodes, caller.id.get(), how);
-    if requeue == Requeue::Poisoned {
-        caller.set_wait(Wait::Nothing, NONE);
+    let mut guard = ENDPOINTS.get(wait.object()).state.lock(held);
+    if !is_served() {
+        return;
+    }
+    // Handles of the dead process's other threads must not match any more.
+    let call = &caller.call;
+    call.number.set(call.number.get().wrapping_add(1));
+    call.marks.set(call.marks.get() & !IN_SERVICE | REDELIVERED);
+    if guard.waits.abandon(&ThreadNodes, caller.id.get(), how) == Requeue::Poisoned {
+        end_call(caller);
         drop(guard);
         crate::stats::POISONED.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-        fail_call(held, caller, Error::ServerCrashed);
-        return;
+        return fail_call(held, caller, Error::ServerCrashed);
     }
     crate::stats::REDELIVERED.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-    // Another thread of the service may be waiting already.
+    // Another process may receive from the endpoint already.
     let mut leftovers = Leftovers::default();
     let mut ready = None;
     if let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) {
         let receiver = THREADS.get(receiver);
         match guard.waits.take(&ThreadNodes) {
             Some(first) => {
-                ready = finish_deliver(&mut guard, THREADS.get(first), receiver, &mut leftovers);
+                let first = THREADS.get(first);
+                ready = finish_deliver(&mut guard, first, receiver, &mut leftovers);
             }
             None => guard.waits.wait(&ThreadNodes, receiver.id.get()),
         }
@@ -736,8 +728,8 @@ pub(crate) fn drop_reply(held: &mut Held<0>, entry: &Entry, died: Option<Abandon
 
 /// Ends the call of an owned thread with an error and lets it run.
 fn fail_call(held: &mut Held<0>, thread: &'static Thread, error: Error) {
-    leave_call(held, thread);
-    if thread.call.is_fault.get() != 0 {
+    sched::clear_deadline(held, thread);
+    if thread.call.is(IS_FAULT) {
         crate::teardown::end_by_fault(held, thread, 14, thread.call.fault[0].get());
     } else {
         thread.registers.rax.set(error.code());
@@ -745,19 +737,23 @@ fn fail_call(held: &mut Held<0>, thread: &'static Thread, error: Error) {
     sched::make_ready(held, thread, Urgency::Normal);
 }
 
-/// Fails all calls on an endpoint that nobody will ever receive from.
+/// Fails all calls on an endpoint that nobody will ever receive from: those that wait, and those
+/// that a receiver has, of which no list is kept.
 pub(crate) fn fail_callers(held: &mut Held<0>, endpoint: Id) {
-    loop {
+    for id in 0..THREADS.made() {
+        let caller = THREADS.get(id);
+        let wait = caller.wait();
+        if wait.kind() != Wait::Reply || wait.object() != endpoint {
+            continue;
+        }
         let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
-        let Some(caller) = guard.waits.drain(&ThreadNodes) else {
-            break;
-        };
-        let caller = THREADS.get(caller);
-        caller
-            .call
-            .number
-            .set(caller.call.number.get().wrapping_add(1));
-        caller.set_wait(Wait::Nothing, NONE);
+        if caller.wait() != wait {
+            continue;
+        }
+        if !caller.call.is(IN_SERVICE) {
+            guard.waits.forget_caller(&ThreadNodes, id);
+        }
+        end_call(caller);
         drop(guard);
         fail_call(held, caller, Error::EndpointGone);
     }
@@ -797,16 +793,10 @@ pub(crate) fn interrupt_wait<const H: u8>(
             let mut guard = ENDPOINTS.get(object).state.lock(held);
             let same = is_same();
             if same {
-                if thread.call.in_service.get() != 0 {
-                    guard.waits.finish(&ThreadNodes, thread.id.get());
-                } else {
+                if !thread.call.is(IN_SERVICE) {
                     guard.waits.forget_caller(&ThreadNodes, thread.id.get());
                 }
-                thread
-                    .call
-                    .number
-                    .set(thread.call.number.get().wrapping_add(1));
-                thread.set_wait(Wait::Nothing, NONE);
+                end_call(thread);
             }
             same
         }
@@ -833,8 +823,6 @@ pub(crate) fn interrupt_wait<const H: u8>(
     if taken {
         sched::clear_deadline(held, thread);
         thread.registers.rax.set(error.code());
-        // The reference to a call's sender stays until the thread's next entry or end: dropping
-        // it may need locks below those held here.
         sched::make_ready(held, thread, Urgency::Normal);
     }
 }

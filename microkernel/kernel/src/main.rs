@@ -18,6 +18,8 @@ mod cell;
 #[cfg(bare)]
 mod endpoint;
 #[cfg(bare)]
+mod fastpath;
+#[cfg(bare)]
 mod first_process;
 #[cfg(bare)]
 mod interrupt;

@@ -3,7 +3,6 @@
 use core::sync::atomic::Ordering;
 
 use skink_abi::{Error, ObjectKind, ProcessState};
-use skink_kcore::endpoint::Abandon;
 use skink_kcore::handles::Entry;
 use skink_kcore::{Id, NONE};
 
@@ -13,8 +12,8 @@ use crate::lock::Held;
 use crate::memory::{self, MEMORIES};
 use crate::notification::NOTIFICATIONS;
 use crate::process::PROCESSES;
+use crate::teardown;
 use crate::thread::THREADS;
-use crate::{ipc, teardown};
 
 /// Adds a reference for a copy of a handle.
 ///
@@ -43,13 +42,22 @@ pub(crate) fn retain(entry: &Entry) -> Result<(), Error> {
     Ok(())
 }
 
-/// Drops the reference of a handle that was closed.
-pub(crate) fn release(held: &mut Held<0>, entry: Entry) {
-    release_from(held, entry, None);
+/// Why a handle goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// It was closed by itself.
+    Handle,
+    /// Its process ended.
+    Process,
 }
 
-/// Drops the reference of a handle; `died` says that its process ended, and how.
-pub(crate) fn release_from(held: &mut Held<0>, entry: Entry, died: Option<Abandon>) {
+/// Drops the reference of a handle that was closed.
+pub(crate) fn release(held: &mut Held<0>, entry: Entry) {
+    release_from(held, entry, Closing::Handle);
+}
+
+/// Drops the reference of a handle.
+pub(crate) fn release_from(held: &mut Held<0>, entry: Entry, why: Closing) {
     let id = entry.object;
     match entry.kind {
         Some(ObjectKind::Process) => release_process(held, id),
@@ -62,17 +70,17 @@ pub(crate) fn release_from(held: &mut Held<0>, entry: Entry, died: Option<Abando
                 == 1
             {
                 endpoint::close(held, id);
-            } else if died.is_some() {
+            } else if why == Closing::Process {
                 endpoint::receiver_died(held, id);
             }
             release_endpoint(held, id);
         }
         Some(ObjectKind::Sender) => release_sender(held, id),
-        Some(ObjectKind::Reply) => ipc::drop_reply(held, &entry, died),
         Some(ObjectKind::Notification) => release_notification(id),
         Some(ObjectKind::Memory) => memory::release(id),
         Some(ObjectKind::Interrupt) => interrupt::release(id),
-        Some(ObjectKind::IoPorts | ObjectKind::System) | None => {}
+        // A reply has no entry in any table.
+        Some(ObjectKind::IoPorts | ObjectKind::System | ObjectKind::Reply) | None => {}
     }
 }
 

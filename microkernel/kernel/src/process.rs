@@ -21,7 +21,8 @@ use crate::{pool, time_page};
 
 /// Most threads of one process: ending a process visits all of them in one go.
 pub(crate) const MAX_THREADS: u32 = 256;
-const ENTRIES_PER_PAGE: usize = PAGE_SIZE / size_of::<Entry>();
+const ENTRY_BYTES: usize = 16;
+const ENTRIES_PER_PAGE: usize = PAGE_SIZE / ENTRY_BYTES;
 const HANDLE_PAGES: usize = skink_abi::MAX_PROCESS_HANDLES / ENTRIES_PER_PAGE;
 const WATCHERS: usize = 2;
 /// What a new process takes of its quota: itself, its top-level page table, and the three tables
@@ -44,6 +45,10 @@ pub(crate) struct Process {
     pub(crate) root: Word,
     /// Handles.
     pub(crate) handles: Lock<HandleTable<HandlePages>, { level::HANDLES }>,
+    /// Frames of the handle table's pages, 0 where there is none yet. Set under the table's lock
+    /// and not taken back before the last thread has ended, so that the fast path can read them
+    /// without it.
+    handle_pages: [Word; HANDLE_PAGES],
     /// The sender that page faults go to, or [`NONE`]; a reference is held.
     pub(crate) pager: AtomicU32,
     quota_limit: AtomicU64,
@@ -105,6 +110,7 @@ impl Object for Process {
         tables: Lock::new(Tables::NONE),
         root: Word::ZERO,
         handles: Lock::new(HandleTable::new(HandlePages::NEW)),
+        handle_pages: [const { Word::ZERO }; HANDLE_PAGES],
         pager: AtomicU32::new(NONE),
         quota_limit: AtomicU64::new(0),
         quota_used: AtomicU64::new(0),
@@ -373,7 +379,6 @@ impl Process {
 
 /// The pages of a handle table: frames of the kernel's pool, charged to the owner.
 pub(crate) struct HandlePages {
-    frames: [u64; HANDLE_PAGES],
     count: usize,
     owner: Id,
 }
@@ -381,24 +386,37 @@ pub(crate) struct HandlePages {
 impl HandlePages {
     /// No pages.
     pub(crate) const NEW: HandlePages = HandlePages {
-        frames: [0; HANDLE_PAGES],
         count: 0,
         owner: NONE,
     };
 
-    fn place(&self, index: usize) -> *mut Entry {
-        let frame = self.frames[index / ENTRIES_PER_PAGE];
-        physical::pointer::<Entry>(frame).wrapping_add(index % ENTRIES_PER_PAGE)
-    }
-
     /// Gives all pages back; the table must be empty.
     pub(crate) fn free(&mut self) {
-        for frame in &mut self.frames[..self.count] {
-            // SAFETY: taken in `grow`, and nothing refers into it without the table's lock.
-            unsafe { pool::free(*frame) };
-            *frame = 0;
+        if self.count == 0 {
+            return;
+        }
+        for page in &PROCESSES.get(self.owner).handle_pages[..self.count] {
+            // SAFETY: taken in `grow`; the process has no thread left that could look into it.
+            unsafe { pool::free(page.get()) };
+            page.set(0);
         }
         self.count = 0;
+    }
+}
+
+impl Process {
+    /// Returns the words of a handle's entry, or `None` past the end of the table. Without the
+    /// table's lock only the first word means anything, and only as long as it stays the same.
+    #[inline]
+    pub(crate) fn handle_words(&self, index: usize) -> Option<&'static [Word; 2]> {
+        let frame = self.handle_pages.get(index / ENTRIES_PER_PAGE)?.get();
+        if frame == 0 {
+            return None;
+        }
+        let entries = physical::pointer::<[Word; 2]>(frame);
+        // SAFETY: a page of entries made by `grow`, which lives as long as any thread of the
+        // process; entries are words that are read and written whole.
+        Some(unsafe { &*entries.wrapping_add(index % ENTRIES_PER_PAGE) })
     }
 }
 
@@ -408,25 +426,29 @@ impl Entries for HandlePages {
     }
 
     fn get(&self, index: usize) -> Entry {
-        // SAFETY: the callers stay below `len`; `grow` made every entry of the page.
-        unsafe { self.place(index).read() }
+        let words = PROCESSES.get(self.owner).handle_words(index);
+        words.map_or(Entry::FREE, |[first, detail]| {
+            Entry::from_words([first.get(), detail.get()])
+        })
     }
 
     fn set(&mut self, index: usize, entry: Entry) {
-        // SAFETY: as above; `&mut self` is the only access.
-        unsafe { self.place(index).write(entry) };
+        if let Some([first, detail]) = PROCESSES.get(self.owner).handle_words(index) {
+            let words = entry.to_words();
+            detail.set(words[1]);
+            first.set(words[0]);
+        }
     }
 
     fn grow(&mut self) -> Result<(), Error> {
-        let slot = self
-            .frames
-            .get_mut(self.count)
+        let owner = PROCESSES.get(self.owner);
+        let slot = owner
+            .handle_pages
+            .get(self.count)
             .ok_or(Error::TooManyHandles)?;
-        *slot = PROCESSES.get(self.owner).charged_frame()?;
+        // A page of zeros is a page of free entries.
+        slot.set(owner.charged_frame()?);
         self.count += 1;
-        for index in self.len() - ENTRIES_PER_PAGE..self.len() {
-            self.set(index, Entry::FREE);
-        }
         Ok(())
     }
 }

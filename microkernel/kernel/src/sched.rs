@@ -16,7 +16,7 @@ use crate::arch::x86_64::cpu::{self, CpuLocal};
 use crate::arch::x86_64::{apic, entry, fpu, paging, time};
 use crate::lock::{Held, Lock, level};
 use crate::process::PROCESSES;
-use crate::thread::{THREADS, Thread, ThreadNodes, Wait};
+use crate::thread::{HAS_TIMER, THREADS, Thread, ThreadNodes, Wait};
 use crate::{ipc, teardown};
 
 /// How long a thread runs before others get their turn, ns.
@@ -117,7 +117,7 @@ pub(crate) fn stop_current() -> &'static Thread {
         .current()
         .expect("only called for the thread that entered the kernel");
     fpu::save(thread);
-    bill(cpu, Some(thread));
+    bill(cpu, thread);
     cpu.set_current(None);
     thread
 }
@@ -125,6 +125,36 @@ pub(crate) fn stop_current() -> &'static Thread {
 /// Runs a thread that the caller owns on this CPU as soon as the entry ends.
 pub(crate) fn run(thread: &'static Thread) {
     let cpu = cpu::this();
+    fpu::load(cpu, thread);
+    let client = thread.client.get();
+    let own = thread.process.get();
+    cpu.payer.set(if client == NONE { own } else { client });
+    cpu.billed_until.store(time::ticks(), Ordering::Relaxed);
+    switch_to(cpu, thread);
+}
+
+/// Bills the time since the last bill. Who pays is the CPU's affair, not the thread's: along a
+/// chain of calls every server works on the account of the first caller, and the fast path need
+/// not note it anywhere.
+fn bill(cpu: &CpuLocal, thread: &Thread) {
+    let now = time::ticks();
+    let ticks = now.wrapping_sub(cpu.billed_until.load(Ordering::Relaxed));
+    let (own, payer) = (thread.process.get(), cpu.payer.get());
+    let account = &PROCESSES.get(payer).counters;
+    account.cpu_ticks.fetch_add(ticks, Ordering::Relaxed);
+    if payer == own {
+        thread.client.set(NONE);
+    } else {
+        // It goes on for the same client when it is run again.
+        thread.client.set(payer);
+        let served = &PROCESSES.get(own).counters.served_ticks;
+        served.fetch_add(ticks, Ordering::Relaxed);
+    }
+}
+
+/// The part of `run` that every switch needs: address space, thread pointer, current thread.
+#[inline(always)]
+pub(crate) fn switch_to(cpu: &CpuLocal, thread: &'static Thread) {
     let process = thread.process.get();
     let fs_base = thread.fs_base.get();
     let is_other_space = cpu.space.load(Ordering::Relaxed) != process;
@@ -143,33 +173,11 @@ pub(crate) fn run(thread: &'static Thread) {
         cpu.fs_base.store(fs_base, Ordering::Relaxed);
         x86_64::registers::model_specific::FsBase::write(x86_64::VirtAddr::new_truncate(fs_base));
     }
-    fpu::load(cpu, thread);
     thread.cpu.set(cpu.index());
-    bill(cpu, None);
-    cpu.sched.switches.fetch_add(1, Ordering::Relaxed);
+    // Only this CPU counts here, so no atomic addition is needed.
+    let switches = cpu.sched.switches.load(Ordering::Relaxed);
+    cpu.sched.switches.store(switches + 1, Ordering::Relaxed);
     cpu.set_current(Some(thread));
-}
-
-/// Bills the time since the last bill to a thread's process, or to nobody: a server's time goes
-/// to its caller.
-fn bill(cpu: &CpuLocal, thread: Option<&Thread>) {
-    let now = time::ticks();
-    let since = cpu.billed_until.load(Ordering::Relaxed);
-    cpu.billed_until.store(now, Ordering::Relaxed);
-    let Some(thread) = thread else { return };
-    let ticks = now.wrapping_sub(since);
-    let own = &PROCESSES.get(thread.process.get()).counters;
-    match thread.client.get() {
-        NONE => own.cpu_ticks.fetch_add(ticks, Ordering::Relaxed),
-        client => {
-            own.served_ticks.fetch_add(ticks, Ordering::Relaxed);
-            PROCESSES
-                .get(client)
-                .counters
-                .cpu_ticks
-                .fetch_add(ticks, Ordering::Relaxed)
-        }
-    };
 }
 
 /// Puts the running thread behind all others that are ready on this CPU.
@@ -196,6 +204,7 @@ pub(crate) fn set_deadline<const H: u8>(
     let mut queue = cpu.sched.queue.lock(held);
     thread.deadline.set(deadline);
     thread.timer_cpu.store(cpu.index(), Ordering::Relaxed);
+    thread.set_special(HAS_TIMER);
     queue.deadlines.insert(&ThreadNodes, thread.id.get());
     if deadline < queue.timer_at {
         queue.set_timer(deadline);
@@ -215,6 +224,7 @@ pub(crate) fn clear_deadline<const H: u8>(held: &mut Held<H>, thread: &'static T
         return false;
     }
     queue.deadlines.remove(&ThreadNodes, thread.id.get());
+    thread.clear_special(HAS_TIMER);
     thread.timer_cpu.store(NONE, Ordering::Release);
     true
 }
@@ -239,6 +249,7 @@ pub(crate) fn on_timer(held: &mut Held<0>) {
                 let thread = THREADS.get(id);
                 // In this order: once it has no timer, it may go on to its next wait.
                 let number = thread.wait_number.get();
+                thread.clear_special(HAS_TIMER);
                 thread.timer_cpu.store(NONE, Ordering::Release);
                 Some((thread, number))
             } else {

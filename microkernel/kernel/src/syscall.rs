@@ -46,10 +46,6 @@ extern "C" fn on_syscall(registers: *const Registers) {
 }
 
 fn dispatch(held: &mut Held<0>, thread: &'static Thread) {
-    if thread.call.sender.get() != skink_kcore::NONE {
-        // Left over from a call that was interrupted.
-        ipc::leave_call(held, thread);
-    }
     let registers = &thread.registers;
     let Some(number) = Syscall::from_number(registers.rax.get()) else {
         return thread.set_result(Err(Error::InvalidSyscall));

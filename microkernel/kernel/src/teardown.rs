@@ -2,8 +2,8 @@
 //!
 //! Ending a process dooms its threads; each ends when a processor would run it. Then everything
 //! that the process had is taken apart in slices of bounded length, at the end of whatever entries
-//! into the kernel come: first its handles (so that requests it held go back to their endpoints),
-//! then those who watch it are told, then its mappings and page tables go, and they are told again
+//! into the kernel come: first the requests that it held go back to their endpoints, then its
+//! handles go, then those who watch it are told, then its mappings and page tables go, and they are told again
 //! that all of it is gone.
 
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -16,18 +16,22 @@ use spin::Mutex;
 use crate::arch::x86_64::{apic, cpu};
 use crate::cell::Field;
 use crate::lock::Held;
+use crate::object::{self, Closing};
 use crate::process::{Exit, PROCESSES, Process};
 use crate::sched::Urgency;
 use crate::thread::{Family, THREADS, Thread};
-use crate::{ipc, memory, notification, object, pool, space};
+use crate::{ipc, memory, notification, pool, space};
 
 /// Handles, mappings or page tables per slice.
 const SLICE: usize = 32;
+/// Threads looked at per slice.
+const THREAD_SLICE: u32 = 256;
 
 /// How far the teardown of a process is.
 pub(crate) struct Progress {
     stage: Field,
-    next_handle: Field,
+    /// The next thread or handle of this stage.
+    next_index: Field,
     /// The process behind it in the queue.
     next: Field,
 }
@@ -40,14 +44,14 @@ impl Progress {
     )]
     pub(crate) const NEW: Progress = Progress {
         stage: Field::new(0),
-        next_handle: Field::new(0),
+        next_index: Field::new(0),
         next: Field::new(NONE),
     };
 
     /// Forgets the last teardown of this place.
     pub(crate) fn restart(&self) {
         self.stage.set(0);
-        self.next_handle.set(0);
+        self.next_index.set(0);
     }
 }
 
@@ -154,7 +158,6 @@ pub(crate) fn end_thread(held: &mut Held<0>, thread: &'static Thread) {
     let cpu = cpu::this();
     cpu.set_current(None);
     let process = PROCESSES.get(thread.process.get());
-    ipc::leave_call(held, thread);
     let fpu = thread.fpu.get();
     if fpu != 0 {
         thread.fpu.set(0);
@@ -194,27 +197,31 @@ pub(crate) fn run_slice(held: &mut Held<0>) {
     let Some(process) = pop() else { return };
     let progress = &process.teardown;
     let is_done = match progress.stage.get() {
-        0 => close_handles(held, process),
-        1 => {
+        0 => give_back_requests(held, process),
+        1 => close_handles(held, process),
+        2 => {
             tell_watchers(held, process);
             space::unload(held, process.id.get());
             true
         }
-        2 => memory::drop_mappings(held, process, SLICE),
-        3 => {
+        3 => memory::drop_mappings(held, process, SLICE),
+        4 => {
             let mut tables = process.tables.lock(held);
-            // SAFETY: unloaded in stage 1, and no thread is left that could load them again.
+            // SAFETY: unloaded in stage 2, and no thread is left that could load them again.
             unsafe { tables.free_some(SLICE) }
         }
         _ => return finish(held, process),
     };
     if is_done {
         progress.stage.set(progress.stage.get() + 1);
+        progress.next_index.set(0);
     }
     push(process);
 }
 
-fn close_handles(held: &mut Held<0>, process: &Process) -> bool {
+/// Puts the requests that the process had the duty to answer back to their endpoints. No list of
+/// them is kept, since every call would have to change it; a death looks at all threads instead.
+fn give_back_requests(held: &mut Held<0>, process: &Process) -> bool {
     let exit = process.state.lock(held).exit;
     let how = match exit.reason {
         ExitReason::Killed => Abandon::Killed,
@@ -222,15 +229,25 @@ fn close_handles(held: &mut Held<0>, process: &Process) -> bool {
         ExitReason::Exited if exit.code == 0 => Abandon::Killed,
         _ => Abandon::Crashed,
     };
+    let first = process.teardown.next_index.get();
+    let end = (first + THREAD_SLICE).min(THREADS.made());
+    for id in first..end {
+        ipc::abandon(held, THREADS.get(id), process.id.get(), how);
+    }
+    process.teardown.next_index.set(end);
+    end == THREADS.made()
+}
+
+fn close_handles(held: &mut Held<0>, process: &Process) -> bool {
     for _ in 0..SLICE {
-        let index = process.teardown.next_handle.get();
+        let index = process.teardown.next_index.get();
         let removed = process.handles.lock(held).remove_at(index as usize);
         match removed {
-            Ok(Some(entry)) => object::release_from(held, entry, Some(how)),
+            Ok(Some(entry)) => object::release_from(held, entry, Closing::Process),
             Ok(None) => {}
             Err(_) => return true,
         }
-        process.teardown.next_handle.set(index + 1);
+        process.teardown.next_index.set(index + 1);
     }
     false
 }

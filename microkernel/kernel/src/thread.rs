@@ -34,6 +34,13 @@ pub(crate) enum Wait {
     Time = 4,
 }
 
+/// In `special`: the thread must end.
+const DOOMED: u32 = 1;
+/// In `special`: the thread has FPU registers to be saved and loaded.
+pub(crate) const HAS_FPU: u32 = 2;
+/// In `special`: the thread is in a deadline queue.
+pub(crate) const HAS_TIMER: u32 = 4;
+
 /// What a thread waits for, and on which endpoint or notification.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct WaitState(u64);
@@ -65,8 +72,8 @@ pub(crate) struct Thread {
     pub(crate) id: Field,
     /// Its process. Set once.
     pub(crate) process: Field,
-    /// Whether it must end ([`Thread::doom`]).
-    doomed: AtomicU32,
+    /// What the fast path must not pass by: [`DOOMED`], [`HAS_FPU`], [`HAS_TIMER`].
+    special: AtomicU32,
     /// What it waits for ([`WaitState`] as one word, so that nobody sees half of a change):
     /// written by the owner, read by all.
     wait: AtomicU64,
@@ -96,28 +103,36 @@ pub(crate) struct Thread {
     pub(crate) fpu: Word,
 }
 
-/// What a thread that calls has to do with the endpoint.
+/// What a thread that calls has to do with the endpoint that it waits on.
 pub(crate) struct CallState {
     /// Counts its calls: a reply handle with another number is for a call that has ended.
     pub(crate) number: Field,
-    /// The sender that it called through; a reference is held while it waits.
-    pub(crate) sender: Field,
-    /// The endpoint of that sender.
-    pub(crate) endpoint: Field,
-    /// Whether a receiver holds the duty to answer (1) or the request waits (0).
-    pub(crate) in_service: Field,
-    /// The process of that receiver.
+    /// Marks: [`IN_SERVICE`], [`IS_FAULT`], [`REDELIVERED`].
+    pub(crate) marks: Field,
+    /// The process that has the duty to answer, while it is in service.
     pub(crate) server: Field,
-    /// Whether it is a page fault (1) or a call (0).
-    pub(crate) is_fault: Field,
-    /// Whether the request was delivered before (1).
-    pub(crate) redelivered: Field,
     crashes: Field,
-    ticket: Word,
-    /// Number of the request among those of its sender.
-    pub(crate) sequence: Word,
+    /// Badge of the sender that it called through.
+    pub(crate) badge: Word,
+    /// When it came, by the endpoint's count: its place in the order, and the request's sequence
+    /// number.
+    pub(crate) ticket: Word,
     /// The page fault.
     pub(crate) fault: [Word; 3],
+}
+
+/// A receiver has the duty to answer; else the request waits.
+pub(crate) const IN_SERVICE: u32 = 1;
+/// It is a page fault, not a call.
+pub(crate) const IS_FAULT: u32 = 2;
+/// The request was delivered before.
+pub(crate) const REDELIVERED: u32 = 4;
+
+impl CallState {
+    /// Returns whether a mark is set.
+    pub(crate) fn is(&self, mark: u32) -> bool {
+        self.marks.get() & mark != 0
+    }
 }
 
 impl Object for Thread {
@@ -126,7 +141,7 @@ impl Object for Thread {
         registers: Registers::new(),
         id: Field::new(NONE),
         process: Field::new(NONE),
-        doomed: AtomicU32::new(0),
+        special: AtomicU32::new(0),
         wait: AtomicU64::new(0),
         wait_number: Field::new(0),
         cpu: Field::new(NONE),
@@ -137,15 +152,11 @@ impl Object for Thread {
         family: LinkFields::new(),
         call: CallState {
             number: Field::new(0),
-            sender: Field::new(NONE),
-            endpoint: Field::new(NONE),
-            in_service: Field::new(0),
+            marks: Field::new(0),
             server: Field::new(NONE),
-            is_fault: Field::new(0),
-            redelivered: Field::new(0),
             crashes: Field::new(0),
+            badge: Word::ZERO,
             ticket: Word::ZERO,
-            sequence: Word::ZERO,
             fault: [Word::ZERO, Word::ZERO, Word::ZERO],
         },
         client: Field::new(NONE),
@@ -164,25 +175,41 @@ impl Thread {
     pub(crate) fn reset(&self, id: Id, process: Id) {
         self.id.set(id);
         self.process.set(process);
-        self.doomed.store(0, Ordering::Relaxed);
+        self.special.store(0, Ordering::Relaxed);
         self.set_wait(Wait::Nothing, NONE);
         self.cpu.set(NONE);
         self.client.set(NONE);
         self.fpu.set(0);
         // The number goes on, so that reply handles for the place's last user stay stale.
         self.call.number.set(self.call.number.get().wrapping_add(1));
-        self.call.sender.set(NONE);
     }
 
     /// Says that the thread must end as soon as a CPU would run it.
     pub(crate) fn doom(&self) {
-        self.doomed.store(1, Ordering::SeqCst);
+        self.special.fetch_or(DOOMED, Ordering::SeqCst);
     }
 
     /// Returns whether the thread must end.
     #[inline]
     pub(crate) fn is_doomed(&self) -> bool {
-        self.doomed.load(Ordering::SeqCst) != 0
+        self.special.load(Ordering::SeqCst) & DOOMED != 0
+    }
+
+    /// Returns whether nothing about it needs the general way: it may live on, uses no FPU and has
+    /// no deadline.
+    #[inline]
+    pub(crate) fn is_simple(&self) -> bool {
+        self.special.load(Ordering::SeqCst) == 0
+    }
+
+    /// Notes a reason for the general way.
+    pub(crate) fn set_special(&self, mark: u32) {
+        self.special.fetch_or(mark, Ordering::SeqCst);
+    }
+
+    /// Notes that a reason for the general way is gone.
+    pub(crate) fn clear_special(&self, mark: u32) {
+        self.special.fetch_and(!mark, Ordering::SeqCst);
     }
 
     /// Returns what it waits for.

@@ -160,7 +160,6 @@ proptest! {
                     }
                 }
                 (3, Model::Served(..)) => {
-                    endpoint.finish(&threads, id);
                     model.insert(id, Model::Free);
                 }
                 (4 | 5, Model::Served(ticket, crashes)) => {

@@ -18,6 +18,9 @@ fn copy_entry(
     most: u64,
 ) -> core::result::Result<Entry, Error> {
     let handle = RawHandle32::check(handle)?;
+    if ipc::is_reply(handle) {
+        return Err(Error::WrongKind);
+    }
     let handles = call.process.handles.lock(call.held);
     let mut entry = handles.get(handle)?;
     entry.require(needed)?;
@@ -46,6 +49,10 @@ pub(super) fn duplicate(call: &mut Call<'_>) -> Result {
 
 pub(super) fn close(call: &mut Call<'_>) -> Result {
     let handle = RawHandle32::check(call.arguments[0])?;
+    if ipc::is_reply(handle) {
+        ipc::drop_reply(call.held, call.process.id.get(), handle)?;
+        return Ok((0, 0));
+    }
     let entry = call.process.handles.lock(call.held).remove(handle)?;
     object::release(call.held, entry);
     Ok((0, 0))
@@ -54,11 +61,24 @@ pub(super) fn close(call: &mut Call<'_>) -> Result {
 pub(super) fn info(call: &mut Call<'_>) -> Result {
     let [handle, out, ..] = call.arguments;
     let handle = RawHandle32::check(handle)?;
-    let entry = call.process.handles.lock(call.held).get(handle)?;
+    let entry = if ipc::is_reply(handle) {
+        let is_awaited = match ipc::check_reply(call.held, call.process.id.get(), handle) {
+            Ok(()) => 1,
+            Err(Error::ReplyGone) => 0,
+            Err(error) => return Err(error),
+        };
+        Entry::new(
+            ObjectKind::Reply,
+            Rights::NONE,
+            skink_kcore::NONE,
+            is_awaited,
+        )
+    } else {
+        call.process.handles.lock(call.held).get(handle)?
+    };
     let badge = match entry.kind {
         Some(ObjectKind::Sender) => SENDERS.get(entry.object).badge.get(),
-        Some(ObjectKind::Notification) => entry.detail,
-        Some(ObjectKind::Reply) => ipc::is_awaited(call.held, &entry).into(),
+        Some(ObjectKind::Notification | ObjectKind::Reply) => entry.detail,
         _ => 0,
     };
     let kind = entry.kind.map_or(0, |kind| kind as u32);

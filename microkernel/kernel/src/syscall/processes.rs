@@ -213,6 +213,10 @@ fn start_thread(
     (memory, physical): (Id, u64),
 ) -> Result {
     let id = THREADS.allocate_for(target)?;
+    if id >= crate::ipc::MAX_THREAD_IDS {
+        object::release_thread(id);
+        return Err(Error::NoMemory);
+    }
     let thread = THREADS.get(id);
     thread.reset(id, target.id.get());
     thread

@@ -72,7 +72,10 @@ fn no_room_once(context: &Context, quota: u64, receiver_waits: u64) -> Result<()
         receiver.until("receiving", |info| info.is_receiving == 1)?;
     }
     let mut outgoing = Outgoing::NONE;
-    outgoing.copy(memory.raw()).map_err(because("copy"))?;
+    // Two, of which the first still fits.
+    for _ in 0..2 {
+        outgoing.copy(memory.raw()).map_err(because("copy"))?;
+    }
     let answer = wire::call_with(&sender, ask::WHO, &[], &outgoing, time::after(SOON));
     let end = receiver.end()?;
     expect_exit(&end, 0)?;

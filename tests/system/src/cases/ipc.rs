@@ -159,7 +159,7 @@ fn answered_once(context: &Context) -> Result<(), String> {
     let second = wire::call(&server.sender, ask::SECOND, &[]).map_err(because("question"))?;
     let error = Error::from_code(second.word(0));
     ensure!(
-        error == Some(Error::InvalidHandle),
+        error == Some(Error::ReplyGone),
         "the second answer got {error:?}"
     );
     Ok(())

@@ -14,8 +14,8 @@ use crate::wire::{self, NEVER, ask};
 /// How long a receiver without room lets requests arrive before it asks for them, ns.
 const LATE: u64 = 50 * time::MS;
 
-/// Fills its handle table, makes room for one handle, and receives a request with one, for which
-/// and the reply there is no room; then makes more room and receives it again. Without an
+/// Fills its handle table, makes room for one handle, and receives a request with two; then makes
+/// more room and receives it again. Without an
 /// argument the request waits first, with one the receiver does.
 pub(super) fn full(role: &Role<'_>) -> Result<i32, i32> {
     let endpoint: Handle<Endpoint> = role.take("endpoint")?;

@@ -11,6 +11,7 @@ use x86_64::registers::rflags::RFlags;
 
 use super::entry::syscall_entry;
 use super::tables::DescriptorTables;
+use crate::cell::Field;
 use crate::sched::CpuSched;
 use crate::thread::Thread;
 
@@ -44,6 +45,8 @@ pub(crate) struct CpuLocal {
     pub(crate) fs_base: AtomicU64,
     /// Whether the FPU may be used (CR0.TS clear).
     pub(crate) fpu_on: AtomicBool,
+    /// The process that pays for the time of the running thread.
+    pub(crate) payer: Field,
     /// Time stamp at which the running thread's time was last billed.
     pub(crate) billed_until: AtomicU64,
     /// Time stamp of the current entry, for the longest stretch with interrupts off.
@@ -83,6 +86,7 @@ impl CpuLocal {
             flushes_done: AtomicU64::new(0),
             fs_base: AtomicU64::new(0),
             fpu_on: AtomicBool::new(false),
+            payer: Field::new(NONE),
             billed_until: AtomicU64::new(0),
             entered_at: AtomicU64::new(0),
             tables: UnsafeCell::new(DescriptorTables::new()),

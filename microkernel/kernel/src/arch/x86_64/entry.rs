@@ -71,7 +71,12 @@ pub(crate) const USER_DATA: u64 = 0x23;
 pub(crate) const USER_FLAGS: u64 = 0x202;
 
 const _: () = assert!(size_of::<Registers>() == 176);
+const _: () = assert!(core::mem::offset_of!(Registers, r12) == 24);
+const _: () = assert!(core::mem::offset_of!(Registers, r8) == 56);
+const _: () = assert!(core::mem::offset_of!(Registers, rdx) == 88);
+const _: () = assert!(core::mem::offset_of!(Registers, rbx) == 104);
 const _: () = assert!(core::mem::offset_of!(Registers, error) == 128);
+const _: () = assert!(core::mem::offset_of!(Registers, rsp) == 160);
 
 impl Registers {
     /// Registers of a thread that has not run.

@@ -52,25 +52,101 @@
     pop rax
 .endm
 
+# Offsets in `Registers` (names without a prefix would be those of registers; checked by assertions in entry.rs). cs and ss of a thread never change.
+.set AT_R15, 0
+.set AT_R14, 8
+.set AT_R13, 16
+.set AT_R12, 24
+.set AT_R10, 40
+.set AT_R9, 48
+.set AT_R8, 56
+.set AT_RBP, 64
+.set AT_RDI, 72
+.set AT_RSI, 80
+.set AT_RDX, 88
+.set AT_RBX, 104
+.set AT_RAX, 112
+.set AT_ERROR, 128
+.set AT_RIP, 136
+.set AT_FLAGS, 152
+.set AT_RSP, 160
+
+.set CALL, 1
+.set REPLY_RECEIVE, 2
+
 .global syscall_entry
 .balign 16
 syscall_entry:
     swapgs
     mov gs:[CPU_SCRATCH], rsp
-    mov rsp, gs:[CPU_REGISTERS_END]
-    push USER_DATA
-    push gs:[CPU_SCRATCH]
-    push r11
-    push USER_CODE
-    push rcx
-    push BY_SYSCALL
-    push 0
-    push_general
-    mov rdi, rsp
+    mov rsp, gs:[CPU_CURRENT]
+    mov [rsp + AT_RIP], rcx
+    mov [rsp + AT_FLAGS], r11
+    mov qword ptr [rsp + AT_ERROR], BY_SYSCALL
+    mov [rsp + AT_RBP], rbp
+    mov rbp, rsp
+    mov rcx, gs:[CPU_SCRATCH]
+    mov [rbp + AT_RSP], rcx
+    mov [rbp + AT_R8], r8
+    mov [rbp + AT_R9], r9
+    mov [rbp + AT_R10], r10
+    mov [rbp + AT_RDI], rdi
+    mov [rbp + AT_RSI], rsi
+    mov [rbp + AT_RDX], rdx
+    mov rcx, rbp
     mov rsp, gs:[CPU_STACK]
+    cmp rax, CALL
+    je 4f
+    cmp rax, REPLY_RECEIVE
+    je 5f
+3:
+    # Everything else: the rest of the registers, and the general way.
+    mov [rbp + AT_RAX], rax
+    mov [rbp + AT_RBX], rbx
+    mov [rbp + AT_R12], r12
+    mov [rbp + AT_R13], r13
+    mov [rbp + AT_R14], r14
+    mov [rbp + AT_R15], r15
+    mov rdi, rbp
     xor ebp, ebp
     call on_syscall
     jmp return_to_user
+4:
+    # A call: the payload stays in the caller's registers until the reply, for a redelivery.
+    mov [rbp + AT_RBX], rbx
+    mov [rbp + AT_R12], r12
+    mov [rbp + AT_R13], r13
+    mov [rbp + AT_R14], r14
+    mov [rbp + AT_R15], r15
+    call fast_call
+    cmp rax, 1
+    ja 6f
+    je return_to_user
+    mov eax, CALL
+    jmp 3b
+5:
+    call fast_reply_receive
+    cmp rax, 1
+    ja 6f
+    je return_to_user
+    mov eax, REPLY_RECEIVE
+    jmp 3b
+6:
+    # rax is the partner: the payload goes to it in the registers where it is already. rbx and r12
+    # to r15 were kept by the compiled code.
+    mov r8, [rbp + AT_R8]
+    mov r9, [rbp + AT_R9]
+    mov r10, [rbp + AT_R10]
+    mov rdi, [rax + AT_RDI]
+    mov rsi, [rax + AT_RSI]
+    mov rdx, [rax + AT_RDX]
+    mov rbp, [rax + AT_RBP]
+    mov rcx, [rax + AT_RIP]
+    mov r11, [rax + AT_FLAGS]
+    mov rsp, [rax + AT_RSP]
+    xor eax, eax
+    swapgs
+    sysretq
 
 # Every vector has a stub of 16 bytes: an error code where the processor pushed none, the vector.
 .balign 16

@@ -54,6 +54,7 @@ pub(crate) fn first_use(thread: &'static Thread) -> bool {
         }
     }
     thread.fpu.set(frame);
+    thread.set_special(crate::thread::HAS_FPU);
     load(cpu::this(), thread);
     true
 }

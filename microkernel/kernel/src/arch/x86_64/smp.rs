@@ -20,7 +20,7 @@ pub(crate) const STACK_PAGES: u64 = 8;
 /// Pages of the stack of a fatal trap.
 pub(crate) const FATAL_STACK_PAGES: u64 = 2;
 /// How long a processor may take to start, ms.
-const PATIENCE_MS: u64 = 200;
+const PATIENCE_MS: u64 = 3000;
 
 static STARTING: AtomicU32 = AtomicU32::new(0);
 static STARTED: AtomicU32 = AtomicU32::new(0);

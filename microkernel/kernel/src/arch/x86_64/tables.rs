@@ -35,7 +35,9 @@ impl DescriptorTables {
     /// Sets where traps from Ring 3 push their frames.
     #[inline]
     pub(super) fn set_entry_stack(&mut self, end: u64) {
-        self.tss.privilege_stack_table = [VirtAddr::new_truncate(end); 3];
+        let slot = (&raw mut self.tss.privilege_stack_table).cast::<u64>();
+        // SAFETY: the first word of the table; the struct is packed, so it is not aligned.
+        unsafe { slot.write_unaligned(end) };
     }
 
     /// Fills the tables and loads them on the calling processor.
