@@ -36,10 +36,19 @@ pub(crate) struct Shared {
 }
 
 /// Notification bits that came and tasks that wait for some.
-#[derive(Default)]
 struct Bits {
     pending: u64,
+    /// How often each bit came, for those who watch.
+    counts: [u64; 64],
     waiting: Vec<(u8, u64, Waker)>,
+}
+
+impl Bits {
+    const NONE: Bits = Bits {
+        pending: 0,
+        counts: [0; 64],
+        waiting: Vec::new(),
+    };
 }
 
 impl fmt::Debug for Events {
@@ -54,7 +63,7 @@ impl Events {
             shared: Rc::new(Shared {
                 notification,
                 spawned: RefCell::default(),
-                bits: RefCell::default(),
+                bits: RefCell::new(Bits::NONE),
                 timers: RefCell::default(),
                 next_id: Cell::new(0),
                 now: Cell::new(0),
@@ -69,6 +78,17 @@ impl Events {
             shared: Rc::clone(&self.shared),
             bit: bit & 63,
             waiting: None,
+        }
+    }
+
+    /// Watches notification bit `bit` from now on: unlike with [`Events::bit`], all who watch a
+    /// bit see each time that it is set.
+    pub fn watch(&self, bit: u8) -> Watch {
+        let bit = bit & 63;
+        let seen = self.shared.bits.borrow().counts[usize::from(bit)];
+        Watch {
+            wait: self.bit(bit),
+            seen,
         }
     }
 
@@ -128,6 +148,9 @@ impl Events {
     pub(crate) fn raise(&self, bits: u64) {
         let mut state = self.shared.bits.borrow_mut();
         state.pending |= bits;
+        for (bit, count) in state.counts.iter_mut().enumerate() {
+            *count += bits >> bit & 1;
+        }
         for (bit, _, waker) in &state.waiting {
             if bits >> bit & 1 == 1 {
                 waker.wake_by_ref();
@@ -189,14 +212,45 @@ impl Future for BitSet {
             bits.pending &= !(1 << self.bit);
             return Poll::Ready(());
         }
-        let id = shared.id();
-        bits.waiting.push((self.bit, id, context.waker().clone()));
-        self.waiting = Some(id);
+        self.enter(&mut bits, shared.id(), context.waker().clone());
         Poll::Pending
     }
 }
 
+/// Watches a notification bit; see [`Events::watch`].
+#[derive(Debug)]
+pub struct Watch {
+    /// The place among those who wait.
+    wait: BitSet,
+    seen: u64,
+}
+
+impl Watch {
+    /// Waits until the bit was set since the last time, or since the watch began.
+    pub async fn changed(&mut self) {
+        core::future::poll_fn(|context| {
+            self.wait.leave();
+            let shared = Rc::clone(&self.wait.shared);
+            let mut bits = shared.bits.borrow_mut();
+            let count = bits.counts[usize::from(self.wait.bit)];
+            if core::mem::replace(&mut self.seen, count) != count {
+                return Poll::Ready(());
+            }
+            self.wait
+                .enter(&mut bits, shared.id(), context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
 impl BitSet {
+    /// Puts this among the waiting ones.
+    fn enter(&mut self, bits: &mut Bits, id: u64, waker: Waker) {
+        bits.waiting.push((self.bit, id, waker));
+        self.waiting = Some(id);
+    }
+
     /// Takes this out of the waiting ones.
     fn leave(&mut self) {
         if let Some(id) = self.waiting.take() {

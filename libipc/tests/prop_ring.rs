@@ -451,3 +451,36 @@ fn the_pump_wakes_tasks_through_the_event_loop() {
         .collect();
     assert_eq!(results, expected);
 }
+
+#[test]
+fn rings_that_share_a_bit_do_not_take_it_from_each_other() {
+    let loopback = Rc::new(libipc::loopback::Loopback::default());
+    let events: Events = loopback.events();
+    let mut rings = Vec::new();
+    for number in 0..3 {
+        let (client, server, memory) = ring(2);
+        let client = Rc::new(client);
+        events.spawn(Rc::clone(&client).pump(events.clone(), 9));
+        let result = Rc::new(std::cell::Cell::new(None));
+        let (asking, answer) = (Rc::clone(&client), Rc::clone(&result));
+        events.spawn(async move {
+            answer.set(Some(asking.request(entry(number)).await));
+        });
+        rings.push((client, server, memory, result));
+    }
+    loopback.run();
+    // The server of the first one never answers, and the last one is served first.
+    for (client, server, _memory, result) in rings.iter_mut().skip(1).rev() {
+        let submission = server.next_request().unwrap();
+        server.complete(submission.id, work(&submission.entry));
+        assert!(server.take_wake());
+        loopback.raise(1 << 9);
+        assert_eq!(result.get(), Some(work(&submission.entry)));
+        // Nothing but the pump has it now, which ends with the next look.
+        assert_eq!(Rc::strong_count(client), 2);
+        let last = Rc::downgrade(client);
+        *client = Rc::new(ring(1).0);
+        loopback.raise(1 << 9);
+        assert!(last.upgrade().is_none());
+    }
+}

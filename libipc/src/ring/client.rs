@@ -182,15 +182,16 @@ impl RingClient {
         may_wait
     }
 
-    /// Hands completions to the tasks that wait for them, for ever: spawn it once. `bit` is the
-    /// notification bit that the server sets.
+    /// Hands completions to the tasks that wait for them, until nobody else has the ring: spawn it
+    /// once. `bit` is the notification bit that the server sets; several rings may share it.
     pub async fn pump(self: Rc<Self>, events: Events, bit: u8) {
-        loop {
+        let mut woken = events.watch(bit);
+        while Rc::strong_count(&self) > 1 {
             self.collect();
             // What `submit` put into the queue is nobody's business here.
             self.shared.set_asleep(Side::Client);
             if self.shared.completions() == self.state.borrow().seen {
-                events.bit(bit).await;
+                woken.changed().await;
             }
         }
     }
