@@ -17,7 +17,8 @@ impl MapFlags {
     pub const EXECUTE: MapFlags = MapFlags(4);
     /// Fill the frames with zeros first (needs the right to write).
     pub const ZERO: MapFlags = MapFlags(8);
-    /// Replace what is mapped there instead of failing.
+    /// Replace what is mapped there instead of failing. If the call fails for want of page tables,
+    /// what it had replaced by then is unmapped.
     pub const REPLACE: MapFlags = MapFlags(16);
 
     /// Returns whether all flags in `other` are here.

@@ -281,10 +281,6 @@ fn map_object(
             return Err(error);
         }
     };
-    target
-        .counters
-        .pages
-        .fetch_add(item.pages, Ordering::Relaxed);
     if replaced {
         space::flush(held, target.id.get(), range);
     }
@@ -317,7 +313,8 @@ fn free_record(id: Id) {
     MAPPINGS.free(id);
 }
 
-/// Maps the pages of a range, all or none of them. Returns whether any replaced another.
+/// Maps the pages of a range, all or none of them, and counts them. Returns whether any replaced
+/// another; what a failed call had replaced by then stays unmapped.
 fn map_pages<const H: u8>(
     held: &mut Held<H>,
     target: &Process,
@@ -325,22 +322,25 @@ fn map_pages<const H: u8>(
     first: u64,
     mode: PageMode,
 ) -> Result<bool, Error> {
-    let mut replaced = false;
+    let mut replaced = 0;
+    let mapped = &target.counters.pages;
     let mut tables = target.tables.lock(held);
     let mut allocate = || target.charged_frame();
     for page in 0..range.pages() {
         let address = range.start() + page * PAGE;
         match tables.map(address, first + page * PAGE, mode, &mut allocate) {
-            Ok(was_mapped) => replaced |= was_mapped,
+            Ok(was_mapped) => replaced += u64::from(was_mapped),
             Err(error) => {
                 for done in 0..page {
                     tables.unmap(range.start() + done * PAGE);
                 }
+                mapped.fetch_sub(replaced, Ordering::Relaxed);
                 return Err(error);
             }
         }
     }
-    Ok(replaced)
+    mapped.fetch_add(range.pages() - replaced, Ordering::Relaxed);
+    Ok(replaced > 0)
 }
 
 /// Installs the mappings that a pager's reply carries.
