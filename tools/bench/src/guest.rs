@@ -5,9 +5,10 @@ use core::fmt::Write;
 
 use bench::arguments::{Format, Request, Task};
 use bench::report::{Calibration, Measured, Report};
-use bench::{Suite, measure};
+use bench::{Group, Suite, measure};
 use skink_program::{Align, FAILURE, Failed, Outcome, Program, Table};
 
+mod cross_cpu;
 mod helpers;
 mod ipc;
 mod kit;
@@ -24,10 +25,14 @@ static SUITES: &[Suite<Kit>] = &[Suite {
     name: "ipc",
     about: "system calls, messages, page faults, switches and the clock",
     groups: &[
-        ipc::BENCHMARKS,
-        memory::BENCHMARKS,
-        scheduling::BENCHMARKS,
-        time::BENCHMARKS,
+        Group::new(ipc::BENCHMARKS),
+        Group {
+            cpus: 2,
+            entries: cross_cpu::BENCHMARKS,
+        },
+        Group::new(memory::BENCHMARKS),
+        Group::new(scheduling::BENCHMARKS),
+        Group::new(time::BENCHMARKS),
     ],
 }];
 
@@ -42,7 +47,7 @@ pub(crate) fn run(program: &mut Program) -> Outcome {
         Task::Serve(role) => server::run(program, role),
         Task::List { suite, only } => {
             let mut table = Table::without_titles(&[Align::Left, Align::Left]);
-            for entry in find(&suite)?.entries(&only) {
+            for entry in find(&suite)?.entries(&only, u64::MAX) {
                 table.row([entry.name.into(), entry.about.into()]);
             }
             write!(program.out(), "{}", table.render())?;
@@ -66,15 +71,16 @@ fn find(name: &str) -> Result<&'static Suite<Kit>, Failed> {
 }
 
 fn measure_suite(program: &mut Program, request: &Request) -> Outcome {
-    let entries: Vec<_> = find(&request.suite)?.entries(&request.only).collect();
+    let kit = Kit::new(program)?;
+    let (machine, _) = kit.system.system_info()?;
+    let suite = find(&request.suite)?;
+    let entries: Vec<_> = suite.entries(&request.only, machine.cpus).collect();
     if entries.is_empty() {
         return Err(Failed::new(format_args!(
-            "no benchmark starts with {}",
+            "no benchmark that this machine can run starts with {}",
             request.only
         )));
     }
-    let kit = Kit::new(program)?;
-    let (machine, _) = kit.system.system_info()?;
     let calibration = calibrate();
     let results = entries.into_iter().map(|entry| {
         let result = (entry.make)(&kit).and_then(|mut benchmark| {

@@ -41,13 +41,78 @@ pub struct Suite<K: 'static> {
     /// What it is about.
     pub about: &'static str,
     /// Its benchmarks by group, in the order in which they run.
-    pub groups: &'static [&'static [Entry<K>]],
+    pub groups: &'static [Group<K>],
+}
+
+/// Benchmarks of one subject.
+#[derive(Debug)]
+pub struct Group<K: 'static> {
+    /// CPUs that they need.
+    pub cpus: u64,
+    /// The benchmarks.
+    pub entries: &'static [Entry<K>],
+}
+
+impl<K> Group<K> {
+    /// Makes a group that runs on any machine.
+    #[must_use]
+    pub const fn new(entries: &'static [Entry<K>]) -> Self {
+        Group { cpus: 1, entries }
+    }
 }
 
 impl<K> Suite<K> {
-    /// Returns the benchmarks of which the name starts with `prefix`.
-    pub fn entries<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Entry<K>> {
-        let all = self.groups.iter().flat_map(|group| group.iter());
+    /// Returns the benchmarks of which the name starts with `prefix` and which a machine with so
+    /// many CPUs can run.
+    pub fn entries<'a>(&'a self, prefix: &'a str, cpus: u64) -> impl Iterator<Item = &'a Entry<K>> {
+        let groups = self.groups.iter().filter(move |group| group.cpus <= cpus);
+        let all = groups.flat_map(|group| group.entries.iter());
         all.filter(move |entry| entry.name.starts_with(prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, Group, Plan, Suite};
+    use skink_program::Failed;
+
+    const fn entry(name: &'static str) -> Entry<()> {
+        Entry {
+            name,
+            about: "",
+            plan: Plan::SHORT,
+            make: |()| {
+                Err(Failed {
+                    message: alloc::string::String::new(),
+                    code: 1,
+                })
+            },
+        }
+    }
+
+    static ONE: &[Entry<()>] = &[entry("a.x"), entry("b.x")];
+    static TWO: &[Entry<()>] = &[entry("a.y")];
+    static SUITE: Suite<()> = Suite {
+        name: "all",
+        about: "",
+        groups: &[
+            Group::new(ONE),
+            Group {
+                cpus: 2,
+                entries: TWO,
+            },
+        ],
+    };
+
+    #[test]
+    fn entries_are_chosen_by_name_and_by_the_cpus_that_they_need() {
+        let names = |prefix, cpus| {
+            let entries = SUITE.entries(prefix, cpus);
+            entries.map(|entry| entry.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("", 1), ["a.x", "b.x"]);
+        assert_eq!(names("", 2), ["a.x", "b.x", "a.y"]);
+        assert_eq!(names("a.", 4), ["a.x", "a.y"]);
+        assert_eq!(names("a.y", 1), [""; 0]);
     }
 }

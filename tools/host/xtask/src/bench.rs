@@ -29,6 +29,8 @@ use results::{GuestReport, Metric, Mode, Results, RunResults};
 
 /// How long one machine may run: under `-icount` a benchmark takes many times longer.
 const TIME_LIMIT: Duration = Duration::from_mins(5);
+/// Start of the names of what needs two CPUs.
+const CROSS_CPU: &str = "ipc.cross_cpu.";
 /// Boots for the time to the prompt.
 const BOOTS: usize = 5;
 /// How long one boot may take.
@@ -100,9 +102,14 @@ fn measure_all(workspace: &Workspace, options: &Options) -> anyhow::Result<(Resu
     for mode in Mode::ALL {
         let mut metrics = Vec::new();
         if options.only.is_empty() || !has_boot {
-            let report = measure(&artefacts, mode, &options.only)?;
+            let report = measure(&artefacts, mode, &options.only, 1)?;
             is_complete &= !complain(&report, mode);
             metrics = report.metrics(mode)?;
+        }
+        if options.only.is_empty() && mode == Mode::Tcg {
+            let report = measure(&artefacts, mode, CROSS_CPU, 2)?;
+            is_complete &= !complain(&report, mode);
+            metrics.extend(report.metrics(mode)?);
         }
         if has_boot && mode == Mode::Tcg {
             artefacts::make_sample_disk(&artefacts)?;
@@ -139,7 +146,7 @@ fn complain(report: &GuestReport, mode: Mode) -> bool {
 /// Counts instructions, and compares them with the baseline or makes them the baseline.
 fn check(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
     let artefacts = prepare(workspace)?;
-    let report = measure(&artefacts, Mode::Icount, &options.only)?;
+    let report = measure(&artefacts, Mode::Icount, &options.only, 1)?;
     let has_failed = complain(&report, Mode::Icount);
     let metrics = report.metrics(Mode::Icount)?;
     let file = baseline::file(&workspace.root);
@@ -169,10 +176,15 @@ fn check(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// Boots one machine that measures, and reads what it prints.
-fn measure(artefacts: &Artefacts, mode: Mode, only: &str) -> anyhow::Result<GuestReport> {
-    eprintln!("measuring: {}", mode.about());
-    let mut machine = Machine::new(artefacts, &format!("bench-{}", mode.name()));
-    machine.cpus = 1;
+fn measure(
+    artefacts: &Artefacts,
+    mode: Mode,
+    only: &str,
+    cpus: u32,
+) -> anyhow::Result<GuestReport> {
+    eprintln!("measuring: {}, CPUs: {cpus}", mode.about());
+    let mut machine = Machine::new(artefacts, &format!("bench-{}-{cpus}", mode.name()));
+    machine.cpus = cpus;
     machine.extra.extend(
         mode.qemu_arguments()
             .iter()
