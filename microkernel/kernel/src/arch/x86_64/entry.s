@@ -93,6 +93,13 @@ syscall_entry:
     mov [rbp + AT_RDI], rdi
     mov [rbp + AT_RSI], rsi
     mov [rbp + AT_RDX], rdx
+    # A caller's payload is kept here until the reply, for a redelivery; a server's is needed here
+    # when one of the two must end while they change places.
+    mov [rbp + AT_RBX], rbx
+    mov [rbp + AT_R12], r12
+    mov [rbp + AT_R13], r13
+    mov [rbp + AT_R14], r14
+    mov [rbp + AT_R15], r15
     mov rcx, rbp
     mov rsp, gs:[CPU_STACK]
     cmp rax, CALL
@@ -100,24 +107,13 @@ syscall_entry:
     cmp rax, REPLY_RECEIVE
     je 5f
 3:
-    # Everything else: the rest of the registers, and the general way.
+    # Everything else: the general way.
     mov [rbp + AT_RAX], rax
-    mov [rbp + AT_RBX], rbx
-    mov [rbp + AT_R12], r12
-    mov [rbp + AT_R13], r13
-    mov [rbp + AT_R14], r14
-    mov [rbp + AT_R15], r15
     mov rdi, rbp
     xor ebp, ebp
     call on_syscall
     jmp return_to_user
 4:
-    # A call: the payload stays in the caller's registers until the reply, for a redelivery.
-    mov [rbp + AT_RBX], rbx
-    mov [rbp + AT_R12], r12
-    mov [rbp + AT_R13], r13
-    mov [rbp + AT_R14], r14
-    mov [rbp + AT_R15], r15
     call fast_call
     cmp rax, 1
     ja 6f
