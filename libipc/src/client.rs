@@ -140,6 +140,7 @@ impl Client {
     }
 
     /// Sends a request and decodes the payload of its reply.
+    #[inline]
     fn exchange<A: Serialize, R: DeserializeOwned>(
         &self,
         label: u32,
@@ -151,11 +152,11 @@ impl Client {
                 let bytes = ipc::with_page(|page| wire::encode(arguments, page))?;
                 let deadline = self.timeout_ns.map_or(FOREVER, time::after);
                 let outgoing = handles.outgoing();
-                let (info, incoming) = ipc::call(sender, label, bytes, &outgoing, deadline)?;
+                let (info, words, incoming) =
+                    ipc::call_for_words(sender, label, bytes, &outgoing, deadline)?;
                 handles.release();
-                let value = ipc::with_page(|page| {
-                    decode_reply(info.label(), page.get(..info.bytes()).unwrap_or(&[]))
-                })?;
+                let value =
+                    words.with_payload(info, |payload| decode_reply(info.label(), payload))?;
                 Ok((value, InHandles::new(incoming)))
             }
             #[cfg(not(bare))]

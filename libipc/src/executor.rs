@@ -99,6 +99,8 @@ impl Wake for SlotWaker {
 pub(crate) struct Slots<T> {
     slots: Vec<Slot<T>>,
     free: Vec<usize>,
+    /// Tasks that are in their slots, not being polled.
+    parked: usize,
     ready: Arc<ReadySet>,
     cursor: usize,
 }
@@ -115,21 +117,30 @@ impl<T> Slots<T> {
         Slots {
             slots: Vec::new(),
             free: Vec::new(),
+            parked: 0,
             ready,
             cursor: 0,
         }
     }
 
     /// Returns whether another task can be added.
+    #[inline]
     pub(crate) fn has_room(&self) -> bool {
         !self.free.is_empty() || self.slots.len() < MAX_TASKS
     }
 
     /// Reserves a slot for a task that is polled at once and put there if it has to wait.
+    #[inline]
     pub(crate) fn reserve(&mut self) -> Option<usize> {
         if let Some(slot) = self.free.pop() {
             return Some(slot);
         }
+        self.grow()
+    }
+
+    /// Makes one more slot and reserves it.
+    #[cold]
+    fn grow(&mut self) -> Option<usize> {
         if self.slots.len() == MAX_TASKS {
             return None;
         }
@@ -146,18 +157,30 @@ impl<T> Slots<T> {
     }
 
     /// Returns the waker of a reserved slot.
+    #[inline]
     pub(crate) fn waker(&self, slot: usize) -> &Waker {
         &self.slots[slot].waker
     }
 
     /// Puts a task into a reserved slot.
+    #[inline]
     pub(crate) fn put(&mut self, slot: usize, task: T) {
         self.slots[slot].task = Some(task);
+        self.parked += 1;
     }
 
     /// Takes the task out of a slot, for polling it.
+    #[inline]
     pub(crate) fn take(&mut self, slot: usize) -> Option<T> {
-        self.slots[slot].task.take()
+        let task = self.slots[slot].task.take();
+        self.parked -= usize::from(task.is_some());
+        task
+    }
+
+    /// Returns whether no task waits in a slot.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parked == 0
     }
 
     /// Drops the tasks that `is_meant` picks.
@@ -165,12 +188,14 @@ impl<T> Slots<T> {
         for (number, slot) in self.slots.iter_mut().enumerate() {
             if slot.task.as_ref().is_some_and(&is_meant) {
                 slot.task = None;
+                self.parked -= 1;
                 self.free.push(number);
             }
         }
     }
 
     /// Gives a reserved slot back.
+    #[inline]
     pub(crate) fn release(&mut self, slot: usize) {
         self.free.push(slot);
     }
@@ -181,6 +206,7 @@ impl<T> Slots<T> {
     }
 
     /// Returns whether a task wants to be polled.
+    #[inline]
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }

@@ -160,13 +160,14 @@ impl Loopback {
             label,
             caller,
             handles,
-            reply: token,
         };
         let mut core = self.core.borrow_mut();
         let abandoned = self.abandoned.borrow();
         core.drop_abandoned(caller.badge, |token| !abandoned.contains(token));
-        let started = core.start(delivery, payload);
-        let answer = core.first_poll(started);
+        let answer = match core.start(delivery, payload) {
+            Ok(started) => core.first_poll(started, caller, token),
+            Err(early) => Some((token, core.answer_early(early))),
+        };
         drop(core);
         if let Some((token, answer)) = answer {
             self.finish(token, answer);

@@ -3,8 +3,11 @@
 //! A request becomes a task that is polled at once. When it ends in that poll, its reply and the
 //! wait for the next message are one system call. Otherwise the loop goes on and the reply is
 //! sent when the task ends. A task whose caller died or gave up is dropped at the latest before
-//! the next request of the same badge runs: it may end at any `await`. Tasks wait for notification bits, time and each other through
-//! [`Events`]; a synchronous call to a lower server stops the whole loop.
+//! the next request of the same badge runs: it may end at any `await`. Tasks wait for notification
+//! bits, time and each other through [`Events`]; a synchronous call to a lower server stops the
+//! whole loop.
+//!
+//! A reply is written to the IPC page and is sent before anything else that passes through there.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -12,7 +15,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use libsys::abi::{FOREVER, FaultMessage, Info};
-use libsys::ipc::{self, Outgoing, Received, Request};
+use libsys::ipc::{self, Outgoing, Received, Request, Words};
 use libsys::{Endpoint, Error, Handle, Notification, Reply, service, time};
 
 use crate::events::Events;
@@ -62,7 +65,7 @@ pub struct Server {
     held: Option<Held>,
 }
 
-/// A reply that goes out with the next wait; its payload is in the [`Output`].
+/// A reply that goes out with the next wait; its payload is in the IPC page.
 struct Held {
     reply: Handle<Reply>,
     label: u32,
@@ -132,16 +135,18 @@ impl Server {
 
     /// As [`Server::run`], with the dispatchers that were added.
     pub fn serve(mut self) -> ! {
-        if let Some(page) = service::page() {
+        let page = service::page();
+        if let Some(page) = page {
             page.set_ready();
         }
         loop {
-            if let Some(page) = service::page() {
+            if let Some(page) = page {
                 page.beat();
             }
             self.run_tasks();
             match self.park() {
-                Ok(received) => self.handle(received),
+                Ok((Received::Request(request), words)) => self.handle_request(request, &words),
+                Ok((received, words)) => self.handle_rest(received, &words),
                 Err(Error::Timeout | Error::WouldBlock) => {}
                 Err(error @ (Error::NoMemory | Error::TooManyHandles)) => {
                     // The request waits on; it fits when handles of others have been closed.
@@ -177,7 +182,8 @@ impl Server {
     }
 
     /// Waits for the next message, sending the reply that is held.
-    fn park(&mut self) -> libsys::Result<Received> {
+    #[inline]
+    fn park(&mut self) -> libsys::Result<(Received, Words)> {
         let deadline = if self.core.has_ready() {
             0
         } else {
@@ -191,57 +197,64 @@ impl Server {
                 reply,
                 label,
                 bytes,
-            }) => {
-                self.write_page(bytes);
-                let none = Outgoing::NONE;
-                ipc::reply_receive(reply, label, bytes, &none, &self.endpoint, deadline)
-            }
-            None => ipc::receive(&self.endpoint, deadline),
+            }) => ipc::reply_receive_for_words(reply, label, bytes, &self.endpoint, deadline),
+            None => ipc::receive_short(&self.endpoint, deadline),
         }
     }
 
     /// Waits without taking requests: there are as many in flight as can be.
-    fn park_full(&mut self, deadline: u64) -> libsys::Result<Received> {
+    #[cold]
+    fn park_full(&mut self, deadline: u64) -> libsys::Result<(Received, Words)> {
         self.flush();
         let notification = self
             .core
             .events()
             .notification()
             .ok_or(Error::Unavailable)?;
-        ipc::wait(notification, deadline).map(Received::Notification)
+        let bits = ipc::wait(notification, deadline)?;
+        Ok((Received::Notification(bits), Words::default()))
     }
 
-    fn handle(&mut self, received: Received) {
+    /// Does with a message that is no request what is to be done.
+    fn handle_rest(&mut self, received: Received, words: &Words) {
         match received {
-            Received::Request(request) => self.handle_request(request),
+            Received::Request(request) => self.handle_request(request, words),
             Received::Notification(bits) => {
                 // A ping is answered by the beat of the next turn.
                 self.core.events().raise(bits & !(1 << PING_BIT));
             }
             Received::Closed(badge) => self.handle_closed(badge),
-            Received::Fault(request) => self.handle_fault(request),
+            Received::Fault(request) => self.handle_fault(request, words),
         }
     }
 
-    fn handle_request(&mut self, request: Request) {
+    #[inline]
+    fn handle_request(&mut self, request: Request, words: &Words) {
+        let Request {
+            info,
+            badge,
+            sequence,
+            reply,
+            handles,
+        } = request;
         let caller = Caller {
-            badge: request.badge,
-            sequence: request.sequence,
-            redelivered: request.info.has(Info::REDELIVERED),
+            badge,
+            sequence,
+            redelivered: info.has(Info::REDELIVERED),
         };
-        self.core
-            .drop_abandoned(caller.badge, Handle::<Reply>::is_awaited);
+        self.core.drop_abandoned(badge, Handle::<Reply>::is_awaited);
         let delivery = Delivery {
-            label: request.info.label(),
+            label: info.label(),
             caller,
-            handles: InHandles::new(request.handles),
-            reply: request.reply,
+            handles: InHandles::new(handles),
         };
-        let bytes = request.info.bytes();
-        // Decoding makes no IPC calls; the request is polled after the page is let go.
+        // Decoding makes no IPC calls; the request is polled after its payload is let go.
         let core = &mut self.core;
-        let started = ipc::with_page(|page| core.start(delivery, page.get(..bytes).unwrap_or(&[])));
-        if let Some((reply, answer)) = self.core.first_poll(started) {
+        let answered = match words.with_payload(info, |payload| core.start(delivery, payload)) {
+            Ok(started) => core.first_poll(started, caller, reply),
+            Err(early) => Some((reply, core.answer_early(early))),
+        };
+        if let Some((reply, answer)) = answered {
             self.answer(reply, answer);
         }
     }
@@ -258,14 +271,8 @@ impl Server {
         }
     }
 
-    fn handle_fault(&mut self, request: Request) {
-        let mut words = [0_u64; 3];
-        ipc::with_page(|page| {
-            for (word, bytes) in words.iter_mut().zip(page.as_chunks::<8>().0) {
-                *word = u64::from_le_bytes(*bytes);
-            }
-        });
-        let [address, instruction, code] = words;
+    fn handle_fault(&mut self, request: Request, words: &Words) {
+        let [address, instruction, code, ..] = words.0;
         let fault = Fault {
             badge: request.badge,
             sequence: request.sequence,
@@ -293,6 +300,7 @@ impl Server {
     }
 
     /// Sends a reply, or holds it to send it with the next wait.
+    #[inline]
     fn answer(&mut self, reply: Handle<Reply>, answer: Answer) {
         if answer.handles.is_empty() {
             self.held = Some(Held {
@@ -302,7 +310,6 @@ impl Server {
             });
             return;
         }
-        self.write_page(answer.bytes);
         match ipc::reply(
             reply,
             answer.label,
@@ -325,18 +332,10 @@ impl Server {
         else {
             return;
         };
-        self.write_page(bytes);
         match ipc::reply(reply, label, bytes, &Outgoing::NONE) {
             Ok(()) | Err(Error::ReplyGone) => {}
             Err(error) => log::warn!("reply not sent: {error}"),
         }
-    }
-
-    /// Copies a reply into the IPC page.
-    fn write_page(&self, bytes: usize) {
-        self.core.output().with(bytes, |reply| {
-            ipc::with_page(|page| page[..reply.len()].copy_from_slice(reply));
-        });
     }
 }
 

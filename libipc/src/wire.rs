@@ -143,10 +143,16 @@ impl<'de> Visitor<'de> for ByteVisitor {
 }
 
 /// Handles that go out with a message. Moved ones belong to this until the message is away.
-#[derive(Debug, Default)]
+///
+/// Every reply has such a list, mostly an empty one, so it is small.
+#[derive(Debug)]
 pub struct OutHandles {
-    entries: [Option<OutHandle>; MAX_HANDLES],
-    count: usize,
+    raw: [RawHandle; MAX_HANDLES],
+    /// Those behind `count` mean nothing.
+    kinds: [ObjectKind; MAX_HANDLES],
+    count: u8,
+    /// One bit for each that is moved.
+    moved: u8,
 }
 
 /// A handle that goes out with a message.
@@ -160,41 +166,52 @@ pub struct OutHandle {
     pub is_moved: bool,
 }
 
+impl Default for OutHandles {
+    fn default() -> Self {
+        OutHandles::new()
+    }
+}
+
 impl OutHandles {
     /// Makes an empty list.
+    #[inline]
     pub const fn new() -> Self {
         OutHandles {
-            entries: [None; MAX_HANDLES],
+            raw: [RawHandle(0); MAX_HANDLES],
+            kinds: [ObjectKind::Sender; MAX_HANDLES],
             count: 0,
+            moved: 0,
         }
     }
 
     /// Adds a handle of which the receiver gets a copy.
     pub fn copy<K: Kind>(&mut self, handle: &Handle<K>) {
-        self.push(OutHandle {
-            raw: handle.raw(),
-            kind: K::KIND,
-            is_moved: false,
-        });
+        self.push(handle.raw(), K::KIND);
     }
 
     /// Adds a handle that the receiver gets.
     pub fn pass<K: Kind>(&mut self, handle: Handle<K>) {
-        self.push(OutHandle {
-            raw: handle.into_raw(),
-            kind: K::KIND,
-            is_moved: true,
-        });
+        let bit = 1 << self.count;
+        if self.push(handle.raw(), K::KIND) {
+            self.moved |= bit;
+            let _ = handle.into_raw();
+        }
     }
 
     /// Returns whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// Returns the handles in order.
     pub fn iter(&self) -> impl Iterator<Item = OutHandle> {
-        self.entries.iter().flatten().copied()
+        let both = self.raw.iter().zip(&self.kinds).take(self.count.into());
+        both.enumerate().map(|(at, (raw, kind))| OutHandle {
+            raw: *raw,
+            kind: *kind,
+            is_moved: self.moved >> at & 1 == 1,
+        })
     }
 
     /// Returns them as the system call wants them.
@@ -215,28 +232,32 @@ impl OutHandles {
     }
 
     /// Says that the message is away: moved handles belong to the receiver now.
+    #[inline]
     pub fn release(mut self) {
-        self.entries = [None; MAX_HANDLES];
+        self.moved = 0;
     }
 
-    fn push(&mut self, handle: OutHandle) {
+    /// Returns whether there was room.
+    fn push(&mut self, raw: RawHandle, kind: ObjectKind) -> bool {
         // The interface macro refuses methods with more handles.
-        debug_assert!(self.count < MAX_HANDLES);
-        if let Some(entry) = self.entries.get_mut(self.count) {
-            *entry = Some(handle);
-            self.count += 1;
-        }
+        debug_assert!(usize::from(self.count) < MAX_HANDLES);
+        let at = usize::from(self.count);
+        let (Some(place), Some(known)) = (self.raw.get_mut(at), self.kinds.get_mut(at)) else {
+            return false;
+        };
+        (*place, *known) = (raw, kind);
+        self.count += 1;
+        true
     }
 }
 
 impl Drop for OutHandles {
+    #[inline]
     fn drop(&mut self) {
-        for handle in self
-            .entries
-            .iter()
-            .flatten()
-            .filter(|handle| handle.is_moved)
-        {
+        if self.moved == 0 {
+            return;
+        }
+        for handle in self.iter().filter(|handle| handle.is_moved) {
             // The kind does not matter for closing; one that the kernel has moved already is
             // invalid by its generation, and closing it again does nothing.
             drop(Handle::<libsys::Sender>::from_raw(handle.raw));

@@ -2,9 +2,12 @@
 //!
 //! The payload of every message lies in the thread's IPC page on both sides; the stubs move it
 //! through registers when it is short. Write the request with [`with_page`], send it, and read
-//! the answer with [`with_page`].
+//! the answer with [`with_page`]. Who has or wants only words leaves the page alone with
+//! [`call_short`] and [`reply_receive_short`].
 
-use skink_abi::{Info, MAX_HANDLES, MAX_MESSAGE_BYTES, ObjectKind, RawHandle, Syscall};
+use skink_abi::{
+    Info, MAX_HANDLES, MAX_MESSAGE_BYTES, ObjectKind, REGISTER_BYTES, RawHandle, Syscall,
+};
 
 use crate::raw::{self, IpcRegisters};
 use crate::{Endpoint, Error, Handle, Notification, Reply, Result, Sender};
@@ -93,7 +96,11 @@ impl Incoming {
 }
 
 impl Drop for Incoming {
+    #[inline]
     fn drop(&mut self) {
+        if self.handles == [0; MAX_HANDLES] {
+            return;
+        }
         for raw in self.handles {
             // The kind does not matter for closing.
             drop(Handle::<Sender>::from_raw(RawHandle(raw)));
@@ -142,6 +149,7 @@ impl Request {
 ///
 /// Do not make a system call in `f`: messages pass through this page.
 #[cfg(bare)]
+#[inline]
 pub fn with_page<R>(f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> R) -> R {
     let page = raw::thread_control()
         .cast::<u8>()
@@ -158,6 +166,46 @@ pub fn with_page<R>(f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> R) -> R {
     f(&mut [0; MAX_MESSAGE_BYTES])
 }
 
+/// The part of a payload that came in registers: all of it, if it has no more than
+/// [`REGISTER_BYTES`] bytes. A longer one is in the IPC page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Words(pub [u64; REGISTER_BYTES / 8]);
+
+impl Words {
+    /// Gives the payload of the message with this info to `f`, wherever it is. As in
+    /// [`with_page`], `f` must make no IPC call.
+    #[inline]
+    pub fn with_payload<R>(&self, info: Info, f: impl FnOnce(&[u8]) -> R) -> R {
+        with_page(|page| {
+            let bytes: &[u8] = if info.bytes() <= REGISTER_BYTES {
+                self.as_bytes()
+            } else {
+                page
+            };
+            f(bytes.get(..info.bytes()).unwrap_or(&[]))
+        })
+    }
+
+    /// The machine is little-endian, as the payload is.
+    #[inline]
+    fn as_bytes(&self) -> &[u8; REGISTER_BYTES] {
+        // SAFETY: as long, with less alignment, and any bytes are valid.
+        unsafe { &*(&raw const self.0).cast() }
+    }
+
+    /// Puts a short payload into the IPC page, where a long one already is.
+    #[inline]
+    fn store(&self, info: Info) {
+        if info.bytes() <= REGISTER_BYTES {
+            with_page(|page| {
+                for (word, chunk) in self.0.iter().zip(page.as_chunks_mut::<8>().0) {
+                    *chunk = word.to_le_bytes();
+                }
+            });
+        }
+    }
+}
+
 /// Sends a request of `bytes` bytes that lies in the IPC page and waits for the answer, which
 /// then lies in the IPC page.
 ///
@@ -172,13 +220,51 @@ pub fn call(
     handles: &Outgoing,
     deadline: u64,
 ) -> Result<(Info, Incoming)> {
+    let (info, words, incoming) = call_for_words(sender, label, bytes, handles, deadline)?;
+    words.store(info);
+    Ok((info, incoming))
+}
+
+/// As [`call`], but a short answer is left in words.
+///
+/// # Errors
+///
+/// As [`call`].
+#[inline]
+pub fn call_for_words(
+    sender: &Handle<Sender>,
+    label: u32,
+    bytes: usize,
+    handles: &Outgoing,
+    deadline: u64,
+) -> Result<(Info, Words, Incoming)> {
     let mut registers = outgoing(label, bytes, handles)?;
     registers.handles = sender.raw().0.into();
     registers.deadline_or_badge = deadline;
     raw::ipc(Syscall::Call, &mut registers)?;
     let info = Info(registers.info);
-    store_payload(info, &registers);
-    Ok((info, incoming(info)))
+    Ok((info, Words(registers.words), incoming(info)))
+}
+
+/// Sends `N` words, at most 8, and waits for the answer. Handles that come with it are closed.
+///
+/// # Errors
+///
+/// As [`call`].
+#[inline]
+pub fn call_short<const N: usize>(
+    sender: &Handle<Sender>,
+    label: u32,
+    words: [u64; N],
+    deadline: u64,
+) -> Result<(Info, Words)> {
+    let mut registers = outgoing_words(label, words);
+    registers.handles = sender.raw().0.into();
+    registers.deadline_or_badge = deadline;
+    raw::ipc(Syscall::Call, &mut registers)?;
+    let info = Info(registers.info);
+    drop(incoming(info));
+    Ok((info, Words(registers.words)))
 }
 
 /// Waits for the next message on the endpoint.
@@ -187,13 +273,23 @@ pub fn call(
 ///
 /// `Timeout` at the deadline (`WouldBlock` for deadline 0), `EndpointGone`.
 pub fn receive(endpoint: &Handle<Endpoint>, deadline: u64) -> Result<Received> {
+    receive_short(endpoint, deadline).map(stored)
+}
+
+/// As [`receive`], but a short payload is left in words.
+///
+/// # Errors
+///
+/// As [`receive`].
+#[inline]
+pub fn receive_short(endpoint: &Handle<Endpoint>, deadline: u64) -> Result<(Received, Words)> {
     let mut registers = IpcRegisters {
         handles: u64::from(endpoint.raw().0) << 32,
         deadline_or_badge: deadline,
         ..IpcRegisters::default()
     };
     raw::ipc(Syscall::Receive, &mut registers)?;
-    Ok(received(&registers))
+    Ok((received(&registers), Words(registers.words)))
 }
 
 /// Answers a request with `bytes` bytes that lie in the IPC page.
@@ -230,11 +326,56 @@ pub fn reply_receive(
     endpoint: &Handle<Endpoint>,
     deadline: u64,
 ) -> Result<Received> {
-    let mut registers = outgoing(label, bytes, handles)?;
+    let registers = outgoing(label, bytes, handles)?;
+    reply_and_wait(registers, reply, endpoint, deadline).map(stored)
+}
+
+/// As [`reply_receive`] without handles, but a short payload of the next message is left in
+/// words.
+///
+/// # Errors
+///
+/// As [`receive`].
+#[inline]
+pub fn reply_receive_for_words(
+    reply: Handle<Reply>,
+    label: u32,
+    bytes: usize,
+    endpoint: &Handle<Endpoint>,
+    deadline: u64,
+) -> Result<(Received, Words)> {
+    let registers = outgoing(label, bytes, &Outgoing::NONE)?;
+    reply_and_wait(registers, reply, endpoint, deadline)
+}
+
+/// As [`reply_receive`], with `N` words, at most 8, as the answer; a short payload of the next
+/// message is left in words too.
+///
+/// # Errors
+///
+/// As [`receive`].
+#[inline]
+pub fn reply_receive_short<const N: usize>(
+    reply: Handle<Reply>,
+    label: u32,
+    words: [u64; N],
+    endpoint: &Handle<Endpoint>,
+    deadline: u64,
+) -> Result<(Received, Words)> {
+    reply_and_wait(outgoing_words(label, words), reply, endpoint, deadline)
+}
+
+#[inline]
+fn reply_and_wait(
+    mut registers: IpcRegisters,
+    reply: Handle<Reply>,
+    endpoint: &Handle<Endpoint>,
+    deadline: u64,
+) -> Result<(Received, Words)> {
     registers.handles = u64::from(reply.into_raw().0) | u64::from(endpoint.raw().0) << 32;
     registers.deadline_or_badge = deadline;
     raw::ipc(Syscall::ReplyReceive, &mut registers)?;
-    Ok(received(&registers))
+    Ok((received(&registers), Words(registers.words)))
 }
 
 /// Sets the bits of a notification handle.
@@ -261,6 +402,7 @@ pub fn wait(notification: &Handle<Notification>, deadline: u64) -> Result<u64> {
 }
 
 /// Prepares the registers of a message whose payload lies in the IPC page.
+#[inline]
 fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters> {
     if bytes > MAX_MESSAGE_BYTES {
         return Err(Error::MessageTooLong);
@@ -272,16 +414,22 @@ fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters
     };
     // Only the payload leaves this process: the rest of the page may hold other messages, and
     // both registers and page are passed on by whole words.
-    let words = bytes.div_ceil(8);
     with_page(|page| {
-        if let Some(rest) = page.get_mut(bytes..words * 8) {
-            rest.fill(0);
-        }
-        if bytes <= skink_abi::REGISTER_BYTES {
-            let payload = page.as_chunks::<8>().0.iter().take(words);
-            for (word, chunk) in registers.words.iter_mut().zip(payload) {
-                *word = u64::from_le_bytes(*chunk);
+        if bytes > REGISTER_BYTES {
+            if let Some(rest) = page.get_mut(bytes..bytes.next_multiple_of(8)) {
+                rest.fill(0);
             }
+            return;
+        }
+        let mut left = bytes;
+        for (word, chunk) in registers.words.iter_mut().zip(page.as_chunks::<8>().0) {
+            let whole = u64::from_le_bytes(*chunk);
+            if left < 8 {
+                *word = whole & ((1 << (left * 8)) - 1);
+                break;
+            }
+            *word = whole;
+            left -= 8;
         }
     });
     if handles.count > 0 {
@@ -290,17 +438,29 @@ fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters
     Ok(registers)
 }
 
-/// Puts a short payload into the IPC page, where a long one already is.
-fn store_payload(info: Info, registers: &IpcRegisters) {
-    if info.bytes() <= skink_abi::REGISTER_BYTES {
-        with_page(|page| {
-            for (word, chunk) in registers.words.iter().zip(page.as_chunks_mut::<8>().0) {
-                *chunk = word.to_le_bytes();
-            }
-        });
+/// Prepares the registers of a message of words.
+#[inline]
+fn outgoing_words<const N: usize>(label: u32, words: [u64; N]) -> IpcRegisters {
+    const { assert!(N * 8 <= REGISTER_BYTES) };
+    let mut registers = IpcRegisters {
+        info: Info::new(label, N * 8, 0).0,
+        ..IpcRegisters::default()
+    };
+    for (place, word) in registers.words.iter_mut().zip(words) {
+        *place = word;
     }
+    registers
 }
 
+/// Leaves the payload in the IPC page.
+fn stored((received, words): (Received, Words)) -> Received {
+    if let Received::Request(request) | Received::Fault(request) = &received {
+        words.store(request.info);
+    }
+    received
+}
+
+#[inline]
 fn received(registers: &IpcRegisters) -> Received {
     let info = Info(registers.info);
     let badge = registers.deadline_or_badge;
@@ -310,7 +470,6 @@ fn received(registers: &IpcRegisters) -> Received {
     if info.has(Info::CLOSED) {
         return Received::Closed(badge);
     }
-    store_payload(info, registers);
     let request = Request {
         info,
         badge,
@@ -327,6 +486,7 @@ fn received(registers: &IpcRegisters) -> Received {
 
 /// Reads the handles that came with a message.
 #[cfg(bare)]
+#[inline]
 fn incoming(info: Info) -> Incoming {
     let mut incoming = Incoming::default();
     let count = info.handles().min(MAX_HANDLES);
@@ -347,6 +507,7 @@ fn incoming(_info: Info) -> Incoming {
 }
 
 #[cfg(bare)]
+#[inline]
 fn sequence() -> u64 {
     // SAFETY: the control page is always mapped and is the thread's own.
     unsafe { (*raw::thread_control()).sequence }

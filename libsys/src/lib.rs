@@ -19,6 +19,7 @@ pub mod log_ring;
 pub mod mappings;
 pub mod memory;
 mod objects;
+pub mod place;
 mod process;
 mod raw;
 #[cfg(bare)]

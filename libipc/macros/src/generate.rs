@@ -322,6 +322,7 @@ fn dispatcher(interface: &Interface) -> TokenStream {
                     handles: mut __in,
                     caller: __caller,
                     output: __output,
+                    places: __places,
                 } = __request;
                 match __method {
                     #(#arms)*
@@ -373,7 +374,7 @@ fn arm(index: u16, method: &Method) -> TokenStream {
             #(#converts)*
             __in.close();
             let __server = ::libipc::alloc::rc::Rc::clone(&self.server);
-            Ok(::libipc::alloc::boxed::Box::pin(async move {
+            Ok(__places.place(async move {
                 match __server.#name(&__caller, #(#names),*).await {
                     Ok(#pattern) => {
                         #[allow(unused_mut, reason = "most replies carry no handles")]

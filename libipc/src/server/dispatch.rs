@@ -7,13 +7,13 @@ use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+#[cfg(not(bare))]
 use core::cell::RefCell;
 use core::fmt;
-use core::future::Future;
-use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use libsys::abi::MAX_MESSAGE_BYTES;
+use libsys::place::{Placed, Places};
 use serde::Serialize;
 
 use super::{Caller, ReplyJournal};
@@ -24,7 +24,7 @@ use crate::schema::{Contract, HANDSHAKE, Schema};
 use crate::wire::{self, InHandles, OutHandles, Status};
 
 /// A request that runs.
-pub type RequestFuture = Pin<Box<dyn Future<Output = Answer>>>;
+pub type RequestFuture = Placed<Answer>;
 
 /// A request as a dispatcher gets it.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub struct Arguments<'a> {
     pub caller: Caller,
     /// Where the reply is written.
     pub output: Output,
+    /// Where the future is put.
+    pub places: &'a Places,
 }
 
 /// Decodes requests of one interface and starts them.
@@ -74,10 +76,23 @@ impl Answer {
     }
 }
 
-/// Where replies are written; clones are the same place.
-#[derive(Clone)]
+/// Where replies are written: the IPC page, from which they are sent. So nothing else is sent and
+/// nothing else runs between writing a reply and sending it.
+#[derive(Clone, Default)]
 pub struct Output {
-    page: Rc<RefCell<[u8; MAX_MESSAGE_BYTES]>>,
+    /// On the host there is no IPC page. Clones are the same place.
+    #[cfg(not(bare))]
+    page: Rc<RefCell<Page>>,
+}
+
+#[cfg(not(bare))]
+struct Page([u8; MAX_MESSAGE_BYTES]);
+
+#[cfg(not(bare))]
+impl Default for Page {
+    fn default() -> Self {
+        Page([0; MAX_MESSAGE_BYTES])
+    }
 }
 
 impl fmt::Debug for Output {
@@ -87,28 +102,25 @@ impl fmt::Debug for Output {
 }
 
 impl Output {
-    fn new() -> Self {
-        Output {
-            page: Rc::new(RefCell::new([0; MAX_MESSAGE_BYTES])),
-        }
-    }
-
     /// Writes what a method returned.
+    #[inline]
     pub fn ok<T: Serialize>(&self, value: &T, handles: OutHandles) -> Answer {
         self.write::<_, ()>(&Ok(value), handles)
     }
 
     /// Writes the error that a method returned.
+    #[inline]
     pub fn error<E: Serialize>(&self, error: &E) -> Answer {
         self.write::<(), _>(&Err(error), OutHandles::new())
     }
 
+    #[inline]
     fn write<T: Serialize, E: Serialize>(
         &self,
         result: &Result<T, E>,
         handles: OutHandles,
     ) -> Answer {
-        match wire::encode(result, &mut *self.page.borrow_mut()) {
+        match self.write_with(|page| wire::encode(result, page)) {
             Ok(bytes) => Answer {
                 label: Status::Answer as u32,
                 bytes,
@@ -121,22 +133,28 @@ impl Output {
 
     /// Gives the bytes of the reply last written to `f`.
     pub(crate) fn with<T>(&self, bytes: usize, f: impl FnOnce(&[u8]) -> T) -> T {
-        let page = self.page.borrow();
-        f(page.get(..bytes).unwrap_or(&[]))
+        self.write_with(|page| f(page.get(..bytes).unwrap_or(&[])))
     }
 
-    /// Writes a stored reply or one that is no `Result`: `f` returns its length.
-    pub(crate) fn write_with(&self, f: impl FnOnce(&mut [u8]) -> usize) -> usize {
-        f(&mut *self.page.borrow_mut())
+    /// Lets `f` write a reply, or look at it.
+    #[cfg(bare)]
+    #[inline]
+    pub(crate) fn write_with<T>(&self, f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> T) -> T {
+        libsys::ipc::with_page(f)
+    }
+
+    /// Lets `f` write a reply, or look at it.
+    #[cfg(not(bare))]
+    pub(crate) fn write_with<T>(&self, f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> T) -> T {
+        f(&mut self.page.borrow_mut().0)
     }
 }
 
-/// A request as it came.
-pub(crate) struct Delivery<R> {
+/// A request as it came, without its payload and the duty to answer.
+pub(crate) struct Delivery {
     pub(crate) label: u32,
     pub(crate) caller: Caller,
     pub(crate) handles: InHandles,
-    pub(crate) reply: R,
 }
 
 /// What a poll of the next task gave.
@@ -150,12 +168,20 @@ pub(crate) enum Polled<R> {
     Done(R, Answer),
 }
 
-/// A request that was decoded.
-pub(crate) enum Started<R> {
-    /// Its reply is known without running it.
-    Done(R, Answer),
-    /// It can run.
-    Runs(Request<R>),
+/// A request that was decoded and can run.
+pub(crate) struct Started {
+    future: RequestFuture,
+    contract: Contract,
+}
+
+/// An answer that needs no run.
+pub(crate) enum Early {
+    /// There is none but this.
+    Status(Status),
+    /// To a handshake.
+    Welcome(Welcome),
+    /// From the journal.
+    Stored(Vec<u8>),
 }
 
 /// A request in flight.
@@ -173,13 +199,15 @@ enum Task<R> {
 
 /// The event loop without the kernel.
 pub(crate) struct Core<R> {
-    dispatchers: Vec<Box<dyn Dispatch>>,
+    /// With their schemas, so that none needs to be asked for it.
+    dispatchers: Vec<(&'static Schema, Box<dyn Dispatch>)>,
     journal: Option<Rc<dyn ReplyJournal>>,
     slots: Slots<Task<R>>,
     /// Tasks that found no slot free.
     waiting: VecDeque<Task<R>>,
     events: Events,
     output: Output,
+    places: Places,
 }
 
 impl<R> Core<R> {
@@ -190,12 +218,13 @@ impl<R> Core<R> {
             slots: Slots::new(),
             waiting: VecDeque::new(),
             events,
-            output: Output::new(),
+            output: Output::default(),
+            places: Places::new(),
         }
     }
 
     pub(crate) fn add(&mut self, dispatcher: Box<dyn Dispatch>) {
-        self.dispatchers.push(dispatcher);
+        self.dispatchers.push((dispatcher.schema(), dispatcher));
     }
 
     pub(crate) fn set_journal(&mut self, journal: Rc<dyn ReplyJournal>) {
@@ -233,6 +262,9 @@ impl<R> Core<R> {
     /// instance of a server above. What the first request still had to do would then be done
     /// behind the back of the second: the memory that it fills may be in other use by then.
     pub(crate) fn drop_abandoned(&mut self, badge: u64, is_awaited: impl Fn(&R) -> bool) {
+        if self.slots.is_empty() && self.waiting.is_empty() {
+            return;
+        }
         let is_abandoned = |task: &Task<R>| match task {
             Task::Request(request) => request.caller.badge == badge && !is_awaited(&request.reply),
             Task::Plain(_) => false,
@@ -242,60 +274,91 @@ impl<R> Core<R> {
     }
 
     /// Decodes a request. Nothing of it runs before [`Core::first_poll`].
-    pub(crate) fn start(&self, delivery: Delivery<R>, payload: &[u8]) -> Started<R> {
+    ///
+    /// # Errors
+    ///
+    /// What to answer without running it.
+    #[inline]
+    pub(crate) fn start(&self, delivery: Delivery, payload: &[u8]) -> Result<Started, Early> {
         let Delivery {
             label,
             caller,
             handles,
-            reply,
         } = delivery;
         let (id, method) = ((label >> 16) as u16, label as u16);
-        let Some(dispatcher) = self
-            .dispatchers
-            .iter()
-            .find(|dispatcher| dispatcher.schema().id == id)
-        else {
-            return Started::Done(reply, Answer::status(Status::UnknownInterface));
+        let mut dispatchers = self.dispatchers.iter();
+        let Some((schema, dispatcher)) = dispatchers.find(|(schema, _)| schema.id == id) else {
+            return Err(Early::Status(Status::UnknownInterface));
         };
-        let schema = dispatcher.schema();
-        if method == HANDSHAKE {
-            return Started::Done(reply, handshake(schema, payload, &self.output));
-        }
         let Some(known) = schema.methods.get(usize::from(method)) else {
-            return Started::Done(reply, Answer::status(Status::UnknownMethod));
+            return Err(match method {
+                HANDSHAKE => handshake(schema, payload),
+                _ => Early::Status(Status::UnknownMethod),
+            });
         };
-        if let Some(answer) = self.answer_redelivered(caller, known.contract) {
-            return Started::Done(reply, answer);
+        let contract = known.contract;
+        if caller.redelivered
+            && let Some(early) = self.answer_redelivered(caller, contract)
+        {
+            return Err(early);
         }
-        let output = self.output.clone();
         let request = Arguments {
             payload,
             handles,
             caller,
-            output,
+            output: self.output.clone(),
+            places: &self.places,
         };
         match dispatcher.start(method, request) {
-            Ok(future) => Started::Runs(Request {
-                future,
-                caller,
-                contract: known.contract,
-                reply,
-            }),
-            Err(status) => Started::Done(reply, Answer::status(status)),
+            Ok(future) => Ok(Started { future, contract }),
+            Err(status) => Err(Early::Status(status)),
+        }
+    }
+
+    /// Writes an answer that needed no run, once the request's payload is let go.
+    #[cold]
+    pub(crate) fn answer_early(&self, early: Early) -> Answer {
+        match early {
+            Early::Status(status) => Answer::status(status),
+            Early::Welcome(Ok(())) => self.output.ok(&(), OutHandles::new()),
+            Early::Welcome(Err(refused)) => self.output.error(&refused),
+            Early::Stored(stored) => {
+                let bytes = self.output.write_with(|page| {
+                    // Only what came from this page was stored.
+                    let bytes = stored.len().min(page.len());
+                    page[..bytes].copy_from_slice(&stored[..bytes]);
+                    bytes
+                });
+                Answer {
+                    label: Status::Answer as u32,
+                    bytes,
+                    handles: OutHandles::new(),
+                }
+            }
         }
     }
 
     /// Polls a new request: its reply if it is ready at once.
-    pub(crate) fn first_poll(&mut self, started: Started<R>) -> Option<(R, Answer)> {
-        match started {
-            Started::Done(reply, answer) => Some((reply, answer)),
-            Started::Runs(request) => match self.slots.reserve() {
-                Some(slot) => self.poll_request(slot, request),
-                None => {
-                    self.waiting.push_back(Task::Request(request));
-                    None
-                }
-            },
+    #[inline]
+    pub(crate) fn first_poll(
+        &mut self,
+        started: Started,
+        caller: Caller,
+        reply: R,
+    ) -> Option<(R, Answer)> {
+        let Started { future, contract } = started;
+        let request = Request {
+            future,
+            caller,
+            contract,
+            reply,
+        };
+        match self.slots.reserve() {
+            Some(slot) => self.poll_request(slot, request),
+            None => {
+                self.waiting.push_back(Task::Request(request));
+                None
+            }
         }
     }
 
@@ -328,43 +391,33 @@ impl<R> Core<R> {
     }
 
     /// Answers a redelivered request without running it, where its contract says so.
-    fn answer_redelivered(&self, caller: Caller, contract: Contract) -> Option<Answer> {
-        if !caller.redelivered {
-            return None;
-        }
+    #[cold]
+    fn answer_redelivered(&self, caller: Caller, contract: Contract) -> Option<Early> {
         match contract {
             Contract::Idempotent => None,
-            Contract::FailsOnRestart => Some(Answer::status(Status::Restarted)),
+            Contract::FailsOnRestart => Some(Early::Status(Status::Restarted)),
             Contract::ExactlyOnce => {
-                let stored = self
-                    .journal
-                    .as_ref()?
-                    .lookup(caller.badge, caller.sequence)?;
-                let bytes = self.output.write_with(|page| {
-                    // Only what came from this page was stored.
-                    let bytes = stored.len().min(page.len());
-                    page[..bytes].copy_from_slice(&stored[..bytes]);
-                    bytes
-                });
-                Some(Answer {
-                    label: Status::Answer as u32,
-                    bytes,
-                    handles: OutHandles::new(),
-                })
+                let journal = self.journal.as_ref()?;
+                let stored = journal.lookup(caller.badge, caller.sequence)?;
+                Some(Early::Stored(stored))
             }
         }
     }
 
+    #[inline]
     fn poll_request(&mut self, slot: usize, mut request: Request<R>) -> Option<(R, Answer)> {
         let mut context = Context::from_waker(self.slots.waker(slot));
-        match request.future.as_mut().poll(&mut context) {
+        match request.future.poll(&mut context) {
             Poll::Pending => {
                 self.slots.put(slot, Task::Request(request));
                 None
             }
             Poll::Ready(answer) => {
                 self.slots.release(slot);
-                self.journal_answer(&request, &answer);
+                if request.contract == Contract::ExactlyOnce {
+                    self.journal_answer(request.caller, &answer);
+                }
+                self.places.recycle(request.future);
                 Some((request.reply, answer))
             }
         }
@@ -372,13 +425,11 @@ impl<R> Core<R> {
 
     /// Stores the reply of an `#[exactly_once]` method before anyone sees it. One with handles
     /// is not stored: they would die with this process.
-    fn journal_answer(&self, request: &Request<R>, answer: &Answer) {
-        let is_stored = request.contract == Contract::ExactlyOnce
-            && answer.label == Status::Answer as u32
-            && answer.handles.is_empty();
+    fn journal_answer(&self, caller: Caller, answer: &Answer) {
+        let is_stored = answer.label == Status::Answer as u32 && answer.handles.is_empty();
         if let (true, Some(journal)) = (is_stored, &self.journal) {
             self.output.with(answer.bytes, |bytes| {
-                journal.store(request.caller.badge, request.caller.sequence, bytes);
+                journal.store(caller.badge, caller.sequence, bytes);
             });
         }
     }
@@ -402,13 +453,13 @@ impl<R> Core<R> {
 }
 
 /// Compares the client's schema with ours.
-fn handshake(ours: &Schema, payload: &[u8], output: &Output) -> Answer {
+fn handshake(ours: &Schema, payload: &[u8]) -> Early {
     let Some(theirs) = wire::decode::<Hello<String>>(payload) else {
-        return Answer::status(Status::Malformed);
+        return Early::Status(Status::Malformed);
     };
     let agrees =
         theirs.hash == ours.hash && theirs.version == ours.version && theirs.name == ours.name;
-    let welcome: Welcome = if agrees {
+    Early::Welcome(if agrees {
         Ok(())
     } else {
         Err(Hello {
@@ -416,9 +467,5 @@ fn handshake(ours: &Schema, payload: &[u8], output: &Output) -> Answer {
             version: ours.version,
             name: ours.name.into(),
         })
-    };
-    match welcome {
-        Ok(()) => output.ok(&(), OutHandles::new()),
-        Err(refused) => output.error(&refused),
-    }
+    })
 }

@@ -13,6 +13,8 @@ use core::cell::RefCell;
 /// dies between its own effect and [`ReplyJournal::store`] runs the method again: where that
 /// matters, the effect and the reply must go into the state region in one step, by a journal
 /// that the server writes itself and whose `store` then does nothing.
+///
+/// No method of a journal may call another server: the reply lies in the IPC page meanwhile.
 pub trait ReplyJournal {
     /// Returns the stored reply of this request, if it had completed.
     fn lookup(&self, badge: u64, sequence: u64) -> Option<Vec<u8>>;
