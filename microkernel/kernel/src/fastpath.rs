@@ -29,11 +29,12 @@ use skink_kcore::handles::{Entry, MATCH_MASK};
 use crate::arch::x86_64::cpu::{self, CpuLocal};
 use crate::arch::x86_64::physical;
 use crate::endpoint::{ENDPOINTS, EndpointState, SENDERS};
+use crate::ipc;
 use crate::lock::Held;
 use crate::notification::NOTIFICATIONS;
 use crate::process::{PROCESSES, Process};
+use crate::sched::{self, Urgency};
 use crate::thread::{IN_SERVICE, THREADS, Thread, ThreadNodes, Wait};
-use crate::{ipc, sched};
 
 /// The general code must do the call.
 const SLOW: *const Thread = core::ptr::null();
@@ -86,28 +87,18 @@ fn copy_long(from: &Thread, to: &Thread, info: u64) {
     unsafe { physical::copy(from.ipc_page(), to.ipc_page(), words) };
 }
 
-/// Makes a partner the current thread: it goes on with the registers that entry.s has in hand, or,
-/// if one of the two was doomed while they changed places, with those in its struct.
-#[inline(always)]
-fn hand_over(cpu: &CpuLocal, from: &'static Thread, to: &'static Thread) -> *const Thread {
-    sched::switch_to(cpu, to);
-    if from.is_simple() && to.is_simple() {
-        core::ptr::from_ref(to)
-    } else {
-        look_again(from, to)
-    }
-}
-
-/// Deals with a thread that was doomed by who looked for it in its old place.
+/// Ends an entry whose thread was doomed when it had just begun to wait: who doomed it looked
+/// before. The caller has taken it out of where it waited. It dies when a CPU would run it; its
+/// partner goes on from here, with the payload in its struct.
 #[cold]
-fn look_again(from: &'static Thread, to: &'static Thread) -> *const Thread {
-    let mut held = Held::enter();
-    for (to, from) in to.registers.payload().iter().zip(from.registers.payload()) {
+fn end_doomed(cpu: &CpuLocal, doomed: &'static Thread, partner: &'static Thread) -> *const Thread {
+    let words = doomed.registers.payload();
+    for (to, from) in partner.registers.payload().iter().zip(words) {
         to.set(from.get());
     }
-    if from.is_doomed() {
-        ipc::interrupt_wait(&mut held, from, skink_abi::Error::Dead, None);
-    }
+    let mut held = Held::enter();
+    sched::make_ready(&mut held, doomed, Urgency::Normal);
+    sched::switch_to(cpu, partner);
     sched::finish(&mut held);
     FULL_RETURN
 }
@@ -163,12 +154,20 @@ extern "C" fn fast_call(
     // people, not worth a locked addition.
     let calls = &process.counters.calls;
     calls.store(calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    // The owner changes now: the caller belongs to the endpoint, the receiver to this CPU.
+    // The owner changes now: the caller belongs to the endpoint, the receiver to this CPU. In this
+    // order, so that who dooms the receiver and finds that it does not wait interrupts this CPU.
     receiver.cpu.set(cpu.index());
     receiver.set_wait(Wait::Nothing, NONE);
     caller.set_wait(Wait::Reply, endpoint);
+    if caller.is_doomed() {
+        ipc::end_call(caller);
+        drop(guard);
+        return end_doomed(cpu, caller, receiver);
+    }
+    // From here on the caller may be anybody's, even gone: only the receiver is touched.
     drop(guard);
-    hand_over(cpu, caller, receiver)
+    sched::switch_to(cpu, receiver);
+    core::ptr::from_ref(receiver)
 }
 
 /// `reply_receive`, from entry.s: reply and endpoint, message, deadline, current thread.
@@ -221,8 +220,16 @@ extern "C" fn fast_reply_receive(
     caller.cpu.set(cpu.index());
     caller.set_wait(Wait::Nothing, NONE);
     server.set_wait(Wait::Message, endpoint);
+    if server.is_doomed() {
+        guard.waits.forget_receiver(&ThreadNodes, server.id.get());
+        server.set_wait(Wait::Nothing, NONE);
+        drop(guard);
+        return end_doomed(cpu, server, caller);
+    }
+    // From here on the server may be anybody's, even gone: only the caller is touched.
     drop(guard);
-    hand_over(cpu, server, caller)
+    sched::switch_to(cpu, caller);
+    core::ptr::from_ref(caller)
 }
 
 impl EndpointState {

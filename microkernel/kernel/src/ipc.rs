@@ -191,7 +191,7 @@ fn finish_deliver(
 
 /// Ends a thread's part in a call, under the lock of its endpoint; the caller took it out of the
 /// queue, or holds the duty to answer.
-fn end_call(thread: &Thread) {
+pub(crate) fn end_call(thread: &Thread) {
     let call = &thread.call;
     call.number.set(call.number.get().wrapping_add(1));
     call.marks.set(call.marks.get() & !IN_SERVICE);

@@ -93,8 +93,7 @@ syscall_entry:
     mov [rbp + AT_RDI], rdi
     mov [rbp + AT_RSI], rsi
     mov [rbp + AT_RDX], rdx
-    # A caller's payload is kept here until the reply, for a redelivery; a server's is needed here
-    # when one of the two must end while they change places.
+    # A caller's payload is kept here until the reply, for a redelivery.
     mov [rbp + AT_RBX], rbx
     mov [rbp + AT_R12], r12
     mov [rbp + AT_R13], r13
@@ -114,25 +113,36 @@ syscall_entry:
     call on_syscall
     jmp return_to_user
 4:
+    push r10
+    push r9
+    push r8
+    sub rsp, 8
     call fast_call
     cmp rax, 1
     ja 6f
     je return_to_user
+    add rsp, 32
     mov eax, CALL
     jmp 3b
 5:
+    push r10
+    push r9
+    push r8
+    sub rsp, 8
     call fast_reply_receive
     cmp rax, 1
     ja 6f
     je return_to_user
+    add rsp, 32
     mov eax, REPLY_RECEIVE
     jmp 3b
 6:
-    # rax is the partner: the payload goes to it in the registers where it is already. rbx and r12
-    # to r15 were kept by the compiled code.
-    mov r8, [rbp + AT_R8]
-    mov r9, [rbp + AT_R9]
-    mov r10, [rbp + AT_R10]
+    # rax is the partner: the payload goes to it in the registers where it was. rbx and r12 to r15
+    # were kept by the compiled code; the rest comes from this CPU's stack: another CPU may own the
+    # thread that entered, and even have ended it, by now.
+    mov r8, [rsp + 8]
+    mov r9, [rsp + 16]
+    mov r10, [rsp + 24]
     mov rdi, [rax + AT_RDI]
     mov rsi, [rax + AT_RSI]
     mov rdx, [rax + AT_RDX]
