@@ -29,7 +29,7 @@ struct Victim {
 /// Deaths of a service that nobody asked for.
 struct Watched {
     name: String,
-    deaths: u32,
+    deaths: [(u32, &'static str); 5],
 }
 
 /// A campaign.
@@ -122,10 +122,13 @@ impl Campaign {
             let Ok(statistics) = self.init.statistics(&watched.name) else {
                 continue;
             };
-            let deaths = unasked(&statistics).saturating_sub(watched.deaths);
-            if deaths > 0 {
-                let problem = format!("{} ended {deaths} times without being killed", watched.name);
-                self.problems.push(problem);
+            let deaths = unasked(&statistics);
+            for ((before, _), (now, what)) in watched.deaths.into_iter().zip(deaths) {
+                if now > before {
+                    let times = now - before;
+                    self.problems
+                        .push(format!("{} {what}, {times} times", watched.name));
+                }
             }
         }
     }
@@ -203,15 +206,13 @@ fn services(init: &InitClient) -> Result<Vec<ServiceInfo>, Failed> {
     }
 }
 
-/// Returns how often a service ended, or could not be started, without anybody asking for it.
-fn unasked(statistics: &ServiceStatistics) -> u32 {
+/// Returns how often a service ended without anybody asking for it, and in which way.
+fn unasked(statistics: &ServiceStatistics) -> [(u32, &'static str); 5] {
     [
-        statistics.exited,
-        statistics.faulted,
-        statistics.hung,
-        statistics.killed,
-        statistics.not_started,
+        (statistics.exited, "ended by itself"),
+        (statistics.faulted, "was ended by a fault"),
+        (statistics.hung, "hung"),
+        (statistics.killed, "was ended by another process"),
+        (statistics.not_started, "could not be started"),
     ]
-    .iter()
-    .sum()
 }
