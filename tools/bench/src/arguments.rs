@@ -76,6 +76,12 @@ pub enum Unit {
 pub enum Role {
     /// Answers each message with its own bytes.
     Echo,
+    /// Answers each message with its own words: none.
+    Words0,
+    /// One.
+    Words1,
+    /// As many as go in registers.
+    Words8,
     /// Serves the interface of [`crate::echo`].
     Typed,
     /// Answers each notification with one.
@@ -86,13 +92,24 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 4] = [Role::Echo, Role::Typed, Role::Notify, Role::Fault];
+    pub const ALL: [Role; 7] = [
+        Role::Echo,
+        Role::Words0,
+        Role::Words1,
+        Role::Words8,
+        Role::Typed,
+        Role::Notify,
+        Role::Fault,
+    ];
 
     /// Returns the arguments that start a server of this role.
     #[must_use]
     pub fn arguments(self) -> [&'static str; 2] {
         let role = match self {
             Role::Echo => "echo",
+            Role::Words0 => "words-0",
+            Role::Words1 => "words-1",
+            Role::Words8 => "words-8",
             Role::Typed => "typed",
             Role::Notify => "notify",
             Role::Fault => "fault",

@@ -44,25 +44,25 @@ pub(crate) static BENCHMARKS: &[Entry<Kit>] = &[
         name: "ipc.roundtrip.same_space.8B",
         about: "call and reply, 8 bytes each, to another thread",
         plan: Plan::SHORT,
-        make: |kit| RoundTrip::same_space(kit, 8),
+        make: Words::<1>::same_space,
     },
     Entry {
         name: "ipc.roundtrip.cross_space.0B",
         about: "call and reply, no payload, to another process",
         plan: Plan::SHORT,
-        make: |kit| RoundTrip::cross_space(kit, 0),
+        make: |kit| Words::<0>::cross_space(kit, Role::Words0),
     },
     Entry {
         name: "ipc.roundtrip.cross_space.8B",
         about: "the same, 8 bytes each way",
         plan: Plan::SHORT,
-        make: |kit| RoundTrip::cross_space(kit, 8),
+        make: |kit| Words::<1>::cross_space(kit, Role::Words1),
     },
     Entry {
         name: "ipc.roundtrip.cross_space.64B",
         about: "the same, 64 bytes: all that goes in registers",
         plan: Plan::SHORT,
-        make: |kit| RoundTrip::cross_space(kit, 64),
+        make: |kit| Words::<8>::cross_space(kit, Role::Words8),
     },
     Entry {
         name: "ipc.roundtrip.cross_space.1KiB",
@@ -182,40 +182,82 @@ impl Benchmark for NotifyRoundTrip {
     }
 }
 
-/// A call to a server that sends the payload back.
-struct RoundTrip {
+/// A call to a server that sends the words back, of which there are so few that they stay in
+/// registers.
+struct Words<const N: usize> {
     // Closed before the server is waited for: fields are dropped in this order.
     sender: Handle<Sender>,
     _server: Option<ServerProcess>,
-    bytes: usize,
+    words: [u64; N],
 }
 
-impl RoundTrip {
-    fn same_space(kit: &Kit, bytes: usize) -> Result<Box<dyn Benchmark>, Failed> {
+impl<const N: usize> Words<N> {
+    fn same_space(kit: &Kit) -> Result<Box<dyn Benchmark>, Failed> {
         let endpoint = Handle::<Endpoint>::create()?;
         let sender = endpoint.mint(1)?;
         ThreadRoom::new(kit)?.start(move || {
             // If it fails the caller is told so by the kernel.
-            let _ = server::echo(&endpoint);
+            let _ = server::echo_words::<N>(&endpoint);
         })?;
-        Ok(Box::new(RoundTrip {
+        Ok(Box::new(Words {
             sender,
             _server: None,
-            bytes,
+            words: [0; N],
         }))
     }
 
+    fn cross_space(kit: &Kit, role: Role) -> Result<Box<dyn Benchmark>, Failed> {
+        let (sender, server) = ServerProcess::start(kit, role)?;
+        Ok(Box::new(Words {
+            sender,
+            _server: Some(server),
+            words: [0; N],
+        }))
+    }
+}
+
+impl<const N: usize> Benchmark for Words<N> {
+    fn prepare(&mut self, iterations: u32) -> Result<(), Failed> {
+        for (at, word) in self.words.iter_mut().enumerate() {
+            *word = word.wrapping_mul(3) ^ u64::from(iterations) << (8 * at);
+        }
+        let (info, answer) = ipc::call_short(&self.sender, 0, self.words, FOREVER)?;
+        let is_same = answer.0.iter().zip(&self.words).all(|(a, b)| a == b);
+        if info.bytes() != N * 8 || !is_same {
+            return Err(Failed::new("the payload did not come back as it was"));
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, iterations: u32) -> Result<(), Failed> {
+        for _ in 0..iterations {
+            ipc::call_short(&self.sender, 0, self.words, FOREVER)?;
+        }
+        Ok(())
+    }
+}
+
+/// A call to a server that sends the payload back, which is in the IPC page.
+struct RoundTrip {
+    // Closed before the server is waited for: fields are dropped in this order.
+    sender: Handle<Sender>,
+    _server: ServerProcess,
+    bytes: usize,
+}
+
+impl RoundTrip {
     fn cross_space(kit: &Kit, bytes: usize) -> Result<Box<dyn Benchmark>, Failed> {
         let (sender, server) = ServerProcess::start(kit, Role::Echo)?;
         Ok(Box::new(RoundTrip {
             sender,
-            _server: Some(server),
+            _server: server,
             bytes,
         }))
     }
 
     fn call(&self) -> libsys::Result<usize> {
-        let (info, _handles) = ipc::call(&self.sender, 0, self.bytes, &Outgoing::NONE, FOREVER)?;
+        let (info, _, _) =
+            ipc::call_for_words(&self.sender, 0, self.bytes, &Outgoing::NONE, FOREVER)?;
         Ok(info.bytes())
     }
 }

@@ -6,7 +6,7 @@ use bench::arguments::Role;
 use bench::echo::{EchoDispatcher, Mirror};
 use libipc::Server;
 use libsys::abi::FOREVER;
-use libsys::ipc::{self, Outgoing, Received};
+use libsys::ipc::{self, Received};
 use libsys::mappings::Reservation;
 use libsys::{Endpoint, Error, Handle, Notification, runtime};
 use skink_program::{Failed, Outcome, Program};
@@ -23,12 +23,14 @@ pub(crate) const END: u64 = 2;
 /// Serves in a process of its own.
 pub(crate) fn run(program: &Program, role: Role) -> Outcome {
     match role {
-        Role::Echo => echo(&program.take("self")?)
-            .map(|()| 0)
-            .map_err(Failed::new),
-        Role::Notify => answer_notifications(&program.take(WAITER)?, &program.take(ANSWER)?)
-            .map(|()| 0)
-            .map_err(Failed::new),
+        Role::Echo => end(echo(&program.take("self")?)),
+        Role::Words0 => end(echo_words::<0>(&program.take("self")?)),
+        Role::Words1 => end(echo_words::<1>(&program.take("self")?)),
+        Role::Words8 => end(echo_words::<8>(&program.take("self")?)),
+        Role::Notify => end(answer_notifications(
+            &program.take(WAITER)?,
+            &program.take(ANSWER)?,
+        )),
         Role::Fault => fault(&program.take(WAITER)?),
         Role::Typed => {
             let endpoint: Handle<Endpoint> = program.take("self")?;
@@ -38,6 +40,10 @@ pub(crate) fn run(program: &Program, role: Role) -> Outcome {
             server.run(EchoDispatcher::new(Rc::new(Mirror)))
         }
     }
+}
+
+fn end(result: Result<(), Error>) -> Outcome {
+    result.map(|()| 0).map_err(Failed::new)
 }
 
 /// Answers each [`TURN`] with the bits of the other handle, until there is something else.
@@ -61,18 +67,38 @@ fn fault(waiter: &Handle<Notification>) -> Outcome {
     Err(Failed::new("nothing was mapped, and there was no fault"))
 }
 
-/// Answers each message with its own bytes until the last sender is closed.
-pub(crate) fn echo(endpoint: &Handle<Endpoint>) -> Result<(), Error> {
-    let mut received = ipc::receive(endpoint, FOREVER)?;
+/// Answers each message with the first `N` of its own words until the last sender is closed.
+pub(crate) fn echo_words<const N: usize>(endpoint: &Handle<Endpoint>) -> Result<(), Error> {
+    let mut next = ipc::receive_short(endpoint, FOREVER)?;
     loop {
-        received = match received {
-            // The payload lies in the IPC page, from where the answer is sent.
-            Received::Request(request) => {
-                let bytes = request.info.bytes();
-                ipc::reply_receive(request.reply, 0, bytes, &Outgoing::NONE, endpoint, FOREVER)?
+        next = match next {
+            (Received::Request(request), payload) => {
+                let words = core::array::from_fn::<_, N, _>(|at| payload.0[at]);
+                ipc::reply_receive_short(request.reply, 0, words, endpoint, FOREVER)?
             }
-            Received::Closed(badge) => return endpoint.forget(badge),
-            Received::Notification(_) | Received::Fault(_) => ipc::receive(endpoint, FOREVER)?,
+            (Received::Closed(badge), _) => return endpoint.forget(badge),
+            (Received::Notification(_) | Received::Fault(_), _) => {
+                ipc::receive_short(endpoint, FOREVER)?
+            }
+        }
+    }
+}
+
+/// Answers each message with its own bytes until the last sender is closed. They must be more than
+/// go in registers.
+pub(crate) fn echo(endpoint: &Handle<Endpoint>) -> Result<(), Error> {
+    let mut next = ipc::receive_short(endpoint, FOREVER)?;
+    loop {
+        next = match next {
+            // The payload lies in the IPC page, from where the answer is sent.
+            (Received::Request(request), _) => {
+                let bytes = request.info.bytes();
+                ipc::reply_receive_for_words(request.reply, 0, bytes, endpoint, FOREVER)?
+            }
+            (Received::Closed(badge), _) => return endpoint.forget(badge),
+            (Received::Notification(_) | Received::Fault(_), _) => {
+                ipc::receive_short(endpoint, FOREVER)?
+            }
         }
     }
 }
