@@ -88,10 +88,11 @@ pub(crate) fn release_from(held: &mut Held<0>, entry: Entry, why: Closing) {
 pub(crate) fn release_process(held: &mut Held<0>, mut id: Id) {
     while id != NONE {
         let process = PROCESSES.get(id);
+        let number = process.number();
         match PROCESSES.release_one(id) {
             0 => {}
             // Only the one that it keeps to itself until it is gone.
-            1 => return teardown::end_unreachable(held, process),
+            1 => return teardown::end_unreachable(held, process, number),
             _ => return,
         }
         debug_assert!(!process.is_alive());

@@ -120,17 +120,21 @@ pub(crate) fn end_process(held: &mut Held<0>, process: &Process, exit: Exit) -> 
 
 /// Ends a process to which no handle is left, if it has no thread: nobody could ever start one or
 /// end it, and what it has of its ancestors' quota would be lost. The caller dropped the last
-/// reference but the process's own.
-pub(crate) fn end_unreachable(held: &mut Held<0>, process: &Process) {
-    let has_threads = process.state.lock(held).thread_count > 0;
-    if !has_threads {
+/// reference but the process's own, when the process had this number.
+pub(crate) fn end_unreachable(held: &mut Held<0>, process: &Process, number: u64) {
+    let is_lost = {
+        let state = process.state.lock(held);
+        // One that ends may be gone by now, and another be in its place. One that lives and that
+        // nobody can reach stays as it is.
+        process.number() == number && process.is_alive() && state.thread_count == 0
+    };
+    if is_lost {
         let exit = Exit {
             reason: ExitReason::Killed,
             code: 0,
             address: 0,
             fault_address: 0,
         };
-        // One that is being taken apart already goes on with that.
         end_process(held, process, exit);
     }
 }
