@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::convert::Infallible;
 
 use libsys::abi::FOREVER;
+use libsys::ipc::Outgoing;
 use libsys::{Handle, Sender, ipc, time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,43 @@ impl Client {
         }
     }
 
+    /// As [`Client::call`], for methods that pass no handles.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    #[inline]
+    pub fn call_plain<I, A, T, E>(&self, method: u16, arguments: &A) -> Result<T, Failure<E>>
+    where
+        I: Interface,
+        A: Serialize,
+        T: DeserializeOwned,
+        E: DeserializeOwned,
+    {
+        let label = I::SCHEMA.label(method);
+        let answer: Result<T, E> = match &self.channel {
+            Channel::Kernel(sender) => {
+                let bytes = ipc::with_clean_page(|page| wire::encode(arguments, page))?;
+                let deadline = self.timeout_ns.map_or(FOREVER, time::after);
+                // Handles that nobody expects are closed.
+                let (info, words, _) =
+                    ipc::call_for_words(sender, label, bytes, &Outgoing::NONE, deadline)?;
+                words
+                    .with_payload(info, |payload| decode_reply(info.label(), payload))
+                    .map_err(Failure::widen)?
+            }
+            #[cfg(not(bare))]
+            Channel::Loopback(_) => {
+                let (answer, handles) = self
+                    .exchange(label, arguments, OutHandles::new())
+                    .map_err(Failure::widen)?;
+                handles.close();
+                answer
+            }
+        };
+        answer.map_err(Failure::Server)
+    }
+
     /// Compares schemas with the server.
     ///
     /// # Errors
@@ -140,7 +178,6 @@ impl Client {
     }
 
     /// Sends a request and decodes the payload of its reply.
-    #[inline]
     fn exchange<A: Serialize, R: DeserializeOwned>(
         &self,
         label: u32,
@@ -149,7 +186,7 @@ impl Client {
     ) -> Result<(R, InHandles), Exchange> {
         match &self.channel {
             Channel::Kernel(sender) => {
-                let bytes = ipc::with_page(|page| wire::encode(arguments, page))?;
+                let bytes = ipc::with_clean_page(|page| wire::encode(arguments, page))?;
                 let deadline = self.timeout_ns.map_or(FOREVER, time::after);
                 let outgoing = handles.outgoing();
                 let (info, words, incoming) =
@@ -179,12 +216,18 @@ impl<E> From<TooLong> for Failure<E> {
     }
 }
 
+#[inline]
 fn decode_reply<R: DeserializeOwned>(label: u32, payload: &[u8]) -> Result<R, Exchange> {
-    match Status::from_label(label) {
-        Some(Status::Answer) => wire::decode(payload).ok_or(Protocol::BadReply.into()),
-        Some(status) => Err(status.into()),
-        None => Err(Protocol::BadReply.into()),
+    if label == Status::Answer as u32 {
+        return wire::decode(payload).ok_or(Protocol::BadReply.into());
     }
+    Err(refusal(label))
+}
+
+/// Says why there is no answer.
+#[cold]
+fn refusal(label: u32) -> Exchange {
+    Status::from_label(label).map_or(Protocol::BadReply.into(), Into::into)
 }
 
 impl Failure<Infallible> {

@@ -13,6 +13,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
+use libsys::abi::FOREVER;
 use libsys::{Error, Handle, Notification};
 
 pub(crate) type PlainFuture = Pin<Box<dyn Future<Output = ()>>>;
@@ -28,8 +29,11 @@ pub(crate) struct Shared {
     /// The notification of the server, for minting handles; none in tests.
     notification: Option<Handle<Notification>>,
     spawned: RefCell<Vec<PlainFuture>>,
+    has_spawned: Cell<bool>,
     bits: RefCell<Bits>,
     timers: RefCell<BTreeMap<(u64, u64), Waker>>,
+    /// The first deadline in `timers`, [`FOREVER`] if there is none: the loop asks at each turn.
+    earliest: Cell<u64>,
     next_id: Cell<u64>,
     /// The time when the loop last looked, ns since boot.
     now: Cell<u64>,
@@ -63,8 +67,10 @@ impl Events {
             shared: Rc::new(Shared {
                 notification,
                 spawned: RefCell::default(),
+                has_spawned: Cell::new(false),
                 bits: RefCell::new(Bits::NONE),
                 timers: RefCell::default(),
+                earliest: Cell::new(FOREVER),
                 next_id: Cell::new(0),
                 now: Cell::new(0),
             }),
@@ -117,6 +123,7 @@ impl Events {
     /// Starts a task of its own. It is dropped when the server ends.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         self.shared.spawned.borrow_mut().push(Box::pin(future));
+        self.shared.has_spawned.set(true);
     }
 
     /// Makes a handle that sets these bits of the server's notification.
@@ -137,11 +144,13 @@ impl Events {
     }
 
     pub(crate) fn take_spawned(&self) -> Vec<PlainFuture> {
+        self.shared.has_spawned.set(false);
         self.shared.spawned.take()
     }
 
+    #[inline]
     pub(crate) fn has_spawned(&self) -> bool {
-        !self.shared.spawned.borrow().is_empty()
+        self.shared.has_spawned.get()
     }
 
     /// Tells tasks that notification bits came.
@@ -158,13 +167,10 @@ impl Events {
         }
     }
 
-    /// Returns when the next task wants to be woken.
-    pub(crate) fn next_deadline(&self) -> Option<u64> {
-        self.shared
-            .timers
-            .borrow()
-            .first_key_value()
-            .map(|((deadline, _), _)| *deadline)
+    /// Returns when the next task wants to be woken: [`FOREVER`] if none does.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> u64 {
+        self.shared.earliest.get()
     }
 
     /// Tells tasks what time it is.
@@ -177,10 +183,17 @@ impl Events {
             }
             entry.remove().wake();
         }
+        self.shared.note_earliest(&timers);
     }
 }
 
 impl Shared {
+    fn note_earliest(&self, timers: &BTreeMap<(u64, u64), Waker>) {
+        let first = timers.first_key_value();
+        self.earliest
+            .set(first.map_or(FOREVER, |((deadline, _), _)| *deadline));
+    }
+
     fn id(&self) -> u64 {
         let id = self.next_id.get();
         self.next_id.set(id.wrapping_add(1));
@@ -291,10 +304,10 @@ impl Future for Sleep {
         }
         let id = self.shared.id();
         let waker = context.waker().clone();
-        self.shared
-            .timers
-            .borrow_mut()
-            .insert((self.deadline, id), waker);
+        let mut timers = self.shared.timers.borrow_mut();
+        timers.insert((self.deadline, id), waker);
+        self.shared.note_earliest(&timers);
+        drop(timers);
         self.waiting = Some(id);
         Poll::Pending
     }
@@ -303,7 +316,9 @@ impl Future for Sleep {
 impl Sleep {
     fn leave(&mut self) {
         if let Some(id) = self.waiting.take() {
-            self.shared.timers.borrow_mut().remove(&(self.deadline, id));
+            let mut timers = self.shared.timers.borrow_mut();
+            timers.remove(&(self.deadline, id));
+            self.shared.note_earliest(&timers);
         }
     }
 }

@@ -129,6 +129,17 @@ impl<T> Slots<T> {
         !self.free.is_empty() || self.slots.len() < MAX_TASKS
     }
 
+    /// Returns the slot that will be reserved next.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> Option<usize> {
+        if let Some(slot) = self.free.last() {
+            return Some(*slot);
+        }
+        let slot = self.grow()?;
+        self.free.push(slot);
+        Some(slot)
+    }
+
     /// Reserves a slot for a task that is polled at once and put there if it has to wait.
     #[inline]
     pub(crate) fn reserve(&mut self) -> Option<usize> {

@@ -11,7 +11,7 @@ use libsys::ipc::Incoming;
 
 use crate::client::Client;
 use crate::events::Events;
-use crate::server::dispatch::{Answer, Core, Delivery, Dispatch, Polled};
+use crate::server::dispatch::{Answer, Core, Delivery, Dispatch, Payload, Polled};
 use crate::server::{Caller, ReplyJournal};
 use crate::wire::{InHandles, OutHandles};
 
@@ -159,15 +159,14 @@ impl Loopback {
         let delivery = Delivery {
             label,
             caller,
+            payload: Payload::Bytes(payload),
             handles,
+            reply: token,
         };
         let mut core = self.core.borrow_mut();
         let abandoned = self.abandoned.borrow();
         core.drop_abandoned(caller.badge, |token| !abandoned.contains(token));
-        let answer = match core.start(delivery, payload) {
-            Ok(started) => core.first_poll(started, caller, token),
-            Err(early) => Some((token, core.answer_early(early))),
-        };
+        let answer = core.deliver(delivery);
         drop(core);
         if let Some((token, answer)) = answer {
             self.finish(token, answer);
@@ -233,17 +232,15 @@ impl Loopback {
     }
 
     fn finish(&self, token: u64, answer: Answer) {
-        let Answer {
-            label,
-            bytes,
-            handles,
-        } = answer;
-        let payload = self.core.borrow().output().with(bytes, <[u8]>::to_vec);
+        let output = self.core.borrow().output().clone();
+        let payload = output.with(answer.len(), <[u8]>::to_vec);
         self.finished.borrow_mut().push(Finished {
             token,
-            label,
+            label: answer.status as u32,
             payload,
-            handles,
+            handles: answer
+                .handles
+                .map_or_else(OutHandles::new, |handles| *handles),
         });
     }
 }

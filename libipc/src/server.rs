@@ -19,13 +19,13 @@ use libsys::ipc::{self, Outgoing, Received, Request, Words};
 use libsys::{Endpoint, Error, Handle, Notification, Reply, service, time};
 
 use crate::events::Events;
-use crate::wire::InHandles;
+use crate::wire::{InHandles, OutHandles};
 
 pub(crate) mod dispatch;
 mod fault;
 mod journal;
 
-pub use dispatch::{Answer, Arguments, Dispatch, Output, RequestFuture};
+pub use dispatch::{Answer, Arguments, Dispatch, Output, Payload, RequestFuture, Started};
 pub use fault::{Fault, FaultOutcome, MapItems};
 pub use journal::{MemoryJournal, ReplyJournal};
 
@@ -62,14 +62,8 @@ pub struct Server {
     core: Core<Handle<Reply>>,
     closed: Vec<Box<dyn FnMut(u64)>>,
     fault: Option<Box<FaultHandler>>,
-    held: Option<Held>,
-}
-
-/// A reply that goes out with the next wait; its payload is in the IPC page.
-struct Held {
-    reply: Handle<Reply>,
-    label: u32,
-    bytes: usize,
+    /// A reply that goes out with the next wait.
+    held: Option<ipc::Answer>,
 }
 
 impl fmt::Debug for Server {
@@ -143,8 +137,8 @@ impl Server {
             if let Some(page) = page {
                 page.beat();
             }
-            self.run_tasks();
-            match self.park() {
+            let deadline = self.run_tasks();
+            match self.park(deadline) {
                 Ok((Received::Request(request), words)) => self.handle_request(request, &words),
                 Ok((received, words)) => self.handle_rest(received, &words),
                 Err(Error::Timeout | Error::WouldBlock) => {}
@@ -158,48 +152,43 @@ impl Server {
                     end();
                 }
             }
-            // The clock is a system call: only tasks with a deadline need it.
-            if self.core.events().next_deadline().is_some() {
+            if self.core.events().next_deadline() != FOREVER {
                 self.core.events().advance(time::now());
             }
         }
     }
 
-    /// Polls tasks that want to run, within limits.
-    fn run_tasks(&mut self) {
-        for _ in 0..POLLS_PER_TURN {
-            if !self.core.has_ready() {
-                return;
+    /// Polls tasks that want to run, within limits. Returns until when to wait for a message.
+    #[inline]
+    fn run_tasks(&mut self) -> u64 {
+        let mut turns = 0;
+        while self.core.has_ready() {
+            if turns == POLLS_PER_TURN {
+                return 0;
             }
-            // The next reply is written to the same place.
-            self.flush();
-            match self.core.poll_next() {
-                Polled::Idle => return,
-                Polled::Ran => {}
-                Polled::Done(reply, answer) => self.answer(reply, answer),
-            }
+            turns += 1;
+            self.run_task();
+        }
+        self.core.events().next_deadline()
+    }
+
+    /// Polls the next task that wants to run.
+    fn run_task(&mut self) {
+        // The next reply is written to the same place.
+        self.flush();
+        match self.core.poll_next() {
+            Polled::Idle | Polled::Ran => {}
+            Polled::Done(reply, answer) => self.answer(reply, answer),
         }
     }
 
     /// Waits for the next message, sending the reply that is held.
     #[inline]
-    fn park(&mut self) -> libsys::Result<(Received, Words)> {
-        let deadline = if self.core.has_ready() {
-            0
-        } else {
-            self.core.events().next_deadline().unwrap_or(FOREVER)
-        };
+    fn park(&mut self, deadline: u64) -> libsys::Result<(Received, Words)> {
         if !self.core.has_room() {
             return self.park_full(deadline);
         }
-        match self.held.take() {
-            Some(Held {
-                reply,
-                label,
-                bytes,
-            }) => ipc::reply_receive_for_words(reply, label, bytes, &self.endpoint, deadline),
-            None => ipc::receive_short(&self.endpoint, deadline),
-        }
+        ipc::answer_and_receive(self.held.take(), &self.endpoint, deadline)
     }
 
     /// Waits without taking requests: there are as many in flight as can be.
@@ -243,17 +232,13 @@ impl Server {
             redelivered: info.has(Info::REDELIVERED),
         };
         self.core.drop_abandoned(badge, Handle::<Reply>::is_awaited);
-        let delivery = Delivery {
+        let answered = self.core.deliver(Delivery {
             label: info.label(),
             caller,
+            payload: Payload::Message(info, words),
             handles: InHandles::new(handles),
-        };
-        // Decoding makes no IPC calls; the request is polled after its payload is let go.
-        let core = &mut self.core;
-        let answered = match words.with_payload(info, |payload| core.start(delivery, payload)) {
-            Ok(started) => core.first_poll(started, caller, reply),
-            Err(early) => Some((reply, core.answer_early(early))),
-        };
+            reply,
+        });
         if let Some((reply, answer)) = answered {
             self.answer(reply, answer);
         }
@@ -292,50 +277,47 @@ impl Server {
             items.clear();
         }
         let bytes = self.core.output().write_with(|page| items.write(page));
-        self.held = Some(Held {
+        self.held = Some(ipc::Answer {
             reply: request.reply,
             label: outcome as u32,
-            bytes,
+            bytes: bytes as u32,
         });
     }
 
     /// Sends a reply, or holds it to send it with the next wait.
     #[inline]
     fn answer(&mut self, reply: Handle<Reply>, answer: Answer) {
-        if answer.handles.is_empty() {
-            self.held = Some(Held {
-                reply,
-                label: answer.label,
-                bytes: answer.bytes,
-            });
-            return;
-        }
-        match ipc::reply(
-            reply,
-            answer.label,
-            answer.bytes,
-            &answer.handles.outgoing(),
-        ) {
-            Ok(()) => answer.handles.release(),
-            Err(Error::ReplyGone) => {}
-            Err(error) => log::warn!("reply with handles not sent: {error}"),
+        let (label, bytes) = (answer.status as u32, answer.bytes);
+        match answer.handles {
+            None => {
+                self.held = Some(ipc::Answer {
+                    reply,
+                    label,
+                    bytes,
+                });
+            }
+            Some(handles) => answer_with_handles(reply, label, bytes, *handles),
         }
     }
 
     /// Sends the reply that is held.
     fn flush(&mut self) {
-        let Some(Held {
-            reply,
-            label,
-            bytes,
-        }) = self.held.take()
-        else {
+        let Some(answer) = self.held.take() else {
             return;
         };
-        match ipc::reply(reply, label, bytes, &Outgoing::NONE) {
+        let bytes = answer.bytes as usize;
+        match ipc::reply(answer.reply, answer.label, bytes, &Outgoing::NONE) {
             Ok(()) | Err(Error::ReplyGone) => {}
             Err(error) => log::warn!("reply not sent: {error}"),
         }
+    }
+}
+
+fn answer_with_handles(reply: Handle<Reply>, label: u32, bytes: u32, handles: OutHandles) {
+    match ipc::reply(reply, label, bytes as usize, &handles.outgoing()) {
+        Ok(()) => handles.release(),
+        Err(Error::ReplyGone) => {}
+        Err(error) => log::warn!("reply with handles not sent: {error}"),
     }
 }
 

@@ -177,12 +177,12 @@ impl Words {
     #[inline]
     pub fn with_payload<R>(&self, info: Info, f: impl FnOnce(&[u8]) -> R) -> R {
         with_page(|page| {
-            let bytes: &[u8] = if info.bytes() <= REGISTER_BYTES {
-                self.as_bytes()
+            let length = info.bytes().min(MAX_MESSAGE_BYTES);
+            f(if length <= REGISTER_BYTES {
+                &self.as_bytes()[..length]
             } else {
-                page
-            };
-            f(bytes.get(..info.bytes()).unwrap_or(&[]))
+                &page[..length]
+            })
         })
     }
 
@@ -195,7 +195,7 @@ impl Words {
 
     /// Puts a short payload into the IPC page, where a long one already is.
     #[inline]
-    fn store(&self, info: Info) {
+    pub fn store(&self, info: Info) {
         if info.bytes() <= REGISTER_BYTES {
             with_page(|page| {
                 for (word, chunk) in self.0.iter().zip(page.as_chunks_mut::<8>().0) {
@@ -204,6 +204,18 @@ impl Words {
             });
         }
     }
+}
+
+/// Gives access to the thread's IPC page with zeros where a short payload is going to be, so that
+/// nothing else leaves the process with it. For [`call_for_words`] and [`answer_and_receive`].
+#[inline]
+pub fn with_clean_page<R>(f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> R) -> R {
+    with_page(|page| {
+        if let Some(start) = page.first_chunk_mut() {
+            *start = [0; REGISTER_BYTES];
+        }
+        f(page)
+    })
 }
 
 /// Sends a request of `bytes` bytes that lies in the IPC page and waits for the answer, which
@@ -220,12 +232,14 @@ pub fn call(
     handles: &Outgoing,
     deadline: u64,
 ) -> Result<(Info, Incoming)> {
+    clean(bytes);
     let (info, words, incoming) = call_for_words(sender, label, bytes, handles, deadline)?;
     words.store(info);
     Ok((info, incoming))
 }
 
-/// As [`call`], but a short answer is left in words.
+/// As [`call`], but the request was written with [`with_clean_page`], and a short answer is left
+/// in words.
 ///
 /// # Errors
 ///
@@ -298,6 +312,7 @@ pub fn receive_short(endpoint: &Handle<Endpoint>, deadline: u64) -> Result<(Rece
 ///
 /// `ReplyGone` when the caller no longer waits. The duty to answer is gone in any case.
 pub fn reply(reply: Handle<Reply>, label: u32, bytes: usize, handles: &Outgoing) -> Result<()> {
+    clean(bytes);
     let mut registers = outgoing(label, bytes, handles)?;
     registers.handles = reply.raw().0.into();
     let result = raw::ipc(Syscall::Reply, &mut registers);
@@ -326,26 +341,46 @@ pub fn reply_receive(
     endpoint: &Handle<Endpoint>,
     deadline: u64,
 ) -> Result<Received> {
+    clean(bytes);
     let registers = outgoing(label, bytes, handles)?;
     reply_and_wait(registers, reply, endpoint, deadline).map(stored)
 }
 
-/// As [`reply_receive`] without handles, but a short payload of the next message is left in
-/// words.
+/// An answer without handles that lies in the IPC page, where [`with_clean_page`] wrote it.
+#[derive(Debug)]
+pub struct Answer {
+    /// The duty to answer.
+    pub reply: Handle<Reply>,
+    /// The label.
+    pub label: u32,
+    /// Length of the payload.
+    pub bytes: u32,
+}
+
+/// Sends an answer, if there is one, and waits for the next message, of which a short payload is
+/// left in words.
 ///
 /// # Errors
 ///
 /// As [`receive`].
 #[inline]
-pub fn reply_receive_for_words(
-    reply: Handle<Reply>,
-    label: u32,
-    bytes: usize,
+pub fn answer_and_receive(
+    answer: Option<Answer>,
     endpoint: &Handle<Endpoint>,
     deadline: u64,
 ) -> Result<(Received, Words)> {
-    let registers = outgoing(label, bytes, &Outgoing::NONE)?;
-    reply_and_wait(registers, reply, endpoint, deadline)
+    let (mut registers, syscall, reply) = match answer {
+        Some(answer) => (
+            outgoing(answer.label, answer.bytes as usize, &Outgoing::NONE)?,
+            Syscall::ReplyReceive,
+            answer.reply.into_raw().0,
+        ),
+        None => (IpcRegisters::default(), Syscall::Receive, 0),
+    };
+    registers.handles = u64::from(reply) | u64::from(endpoint.raw().0) << 32;
+    registers.deadline_or_badge = deadline;
+    raw::ipc(syscall, &mut registers)?;
+    Ok((received(&registers), Words(registers.words)))
 }
 
 /// As [`reply_receive`], with `N` words, at most 8, as the answer; a short payload of the next
@@ -401,41 +436,51 @@ pub fn wait(notification: &Handle<Notification>, deadline: u64) -> Result<u64> {
     raw::plain(Syscall::Wait, arguments).map(|(bits, _)| bits)
 }
 
-/// Prepares the registers of a message whose payload lies in the IPC page.
+/// Puts zeros behind a short payload in the IPC page.
+fn clean(bytes: usize) {
+    with_page(|page| {
+        if let Some(rest) = page.get_mut(bytes..REGISTER_BYTES) {
+            rest.fill(0);
+        }
+    });
+}
+
+/// Prepares the registers of a message whose payload lies in the IPC page, with zeros behind it
+/// if it is short.
 #[inline]
 fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters> {
-    if bytes > MAX_MESSAGE_BYTES {
-        return Err(Error::MessageTooLong);
-    }
     let info = Info::new(label, bytes, handles.count).moving(handles.moved);
     let mut registers = IpcRegisters {
         info: info.0,
         ..IpcRegisters::default()
     };
-    // Only the payload leaves this process: the rest of the page may hold other messages, and
-    // both registers and page are passed on by whole words.
-    with_page(|page| {
-        if bytes > REGISTER_BYTES {
-            if let Some(rest) = page.get_mut(bytes..bytes.next_multiple_of(8)) {
-                rest.fill(0);
+    if bytes > REGISTER_BYTES {
+        end_last_word(bytes)?;
+    } else if bytes > 0 {
+        with_page(|page| {
+            for (word, chunk) in registers.words.iter_mut().zip(page.as_chunks::<8>().0) {
+                *word = u64::from_le_bytes(*chunk);
             }
-            return;
-        }
-        let mut left = bytes;
-        for (word, chunk) in registers.words.iter_mut().zip(page.as_chunks::<8>().0) {
-            let whole = u64::from_le_bytes(*chunk);
-            if left < 8 {
-                *word = whole & ((1 << (left * 8)) - 1);
-                break;
-            }
-            *word = whole;
-            left -= 8;
-        }
-    });
+        });
+    }
     if handles.count > 0 {
         set_send_handles(handles.handles);
     }
     Ok(registers)
+}
+
+/// Puts zeros behind a long payload, as far as its last word goes: only the payload leaves this
+/// process, the rest of the page may hold other messages, and pages are passed on by whole words.
+fn end_last_word(bytes: usize) -> Result<()> {
+    if bytes > MAX_MESSAGE_BYTES {
+        return Err(Error::MessageTooLong);
+    }
+    with_page(|page| {
+        if let Some(rest) = page.get_mut(bytes..bytes.next_multiple_of(8)) {
+            rest.fill(0);
+        }
+    });
+    Ok(())
 }
 
 /// Prepares the registers of a message of words.

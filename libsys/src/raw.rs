@@ -48,7 +48,7 @@ pub(crate) fn plain(_call: Syscall, _arguments: [u64; 6]) -> Result<(u64, u64), 
 
 /// Makes an IPC call; the registers hold the answer afterwards.
 #[cfg(bare)]
-#[inline]
+#[inline(always)]
 pub(crate) fn ipc(call: Syscall, registers: &mut IpcRegisters) -> Result<(), Error> {
     let status: u64;
     let [w0, w1, w2, w3, w4, w5, w6, w7] = &mut registers.words;
@@ -77,6 +77,16 @@ pub(crate) fn ipc(call: Syscall, registers: &mut IpcRegisters) -> Result<(), Err
             options(nostack),
         );
     }
+    if status == 0 {
+        return Ok(());
+    }
+    failed(status)
+}
+
+/// Makes an error of a status that is not 0.
+#[cfg(bare)]
+#[cold]
+fn failed(status: u64) -> Result<(), Error> {
     Error::from_code(status).map_or(Ok(()), Err)
 }
 

@@ -123,29 +123,9 @@ fn client_method(index: u16, method: &Method) -> TokenStream {
         name, docs, error, ..
     } = method;
     let parameters = method.arguments.iter().map(client_parameter);
-    let values = method.arguments.iter().filter_map(client_value);
-    let handles = method.arguments.iter().filter_map(client_handle);
     let ok = output_type(&method.ok);
     let contract = contract_doc(method);
-    let wire_types = method.ok.parts().iter().filter_map(output_wire_type);
-    let patterns = output_names(&method.ok)
-        .zip(method.ok.parts())
-        .filter_map(|(name, part)| match part {
-            OutputPart::Handle(handle) if !handle.is_optional => None,
-            _ => Some(name),
-        });
-    let takes = output_names(&method.ok)
-        .zip(method.ok.parts())
-        .filter_map(|(name, part)| {
-            let OutputPart::Handle(handle) = part else {
-                return None;
-            };
-            Some(take_handle(&name, handle))
-        });
-    let result = output_expression(&method.ok, |name, part| match part {
-        OutputPart::Bytes(_) => quote! { #name.0 },
-        _ => quote! { #name },
-    });
+    let body = client_body(index, method);
     quote! {
         #(#docs)*
         #[doc = ""]
@@ -154,15 +134,52 @@ fn client_method(index: u16, method: &Method) -> TokenStream {
             &self,
             #(#parameters),*
         ) -> ::core::result::Result<#ok, ::libipc::Failure<#error>> {
+            #body
+        }
+    }
+}
+
+/// What a method of the client does.
+fn client_body(index: u16, method: &Method) -> TokenStream {
+    let values = method.arguments.iter().filter_map(client_value);
+    let handles: Vec<_> = method.arguments.iter().filter_map(client_handle).collect();
+    let wire_types = method.ok.parts().iter().filter_map(output_wire_type);
+    let patterns = output_names(&method.ok)
+        .zip(method.ok.parts())
+        .filter_map(|(name, part)| match part {
+            OutputPart::Handle(handle) if !handle.is_optional => None,
+            _ => Some(name),
+        });
+    let takes: Vec<_> = output_names(&method.ok)
+        .zip(method.ok.parts())
+        .filter_map(|(name, part)| {
+            let OutputPart::Handle(handle) = part else {
+                return None;
+            };
+            Some(take_handle(&name, handle))
+        })
+        .collect();
+    let result = output_expression(&method.ok, |name, part| match part {
+        OutputPart::Bytes(_) => quote! { #name.0 },
+        _ => quote! { #name },
+    });
+    let interface = quote! { <Self as ::libipc::client::Typed>::Interface };
+    let wire_type = quote! { (#(#wire_types,)*) };
+    let values = quote! { &(#(#values,)*) };
+    if handles.is_empty() && takes.is_empty() {
+        quote! {
+            let (#(#patterns,)*) =
+                self.client.call_plain::<#interface, _, #wire_type, _>(#index, #values)?;
+            Ok(#result)
+        }
+    } else {
+        quote! {
+            #[allow(unused_mut, reason = "some methods only return handles")]
             let mut __out = ::libipc::wire::OutHandles::new();
             #(#handles)*
-            let (__value, mut __in) = self
-                .client
-                .call::<<Self as ::libipc::client::Typed>::Interface, _, (#(#wire_types,)*), _>(
-                    #index,
-                    &(#(#values,)*),
-                    __out,
-                )?;
+            #[allow(unused_mut, reason = "some methods only take handles")]
+            let (__value, mut __in) =
+                self.client.call::<#interface, _, #wire_type, _>(#index, #values, __out)?;
             let (#(#patterns,)*) = __value;
             #(#takes)*
             __in.close();
@@ -316,10 +333,11 @@ fn dispatcher(interface: &Interface) -> TokenStream {
                 &self,
                 __method: u16,
                 __request: ::libipc::server::Arguments<'_>,
-            ) -> ::core::result::Result<::libipc::server::RequestFuture, ::libipc::wire::Status> {
+                __context: &mut ::core::task::Context<'_>,
+            ) -> ::core::result::Result<::libipc::server::Started, ::libipc::wire::Status> {
                 let ::libipc::server::Arguments {
                     payload: __payload,
-                    handles: mut __in,
+                    handles: __in,
                     caller: __caller,
                     output: __output,
                     places: __places,
@@ -354,13 +372,40 @@ fn arm(index: u16, method: &Method) -> TokenStream {
             _ => None,
         }
     });
+    let (pattern, ok) = reply(method);
+    quote! {
+        #index => {
+            let (#(#patterns,)*): (#(#types,)*) = __payload.decode()?;
+            #(#converts)*
+            let __server = ::libipc::alloc::rc::Rc::clone(&self.server);
+            let __output = ::core::clone::Clone::clone(__output);
+            let __begun = __places.begin(
+                async move {
+                    match __server.#name(&__caller, #(#names),*).await {
+                        Ok(#pattern) => #ok,
+                        Err(__error) => __output.error(&__error),
+                    }
+                },
+                __context,
+            );
+            Ok(match __begun {
+                Ok(__answer) => ::libipc::server::Started::Done(__answer),
+                Err(__future) => ::libipc::server::Started::Waits(__future),
+            })
+        }
+    }
+}
+
+/// The Ok value of a method as a pattern, and what writes it as the reply.
+fn reply(method: &Method) -> (TokenStream, TokenStream) {
     let pattern = output_expression(&method.ok, |name, _| quote! { #name });
-    let handles = output_names(&method.ok)
+    let handles: Vec<_> = output_names(&method.ok)
         .zip(method.ok.parts())
         .filter_map(|(name, part)| match part {
             OutputPart::Handle(handle) => Some(put_handle(&name, handle)),
             _ => None,
-        });
+        })
+        .collect();
     let values = output_names(&method.ok)
         .zip(method.ok.parts())
         .filter_map(|(name, part)| match part {
@@ -368,25 +413,19 @@ fn arm(index: u16, method: &Method) -> TokenStream {
             OutputPart::Bytes(_) => Some(quote! { ::libipc::wire::Bytes(&#name) }),
             _ => Some(quote! { #name }),
         });
-    quote! {
-        #index => {
-            let (#(#patterns,)*): (#(#types,)*) = ::libipc::wire::decode_request(__payload)?;
-            #(#converts)*
-            __in.close();
-            let __server = ::libipc::alloc::rc::Rc::clone(&self.server);
-            Ok(__places.place(async move {
-                match __server.#name(&__caller, #(#names),*).await {
-                    Ok(#pattern) => {
-                        #[allow(unused_mut, reason = "most replies carry no handles")]
-                        let mut __out = ::libipc::wire::OutHandles::new();
-                        #(#handles)*
-                        __output.ok(&(#(#values,)*), __out)
-                    }
-                    Err(__error) => __output.error(&__error),
-                }
-            }))
+    let values = quote! { &(#(#values,)*) };
+    let ok = if handles.is_empty() {
+        quote! { __output.ok(#values) }
+    } else {
+        quote! {
+            {
+                let mut __out = ::libipc::wire::OutHandles::new();
+                #(#handles)*
+                __output.ok_with_handles(#values, __out)
+            }
         }
-    }
+    };
+    (pattern, ok)
 }
 
 /// The type of an argument as the server gets it.

@@ -10,11 +10,13 @@ use alloc::vec::Vec;
 #[cfg(not(bare))]
 use core::cell::RefCell;
 use core::fmt;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 
-use libsys::abi::MAX_MESSAGE_BYTES;
+use libsys::abi::{Info, MAX_MESSAGE_BYTES};
+use libsys::ipc::Words;
 use libsys::place::{Placed, Places};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{Caller, ReplyJournal};
 use crate::client::{Hello, Welcome};
@@ -30,15 +32,50 @@ pub type RequestFuture = Placed<Answer>;
 #[derive(Debug)]
 pub struct Arguments<'a> {
     /// The values, encoded.
-    pub payload: &'a [u8],
-    /// The handles.
-    pub handles: InHandles,
+    pub payload: Payload<'a>,
+    /// The handles; those not taken are closed.
+    pub handles: &'a mut InHandles,
     /// Who asks.
     pub caller: Caller,
     /// Where the reply is written.
-    pub output: Output,
-    /// Where the future is put.
+    pub output: &'a Output,
+    /// Where the future runs.
     pub places: &'a Places,
+}
+
+/// The payload of a request, wherever it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    /// In words or in the IPC page, from where it is read before the request runs.
+    Message(Info, &'a Words),
+    /// Elsewhere, in tests.
+    #[cfg(not(bare))]
+    Bytes(&'a [u8]),
+}
+
+impl Payload<'_> {
+    /// Reads the arguments of a request.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed`.
+    #[inline]
+    pub fn decode<T: DeserializeOwned>(self) -> Result<T, Status> {
+        match self {
+            Payload::Message(info, words) => words.with_payload(info, wire::decode_request),
+            #[cfg(not(bare))]
+            Payload::Bytes(bytes) => wire::decode_request(bytes),
+        }
+    }
+}
+
+/// A request that was decoded and has run as far as it could.
+#[derive(Debug)]
+pub enum Started {
+    /// To its end.
+    Done(Answer),
+    /// It waits for something.
+    Waits(RequestFuture),
 }
 
 /// Decodes requests of one interface and starts them.
@@ -46,33 +83,43 @@ pub trait Dispatch {
     /// Returns the interface.
     fn schema(&self) -> &'static Schema;
 
-    /// Decodes a request; its future writes the reply to the output.
+    /// Decodes a request and polls its future, which writes the reply to the output.
     ///
     /// # Errors
     ///
     /// `Malformed`, `UnknownMethod`.
-    fn start(&self, method: u16, request: Arguments<'_>) -> Result<RequestFuture, Status>;
+    fn start(
+        &self,
+        method: u16,
+        request: Arguments<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<Started, Status>;
 }
 
 /// A reply: its payload is the first `bytes` bytes of the [`Output`].
 #[derive(Debug)]
 pub struct Answer {
-    /// Label of the reply: a [`Status`] as a number.
-    pub label: u32,
+    /// Label of the reply.
+    pub status: Status,
     /// Length of the payload.
-    pub bytes: usize,
-    /// Handles that go along.
-    pub handles: OutHandles,
+    pub bytes: u32,
+    /// Handles that go along. Few replies have some, and all are passed around.
+    pub handles: Option<Box<OutHandles>>,
 }
 
 impl Answer {
     /// A reply without payload.
     pub(crate) fn status(status: Status) -> Answer {
         Answer {
-            label: status as u32,
+            status,
             bytes: 0,
-            handles: OutHandles::new(),
+            handles: None,
         }
+    }
+
+    /// Returns the length of the payload.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes as usize
     }
 }
 
@@ -104,57 +151,70 @@ impl fmt::Debug for Output {
 impl Output {
     /// Writes what a method returned.
     #[inline]
-    pub fn ok<T: Serialize>(&self, value: &T, handles: OutHandles) -> Answer {
-        self.write::<_, ()>(&Ok(value), handles)
+    pub fn ok<T: Serialize>(&self, value: &T) -> Answer {
+        self.write::<_, ()>(&Ok(value))
+    }
+
+    /// Writes what a method returned, and adds the handles that it returned.
+    pub fn ok_with_handles<T: Serialize>(&self, value: &T, handles: OutHandles) -> Answer {
+        let answer = self.ok(value);
+        match answer.status {
+            Status::Answer => Answer {
+                handles: (!handles.is_empty()).then(|| Box::new(handles)),
+                ..answer
+            },
+            // The handles are closed: without the answer nobody could name them.
+            _ => answer,
+        }
     }
 
     /// Writes the error that a method returned.
     #[inline]
     pub fn error<E: Serialize>(&self, error: &E) -> Answer {
-        self.write::<(), _>(&Err(error), OutHandles::new())
+        self.write::<(), _>(&Err(error))
     }
 
     #[inline]
-    fn write<T: Serialize, E: Serialize>(
-        &self,
-        result: &Result<T, E>,
-        handles: OutHandles,
-    ) -> Answer {
+    fn write<T: Serialize, E: Serialize>(&self, result: &Result<T, E>) -> Answer {
         match self.write_with(|page| wire::encode(result, page)) {
             Ok(bytes) => Answer {
-                label: Status::Answer as u32,
-                bytes,
-                handles,
+                status: Status::Answer,
+                bytes: bytes as u32,
+                handles: None,
             },
-            // The handles are closed: without the answer nobody could name them.
             Err(wire::TooLong) => Answer::status(Status::ReplyTooLong),
         }
     }
 
     /// Gives the bytes of the reply last written to `f`.
     pub(crate) fn with<T>(&self, bytes: usize, f: impl FnOnce(&[u8]) -> T) -> T {
+        #[cfg(bare)]
+        return libsys::ipc::with_page(|page| f(page.get(..bytes).unwrap_or(&[])));
+        #[cfg(not(bare))]
         self.write_with(|page| f(page.get(..bytes).unwrap_or(&[])))
     }
 
-    /// Lets `f` write a reply, or look at it.
+    /// Lets `f` write a reply.
     #[cfg(bare)]
     #[inline]
     pub(crate) fn write_with<T>(&self, f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> T) -> T {
-        libsys::ipc::with_page(f)
+        libsys::ipc::with_clean_page(f)
     }
 
-    /// Lets `f` write a reply, or look at it.
+    /// Lets `f` write a reply.
     #[cfg(not(bare))]
     pub(crate) fn write_with<T>(&self, f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> T) -> T {
         f(&mut self.page.borrow_mut().0)
     }
 }
 
-/// A request as it came, without its payload and the duty to answer.
-pub(crate) struct Delivery {
+/// A request as it came.
+pub(crate) struct Delivery<'a, R> {
     pub(crate) label: u32,
     pub(crate) caller: Caller,
+    pub(crate) payload: Payload<'a>,
     pub(crate) handles: InHandles,
+    pub(crate) reply: R,
 }
 
 /// What a poll of the next task gave.
@@ -166,22 +226,6 @@ pub(crate) enum Polled<R> {
     /// A request is done. Send the reply before anything else is polled: the next one is written
     /// to the same place.
     Done(R, Answer),
-}
-
-/// A request that was decoded and can run.
-pub(crate) struct Started {
-    future: RequestFuture,
-    contract: Contract,
-}
-
-/// An answer that needs no run.
-pub(crate) enum Early {
-    /// There is none but this.
-    Status(Status),
-    /// To a handshake.
-    Welcome(Welcome),
-    /// From the journal.
-    Stored(Vec<u8>),
 }
 
 /// A request in flight.
@@ -273,92 +317,67 @@ impl<R> Core<R> {
         self.waiting.retain(|task| !is_abandoned(task));
     }
 
-    /// Decodes a request. Nothing of it runs before [`Core::first_poll`].
-    ///
-    /// # Errors
-    ///
-    /// What to answer without running it.
+    /// Runs a new request as far as it goes: its reply if it is done at once.
     #[inline]
-    pub(crate) fn start(&self, delivery: Delivery, payload: &[u8]) -> Result<Started, Early> {
+    pub(crate) fn deliver(&mut self, delivery: Delivery<'_, R>) -> Option<(R, Answer)> {
         let Delivery {
             label,
             caller,
-            handles,
+            payload,
+            mut handles,
+            reply,
         } = delivery;
         let (id, method) = ((label >> 16) as u16, label as u16);
         let mut dispatchers = self.dispatchers.iter();
         let Some((schema, dispatcher)) = dispatchers.find(|(schema, _)| schema.id == id) else {
-            return Err(Early::Status(Status::UnknownInterface));
+            return Some((reply, Answer::status(Status::UnknownInterface)));
         };
-        let Some(known) = schema.methods.get(usize::from(method)) else {
-            return Err(match method {
-                HANDSHAKE => handshake(schema, payload),
-                _ => Early::Status(Status::UnknownMethod),
-            });
-        };
-        let contract = known.contract;
+        let schema: &'static Schema = schema;
         if caller.redelivered
-            && let Some(early) = self.answer_redelivered(caller, contract)
+            && let Some(answer) = self.answer_redelivered(caller, contract_of(schema, method))
         {
-            return Err(early);
+            return Some((reply, answer));
         }
+        let slot = self.slots.peek();
+        // Without a slot it is polled once more when there is one.
+        let waker = slot.map_or(Waker::noop(), |slot| self.slots.waker(slot));
         let request = Arguments {
             payload,
-            handles,
+            handles: &mut handles,
             caller,
-            output: self.output.clone(),
+            output: &self.output,
             places: &self.places,
         };
-        match dispatcher.start(method, request) {
-            Ok(future) => Ok(Started { future, contract }),
-            Err(status) => Err(Early::Status(status)),
-        }
-    }
-
-    /// Writes an answer that needed no run, once the request's payload is let go.
-    #[cold]
-    pub(crate) fn answer_early(&self, early: Early) -> Answer {
-        match early {
-            Early::Status(status) => Answer::status(status),
-            Early::Welcome(Ok(())) => self.output.ok(&(), OutHandles::new()),
-            Early::Welcome(Err(refused)) => self.output.error(&refused),
-            Early::Stored(stored) => {
-                let bytes = self.output.write_with(|page| {
-                    // Only what came from this page was stored.
-                    let bytes = stored.len().min(page.len());
-                    page[..bytes].copy_from_slice(&stored[..bytes]);
-                    bytes
-                });
-                Answer {
-                    label: Status::Answer as u32,
-                    bytes,
-                    handles: OutHandles::new(),
+        match dispatcher.start(method, request, &mut Context::from_waker(waker)) {
+            Ok(Started::Done(answer)) => {
+                if self.journal.is_some() {
+                    self.journal_answer(caller, contract_of(schema, method), &answer);
                 }
+                Some((reply, answer))
             }
-        }
-    }
-
-    /// Polls a new request: its reply if it is ready at once.
-    #[inline]
-    pub(crate) fn first_poll(
-        &mut self,
-        started: Started,
-        caller: Caller,
-        reply: R,
-    ) -> Option<(R, Answer)> {
-        let Started { future, contract } = started;
-        let request = Request {
-            future,
-            caller,
-            contract,
-            reply,
-        };
-        match self.slots.reserve() {
-            Some(slot) => self.poll_request(slot, request),
-            None => {
-                self.waiting.push_back(Task::Request(request));
+            Ok(Started::Waits(future)) => {
+                let contract = contract_of(schema, method);
+                let task = Task::Request(Request {
+                    future,
+                    caller,
+                    contract,
+                    reply,
+                });
+                self.keep(task);
                 None
             }
+            Err(Status::UnknownMethod) if method == HANDSHAKE => {
+                Some((reply, handshake(schema, payload, &self.output)))
+            }
+            Err(status) => Some((reply, Answer::status(status))),
+        }
+    }
+
+    /// Puts a task that has to wait into the slot whose waker it has, if there is one.
+    fn keep(&mut self, task: Task<R>) {
+        match self.slots.reserve() {
+            Some(slot) => self.slots.put(slot, task),
+            None => self.waiting.push_back(task),
         }
     }
 
@@ -392,19 +411,28 @@ impl<R> Core<R> {
 
     /// Answers a redelivered request without running it, where its contract says so.
     #[cold]
-    fn answer_redelivered(&self, caller: Caller, contract: Contract) -> Option<Early> {
+    fn answer_redelivered(&self, caller: Caller, contract: Contract) -> Option<Answer> {
         match contract {
             Contract::Idempotent => None,
-            Contract::FailsOnRestart => Some(Early::Status(Status::Restarted)),
+            Contract::FailsOnRestart => Some(Answer::status(Status::Restarted)),
             Contract::ExactlyOnce => {
                 let journal = self.journal.as_ref()?;
                 let stored = journal.lookup(caller.badge, caller.sequence)?;
-                Some(Early::Stored(stored))
+                let bytes = self.output.write_with(|page| {
+                    // Only what came from this page was stored.
+                    let bytes = stored.len().min(page.len());
+                    page[..bytes].copy_from_slice(&stored[..bytes]);
+                    bytes
+                });
+                Some(Answer {
+                    status: Status::Answer,
+                    bytes: bytes as u32,
+                    handles: None,
+                })
             }
         }
     }
 
-    #[inline]
     fn poll_request(&mut self, slot: usize, mut request: Request<R>) -> Option<(R, Answer)> {
         let mut context = Context::from_waker(self.slots.waker(slot));
         match request.future.poll(&mut context) {
@@ -414,9 +442,7 @@ impl<R> Core<R> {
             }
             Poll::Ready(answer) => {
                 self.slots.release(slot);
-                if request.contract == Contract::ExactlyOnce {
-                    self.journal_answer(request.caller, &answer);
-                }
+                self.journal_answer(request.caller, request.contract, &answer);
                 self.places.recycle(request.future);
                 Some((request.reply, answer))
             }
@@ -425,10 +451,12 @@ impl<R> Core<R> {
 
     /// Stores the reply of an `#[exactly_once]` method before anyone sees it. One with handles
     /// is not stored: they would die with this process.
-    fn journal_answer(&self, caller: Caller, answer: &Answer) {
-        let is_stored = answer.label == Status::Answer as u32 && answer.handles.is_empty();
+    fn journal_answer(&self, caller: Caller, contract: Contract, answer: &Answer) {
+        let is_stored = contract == Contract::ExactlyOnce
+            && answer.status == Status::Answer
+            && answer.handles.is_none();
         if let (true, Some(journal)) = (is_stored, &self.journal) {
-            self.output.with(answer.bytes, |bytes| {
+            self.output.with(answer.len(), |bytes| {
                 journal.store(caller.badge, caller.sequence, bytes);
             });
         }
@@ -452,14 +480,21 @@ impl<R> Core<R> {
     }
 }
 
+/// Returns what the method promises; one that there is not promises nothing.
+fn contract_of(schema: &Schema, method: u16) -> Contract {
+    let known = schema.methods.get(usize::from(method));
+    known.map_or(Contract::Idempotent, |method| method.contract)
+}
+
 /// Compares the client's schema with ours.
-fn handshake(ours: &Schema, payload: &[u8]) -> Early {
-    let Some(theirs) = wire::decode::<Hello<String>>(payload) else {
-        return Early::Status(Status::Malformed);
+#[cold]
+fn handshake(ours: &Schema, payload: Payload<'_>, output: &Output) -> Answer {
+    let Ok(theirs) = payload.decode::<Hello<String>>() else {
+        return Answer::status(Status::Malformed);
     };
     let agrees =
         theirs.hash == ours.hash && theirs.version == ours.version && theirs.name == ours.name;
-    Early::Welcome(if agrees {
+    let welcome: Welcome = if agrees {
         Ok(())
     } else {
         Err(Hello {
@@ -467,5 +502,9 @@ fn handshake(ours: &Schema, payload: &[u8]) -> Early {
             version: ours.version,
             name: ours.name.into(),
         })
-    })
+    };
+    match welcome {
+        Ok(()) => output.ok(&()),
+        Err(refused) => output.error(&refused),
+    }
 }

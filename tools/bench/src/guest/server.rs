@@ -93,7 +93,12 @@ pub(crate) fn echo(endpoint: &Handle<Endpoint>) -> Result<(), Error> {
             // The payload lies in the IPC page, from where the answer is sent.
             (Received::Request(request), _) => {
                 let bytes = request.info.bytes();
-                ipc::reply_receive_for_words(request.reply, 0, bytes, endpoint, FOREVER)?
+                let answer = ipc::Answer {
+                    reply: request.reply,
+                    label: 0,
+                    bytes: bytes as u32,
+                };
+                ipc::answer_and_receive(Some(answer), endpoint, FOREVER)?
             }
             (Received::Closed(badge), _) => return endpoint.forget(badge),
             (Received::Notification(_) | Received::Fault(_), _) => {
