@@ -72,7 +72,13 @@ impl Workspace {
     /// Returns a cargo command for all guest packages.
     pub(crate) fn guest_cargo(&self, subcommand: &str) -> Command {
         let mut command = self.cargo();
-        command.args([subcommand, "--config", ".cargo/bare.toml", "--profile", "bare"]);
+        command.args([
+            subcommand,
+            "--config",
+            ".cargo/bare.toml",
+            "--profile",
+            "bare",
+        ]);
         command.args(["--target", self.guest_target]);
         for guest in &self.guests {
             command.args(["--package", guest]);
