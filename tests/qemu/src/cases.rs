@@ -9,12 +9,14 @@ mod files;
 mod panic;
 mod recovery;
 mod system;
+mod terminal;
 
 /// Returns every scenario in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
     [
         boot::scenarios(),
+        terminal::scenarios(),
         files::scenarios(),
         disks::scenarios(),
         bad_disks::scenarios(),

@@ -85,12 +85,10 @@ impl Session {
     /// The prompt does not come back in time.
     pub fn command(&mut self, line: &str) -> anyhow::Result<String> {
         self.send(&format!("{line}\n"))?;
-        let output = self.wait_for(crate::PROMPT)?;
-        // The first line is the echo of what was typed.
-        Ok(output
-            .split_once('\n')
-            .map_or("", |(_, rest)| rest)
-            .to_owned())
+        // The echo of what was typed, which may have many a prompt in it: the line is drawn anew
+        // when it is edited.
+        self.wait_for("\n")?;
+        self.wait_for(crate::PROMPT)
     }
 
     /// Waits until a text appears after what earlier calls have seen, and returns what came

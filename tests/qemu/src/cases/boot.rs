@@ -35,6 +35,14 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario::new("a command that fails gives a failing exit code")
             .exec("cat /no/such/file")
             .expect(|run| run.expect_code(1)),
+        Scenario::new("a program that is missing has an exit code of its own")
+            .exec("no-such-program || exit 7; echo not reached")
+            .expect(|run| {
+                run.expect_code(7)?;
+                run.expect_text("no-such-program: no such program")?;
+                anyhow::ensure!(!run.output.contains("not reached"), "exit did not exit");
+                Ok(())
+            }),
     ]
 }
 
