@@ -7,7 +7,7 @@
 use skink_abi::MAX_REQUEST_CRASHES;
 
 use crate::Id;
-use crate::list::{List, Nodes};
+use crate::list::{List, Nodes, Stack};
 
 /// Gives access to what an endpoint keeps about each caller.
 pub trait Callers: Nodes {
@@ -52,7 +52,7 @@ pub enum Requeue {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Endpoint {
     callers: List,
-    receivers: List,
+    receivers: Stack,
     next_ticket: u64,
 }
 
@@ -60,7 +60,7 @@ impl Endpoint {
     /// An endpoint on which nobody waits.
     pub const NEW: Endpoint = Endpoint {
         callers: List::EMPTY,
-        receivers: List::EMPTY,
+        receivers: Stack::EMPTY,
         next_ticket: 0,
     };
 
@@ -70,7 +70,7 @@ impl Endpoint {
         nodes.set_ticket(caller, self.next_ticket);
         nodes.set_crashes(caller, 0);
         self.next_ticket += 1;
-        match self.receivers.pop_front(nodes) {
+        match self.receivers.pop(nodes) {
             Some(receiver) => Arrival::Deliver(receiver),
             None => {
                 self.callers.push_back(nodes, caller);
@@ -84,24 +84,26 @@ impl Endpoint {
         self.callers.pop_front(nodes)
     }
 
-    /// Lets a receiver wait.
+    /// Lets a receiver wait. Of several the last one gets the next request: its memory is the most
+    /// likely to be in the caches.
+    #[inline(always)]
     pub fn wait(&mut self, nodes: &impl Callers, receiver: Id) {
-        self.receivers.push_back(nodes, receiver);
+        self.receivers.push(nodes, receiver);
     }
 
     /// Takes a waiting receiver, for news that is no request.
     pub fn take_receiver(&mut self, nodes: &impl Callers) -> Option<Id> {
-        self.receivers.pop_front(nodes)
+        self.receivers.pop(nodes)
     }
 
     /// Returns the receiver that the next call would be delivered to.
     pub const fn next_receiver(&self) -> Option<Id> {
-        self.receivers.first()
+        self.receivers.top()
     }
 
     /// Returns whether a receiver waits.
     pub const fn has_receiver(&self) -> bool {
-        !self.receivers.is_empty()
+        self.receivers.top().is_some()
     }
 
     /// Returns whether a request waits.

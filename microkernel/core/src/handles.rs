@@ -44,7 +44,8 @@ impl Entry {
     }
 
     /// Returns the entry as two words. The first holds all that a lookup compares, so that it can
-    /// be read without the table's lock: kind (8 bits), object (24), generation (16), rights (16).
+    /// be read without the table's lock: rights (16 bits), generation (16, where a handle has it),
+    /// kind (8), object (24).
     pub const fn to_words(self) -> [u64; 2] {
         let kind = match self.kind {
             Some(kind) => kind as u64,
@@ -52,31 +53,36 @@ impl Entry {
         };
         let object = (self.object & OBJECT_MASK) as u64;
         let first =
-            kind | object << 8 | (self.generation as u64) << 32 | (self.rights.0 as u64) << 48;
+            self.rights.0 as u64 | (self.generation as u64) << 16 | kind << 32 | object << 40;
         [first, self.detail]
     }
 
     /// Returns the entry that was written as these words.
     pub const fn from_words([first, detail]: [u64; 2]) -> Entry {
-        let object = (first >> 8) as u32 & OBJECT_MASK;
+        let object = Entry::object_of(first);
         Entry {
-            kind: ObjectKind::from_number(first as u8),
-            rights: Rights((first >> 48) as u16),
-            generation: (first >> 32) as u16,
+            kind: ObjectKind::from_number((first >> 32) as u8),
+            rights: Rights(first as u16),
+            generation: (first >> 16) as u16,
             object: if object == OBJECT_MASK { NONE } else { object },
             detail,
         }
     }
 
-    /// Returns what the first word of an entry must be, under [`MATCH_MASK`] and the rights, for a
-    /// handle to name an object of a kind.
-    pub const fn expected(handle: RawHandle, kind: ObjectKind) -> u64 {
-        kind as u64 | (handle.generation() as u64) << 32
+    /// Returns whether an entry with this first word is what a handle names, of a kind, and with a
+    /// right.
+    #[inline(always)]
+    pub const fn matches(first: u64, handle: RawHandle, kind: ObjectKind, right: Rights) -> bool {
+        // The generations are at the same place.
+        let has_generation = (first as u32 ^ handle.0) >> 16 == 0;
+        let has_right = first as u16 & right.0 == right.0;
+        has_generation && has_right && (first >> 32) as u8 == kind as u8
     }
 
     /// Returns the object that the first word of an entry names.
+    #[inline(always)]
     pub const fn object_of(first: u64) -> Id {
-        (first >> 8) as u32 & OBJECT_MASK
+        (first >> 40) as Id
     }
 
     /// Returns whether the holder may do all of `rights`.
@@ -95,9 +101,6 @@ impl Entry {
 
 /// Objects have ids below this: an entry holds 24 bits of them.
 pub const OBJECT_MASK: Id = 0x00ff_ffff;
-
-/// The bits of an entry's first word that name its kind and generation.
-pub const MATCH_MASK: u64 = 0x0000_ffff_0000_00ff;
 
 /// The pages of a table.
 pub trait Entries {
@@ -303,13 +306,26 @@ mod tests {
         };
         assert_eq!(Entry::from_words(made.to_words()), made);
         assert_eq!(Entry::from_words(Entry::FREE.to_words()), Entry::FREE);
-        let first = made.to_words()[0];
-        let handle = RawHandle::new(3, 0xabcd);
-        assert_eq!(
-            first & super::MATCH_MASK,
-            Entry::expected(handle, ObjectKind::System)
-        );
-        assert_eq!(Entry::object_of(first), 0x12_3456);
+        assert_eq!(Entry::object_of(made.to_words()[0]), 0x12_3456);
+    }
+
+    #[test]
+    fn a_word_matches_its_handle_kind_and_rights_only() {
+        let made = Entry {
+            generation: 0xabcd,
+            ..Entry::new(ObjectKind::Sender, Rights::CALL, 0x12_3456, 7)
+        };
+        let [first, _] = made.to_words();
+        let matches = |generation, kind, right| {
+            Entry::matches(first, RawHandle::new(3, generation), kind, right)
+        };
+        assert!(matches(0xabcd, ObjectKind::Sender, Rights::CALL));
+        assert!(matches(0xabcd, ObjectKind::Sender, Rights::NONE));
+        assert!(!matches(0xabce, ObjectKind::Sender, Rights::CALL));
+        assert!(!matches(0xabcd, ObjectKind::Endpoint, Rights::CALL));
+        assert!(!matches(0xabcd, ObjectKind::Sender, Rights::MANAGE));
+        let [free, _] = Entry::FREE.to_words();
+        assert!(!Entry::matches(free, RawHandle::NONE, ObjectKind::Sender, Rights::NONE));
     }
 
     fn entry(object: u32) -> Entry {

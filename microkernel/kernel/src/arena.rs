@@ -61,6 +61,13 @@ impl<T: Object> Arena<T> {
     /// Bytes of one place, which is what an object is charged.
     pub(crate) const BYTES: u64 = size_of::<Place<T>>() as u64;
 
+    /// Most places: as many as its part of the address space holds, and handles can name.
+    const MOST: u32 = {
+        let places = paging::ARENA_BYTES / Self::BYTES;
+        let named = skink_kcore::handles::OBJECT_MASK;
+        if places < named as u64 { places as u32 } else { named }
+    };
+
     /// Makes an arena with no places.
     pub(crate) const fn new() -> Self {
         let state = State {
@@ -108,7 +115,7 @@ impl<T: Object> Arena<T> {
             id
         } else {
             let id = state.made;
-            if id >= skink_kcore::handles::OBJECT_MASK {
+            if id >= Self::MOST {
                 return Err(Error::NoMemory);
             }
             let end = Self::address(id) + Self::BYTES;

@@ -52,6 +52,18 @@ impl LinkFields {
         }
     }
 
+    /// Reads the one behind.
+    #[inline(always)]
+    pub(crate) fn next(&self) -> u32 {
+        self.next.get()
+    }
+
+    /// Writes the one behind.
+    #[inline(always)]
+    pub(crate) fn set_next(&self, next: u32) {
+        self.next.set(next);
+    }
+
     /// Writes them.
     #[inline]
     pub(crate) fn set(&self, links: skink_kcore::list::Links) {

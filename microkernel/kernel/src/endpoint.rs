@@ -29,6 +29,9 @@ pub(crate) struct EndpointState {
     pub(crate) waits: Waits,
     /// Whether anyone can ever receive.
     pub(crate) is_open: bool,
+    /// Whether there may be something for a receiver that is no request: bits, a closed sender, or
+    /// that the endpoint is closed. Who has such news sets it when no receiver waits.
+    pub(crate) has_news: bool,
     /// The notification whose bits receivers get, or [`NONE`]; a reference is held.
     pub(crate) notification: Id,
     /// Closed senders of which no receiver was told.
@@ -107,15 +110,11 @@ impl EndpointState {
     pub(crate) const NEW: EndpointState = EndpointState {
         waits: Waits::NEW,
         is_open: true,
+        has_news: false,
         notification: NONE,
         closed: List::EMPTY,
         told: List::EMPTY,
     };
-
-    /// Returns whether there are closed senders of which no receiver was told.
-    pub(crate) const fn has_closed_senders(&self) -> bool {
-        !self.closed.is_empty()
-    }
 
     /// Gives a receiver that is owned and not waiting what is no request: bits of the
     /// notification, or a closed badge. Returns whether there was any.
@@ -133,6 +132,7 @@ impl EndpointState {
             }
         }
         let Some(sender) = self.closed.pop_front(&SenderNodes) else {
+            self.has_news = !self.is_open;
             return false;
         };
         self.told.push_back(&SenderNodes, sender);
@@ -147,6 +147,7 @@ impl EndpointState {
 /// Lets a waiting receiver have news that has just come.
 pub(crate) fn offer_news<const H: u8>(held: &mut Held<H>, endpoint: Id, urgency: Urgency) {
     let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
+    guard.has_news = true;
     let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) else {
         return;
     };
@@ -218,6 +219,7 @@ pub(crate) fn close(held: &mut Held<0>, endpoint: Id) {
     let notification = {
         let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
         guard.is_open = false;
+        guard.has_news = true;
         core::mem::replace(&mut guard.notification, NONE)
     };
     crate::ipc::fail_callers(held, endpoint);

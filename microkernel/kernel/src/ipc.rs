@@ -20,7 +20,9 @@ use crate::endpoint::{ENDPOINTS, EndpointState, SENDERS};
 use crate::lock::{Guard, Held, level};
 use crate::process::{PROCESSES, Process};
 use crate::sched::{self, Urgency};
-use crate::thread::{IN_SERVICE, IS_FAULT, REDELIVERED, THREADS, Thread, ThreadNodes, Wait};
+use crate::thread::{
+    IN_SERVICE, IS_FAULT, MOVES_HANDLES, REDELIVERED, THREADS, Thread, ThreadNodes, Wait, caller_of,
+};
 use crate::{notification, object};
 
 type EndpointGuard<'l, 'h> = Guard<'l, 'h, EndpointState, { level::ENDPOINT }>;
@@ -66,8 +68,10 @@ pub(crate) fn call(held: &mut Held<0>, thread: &'static Thread) {
     }
     let found = {
         let handles = process.handles.lock(held);
-        RawHandle32::check(registers.rdi.get())
-            .and_then(|handle| handles.find(handle, ObjectKind::Sender, Rights::CALL))
+        // As on the fast path, only the lower half of the register counts.
+        let handle = RawHandle(registers.rdi.get() as u32);
+        handles
+            .find(handle, ObjectKind::Sender, Rights::CALL)
             .inspect(|entry| SENDERS.retain(entry.object))
     };
     match found {
@@ -76,7 +80,8 @@ pub(crate) fn call(held: &mut Held<0>, thread: &'static Thread) {
                 .counters
                 .calls
                 .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-            start_call(held, thread, entry.object, 0, registers.rdx.get());
+            let marks = if info.moved() == 0 { 0 } else { MOVES_HANDLES };
+            start_call(held, thread, entry.object, marks, registers.rdx.get());
             object::release_sender(held, entry.object);
         }
         Err(error) => thread.set_result(Err(error)),
@@ -112,14 +117,14 @@ fn start_call(held: &mut Held<0>, thread: &'static Thread, sender: Id, marks: u3
     let endpoint_id = through.endpoint.get();
     let call = &thread.call;
     let mut leftovers = Leftovers::default();
-    call.marks.set(marks);
+    call.set_marks(marks);
     let mut guard = ENDPOINTS.get(endpoint_id).state.lock(held);
     if !guard.is_open || !through.is_open() {
         drop(guard);
         return end_with(held, thread, Error::EndpointGone);
     }
     sched::stop_current();
-    call.number.set(call.number.get().wrapping_add(1));
+    call.count();
     call.badge.set(through.badge.get());
     thread.next_wait();
     sched::set_deadline(guard.held(), thread, deadline);
@@ -192,9 +197,8 @@ fn finish_deliver(
 /// Ends a thread's part in a call, under the lock of its endpoint; the caller took it out of the
 /// queue, or holds the duty to answer.
 pub(crate) fn end_call(thread: &Thread) {
-    let call = &thread.call;
-    call.number.set(call.number.get().wrapping_add(1));
-    call.marks.set(call.marks.get() & !IN_SERVICE);
+    thread.call.count();
+    thread.call.unserve();
     thread.set_wait(Wait::Nothing, NONE);
 }
 
@@ -402,12 +406,11 @@ fn show_request(caller: &Thread, receiver: &Thread, info: Info) {
     } else {
         0
     };
-    call.marks.set(call.marks.get() | IN_SERVICE);
-    call.server.set(receiver.process.get());
+    call.serve(receiver.process.get());
     let out = &receiver.registers;
     out.rax.set(0);
     out.rsi.set(info.0 & !0x00f0_0000 | marks);
-    out.rdi.set(reply_handle(caller).0.into());
+    out.rdi.set(call.reply().0.into());
     out.rdx.set(call.badge.get());
     write_control(receiver, |control| {
         // SAFETY: a field of the receiver's control page.
@@ -420,26 +423,15 @@ fn show_request(caller: &Thread, receiver: &Thread, info: Info) {
     receiver.client.set(client);
 }
 
-/// In the index of a handle: it stands for the duty to answer a call. The rest of the index is the
-/// id of the caller, the generation the end of its call's number.
-pub(crate) const REPLY_INDEX: u16 = 0x8000;
-/// Threads have ids below this, so that a reply handle can name them.
-pub(crate) const MAX_THREAD_IDS: Id = REPLY_INDEX as Id;
-
-/// Returns the handle by which the receiver answers. It proves nothing: whether its holder has the
-/// duty is seen by the state of the call.
-#[inline]
-pub(crate) fn reply_handle(caller: &Thread) -> RawHandle {
-    let index = REPLY_INDEX | caller.id.get() as u16;
-    RawHandle::new(index, caller.call.number.get() as u16)
-}
-
-/// Copies the payload from one owned thread to another.
+/// Copies the payload from one owned thread to another. Of a short payload only its words are in
+/// the sender's struct for certain (entry.s saves no more).
 #[inline]
 fn copy_payload(from: &Thread, to: &Thread, bytes: usize) {
     if bytes <= REGISTER_BYTES {
-        for (to, from) in to.registers.payload().iter().zip(from.registers.payload()) {
-            to.set(from.get());
+        let words = bytes.div_ceil(8);
+        let pairs = to.registers.payload().into_iter().zip(from.registers.payload());
+        for (at, (to, from)) in pairs.enumerate() {
+            to.set(if at < words { from.get() } else { 0 });
         }
     } else {
         let words = (bytes as u64).next_multiple_of(8);
@@ -620,11 +612,6 @@ pub(crate) fn check_reply(held: &mut Held<0>, server: Id, handle: RawHandle) -> 
     with_duty(held, server, handle, |_| ())
 }
 
-/// Returns whether a number is that of a reply handle.
-pub(crate) const fn is_reply(handle: RawHandle) -> bool {
-    handle.index() & REPLY_INDEX != 0
-}
-
 /// Runs `f` on the caller of a reply handle's call, under the lock of its endpoint, if a process
 /// has the duty to answer it.
 fn with_duty<R>(
@@ -633,10 +620,8 @@ fn with_duty<R>(
     handle: RawHandle,
     f: impl FnOnce(&'static Thread) -> R,
 ) -> Result<R, Error> {
-    let id = Id::from(handle.index() & !REPLY_INDEX);
-    if !is_reply(handle) || id >= THREADS.made() {
-        return Err(Error::InvalidHandle);
-    }
+    let id = caller_of(handle).filter(|&id| id < THREADS.made());
+    let id = id.ok_or(Error::InvalidHandle)?;
     let caller = THREADS.get(id);
     let wait = caller.wait();
     if wait.kind() != Wait::Reply {
@@ -644,10 +629,10 @@ fn with_duty<R>(
     }
     let _guard = ENDPOINTS.get(wait.object()).state.lock(held);
     let call = &caller.call;
-    if caller.wait() != wait || call.number.get() as u16 != handle.generation() {
+    if caller.wait() != wait || call.reply() != handle {
         return Err(Error::ReplyGone);
     }
-    if !call.is(IN_SERVICE) || call.server.get() != server {
+    if !call.is_served_by(server) {
         return Err(Error::InvalidHandle);
     }
     Ok(f(caller))
@@ -683,9 +668,7 @@ pub(crate) fn drop_reply(held: &mut Held<0>, server: Id, handle: RawHandle) -> R
 /// to answer.
 pub(crate) fn abandon(held: &mut Held<0>, caller: &'static Thread, server: Id, how: Abandon) {
     let wait = caller.wait();
-    let is_served = || {
-        caller.wait() == wait && caller.call.is(IN_SERVICE) && caller.call.server.get() == server
-    };
+    let is_served = || caller.wait() == wait && caller.call.is_served_by(server);
     if wait.kind() != Wait::Reply || !is_served() {
         return;
     }
@@ -695,8 +678,8 @@ pub(crate) fn abandon(held: &mut Held<0>, caller: &'static Thread, server: Id, h
     }
     // Handles of the dead process's other threads must not match any more.
     let call = &caller.call;
-    call.number.set(call.number.get().wrapping_add(1));
-    call.marks.set(call.marks.get() & !IN_SERVICE | REDELIVERED);
+    call.count();
+    call.set_marks(call.marks() & !IN_SERVICE | REDELIVERED);
     if guard.waits.abandon(&ThreadNodes, caller.id.get(), how) == Requeue::Poisoned {
         end_call(caller);
         drop(guard);

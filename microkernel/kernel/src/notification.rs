@@ -50,11 +50,6 @@ impl Notification {
         };
     }
 
-    /// Returns whether any bit is set.
-    pub(crate) fn has_bits(&self) -> bool {
-        self.bits.load(Ordering::SeqCst) != 0
-    }
-
     /// Takes all bits that are set.
     pub(crate) fn take_bits(&self) -> u64 {
         if self.bits.load(Ordering::SeqCst) == 0 {

@@ -45,9 +45,9 @@ pub(crate) struct Process {
     pub(crate) root: Word,
     /// Handles.
     pub(crate) handles: Lock<HandleTable<HandlePages>, { level::HANDLES }>,
-    /// Frames of the handle table's pages, 0 where there is none yet. Set under the table's lock
-    /// and not taken back before the last thread has ended, so that the fast path can read them
-    /// without it.
+    /// Addresses of the handle table's pages; where there is none yet, of [`NO_HANDLES`]. Set under
+    /// the table's lock and not taken back before the last thread has ended, so that the fast path
+    /// can read them without it.
     handle_pages: [Word; HANDLE_PAGES],
     /// The sender that page faults go to, or [`NONE`]; a reference is held.
     pub(crate) pager: AtomicU32,
@@ -65,6 +65,9 @@ pub(crate) struct Process {
     /// How far its teardown is. Only the processor that works on it touches this.
     pub(crate) teardown: crate::teardown::Progress,
 }
+
+/// A page of handles of which none is in use, for reading.
+static NO_HANDLES: [[Word; 2]; ENTRIES_PER_PAGE] = [const { [Word::ZERO; 2] }; ENTRIES_PER_PAGE];
 
 /// What a process used and did.
 pub(crate) struct Counters {
@@ -198,6 +201,9 @@ impl Process {
         process.root.set(tables.root());
         process.teardown.restart();
         *process.tables.lock(held) = tables;
+        for page in &process.handle_pages {
+            page.set((&raw const NO_HANDLES) as u64);
+        }
         *process.state.lock(held) = State::NEW;
         process.handles.lock(held).entries_mut().owner = id;
         process.pager.store(NONE, Ordering::Relaxed);
@@ -397,25 +403,23 @@ impl HandlePages {
         }
         for page in &PROCESSES.get(self.owner).handle_pages[..self.count] {
             // SAFETY: taken in `grow`; the process has no thread left that could look into it.
-            unsafe { pool::free(page.get()) };
-            page.set(0);
+            unsafe { pool::free(page.get() - physical::PHYSICAL_MAP) };
+            page.set((&raw const NO_HANDLES) as u64);
         }
         self.count = 0;
     }
 }
 
 impl Process {
-    /// Returns the words of a handle's entry, or `None` past the end of the table. Without the
-    /// table's lock only the first word means anything, and only as long as it stays the same.
-    #[inline]
+    /// Returns the words of a handle's entry, or `None` for an index that no table can have.
+    /// Without the table's lock only the first word means anything, and only as long as it stays
+    /// the same.
+    #[inline(always)]
     pub(crate) fn handle_words(&self, index: usize) -> Option<&'static [Word; 2]> {
-        let frame = self.handle_pages.get(index / ENTRIES_PER_PAGE)?.get();
-        if frame == 0 {
-            return None;
-        }
-        let entries = physical::pointer::<[Word; 2]>(frame);
+        let page = self.handle_pages.get(index / ENTRIES_PER_PAGE)?.get();
+        let entries: *const [Word; 2] = core::ptr::with_exposed_provenance(page as usize);
         // SAFETY: a page of entries made by `grow`, which lives as long as any thread of the
-        // process; entries are words that are read and written whole.
+        // process, or `NO_HANDLES`; entries are words that are read and written whole.
         Some(unsafe { &*entries.wrapping_add(index % ENTRIES_PER_PAGE) })
     }
 }
@@ -447,7 +451,7 @@ impl Entries for HandlePages {
             .get(self.count)
             .ok_or(Error::TooManyHandles)?;
         // A page of zeros is a page of free entries.
-        slot.set(owner.charged_frame()?);
+        slot.set(physical::PHYSICAL_MAP + owner.charged_frame()?);
         self.count += 1;
         Ok(())
     }

@@ -130,6 +130,7 @@ pub(crate) fn run(thread: &'static Thread) {
     let own = thread.process.get();
     cpu.payer.set(if client == NONE { own } else { client });
     cpu.billed_until.store(time::ticks(), Ordering::Relaxed);
+    thread.cpu.set(cpu.index());
     switch_to(cpu, thread);
 }
 
@@ -156,24 +157,17 @@ fn bill(cpu: &CpuLocal, thread: &Thread) {
 #[inline(always)]
 pub(crate) fn switch_to(cpu: &CpuLocal, thread: &'static Thread) {
     let process = thread.process.get();
-    let fs_base = thread.fs_base.get();
-    let is_other_space = cpu.space.load(Ordering::Relaxed) != process;
-    if is_other_space {
+    if cpu.space.load(Ordering::Relaxed) != process {
         // First the wish, then the deed, then the record of it: `space::flush` asks a processor
-        // that is anywhere between.
-        cpu.space.store(process, Ordering::SeqCst);
+        // that is anywhere between. Loading the tables orders memory as a fence does.
+        cpu.space.store(process, Ordering::Release);
         // SAFETY: the process has a thread, so its page tables live, and teardown makes sure that
         // no CPU has them loaded before it frees them.
         unsafe { paging::load(PROCESSES.get(process).root.get()) };
-        cpu.loaded.store(process, Ordering::SeqCst);
+        cpu.loaded.store(process, Ordering::Release);
     }
-    // A program can change its fs base by loading a selector, so the value last written holds
-    // only for threads of that program.
-    if is_other_space || cpu.fs_base.load(Ordering::Relaxed) != fs_base {
-        cpu.fs_base.store(fs_base, Ordering::Relaxed);
-        x86_64::registers::model_specific::FsBase::write(x86_64::VirtAddr::new_truncate(fs_base));
-    }
-    thread.cpu.set(cpu.index());
+    // Always: a program can change its fs base by loading a selector.
+    cpu::set_fs_base(thread.fs_base.get());
     // Only this CPU counts here, so no atomic addition is needed.
     let switches = cpu.sched.switches.load(Ordering::Relaxed);
     cpu.sched.switches.store(switches + 1, Ordering::Relaxed);

@@ -6,9 +6,9 @@
 //! takes a thread out of a queue, under the queue's lock, owns it. There is no kernel stack to
 //! keep: a waiting thread is nothing but this struct.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use skink_abi::FaultMessage;
+use skink_abi::{FaultMessage, RawHandle};
 use skink_kcore::deadlines::{HeapNode, HeapNodes};
 use skink_kcore::endpoint::Callers;
 use skink_kcore::list::{Links, Nodes};
@@ -41,14 +41,21 @@ pub(crate) const HAS_FPU: u32 = 2;
 /// In `special`: the thread is in a deadline queue.
 pub(crate) const HAS_TIMER: u32 = 4;
 
-/// What a thread waits for, and on which endpoint or notification.
+/// What a thread waits for, and on which endpoint or notification: one word, so that nobody sees
+/// half of a change. Ids have 24 bits, which leaves room for the kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct WaitState(u64);
+pub(crate) struct WaitState(u32);
 
 impl WaitState {
+    /// Makes the state of a thread that waits for something on an object.
+    #[inline(always)]
+    pub(crate) const fn new(kind: Wait, object: Id) -> WaitState {
+        WaitState(object << 3 | kind as u32)
+    }
+
     /// Returns what kind of wait it is.
     pub(crate) const fn kind(self) -> Wait {
-        match self.0 >> 32 {
+        match self.0 & 7 {
             1 => Wait::Reply,
             2 => Wait::Message,
             3 => Wait::Bits,
@@ -59,7 +66,7 @@ impl WaitState {
 
     /// Returns the endpoint or notification.
     pub(crate) const fn object(self) -> Id {
-        self.0 as Id
+        self.0 >> 3
     }
 }
 
@@ -72,11 +79,12 @@ pub(crate) struct Thread {
     pub(crate) id: Field,
     /// Its process. Set once.
     pub(crate) process: Field,
+    /// What [`CallState::duty`] is for calls that it serves. Set once.
+    duty: Word,
     /// What the fast path must not pass by: [`DOOMED`], [`HAS_FPU`], [`HAS_TIMER`].
     special: AtomicU32,
-    /// What it waits for ([`WaitState`] as one word, so that nobody sees half of a change):
-    /// written by the owner, read by all.
-    wait: AtomicU64,
+    /// What it waits for ([`WaitState`]): written by the owner, read by all.
+    wait: AtomicU32,
     /// Counts its waits, so that a deadline that comes late is recognised.
     pub(crate) wait_number: Field,
     /// The CPU it ran on last. *Owner.*
@@ -105,12 +113,13 @@ pub(crate) struct Thread {
 
 /// What a thread that calls has to do with the endpoint that it waits on.
 pub(crate) struct CallState {
-    /// Counts its calls: a reply handle with another number is for a call that has ended.
-    pub(crate) number: Field,
-    /// Marks: [`IN_SERVICE`], [`IS_FAULT`], [`REDELIVERED`].
-    pub(crate) marks: Field,
-    /// The process that has the duty to answer, while it is in service.
-    pub(crate) server: Field,
+    /// The handle by which its call is answered: the index names the thread, the generation counts
+    /// the beginnings and ends of its calls. A reply handle with another number is for a call that
+    /// has ended.
+    reply: Field,
+    /// Who has the duty to answer, and marks: [`IN_SERVICE`], [`IS_FAULT`], [`REDELIVERED`],
+    /// [`MOVES_HANDLES`]. One word, so that the fast path sets and compares all of it at once.
+    duty: Word,
     crashes: Field,
     /// Badge of the sender that it called through.
     pub(crate) badge: Word,
@@ -127,11 +136,80 @@ pub(crate) const IN_SERVICE: u32 = 1;
 pub(crate) const IS_FAULT: u32 = 2;
 /// The request was delivered before.
 pub(crate) const REDELIVERED: u32 = 4;
+/// Handles leave the caller's table when the reply arrives.
+pub(crate) const MOVES_HANDLES: u32 = 8;
+
+/// In the index of a handle: it stands for the duty to answer a call. The rest of the index is the
+/// id of the caller.
+const REPLY_INDEX: u16 = 0x8000;
+/// Threads have ids below this, so that a reply handle can name them.
+pub(crate) const MAX_THREAD_IDS: Id = REPLY_INDEX as Id;
+
+/// Returns the id of the thread whose call a reply handle stands for, or `None` if it is no reply
+/// handle. It proves nothing: whether its holder has the duty is seen by the state of the call.
+#[inline(always)]
+pub(crate) const fn caller_of(reply: RawHandle) -> Option<Id> {
+    let index = reply.index();
+    if index & REPLY_INDEX == 0 {
+        return None;
+    }
+    Some((index & !REPLY_INDEX) as Id)
+}
 
 impl CallState {
+    /// Returns the handle by which the present call is answered.
+    #[inline(always)]
+    pub(crate) fn reply(&self) -> RawHandle {
+        RawHandle(self.reply.get())
+    }
+
+    /// Counts that a call begins or ends: reply handles from before are stale.
+    #[inline(always)]
+    pub(crate) fn count(&self) {
+        self.reply.set(self.reply.get().wrapping_add(1 << 16));
+    }
+
     /// Returns whether a mark is set.
     pub(crate) fn is(&self, mark: u32) -> bool {
-        self.marks.get() & mark != 0
+        self.marks() & mark != 0
+    }
+
+    /// Returns all marks.
+    pub(crate) fn marks(&self) -> u32 {
+        self.duty.get() as u32
+    }
+
+    /// Sets all marks; nobody has the duty to answer.
+    pub(crate) fn set_marks(&self, marks: u32) {
+        self.duty.set(marks.into());
+    }
+
+    /// Gives a process the duty to answer.
+    pub(crate) fn serve(&self, server: Id) {
+        let marks = self.marks() | IN_SERVICE;
+        self.duty.set(u64::from(server) << 32 | u64::from(marks));
+    }
+
+    /// Takes the duty back.
+    pub(crate) fn unserve(&self) {
+        self.set_marks(self.marks() & !IN_SERVICE);
+    }
+
+    /// Returns whether a process has the duty to answer.
+    pub(crate) fn is_served_by(&self, server: Id) -> bool {
+        self.is(IN_SERVICE) && (self.duty.get() >> 32) as Id == server
+    }
+
+    /// Gives the duty to a thread's process, for a call that has no other mark.
+    #[inline(always)]
+    pub(crate) fn serve_plain(&self, server: &Thread) {
+        self.duty.set(server.duty.get());
+    }
+
+    /// Returns whether a thread's process has the duty to answer a call that has no other mark.
+    #[inline(always)]
+    pub(crate) fn is_plainly_served_by(&self, server: &Thread) -> bool {
+        self.duty.get() == server.duty.get()
     }
 }
 
@@ -141,8 +219,9 @@ impl Object for Thread {
         registers: Registers::new(),
         id: Field::new(NONE),
         process: Field::new(NONE),
+        duty: Word::ZERO,
         special: AtomicU32::new(0),
-        wait: AtomicU64::new(0),
+        wait: AtomicU32::new(0),
         wait_number: Field::new(0),
         cpu: Field::new(NONE),
         timer_cpu: AtomicU32::new(NONE),
@@ -151,9 +230,8 @@ impl Object for Thread {
         links: LinkFields::new(),
         family: LinkFields::new(),
         call: CallState {
-            number: Field::new(0),
-            marks: Field::new(0),
-            server: Field::new(NONE),
+            reply: Field::new(0),
+            duty: Word::ZERO,
             crashes: Field::new(0),
             badge: Word::ZERO,
             ticket: Word::ZERO,
@@ -175,13 +253,18 @@ impl Thread {
     pub(crate) fn reset(&self, id: Id, process: Id) {
         self.id.set(id);
         self.process.set(process);
+        self.duty
+            .set(u64::from(process) << 32 | u64::from(IN_SERVICE));
         self.special.store(0, Ordering::Relaxed);
         self.set_wait(Wait::Nothing, NONE);
         self.cpu.set(NONE);
         self.client.set(NONE);
         self.fpu.set(0);
         // The number goes on, so that reply handles for the place's last user stay stale.
-        self.call.number.set(self.call.number.get().wrapping_add(1));
+        let number = self.call.reply().generation();
+        let reply = RawHandle::new(REPLY_INDEX | id as u16, number);
+        self.call.reply.set(reply.0);
+        self.call.count();
     }
 
     /// Says that the thread must end as soon as a CPU would run it.
@@ -218,10 +301,18 @@ impl Thread {
     }
 
     /// Sets what it waits for, and the endpoint or notification.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_wait(&self, wait: Wait, object: Id) {
-        let word = u64::from(wait as u32) << 32 | u64::from(object);
-        self.wait.store(word, Ordering::SeqCst);
+        self.wait
+            .store(WaitState::new(wait, object).0, Ordering::SeqCst);
+    }
+
+    /// Notes that it waits for nothing any more. Unlike [`Thread::set_wait`] it does not order what
+    /// its CPU reads afterwards.
+    #[inline(always)]
+    pub(crate) fn end_wait(&self) {
+        self.wait
+            .store(WaitState::new(Wait::Nothing, 0).0, Ordering::Release);
     }
 
     /// Begins a wait: later deadlines of earlier waits no longer match.
@@ -272,6 +363,16 @@ impl Nodes for ThreadNodes {
     #[inline]
     fn set_links(&self, id: Id, links: Links) {
         THREADS.get(id).links.set(links);
+    }
+
+    #[inline(always)]
+    fn next(&self, id: Id) -> Id {
+        THREADS.get(id).links.next()
+    }
+
+    #[inline(always)]
+    fn set_next(&self, id: Id, next: Id) {
+        THREADS.get(id).links.set_next(next);
     }
 }
 

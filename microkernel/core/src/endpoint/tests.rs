@@ -127,14 +127,13 @@ proptest! {
             match (step, model[&id]) {
                 (0 | 1, Model::Free) => {
                     let outcome = endpoint.arrive(&threads, id);
-                    if receivers.is_empty() {
-                        prop_assert_eq!(outcome, Arrival::Queued);
-                        model.insert(id, Model::Queued(ticket));
-                    } else {
-                        let receiver = receivers.remove(0);
+                    if let Some(receiver) = receivers.pop() {
                         prop_assert_eq!(outcome, Arrival::Deliver(receiver));
                         model.insert(receiver, Model::Free);
                         model.insert(id, Model::Served(ticket, 0));
+                    } else {
+                        prop_assert_eq!(outcome, Arrival::Queued);
+                        model.insert(id, Model::Queued(ticket));
                     }
                     ticket += 1;
                 }

@@ -8,7 +8,7 @@ use crate::endpoint::SENDERS;
 use crate::ipc::RawHandle32;
 use crate::memory::MEMORIES;
 use crate::process::Process;
-use crate::{endpoint, ipc, object, user};
+use crate::{endpoint, ipc, object, thread, user};
 
 /// Copies an entry of the caller's table with a reference, with at most some rights.
 fn copy_entry(
@@ -18,7 +18,7 @@ fn copy_entry(
     most: u64,
 ) -> core::result::Result<Entry, Error> {
     let handle = RawHandle32::check(handle)?;
-    if ipc::is_reply(handle) {
+    if thread::caller_of(handle).is_some() {
         return Err(Error::WrongKind);
     }
     let handles = call.process.handles.lock(call.held);
@@ -49,7 +49,7 @@ pub(super) fn duplicate(call: &mut Call<'_>) -> Result {
 
 pub(super) fn close(call: &mut Call<'_>) -> Result {
     let handle = RawHandle32::check(call.arguments[0])?;
-    if ipc::is_reply(handle) {
+    if thread::caller_of(handle).is_some() {
         ipc::drop_reply(call.held, call.process.id.get(), handle)?;
         return Ok((0, 0));
     }
@@ -61,7 +61,7 @@ pub(super) fn close(call: &mut Call<'_>) -> Result {
 pub(super) fn info(call: &mut Call<'_>) -> Result {
     let [handle, out, ..] = call.arguments;
     let handle = RawHandle32::check(handle)?;
-    let entry = if ipc::is_reply(handle) {
+    let entry = if thread::caller_of(handle).is_some() {
         let is_awaited = match ipc::check_reply(call.held, call.process.id.get(), handle) {
             Ok(()) => 1,
             Err(Error::ReplyGone) => 0,

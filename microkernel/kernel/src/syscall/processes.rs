@@ -213,7 +213,7 @@ fn start_thread(
     (memory, physical): (Id, u64),
 ) -> Result {
     let id = THREADS.allocate_for(target)?;
-    if id >= crate::ipc::MAX_THREAD_IDS {
+    if id >= crate::thread::MAX_THREAD_IDS {
         object::release_thread(id);
         return Err(Error::NoMemory);
     }

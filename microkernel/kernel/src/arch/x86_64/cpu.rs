@@ -18,13 +18,12 @@ use crate::thread::Thread;
 /// Most processors. Sets of processors are one word.
 pub(crate) const MAX_CPUS: usize = 64;
 
-/// One processor's own data. The first five fields are known to `entry.s`.
+/// One processor's own data. The first four fields are known to `entry.s`.
 #[repr(C)]
 pub(crate) struct CpuLocal {
     this: AtomicPtr<CpuLocal>,
     stack_top: AtomicU64,
     current: AtomicPtr<Thread>,
-    registers_end: AtomicU64,
     scratch: AtomicU64,
     /// Index in [`CPUS`].
     index: AtomicU32,
@@ -41,8 +40,6 @@ pub(crate) struct CpuLocal {
     pub(crate) flushes_wanted: AtomicU64,
     /// Up to which of those wishes it did.
     pub(crate) flushes_done: AtomicU64,
-    /// The value last written to `FS_BASE`.
-    pub(crate) fs_base: AtomicU64,
     /// Whether the FPU may be used (CR0.TS clear).
     pub(crate) fpu_on: AtomicBool,
     /// The process that pays for the time of the running thread.
@@ -60,8 +57,7 @@ unsafe impl Sync for CpuLocal {}
 
 const _: () = assert!(core::mem::offset_of!(CpuLocal, stack_top) == 8);
 const _: () = assert!(core::mem::offset_of!(CpuLocal, current) == 16);
-const _: () = assert!(core::mem::offset_of!(CpuLocal, registers_end) == 24);
-const _: () = assert!(core::mem::offset_of!(CpuLocal, scratch) == 32);
+const _: () = assert!(core::mem::offset_of!(CpuLocal, scratch) == 24);
 
 /// All processors; those not started are never looked at.
 static CPUS: [CpuLocal; MAX_CPUS] = [const { CpuLocal::new() }; MAX_CPUS];
@@ -75,7 +71,6 @@ impl CpuLocal {
             this: AtomicPtr::new(core::ptr::null_mut()),
             stack_top: AtomicU64::new(0),
             current: AtomicPtr::new(core::ptr::null_mut()),
-            registers_end: AtomicU64::new(0),
             scratch: AtomicU64::new(0),
             index: AtomicU32::new(0),
             apic_id: AtomicU32::new(0),
@@ -84,7 +79,6 @@ impl CpuLocal {
             loaded: AtomicU32::new(NONE),
             flushes_wanted: AtomicU64::new(0),
             flushes_done: AtomicU64::new(0),
-            fs_base: AtomicU64::new(0),
             fpu_on: AtomicBool::new(false),
             payer: Field::new(NONE),
             billed_until: AtomicU64::new(0),
@@ -112,7 +106,7 @@ impl CpuLocal {
     }
 
     /// Sets the thread that runs here; entries from Ring 3 save into its registers from now on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_current(&self, thread: Option<&'static Thread>) {
         let Some(thread) = thread else {
             self.current.store(core::ptr::null_mut(), Ordering::Relaxed);
@@ -121,7 +115,6 @@ impl CpuLocal {
         self.current
             .store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
         let end = core::ptr::from_ref(&thread.registers).wrapping_add(1) as u64;
-        self.registers_end.store(end, Ordering::Relaxed);
         // SAFETY: this CPU's own tables, interrupts are off, and no reference to them lives.
         unsafe { (*self.tables.get()).set_entry_stack(end) };
     }
@@ -178,6 +171,13 @@ pub(crate) unsafe fn init(index: u32, apic_id: u32, stack_top: u64, fatal_stacks
     enable_syscall();
     number_processor(index);
     COUNT.fetch_add(1, Ordering::Release);
+}
+
+/// Sets where `fs` points in Ring 3, to an address of the lower half.
+#[inline(always)]
+pub(crate) fn set_fs_base(base: u64) {
+    // SAFETY: the kernel itself does not use fs, and the address is canonical.
+    unsafe { Msr::new(0xc000_0100).write(base) };
 }
 
 /// Returns the `ebx`, `ecx` and `edx` of a CPUID leaf.

@@ -6,12 +6,11 @@
 # on the CPU's one stack; that stack holds nothing worth keeping between entries.
 #
 # Offsets of `CpuLocal` (checked by assertions in cpu.rs):
-#   8 kernel stack top, 16 current thread, 24 end of its registers, 32 scratch
+#   8 kernel stack top, 16 current thread, 24 scratch
 
 .set CPU_STACK, 8
 .set CPU_CURRENT, 16
-.set CPU_REGISTERS_END, 24
-.set CPU_SCRATCH, 32
+.set CPU_SCRATCH, 24
 .set USER_CODE, 0x2b
 .set USER_DATA, 0x23
 .set BY_SYSCALL, -1
@@ -73,79 +72,55 @@
 
 .set CALL, 1
 .set REPLY_RECEIVE, 2
+# A payload of up to so many bytes lies in r8, r9, r10 and r12.
+.set FEW_BYTES, 32
 
 .global syscall_entry
 .balign 16
 syscall_entry:
     swapgs
-    mov gs:[CPU_SCRATCH], rsp
-    mov rsp, gs:[CPU_CURRENT]
-    mov [rsp + AT_RIP], rcx
-    mov [rsp + AT_FLAGS], r11
-    mov qword ptr [rsp + AT_ERROR], BY_SYSCALL
-    mov [rsp + AT_RBP], rbp
-    mov rbp, rsp
-    mov rcx, gs:[CPU_SCRATCH]
-    mov [rbp + AT_RSP], rcx
-    mov [rbp + AT_R8], r8
-    mov [rbp + AT_R9], r9
-    mov [rbp + AT_R10], r10
-    mov [rbp + AT_RDI], rdi
-    mov [rbp + AT_RSI], rsi
-    mov [rbp + AT_RDX], rdx
-    # A caller's payload is kept here until the reply, for a redelivery.
-    mov [rbp + AT_RBX], rbx
-    mov [rbp + AT_R12], r12
-    mov [rbp + AT_R13], r13
-    mov [rbp + AT_R14], r14
-    mov [rbp + AT_R15], r15
-    mov rcx, rbp
-    mov rsp, gs:[CPU_STACK]
-    cmp rax, CALL
-    je 4f
+    # The short way: `call` and `reply_receive` that wait for ever. rdx is known to be -1 then, and
+    # can be used.
     cmp rax, REPLY_RECEIVE
-    je 5f
+    ja syscall_general
+    cmp rdx, -1
+    jne syscall_general
+    mov rdx, gs:[CPU_CURRENT]
+    mov [rdx + AT_RSP], rsp
+    mov rsp, gs:[CPU_STACK]
+    mov [rdx + AT_RIP], rcx
+    mov [rdx + AT_FLAGS], r11
+    mov qword ptr [rdx + AT_ERROR], BY_SYSCALL
+    mov [rdx + AT_RBP], rbp
+    mov [rdx + AT_RDI], rdi
+    mov [rdx + AT_RSI], rsi
+    push r10
+    push r9
+    push r8
+    push rax
+    cmp eax, CALL
+    jne 4f
+    # A caller's payload is kept in its struct until the reply, for a redelivery. `esi` is the
+    # length, or more if the message is no plain one.
+    mov [rdx + AT_R8], r8
+    mov [rdx + AT_R9], r9
+    mov [rdx + AT_R10], r10
+    mov [rdx + AT_R12], r12
+    cmp esi, FEW_BYTES
+    ja 2f
 3:
-    # Everything else: the general way.
-    mov [rbp + AT_RAX], rax
-    mov rdi, rbp
-    xor ebp, ebp
-    call on_syscall
-    jmp return_to_user
-4:
-    push r10
-    push r9
-    push r8
-    sub rsp, 8
     call fast_call
-    cmp rax, 1
-    ja 6f
-    je return_to_user
-    add rsp, 32
-    mov eax, CALL
-    jmp 3b
+    test rax, rax
+    jz 6f
 5:
-    push r10
-    push r9
-    push r8
-    sub rsp, 8
-    call fast_reply_receive
-    cmp rax, 1
-    ja 6f
-    je return_to_user
-    add rsp, 32
-    mov eax, REPLY_RECEIVE
-    jmp 3b
-6:
-    # rax is the partner: the payload goes to it in the registers where it was. rbx and r12 to r15
-    # were kept by the compiled code; the rest comes from this CPU's stack: another CPU may own the
-    # thread that entered, and even have ended it, by now.
+    # rax is the partner, rdx its badge. The payload goes to it in the registers where it was: rbx
+    # and r12 to r15 were kept by the compiled code, the rest comes from this CPU's stack. Another
+    # CPU may own the thread that entered, and even have ended it, by now.
     mov r8, [rsp + 8]
     mov r9, [rsp + 16]
     mov r10, [rsp + 24]
     mov rdi, [rax + AT_RDI]
     mov rsi, [rax + AT_RSI]
-    mov rdx, [rax + AT_RDX]
     mov rbp, [rax + AT_RBP]
     mov rcx, [rax + AT_RIP]
     mov r11, [rax + AT_FLAGS]
@@ -153,6 +128,54 @@ syscall_entry:
     xor eax, eax
     swapgs
     sysretq
+2:
+    mov [rdx + AT_RBX], rbx
+    mov [rdx + AT_R13], r13
+    mov [rdx + AT_R14], r14
+    mov [rdx + AT_R15], r15
+    jmp 3b
+4:
+    jb 6f
+    call fast_reply_receive
+    test rax, rax
+    jnz 5b
+6:
+    # Nothing has changed: the general way does it all, with what is not saved yet.
+    mov rdi, gs:[CPU_CURRENT]
+    pop rax
+    pop r8
+    pop r9
+    pop r10
+    mov [rdi + AT_RAX], rax
+    mov qword ptr [rdi + AT_RDX], -1
+    jmp 7f
+
+syscall_general:
+    mov gs:[CPU_SCRATCH], rdi
+    mov rdi, gs:[CPU_CURRENT]
+    mov [rdi + AT_RSP], rsp
+    mov rsp, gs:[CPU_STACK]
+    mov [rdi + AT_RIP], rcx
+    mov rcx, gs:[CPU_SCRATCH]
+    mov [rdi + AT_FLAGS], r11
+    mov qword ptr [rdi + AT_ERROR], BY_SYSCALL
+    mov [rdi + AT_RBP], rbp
+    mov [rdi + AT_RDI], rcx
+    mov [rdi + AT_RSI], rsi
+    mov [rdi + AT_RDX], rdx
+    mov [rdi + AT_RAX], rax
+7:
+    mov [rdi + AT_R8], r8
+    mov [rdi + AT_R9], r9
+    mov [rdi + AT_R10], r10
+    mov [rdi + AT_RBX], rbx
+    mov [rdi + AT_R12], r12
+    mov [rdi + AT_R13], r13
+    mov [rdi + AT_R14], r14
+    mov [rdi + AT_R15], r15
+    xor ebp, ebp
+    call on_syscall
+    jmp return_to_user
 
 # Every vector has a stub of 16 bytes: an error code where the processor pushed none, the vector.
 .balign 16

@@ -8,29 +8,32 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use skink_abi::{Error, MapFlags, PAGE_SIZE};
-use x86_64::registers::control::{Cr3, Cr3Flags};
+use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::page_table::PageTableEntry;
-use x86_64::structures::paging::{PageTable, PageTableFlags, PhysFrame};
+use x86_64::structures::paging::{PageTable, PageTableFlags};
 use x86_64::{PhysAddr, VirtAddr};
 
 use super::physical;
 use crate::pool;
 
-/// Start of the kernel's own mappings: arenas, stacks, device registers. One top-level entry.
+/// Start of the kernel's own mappings: stacks, device registers. One top-level entry.
 const KERNEL_WINDOW: u64 = 0xffff_c000_0000_0000;
+/// Where the arenas are, above the kernel's image: in the last 2 GiB of the address space, so that
+/// an address in an arena is an offset in a register plus a 32-bit displacement.
+const ARENA_WINDOW: u64 = 0xffff_ffff_9000_0000;
 /// Bytes of address space of one arena.
-const ARENA_BYTES: u64 = 1 << 34;
+pub(crate) const ARENA_BYTES: u64 = 1 << 27;
 /// Most arenas.
-const ARENAS: u64 = 16;
-/// Where device registers and stacks are mapped, upwards.
-const KERNEL_MAPPINGS: u64 = KERNEL_WINDOW + ARENAS * ARENA_BYTES;
+const ARENAS: u64 = 8;
+
+const _: () = assert!(ARENA_WINDOW.checked_add(ARENAS * ARENA_BYTES).is_some());
 
 /// The handle allowed writing.
 const MAY_WRITE: PageTableFlags = PageTableFlags::BIT_9;
 /// The handle allowed executing.
 const MAY_EXECUTE: PageTableFlags = PageTableFlags::BIT_10;
 
-static NEXT_MAPPING: AtomicU64 = AtomicU64::new(KERNEL_MAPPINGS);
+static NEXT_MAPPING: AtomicU64 = AtomicU64::new(KERNEL_WINDOW);
 static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
 
 fn table(frame: u64) -> *mut PageTable {
@@ -104,7 +107,7 @@ pub(crate) fn kernel_root() -> u64 {
 /// Returns the first address of the arena with a number.
 pub(crate) const fn arena_base(number: u64) -> u64 {
     assert!(number < ARENAS);
-    KERNEL_WINDOW + number * ARENA_BYTES
+    ARENA_WINDOW + number * ARENA_BYTES
 }
 
 /// Backs a page of the kernel's window with a fresh frame of zeros.
@@ -421,9 +424,11 @@ impl Tables {
 /// `root` is a top-level table with the kernel's upper half that lives while it is loaded.
 #[inline]
 pub(crate) unsafe fn load(root: u64) {
-    let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root));
+    // Not `Cr3::write`: it would mask the address, on the hottest path there is.
     // SAFETY: by the caller's duty.
-    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+    unsafe {
+        core::arch::asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags));
+    }
 }
 
 /// Loads page tables that map nothing but the kernel.
