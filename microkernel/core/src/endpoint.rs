@@ -57,6 +57,13 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Offset of the first waiting caller, for code in assembly.
+    pub const FIRST_CALLER: usize = core::mem::offset_of!(Endpoint, callers) + List::FIRST;
+    /// Offset of the receiver that gets the next request, for code in assembly.
+    pub const NEXT_RECEIVER: usize = core::mem::offset_of!(Endpoint, receivers) + Stack::TOP;
+    /// Offset of the next ticket, for code in assembly.
+    pub const NEXT_TICKET: usize = core::mem::offset_of!(Endpoint, next_ticket);
+
     /// An endpoint on which nobody waits.
     pub const NEW: Endpoint = Endpoint {
         callers: List::EMPTY,
@@ -94,11 +101,6 @@ impl Endpoint {
     /// Takes a waiting receiver, for news that is no request.
     pub fn take_receiver(&mut self, nodes: &impl Callers) -> Option<Id> {
         self.receivers.pop(nodes)
-    }
-
-    /// Returns the receiver that the next call would be delivered to.
-    pub const fn next_receiver(&self) -> Option<Id> {
-        self.receivers.top()
     }
 
     /// Returns whether a receiver waits.

@@ -45,10 +45,10 @@ impl Entry {
 
     /// Returns the entry as two words. The first holds all that a lookup compares, so that it can
     /// be read without the table's lock: rights (16 bits), generation (16, where a handle has it),
-    /// kind (8), object (24).
+    /// kind with [`MAY_USE`] (8), object (24).
     pub const fn to_words(self) -> [u64; 2] {
         let kind = match self.kind {
-            Some(kind) => kind as u64,
+            Some(kind) => Entry::kind_byte(kind, self.rights),
             None => 0,
         };
         let object = (self.object & OBJECT_MASK) as u64;
@@ -61,7 +61,7 @@ impl Entry {
     pub const fn from_words([first, detail]: [u64; 2]) -> Entry {
         let object = Entry::object_of(first);
         Entry {
-            kind: ObjectKind::from_number((first >> 32) as u8),
+            kind: ObjectKind::from_number((first >> 32) as u8 & !MAY_USE),
             rights: Rights(first as u16),
             generation: (first >> 16) as u16,
             object: if object == OBJECT_MASK { NONE } else { object },
@@ -69,14 +69,28 @@ impl Entry {
         }
     }
 
-    /// Returns whether an entry with this first word is what a handle names, of a kind, and with a
-    /// right.
+    /// Returns a kind as the first word of an entry has it.
+    const fn kind_byte(kind: ObjectKind, rights: Rights) -> u64 {
+        let may_use = match kind {
+            ObjectKind::Sender => rights.contains(Rights::CALL),
+            ObjectKind::Endpoint => rights.contains(Rights::RECEIVE),
+            ObjectKind::Notification => rights.contains(Rights::NOTIFY),
+            _ => false,
+        };
+        kind as u64 | if may_use { MAY_USE as u64 } else { 0 }
+    }
+
+    /// Returns what bits 16 to 39 of the exclusive or of an entry's first word and a handle must
+    /// be for the handle to name an object of a kind and may do with it what that kind is for.
+    pub const fn usable(kind: ObjectKind) -> u32 {
+        (kind as u32 | MAY_USE as u32) << 16
+    }
+
+    /// Returns whether an entry with this first word is what a handle names, of a kind, and may be
+    /// used for what the kind is for.
     #[inline(always)]
-    pub const fn matches(first: u64, handle: RawHandle, kind: ObjectKind, right: Rights) -> bool {
-        // The generations are at the same place.
-        let has_generation = (first as u32 ^ handle.0) >> 16 == 0;
-        let has_right = first as u16 & right.0 == right.0;
-        has_generation && has_right && (first >> 32) as u8 == kind as u8
+    pub const fn is_usable(first: u64, handle: RawHandle, kind: ObjectKind) -> bool {
+        (first ^ handle.0 as u64) >> 16 & 0xff_ffff == Entry::usable(kind) as u64
     }
 
     /// Returns the object that the first word of an entry names.
@@ -98,6 +112,10 @@ impl Entry {
         }
     }
 }
+
+/// In the byte of an entry's first word that says the kind: the handle may be used for what the
+/// kind is for, that is to call, receive or notify.
+const MAY_USE: u8 = 0x80;
 
 /// Objects have ids below this: an entry holds 24 bits of them.
 pub const OBJECT_MASK: Id = 0x00ff_ffff;
@@ -310,22 +328,24 @@ mod tests {
     }
 
     #[test]
-    fn a_word_matches_its_handle_kind_and_rights_only() {
-        let made = Entry {
-            generation: 0xabcd,
-            ..Entry::new(ObjectKind::Sender, Rights::CALL, 0x12_3456, 7)
+    fn a_word_tells_what_its_handle_may_be_used_for() {
+        let word = |rights| {
+            let entry = Entry {
+                generation: 0xabcd,
+                ..Entry::new(ObjectKind::Sender, rights, 0x12_3456, 7)
+            };
+            entry.to_words()[0]
         };
-        let [first, _] = made.to_words();
-        let matches = |generation, kind, right| {
-            Entry::matches(first, RawHandle::new(3, generation), kind, right)
+        let may_call = word(Rights::CALL | Rights::MANAGE);
+        let is_usable = |first, generation, kind| {
+            Entry::is_usable(first, RawHandle::new(3, generation), kind)
         };
-        assert!(matches(0xabcd, ObjectKind::Sender, Rights::CALL));
-        assert!(matches(0xabcd, ObjectKind::Sender, Rights::NONE));
-        assert!(!matches(0xabce, ObjectKind::Sender, Rights::CALL));
-        assert!(!matches(0xabcd, ObjectKind::Endpoint, Rights::CALL));
-        assert!(!matches(0xabcd, ObjectKind::Sender, Rights::MANAGE));
+        assert!(is_usable(may_call, 0xabcd, ObjectKind::Sender));
+        assert!(!is_usable(may_call, 0xabce, ObjectKind::Sender));
+        assert!(!is_usable(may_call, 0xabcd, ObjectKind::Endpoint));
+        assert!(!is_usable(word(Rights::MANAGE), 0xabcd, ObjectKind::Sender));
         let [free, _] = Entry::FREE.to_words();
-        assert!(!Entry::matches(free, RawHandle::NONE, ObjectKind::Sender, Rights::NONE));
+        assert!(!Entry::is_usable(free, RawHandle::NONE, ObjectKind::Sender));
     }
 
     fn entry(object: u32) -> Entry {

@@ -62,6 +62,9 @@ impl Default for List {
 }
 
 impl List {
+    /// Offset of the id of the first object, for code in assembly: [`NONE`] if there is none.
+    pub const FIRST: usize = core::mem::offset_of!(List, first);
+
     /// A list with nothing in it.
     pub const EMPTY: List = List {
         first: NONE,
@@ -215,6 +218,9 @@ impl Default for Stack {
 }
 
 impl Stack {
+    /// Offset of the id of the object on top, for code in assembly: [`NONE`] if there is none.
+    pub const TOP: usize = core::mem::offset_of!(Stack, top);
+
     /// A stack with nothing on it.
     pub const EMPTY: Stack = Stack { top: NONE };
 

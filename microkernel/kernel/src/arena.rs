@@ -51,15 +51,21 @@ struct State {
 }
 
 /// Places for objects of kind `T`.
+#[repr(C)]
 pub(crate) struct Arena<T> {
-    state: Mutex<State>,
     made: AtomicU32,
+    state: Mutex<State>,
     kind: PhantomData<fn() -> T>,
 }
 
 impl<T: Object> Arena<T> {
     /// Bytes of one place, which is what an object is charged.
     pub(crate) const BYTES: u64 = size_of::<Place<T>>() as u64;
+
+    /// Where the first place is, for code in assembly.
+    pub(crate) const BASE: u64 = paging::arena_base(T::ARENA);
+    /// Offset of the number of places that were ever used, for code in assembly.
+    pub(crate) const MADE: usize = core::mem::offset_of!(Self, made);
 
     /// Most places: as many as its part of the address space holds, and handles can name.
     const MOST: u32 = {
@@ -73,11 +79,11 @@ impl<T: Object> Arena<T> {
         let state = State {
             made: 0,
             first_free: NONE,
-            mapped_end: paging::arena_base(T::ARENA),
+            mapped_end: Self::BASE,
         };
         Arena {
-            state: Mutex::new(state),
             made: AtomicU32::new(0),
+            state: Mutex::new(state),
             kind: PhantomData,
         }
     }
@@ -212,6 +218,6 @@ impl<T: Object> Arena<T> {
     }
 
     const fn address(id: Id) -> u64 {
-        paging::arena_base(T::ARENA) + id as u64 * Self::BYTES
+        Self::BASE + id as u64 * Self::BYTES
     }
 }

@@ -35,6 +35,9 @@ pub(crate) struct LinkFields {
 }
 
 impl LinkFields {
+    /// Offset of the one behind, for code in assembly.
+    pub(crate) const NEXT: usize = core::mem::offset_of!(LinkFields, next);
+
     /// Links of an object in no list.
     pub(crate) const fn new() -> LinkFields {
         LinkFields {

@@ -1,6 +1,6 @@
 //! Endpoints and senders as kernel objects.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use skink_abi::Info;
 use skink_kcore::endpoint::Endpoint as Waits;
@@ -14,14 +14,41 @@ use crate::lock::{Held, Lock, level};
 use crate::notification::NOTIFICATIONS;
 use crate::object;
 use crate::sched::{self, Urgency};
-use crate::thread::{THREADS, Thread, ThreadNodes, Wait};
+use crate::thread::{THREADS, Thread, ThreadNodes, Wait, WaitState};
 
-/// An endpoint: where requests and their receivers meet.
+/// An endpoint: where requests and their receivers meet. Its lock comes first: code in assembly
+/// relies on it.
+#[repr(C)]
 pub(crate) struct Endpoint {
     pub(crate) state: Lock<EndpointState, { level::ENDPOINT }>,
     /// Handles of the receive side.
     pub(crate) receive_handles: AtomicU32,
+    /// What its callers wait for ([`WaitState`]). Set once, as the next.
+    reply_wait: Field,
+    /// What its receivers wait for.
+    message_wait: Field,
 }
+
+/// Where code in assembly finds the fields of an endpoint.
+pub(crate) mod offsets {
+    use core::mem::offset_of;
+
+    use super::{Endpoint, EndpointState, Lock, Waits, level};
+
+    const STATE: usize = Lock::<EndpointState, { level::ENDPOINT }>::DATA;
+    const WAITS: usize = STATE + offset_of!(EndpointState, waits);
+    pub(crate) const FIRST_CALLER: usize = WAITS + Waits::FIRST_CALLER;
+    pub(crate) const NEXT_RECEIVER: usize = WAITS + Waits::NEXT_RECEIVER;
+    pub(crate) const NEXT_TICKET: usize = WAITS + Waits::NEXT_TICKET;
+    pub(crate) const HAS_NEWS: usize = STATE + offset_of!(EndpointState, has_news);
+    pub(crate) const REPLY_WAIT: usize = offset_of!(Endpoint, reply_wait);
+    pub(crate) const MESSAGE_WAIT: usize = offset_of!(Endpoint, message_wait);
+    pub(crate) const SENDER_ENDPOINT: usize = offset_of!(super::Sender, address);
+    pub(crate) const SENDER_BADGE: usize = offset_of!(super::Sender, badge);
+}
+
+/// The endpoint of senders that were revoked, on which nobody ever waits.
+static NOWHERE: Endpoint = Endpoint::NEW;
 
 /// What an endpoint's lock guards.
 pub(crate) struct EndpointState {
@@ -47,7 +74,8 @@ pub(crate) struct Sender {
     pub(crate) endpoint: Field,
     /// What tells the receiver who calls.
     pub(crate) badge: Word,
-    is_open: AtomicU32,
+    /// Address of the endpoint while it is open, else of [`NOWHERE`]: the fast path goes by this.
+    address: AtomicU64,
     links: LinkFields,
 }
 
@@ -56,6 +84,8 @@ impl Object for Endpoint {
     const NEW: Endpoint = Endpoint {
         state: Lock::new(EndpointState::NEW),
         receive_handles: AtomicU32::new(0),
+        reply_wait: Field::new(0),
+        message_wait: Field::new(0),
     };
 }
 
@@ -64,7 +94,7 @@ impl Object for Sender {
     const NEW: Sender = Sender {
         endpoint: Field::new(NONE),
         badge: Word::ZERO,
-        is_open: AtomicU32::new(0),
+        address: AtomicU64::new(0),
         links: LinkFields::new(),
     };
 }
@@ -86,22 +116,35 @@ impl Nodes for SenderNodes {
     }
 }
 
+impl Endpoint {
+    /// Makes a place ready for a new endpoint with one handle.
+    pub(crate) fn reset(&self, held: &mut Held<0>, id: Id) {
+        *self.state.lock(held) = EndpointState::NEW;
+        self.receive_handles.store(1, Ordering::Relaxed);
+        self.reply_wait.set(WaitState::new(Wait::Reply, id).word());
+        self.message_wait
+            .set(WaitState::new(Wait::Message, id).word());
+    }
+}
+
 impl Sender {
     /// Makes a place ready for a new sender of an endpoint.
     pub(crate) fn reset(&self, endpoint: Id, badge: u64) {
         self.endpoint.set(endpoint);
         self.badge.set(badge);
-        self.is_open.store(1, Ordering::Release);
+        let address = core::ptr::from_ref(ENDPOINTS.get(endpoint)) as u64;
+        self.address.store(address, Ordering::Release);
     }
 
     /// Returns whether it was not revoked.
     pub(crate) fn is_open(&self) -> bool {
-        self.is_open.load(Ordering::Acquire) != 0
+        self.address.load(Ordering::Acquire) != (&raw const NOWHERE) as u64
     }
 
     /// Revokes it: its handles no longer reach the endpoint.
     pub(crate) fn close(&self) {
-        self.is_open.store(0, Ordering::Release);
+        self.address
+            .store((&raw const NOWHERE) as u64, Ordering::Release);
     }
 }
 

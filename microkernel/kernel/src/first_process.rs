@@ -309,7 +309,7 @@ impl Loader<'_, '_> {
         thread.reset(id, self.process.id.get());
         // As after a call: the stack pointer is 8 below a multiple of 16.
         thread.registers.start(entry, layout::STACK_TOP - 8, 0);
-        thread.control.set(control);
+        thread.set_control(control);
         thread.control_memory.set(memory);
         thread.fs_base.set(layout::THREAD_CONTROL);
         {

@@ -76,10 +76,7 @@ pub(crate) fn call(held: &mut Held<0>, thread: &'static Thread) {
     };
     match found {
         Ok(entry) => {
-            process
-                .counters
-                .calls
-                .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+            thread.calls.set(thread.calls.get() + 1);
             let marks = if info.moved() == 0 { 0 } else { MOVES_HANDLES };
             start_call(held, thread, entry.object, marks, registers.rdx.get());
             object::release_sender(held, entry.object);
@@ -442,11 +439,11 @@ fn copy_payload(from: &Thread, to: &Thread, bytes: usize) {
 }
 
 fn write_control(thread: &Thread, write: impl FnOnce(*mut ThreadControl)) {
-    write(physical::pointer(thread.control.get()));
+    write(thread.control());
 }
 
 fn sent_handles(thread: &Thread) -> [u32; MAX_HANDLES] {
-    let control = physical::pointer::<ThreadControl>(thread.control.get());
+    let control = thread.control();
     // SAFETY: a field of the thread's control page; the program may change it at any time, so it
     // is read once.
     unsafe { (&raw const (*control).send_handles).read_volatile() }

@@ -7,9 +7,9 @@
 //!
 //! Whoever waits for another CPU (a TLB shootdown) must show `Held<0>`: it holds nothing.
 
+use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-
-use spin::mutex::{SpinMutex, SpinMutexGuard};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Levels, in the order in which locks may be taken.
 pub(crate) mod level {
@@ -37,20 +37,34 @@ impl Held<0> {
     }
 }
 
-/// Data behind a lock of level `L`.
-pub(crate) struct Lock<T, const L: u8>(SpinMutex<T>);
+/// Data behind a lock of level `L`. A spin lock of our own, because code in assembly takes it too:
+/// the first byte is 1 while it is taken, and the data has a known place.
+#[repr(C)]
+pub(crate) struct Lock<T, const L: u8> {
+    is_taken: AtomicBool,
+    data: UnsafeCell<T>,
+}
+
+// SAFETY: the data is only reached through a guard, of which there is one at a time.
+unsafe impl<T: Send, const L: u8> Sync for Lock<T, L> {}
 
 /// Access to the data of a lock; lets go of it when dropped.
 pub(crate) struct Guard<'l, 'h, T, const L: u8> {
-    data: SpinMutexGuard<'l, T>,
+    lock: &'l Lock<T, L>,
     held: Held<L>,
     below: core::marker::PhantomData<&'h mut ()>,
 }
 
 impl<T, const L: u8> Lock<T, L> {
+    /// Offset of the data, for code in assembly.
+    pub(crate) const DATA: usize = core::mem::offset_of!(Self, data);
+
     /// Makes a lock.
     pub(crate) const fn new(data: T) -> Self {
-        Lock(SpinMutex::new(data))
+        Lock {
+            is_taken: AtomicBool::new(false),
+            data: UnsafeCell::new(data),
+        }
     }
 
     /// Waits for the lock and takes it.
@@ -60,8 +74,27 @@ impl<T, const L: u8> Lock<T, L> {
         _held: &'h mut Held<H>,
     ) -> Guard<'l, 'h, T, L> {
         const { assert!(H < L, "locks must be taken in the order of their levels") };
+        while self.is_taken.swap(true, Ordering::Acquire) {
+            // Reading alone leaves the line with the holder.
+            while self.is_taken.load(Ordering::Relaxed) {
+                core::hint::spin_loop();
+            }
+        }
         Guard {
-            data: self.0.lock(),
+            lock: self,
+            held: Held(()),
+            below: core::marker::PhantomData,
+        }
+    }
+
+    /// Takes over a lock that code in assembly has taken.
+    ///
+    /// # Safety
+    ///
+    /// The processor holds it and no other, and there is no guard of it.
+    pub(crate) const unsafe fn adopt(&self) -> Guard<'_, 'static, T, L> {
+        Guard {
+            lock: self,
             held: Held(()),
             below: core::marker::PhantomData,
         }
@@ -78,26 +111,31 @@ impl<T, const L: u8> Guard<'_, '_, T, L> {
     /// Returns the data and the token for taking a lock of a higher level.
     #[inline]
     pub(crate) fn parts(&mut self) -> (&mut T, &mut Held<L>) {
-        (&mut self.data, &mut self.held)
+        // SAFETY: the lock is held for as long as this guard exists, which is borrowed.
+        (unsafe { &mut *self.lock.data.get() }, &mut self.held)
     }
 }
 
 impl<T, const L: u8> Drop for Guard<'_, '_, T, L> {
-    /// Does nothing: that it exists keeps the borrow of the lower token alive for as long as the
-    /// lock is held, and not only until the guard's last use.
-    fn drop(&mut self) {}
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.is_taken.store(false, Ordering::Release);
+    }
 }
 
 impl<T, const L: u8> Deref for Guard<'_, '_, T, L> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
-        &self.data
+        // SAFETY: the lock is held for as long as this guard exists, which is borrowed.
+        unsafe { &*self.lock.data.get() }
     }
 }
 
 impl<T, const L: u8> DerefMut for Guard<'_, '_, T, L> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.data
+        self.parts().0
     }
 }

@@ -43,8 +43,9 @@ pub(crate) static NOTIFICATIONS: Arena<Notification> = Arena::new();
 impl Notification {
     /// Makes a place ready for a new notification.
     pub(crate) fn reset(&self, held: &mut Held<0>) {
+        let mut guard = self.state.lock(held);
         self.bits.store(0, Ordering::Relaxed);
-        *self.state.lock(held) = State {
+        *guard = State {
             waiters: List::EMPTY,
             endpoint: NONE,
         };

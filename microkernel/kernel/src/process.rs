@@ -23,7 +23,8 @@ use crate::{pool, time_page};
 pub(crate) const MAX_THREADS: u32 = 256;
 const ENTRY_BYTES: usize = 16;
 const ENTRIES_PER_PAGE: usize = PAGE_SIZE / ENTRY_BYTES;
-const HANDLE_PAGES: usize = skink_abi::MAX_PROCESS_HANDLES / ENTRIES_PER_PAGE;
+/// Most pages of a handle table.
+pub(crate) const HANDLE_PAGES: usize = skink_abi::MAX_PROCESS_HANDLES / ENTRIES_PER_PAGE;
 const WATCHERS: usize = 2;
 /// What a new process takes of its quota: itself, its top-level page table, and the three tables
 /// on the way to the time page.
@@ -77,7 +78,7 @@ pub(crate) struct Counters {
     pub(crate) served_ticks: AtomicU64,
     /// Page faults that its pager resolved.
     pub(crate) faults: AtomicU64,
-    /// Calls it made.
+    /// Calls that its threads made which have ended.
     pub(crate) calls: AtomicU64,
     /// Pages mapped.
     pub(crate) pages: AtomicU64,
@@ -337,8 +338,11 @@ impl Process {
         let handles = self.handles.lock(held).used();
         let state = self.state.lock(held);
         let (mut is_calling, mut is_receiving) = (0, 0);
+        let mut calls = self.counters.calls.load(Ordering::Relaxed);
         for id in state.threads.iter(&Family) {
-            match THREADS.get(id).wait().kind() {
+            let thread = THREADS.get(id);
+            calls += thread.calls.get();
+            match thread.wait().kind() {
                 Wait::Reply => is_calling = 1,
                 Wait::Message | Wait::Bits => is_receiving = 1,
                 Wait::Nothing | Wait::Time => {}
@@ -359,7 +363,7 @@ impl Process {
             cpu_ns: time::to_ns(counters.cpu_ticks.load(Ordering::Relaxed)),
             served_ns: time::to_ns(counters.served_ticks.load(Ordering::Relaxed)),
             faults: counters.faults.load(Ordering::Relaxed),
-            calls: counters.calls.load(Ordering::Relaxed),
+            calls,
             threads: state.thread_count,
             handles,
             kernel_bytes: self.quota_used.load(Ordering::Relaxed),
@@ -411,6 +415,11 @@ impl HandlePages {
 }
 
 impl Process {
+    /// Returns the address of the addresses of the handle table's pages.
+    pub(crate) fn handle_table(&self) -> u64 {
+        core::ptr::from_ref(&self.handle_pages) as u64
+    }
+
     /// Returns the words of a handle's entry, or `None` for an index that no table can have.
     /// Without the table's lock only the first word means anything, and only as long as it stays
     /// the same.

@@ -50,6 +50,9 @@ struct Queue {
 static IDLE: AtomicU64 = AtomicU64::new(0);
 
 impl CpuSched {
+    /// Offset of the count of switches, for code in assembly.
+    pub(crate) const SWITCHES: usize = core::mem::offset_of!(CpuSched, switches);
+
     pub(crate) const fn new() -> CpuSched {
         let queue = Queue {
             ready: List::EMPTY,
@@ -153,9 +156,10 @@ fn bill(cpu: &CpuLocal, thread: &Thread) {
     }
 }
 
-/// The part of `run` that every switch needs: address space, thread pointer, current thread.
-#[inline(always)]
-pub(crate) fn switch_to(cpu: &CpuLocal, thread: &'static Thread) {
+/// The part of `run` that every switch needs: address space, thread pointer, current thread. The
+/// fast path does the same (fastpath.s).
+#[inline]
+fn switch_to(cpu: &CpuLocal, thread: &'static Thread) {
     let process = thread.process.get();
     if cpu.space.load(Ordering::Relaxed) != process {
         // First the wish, then the deed, then the record of it: `space::flush` asks a processor

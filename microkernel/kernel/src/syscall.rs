@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering;
 
 use skink_abi::{Error, Syscall};
 
-use crate::arch::x86_64::entry::{BY_SYSCALL, Registers};
+use crate::arch::x86_64::entry::BY_SYSCALL;
 use crate::arch::x86_64::{cpu, time};
 use crate::lock::Held;
 use crate::process::{PROCESSES, Process};
@@ -32,13 +32,12 @@ struct Call<'a> {
 
 /// Entry of `syscall`, from entry.s, on this CPU's kernel stack.
 #[unsafe(no_mangle)]
-extern "C" fn on_syscall(registers: *const Registers) {
+extern "C" fn on_syscall() {
     let cpu = cpu::this();
     cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
     cpu.sched.syscalls.fetch_add(1, Ordering::Relaxed);
     // A `syscall` comes from the current thread; its registers are where entry.s put them.
     let thread = cpu.current().expect("a program runs");
-    debug_assert!(core::ptr::eq(registers, &raw const thread.registers));
     debug_assert_eq!(thread.registers.error.get(), BY_SYSCALL);
     let mut held = Held::enter();
     dispatch(&mut held, thread);

@@ -8,15 +8,17 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use skink_abi::{FaultMessage, RawHandle};
+use skink_abi::{FaultMessage, RawHandle, ThreadControl};
 use skink_kcore::deadlines::{HeapNode, HeapNodes};
 use skink_kcore::endpoint::Callers;
 use skink_kcore::list::{Links, Nodes};
 use skink_kcore::{Id, NONE};
 
 use crate::arch::x86_64::entry::{Registers, Word};
+use crate::arch::x86_64::physical;
 use crate::arena::{Arena, Object};
 use crate::cell::{Field, LinkFields};
+use crate::process::PROCESSES;
 
 /// What a thread waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,7 +37,7 @@ pub(crate) enum Wait {
 }
 
 /// In `special`: the thread must end.
-const DOOMED: u32 = 1;
+pub(crate) const DOOMED: u32 = 1;
 /// In `special`: the thread has FPU registers to be saved and loaded.
 pub(crate) const HAS_FPU: u32 = 2;
 /// In `special`: the thread is in a deadline queue.
@@ -51,6 +53,11 @@ impl WaitState {
     #[inline(always)]
     pub(crate) const fn new(kind: Wait, object: Id) -> WaitState {
         WaitState(object << 3 | kind as u32)
+    }
+
+    /// Returns it as a word.
+    pub(crate) const fn word(self) -> u32 {
+        self.0
     }
 
     /// Returns what kind of wait it is.
@@ -70,7 +77,8 @@ impl WaitState {
     }
 }
 
-/// A thread. Its registers come first: entry.s relies on it.
+/// A thread. Its registers come first: code in assembly relies on it, and finds the rest by
+/// [`offsets`].
 #[repr(C)]
 pub(crate) struct Thread {
     /// Saved registers. *Owner.*
@@ -79,8 +87,14 @@ pub(crate) struct Thread {
     pub(crate) id: Field,
     /// Its process. Set once.
     pub(crate) process: Field,
-    /// What [`CallState::duty`] is for calls that it serves. Set once.
+    /// What [`CallState::duty`] is for calls that it serves and that have no other mark. Set once.
     duty: Word,
+    /// Address of its process's table of handle pages. Set once.
+    handles: Word,
+    /// Its process's page tables. Set once.
+    root: Word,
+    /// How many calls it made on the fast path. *Owner.*
+    pub(crate) calls: Word,
     /// What the fast path must not pass by: [`DOOMED`], [`HAS_FPU`], [`HAS_TIMER`].
     special: AtomicU32,
     /// What it waits for ([`WaitState`]): written by the owner, read by all.
@@ -101,8 +115,10 @@ pub(crate) struct Thread {
     pub(crate) call: CallState,
     /// The process for whose call it works, or [`NONE`]. *Owner.*
     pub(crate) client: Field,
-    /// Physical address of its control page; the IPC page follows. Set once.
-    pub(crate) control: Word,
+    /// Physical address of its control page; the IPC page follows. Set once, as the next.
+    control: Word,
+    /// Where the kernel has that page mapped.
+    control_address: Word,
     /// Memory object of the two pages. Set once.
     pub(crate) control_memory: Field,
     /// Address of the control page in its space. Set once.
@@ -199,18 +215,46 @@ impl CallState {
     pub(crate) fn is_served_by(&self, server: Id) -> bool {
         self.is(IN_SERVICE) && (self.duty.get() >> 32) as Id == server
     }
+}
 
-    /// Gives the duty to a thread's process, for a call that has no other mark.
-    #[inline(always)]
-    pub(crate) fn serve_plain(&self, server: &Thread) {
-        self.duty.set(server.duty.get());
+/// Where code in assembly finds the fields of a thread: offsets from the end of its registers, to
+/// which the stack pointer of entries from Ring 3 points while it runs.
+pub(crate) mod offsets {
+    use core::mem::offset_of;
+
+    use super::{CallState, LinkFields, Registers, Thread, Word};
+
+    /// The end of the registers, from the beginning of the thread.
+    pub(crate) const END: isize = size_of::<Registers>() as isize;
+
+    const fn at(offset: usize) -> isize {
+        offset as isize - END
     }
 
-    /// Returns whether a thread's process has the duty to answer a call that has no other mark.
-    #[inline(always)]
-    pub(crate) fn is_plainly_served_by(&self, server: &Thread) -> bool {
-        self.duty.get() == server.duty.get()
+    const fn in_call(offset: usize) -> isize {
+        at(offset_of!(Thread, call) + offset)
     }
+
+    pub(crate) const SPECIAL: isize = at(offset_of!(Thread, special));
+    pub(crate) const ID: isize = at(offset_of!(Thread, id));
+    pub(crate) const PROCESS: isize = at(offset_of!(Thread, process));
+    pub(crate) const DUTY: isize = at(offset_of!(Thread, duty));
+    pub(crate) const HANDLES: isize = at(offset_of!(Thread, handles));
+    pub(crate) const ROOT: isize = at(offset_of!(Thread, root));
+    pub(crate) const CALLS: isize = at(offset_of!(Thread, calls));
+    pub(crate) const WAIT: isize = at(offset_of!(Thread, wait));
+    pub(crate) const WAIT_NUMBER: isize = at(offset_of!(Thread, wait_number));
+    pub(crate) const CPU: isize = at(offset_of!(Thread, cpu));
+    pub(crate) const NEXT: isize = at(offset_of!(Thread, links) + LinkFields::NEXT);
+    pub(crate) const CLIENT: isize = at(offset_of!(Thread, client));
+    pub(crate) const CONTROL: isize = at(offset_of!(Thread, control_address));
+    pub(crate) const FS_LOW: isize = at(offset_of!(Thread, fs_base));
+    pub(crate) const FS_HIGH: isize = FS_LOW + size_of::<Word>() as isize / 2;
+    pub(crate) const CALL_REPLY: isize = in_call(offset_of!(CallState, reply));
+    pub(crate) const CALL_DUTY: isize = in_call(offset_of!(CallState, duty));
+    pub(crate) const CALL_CRASHES: isize = in_call(offset_of!(CallState, crashes));
+    pub(crate) const CALL_BADGE: isize = in_call(offset_of!(CallState, badge));
+    pub(crate) const CALL_TICKET: isize = in_call(offset_of!(CallState, ticket));
 }
 
 impl Object for Thread {
@@ -220,6 +264,9 @@ impl Object for Thread {
         id: Field::new(NONE),
         process: Field::new(NONE),
         duty: Word::ZERO,
+        handles: Word::ZERO,
+        root: Word::ZERO,
+        calls: Word::ZERO,
         special: AtomicU32::new(0),
         wait: AtomicU32::new(0),
         wait_number: Field::new(0),
@@ -239,6 +286,7 @@ impl Object for Thread {
         },
         client: Field::new(NONE),
         control: Word::ZERO,
+        control_address: Word::ZERO,
         control_memory: Field::new(NONE),
         fs_base: Word::ZERO,
         fpu: Word::ZERO,
@@ -255,6 +303,10 @@ impl Thread {
         self.process.set(process);
         self.duty
             .set(u64::from(process) << 32 | u64::from(IN_SERVICE));
+        let process = PROCESSES.get(process);
+        self.handles.set(process.handle_table());
+        self.root.set(process.root.get());
+        self.calls.set(0);
         self.special.store(0, Ordering::Relaxed);
         self.set_wait(Wait::Nothing, NONE);
         self.cpu.set(NONE);
@@ -278,13 +330,6 @@ impl Thread {
         self.special.load(Ordering::SeqCst) & DOOMED != 0
     }
 
-    /// Returns whether nothing about it needs the general way: it may live on, uses no FPU and has
-    /// no deadline.
-    #[inline]
-    pub(crate) fn is_simple(&self) -> bool {
-        self.special.load(Ordering::SeqCst) == 0
-    }
-
     /// Notes a reason for the general way.
     pub(crate) fn set_special(&self, mark: u32) {
         self.special.fetch_or(mark, Ordering::SeqCst);
@@ -305,14 +350,6 @@ impl Thread {
     pub(crate) fn set_wait(&self, wait: Wait, object: Id) {
         self.wait
             .store(WaitState::new(wait, object).0, Ordering::SeqCst);
-    }
-
-    /// Notes that it waits for nothing any more. Unlike [`Thread::set_wait`] it does not order what
-    /// its CPU reads afterwards.
-    #[inline(always)]
-    pub(crate) fn end_wait(&self) {
-        self.wait
-            .store(WaitState::new(Wait::Nothing, 0).0, Ordering::Release);
     }
 
     /// Begins a wait: later deadlines of earlier waits no longer match.
@@ -342,6 +379,18 @@ impl Thread {
             instruction: instruction.get(),
             code: code.get(),
         }
+    }
+
+    /// Sets the physical address of its control page.
+    pub(crate) fn set_control(&self, physical: u64) {
+        self.control.set(physical);
+        self.control_address
+            .set(physical::pointer::<u8>(physical) as u64);
+    }
+
+    /// Returns its control page.
+    pub(crate) fn control(&self) -> *mut ThreadControl {
+        physical::pointer(self.control.get())
     }
 
     /// Returns the physical address of its IPC page.

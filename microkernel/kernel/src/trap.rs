@@ -17,12 +17,11 @@ const PAGE_FAULT: u64 = 14;
 
 /// Entry of traps from Ring 3, from entry.s, on this CPU's kernel stack.
 #[unsafe(no_mangle)]
-extern "C" fn on_trap(registers: *const Registers) {
+extern "C" fn on_trap() {
     let cpu = cpu::this();
     cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
     // A trap from Ring 3 comes from the current thread; entry.s saved its registers there.
     let thread = cpu.current().expect("a program runs");
-    debug_assert!(core::ptr::eq(registers, &raw const thread.registers));
     let mut held = Held::enter();
     let vector = thread.registers.vector.get();
     if vector < 32 {

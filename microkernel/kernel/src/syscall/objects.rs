@@ -1,13 +1,11 @@
 //! Calls that make and use endpoints, senders and notifications.
 
-use core::sync::atomic::Ordering;
-
 use skink_abi::{Error, ObjectKind, Rights};
 use skink_kcore::Id;
 use skink_kcore::handles::Entry;
 
 use super::{Call, Result};
-use crate::endpoint::{self, ENDPOINTS, EndpointState, SENDERS};
+use crate::endpoint::{self, ENDPOINTS, SENDERS};
 use crate::ipc::RawHandle32;
 use crate::lock::Held;
 use crate::notification::{self, NOTIFICATIONS};
@@ -63,9 +61,7 @@ pub(super) fn notify(call: &mut Call<'_>) -> Result {
 
 pub(super) fn create_endpoint(call: &mut Call<'_>) -> Result {
     let id = ENDPOINTS.allocate_for(call.process)?;
-    let endpoint = ENDPOINTS.get(id);
-    *endpoint.state.lock(call.held) = EndpointState::NEW;
-    endpoint.receive_handles.store(1, Ordering::Relaxed);
+    ENDPOINTS.get(id).reset(call.held, id);
     give(
         call,
         Entry::new(ObjectKind::Endpoint, MAKER | Rights::RECEIVE, id, 0),

@@ -222,7 +222,7 @@ fn start_thread(
     thread
         .registers
         .start(params.entry, params.stack, params.argument);
-    thread.control.set(physical);
+    thread.set_control(physical);
     thread.control_memory.set(memory);
     thread.fs_base.set(params.control);
     // One reference for the process's list, one for the handle.

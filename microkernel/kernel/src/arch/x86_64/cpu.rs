@@ -9,7 +9,7 @@ use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::registers::model_specific::{GsBase, KernelGsBase, LStar, Msr, SFMask};
 use x86_64::registers::rflags::RFlags;
 
-use super::entry::syscall_entry;
+use super::entry::{Registers, syscall_entry};
 use super::tables::DescriptorTables;
 use crate::cell::Field;
 use crate::sched::CpuSched;
@@ -18,12 +18,14 @@ use crate::thread::Thread;
 /// Most processors. Sets of processors are one word.
 pub(crate) const MAX_CPUS: usize = 64;
 
-/// One processor's own data. The first four fields are known to `entry.s`.
+/// One processor's own data. What code in assembly uses of it is in [`offsets`].
+///
+/// Which thread runs here is kept in one place only: where traps from Ring 3 push their frames
+/// (TSS.rsp0) is the end of its registers, or 0 if none runs.
 #[repr(C)]
 pub(crate) struct CpuLocal {
     this: AtomicPtr<CpuLocal>,
     stack_top: AtomicU64,
-    current: AtomicPtr<Thread>,
     scratch: AtomicU64,
     /// Index in [`CPUS`].
     index: AtomicU32,
@@ -55,9 +57,21 @@ pub(crate) struct CpuLocal {
 // interrupts off; all other fields are atomics or locks.
 unsafe impl Sync for CpuLocal {}
 
-const _: () = assert!(core::mem::offset_of!(CpuLocal, stack_top) == 8);
-const _: () = assert!(core::mem::offset_of!(CpuLocal, current) == 16);
-const _: () = assert!(core::mem::offset_of!(CpuLocal, scratch) == 24);
+/// Where code in assembly finds the fields of a processor's data, from `gs`.
+pub(super) mod offsets {
+    use core::mem::offset_of;
+
+    use super::{CpuLocal, CpuSched, DescriptorTables};
+
+    pub(crate) const STACK: usize = offset_of!(CpuLocal, stack_top);
+    pub(crate) const SCRATCH: usize = offset_of!(CpuLocal, scratch);
+    pub(crate) const INDEX: usize = offset_of!(CpuLocal, index);
+    pub(crate) const SPACE: usize = offset_of!(CpuLocal, space);
+    pub(crate) const LOADED: usize = offset_of!(CpuLocal, loaded);
+    pub(crate) const SWITCHES: usize = offset_of!(CpuLocal, sched) + CpuSched::SWITCHES;
+    pub(crate) const ENTRY_STACK: usize =
+        offset_of!(CpuLocal, tables) + DescriptorTables::ENTRY_STACK;
+}
 
 /// All processors; those not started are never looked at.
 static CPUS: [CpuLocal; MAX_CPUS] = [const { CpuLocal::new() }; MAX_CPUS];
@@ -70,7 +84,6 @@ impl CpuLocal {
         CpuLocal {
             this: AtomicPtr::new(core::ptr::null_mut()),
             stack_top: AtomicU64::new(0),
-            current: AtomicPtr::new(core::ptr::null_mut()),
             scratch: AtomicU64::new(0),
             index: AtomicU32::new(0),
             apic_id: AtomicU32::new(0),
@@ -92,12 +105,18 @@ impl CpuLocal {
         self.index.load(Ordering::Relaxed)
     }
 
-    /// Returns the thread that runs here, or `None`.
+    /// Returns the thread that runs here, or `None`. Only for the processor itself.
     #[inline]
     pub(crate) fn current(&self) -> Option<&'static Thread> {
-        let thread = self.current.load(Ordering::Relaxed);
-        // SAFETY: only `set_current` writes it, from a reference that lives for ever.
-        unsafe { thread.as_ref() }
+        // SAFETY: this CPU's own tables, interrupts are off, and no other reference to them lives.
+        let end = unsafe { (*self.tables.get()).entry_stack() };
+        if end == 0 {
+            return None;
+        }
+        let registers = end as usize - size_of::<Registers>();
+        // SAFETY: `set_current` and code in assembly set it to the end of the registers of a
+        // thread, which come first in it; threads stay where they are for ever.
+        Some(unsafe { &*core::ptr::with_exposed_provenance::<Thread>(registers) })
     }
 
     /// Returns whether another processor waits for this one to drop translations.
@@ -108,13 +127,11 @@ impl CpuLocal {
     /// Sets the thread that runs here; entries from Ring 3 save into its registers from now on.
     #[inline(always)]
     pub(crate) fn set_current(&self, thread: Option<&'static Thread>) {
-        let Some(thread) = thread else {
-            self.current.store(core::ptr::null_mut(), Ordering::Relaxed);
-            return;
-        };
-        self.current
-            .store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
-        let end = core::ptr::from_ref(&thread.registers).wrapping_add(1) as u64;
+        let end = thread.map_or(0, |thread| {
+            (&raw const thread.registers)
+                .wrapping_add(1)
+                .expose_provenance() as u64
+        });
         // SAFETY: this CPU's own tables, interrupts are off, and no reference to them lives.
         unsafe { (*self.tables.get()).set_entry_stack(end) };
     }

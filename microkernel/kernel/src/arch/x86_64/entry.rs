@@ -1,8 +1,106 @@
 //! Entries from Ring 3: the saved registers and what the assembly calls.
 
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-core::arch::global_asm!(include_str!("entry.s"));
+use skink_abi::{ObjectKind, Syscall, ThreadControl};
+use skink_kcore::handles::Entry;
+
+use super::cpu::offsets as cpu;
+use crate::arena::{Arena, Object};
+use crate::endpoint::{Endpoint, Sender, offsets as endpoint};
+use crate::thread::{THREADS, Thread, offsets as thread};
+
+core::arch::global_asm!(
+    include_str!("entry.s"),
+    include_str!("fastpath.s"),
+    AT_R15 = const at(offset_of!(Registers, r15)),
+    AT_R14 = const at(offset_of!(Registers, r14)),
+    AT_R13 = const at(offset_of!(Registers, r13)),
+    AT_R12 = const at(offset_of!(Registers, r12)),
+    AT_R10 = const at(offset_of!(Registers, r10)),
+    AT_R9 = const at(offset_of!(Registers, r9)),
+    AT_R8 = const at(offset_of!(Registers, r8)),
+    AT_RBP = const at(offset_of!(Registers, rbp)),
+    AT_RDI = const at(offset_of!(Registers, rdi)),
+    AT_RSI = const at(offset_of!(Registers, rsi)),
+    AT_RDX = const at(offset_of!(Registers, rdx)),
+    AT_RBX = const at(offset_of!(Registers, rbx)),
+    AT_RAX = const at(offset_of!(Registers, rax)),
+    AT_ERROR = const at(offset_of!(Registers, error)),
+    AT_RIP = const at(offset_of!(Registers, rip)),
+    AT_FLAGS = const at(offset_of!(Registers, flags)),
+    AT_RSP = const at(offset_of!(Registers, rsp)),
+    REGISTERS = const thread::END,
+    CPU_STACK = const cpu::STACK,
+    CPU_SCRATCH = const cpu::SCRATCH,
+    CPU_ENTRY_STACK = const cpu::ENTRY_STACK,
+    CPU_INDEX = const cpu::INDEX,
+    CPU_SPACE = const cpu::SPACE,
+    CPU_LOADED = const cpu::LOADED,
+    CPU_SWITCHES = const cpu::SWITCHES,
+    CALL = const Syscall::Call as u64,
+    REPLY_RECEIVE = const Syscall::ReplyReceive as u64,
+    REGISTER_BYTES = const skink_abi::REGISTER_BYTES,
+    MAX_MESSAGE_BYTES = const skink_abi::MAX_MESSAGE_BYTES,
+    SEQUENCE = const offset_of!(ThreadControl, sequence),
+    PAGE = const skink_abi::PAGE_SIZE,
+    HANDLE_PAGES = const crate::process::HANDLE_PAGES,
+    USABLE_SENDER = const Entry::usable(ObjectKind::Sender),
+    USABLE_ENDPOINT = const Entry::usable(ObjectKind::Endpoint),
+    SENDER_BYTES = const Arena::<Sender>::BYTES,
+    SENDER_ENDPOINT = const in_arena::<Sender>(endpoint::SENDER_ENDPOINT),
+    SENDER_BADGE = const in_arena::<Sender>(endpoint::SENDER_BADGE),
+    ENDPOINT_BYTES = const Arena::<Endpoint>::BYTES,
+    ENDPOINTS = const in_arena::<Endpoint>(0),
+    FIRST_CALLER = const endpoint::FIRST_CALLER,
+    NEXT_RECEIVER = const endpoint::NEXT_RECEIVER,
+    NEXT_TICKET = const endpoint::NEXT_TICKET,
+    HAS_NEWS = const endpoint::HAS_NEWS,
+    REPLY_WAIT = const endpoint::REPLY_WAIT,
+    MESSAGE_WAIT = const endpoint::MESSAGE_WAIT,
+    THREAD_BYTES = const Arena::<Thread>::BYTES,
+    // From a thread's offset in its arena to the end of its registers.
+    THREADS = const in_arena::<Thread>(0) + thread::END as i64,
+    THREAD_ARENA = sym THREADS,
+    THREADS_MADE = const Arena::<Thread>::MADE,
+    DOOMED = const crate::thread::DOOMED,
+    SPECIAL = const thread::SPECIAL,
+    ID = const thread::ID,
+    PROCESS = const thread::PROCESS,
+    DUTY = const thread::DUTY,
+    HANDLES = const thread::HANDLES,
+    ROOT = const thread::ROOT,
+    CALLS = const thread::CALLS,
+    WAIT = const thread::WAIT,
+    WAIT_NUMBER = const thread::WAIT_NUMBER,
+    CPU = const thread::CPU,
+    NEXT = const thread::NEXT,
+    CLIENT = const thread::CLIENT,
+    CONTROL = const thread::CONTROL,
+    FS_LOW = const thread::FS_LOW,
+    FS_HIGH = const thread::FS_HIGH,
+    CALL_REPLY = const thread::CALL_REPLY,
+    CALL_DUTY = const thread::CALL_DUTY,
+    CALL_CRASHES = const thread::CALL_CRASHES,
+    CALL_BADGE = const thread::CALL_BADGE,
+    CALL_TICKET = const thread::CALL_TICKET,
+    end_doomed_caller = sym crate::fastpath::end_doomed_caller,
+    end_doomed_server = sym crate::fastpath::end_doomed_server,
+);
+
+/// Returns the offset of a register from the end of the registers.
+const fn at(register: usize) -> isize {
+    register as isize - thread::END
+}
+
+/// Returns the address of a field of the first object of an arena, as a displacement of 32 bits
+/// that the processor extends.
+const fn in_arena<T: Object>(field: usize) -> i64 {
+    let address = (Arena::<T>::BASE + field as u64).cast_signed();
+    assert!(address >= i32::MIN as i64 && address < 0);
+    address
+}
 
 /// One saved register. Only the owner of the thread touches it (see `thread`), so plain loads and
 /// stores are enough; the atomic type makes the rule checkable without unsafe code.
@@ -69,14 +167,6 @@ pub(crate) const USER_CODE: u64 = 0x2b;
 pub(crate) const USER_DATA: u64 = 0x23;
 /// Flags of a new thread: interrupts on.
 pub(crate) const USER_FLAGS: u64 = 0x202;
-
-const _: () = assert!(size_of::<Registers>() == 176);
-const _: () = assert!(core::mem::offset_of!(Registers, r12) == 24);
-const _: () = assert!(core::mem::offset_of!(Registers, r8) == 56);
-const _: () = assert!(core::mem::offset_of!(Registers, rdx) == 88);
-const _: () = assert!(core::mem::offset_of!(Registers, rbx) == 104);
-const _: () = assert!(core::mem::offset_of!(Registers, error) == 128);
-const _: () = assert!(core::mem::offset_of!(Registers, rsp) == 160);
 
 impl Registers {
     /// Registers of a thread that has not run.

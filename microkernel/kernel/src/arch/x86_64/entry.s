@@ -2,17 +2,13 @@
 #
 # A thread's registers are saved straight into its `Registers` (at offset 0 of `Thread`): the
 # TSS's rsp0 points to their end, so the processor itself pushes the interrupt frame there, and
-# `syscall_entry` pushes the same frame by hand. One layout serves both ways. The kernel then runs
+# `syscall_entry` writes the same frame by hand. One layout serves both ways. The kernel then runs
 # on the CPU's one stack; that stack holds nothing worth keeping between entries.
 #
-# Offsets of `CpuLocal` (checked by assertions in cpu.rs):
-#   8 kernel stack top, 16 current thread, 24 scratch
+# Names in braces are constants from Rust (entry.rs). Offsets AT_… and those of a thread's fields
+# count from the end of its registers, since that is what rsp0 holds. cs and ss of a thread never
+# change.
 
-.set CPU_STACK, 8
-.set CPU_CURRENT, 16
-.set CPU_SCRATCH, 24
-.set USER_CODE, 0x2b
-.set USER_DATA, 0x23
 .set BY_SYSCALL, -1
 
 .macro push_general
@@ -51,128 +47,37 @@
     pop rax
 .endm
 
-# Offsets in `Registers` (names without a prefix would be those of registers; checked by assertions in entry.rs). cs and ss of a thread never change.
-.set AT_R15, 0
-.set AT_R14, 8
-.set AT_R13, 16
-.set AT_R12, 24
-.set AT_R10, 40
-.set AT_R9, 48
-.set AT_R8, 56
-.set AT_RBP, 64
-.set AT_RDI, 72
-.set AT_RSI, 80
-.set AT_RDX, 88
-.set AT_RBX, 104
-.set AT_RAX, 112
-.set AT_ERROR, 128
-.set AT_RIP, 136
-.set AT_FLAGS, 152
-.set AT_RSP, 160
-
-.set CALL, 1
-.set REPLY_RECEIVE, 2
-# A payload of up to so many bytes lies in r8, r9, r10 and r12.
-.set FEW_BYTES, 32
-
 .global syscall_entry
 .balign 16
 syscall_entry:
     swapgs
-    # The short way: `call` and `reply_receive` that wait for ever. rdx is known to be -1 then, and
-    # can be used.
-    cmp rax, REPLY_RECEIVE
-    ja syscall_general
-    cmp rdx, -1
-    jne syscall_general
-    mov rdx, gs:[CPU_CURRENT]
-    mov [rdx + AT_RSP], rsp
-    mov rsp, gs:[CPU_STACK]
-    mov [rdx + AT_RIP], rcx
-    mov [rdx + AT_FLAGS], r11
-    mov qword ptr [rdx + AT_ERROR], BY_SYSCALL
-    mov [rdx + AT_RBP], rbp
-    mov [rdx + AT_RDI], rdi
-    mov [rdx + AT_RSI], rsi
-    push r10
-    push r9
-    push r8
-    push rax
-    cmp eax, CALL
-    jne 4f
-    # A caller's payload is kept in its struct until the reply, for a redelivery. `esi` is the
-    # length, or more if the message is no plain one.
-    mov [rdx + AT_R8], r8
-    mov [rdx + AT_R9], r9
-    mov [rdx + AT_R10], r10
-    mov [rdx + AT_R12], r12
-    cmp esi, FEW_BYTES
-    ja 2f
-3:
-    call fast_call
-    test rax, rax
-    jz 6f
-5:
-    # rax is the partner, rdx its badge. The payload goes to it in the registers where it was: rbx
-    # and r12 to r15 were kept by the compiled code, the rest comes from this CPU's stack. Another
-    # CPU may own the thread that entered, and even have ended it, by now.
-    mov r8, [rsp + 8]
-    mov r9, [rsp + 16]
-    mov r10, [rsp + 24]
-    mov rdi, [rax + AT_RDI]
-    mov rsi, [rax + AT_RSI]
-    mov rbp, [rax + AT_RBP]
-    mov rcx, [rax + AT_RIP]
-    mov r11, [rax + AT_FLAGS]
-    mov rsp, [rax + AT_RSP]
-    xor eax, eax
-    swapgs
-    sysretq
-2:
-    mov [rdx + AT_RBX], rbx
-    mov [rdx + AT_R13], r13
-    mov [rdx + AT_R14], r14
-    mov [rdx + AT_R15], r15
-    jmp 3b
-4:
-    jb 6f
-    call fast_reply_receive
-    test rax, rax
-    jnz 5b
-6:
-    # Nothing has changed: the general way does it all, with what is not saved yet.
-    mov rdi, gs:[CPU_CURRENT]
-    pop rax
-    pop r8
-    pop r9
-    pop r10
-    mov [rdi + AT_RAX], rax
-    mov qword ptr [rdi + AT_RDX], -1
-    jmp 7f
-
+    cmp rax, {CALL}
+    je fast_call
+    cmp rax, {REPLY_RECEIVE}
+    je fast_reply_receive
+    # Everything else, and what the fast path leaves to the general way: all registers are saved.
 syscall_general:
-    mov gs:[CPU_SCRATCH], rdi
-    mov rdi, gs:[CPU_CURRENT]
-    mov [rdi + AT_RSP], rsp
-    mov rsp, gs:[CPU_STACK]
-    mov [rdi + AT_RIP], rcx
-    mov rcx, gs:[CPU_SCRATCH]
-    mov [rdi + AT_FLAGS], r11
-    mov qword ptr [rdi + AT_ERROR], BY_SYSCALL
-    mov [rdi + AT_RBP], rbp
-    mov [rdi + AT_RDI], rcx
-    mov [rdi + AT_RSI], rsi
-    mov [rdi + AT_RDX], rdx
-    mov [rdi + AT_RAX], rax
-7:
-    mov [rdi + AT_R8], r8
-    mov [rdi + AT_R9], r9
-    mov [rdi + AT_R10], r10
-    mov [rdi + AT_RBX], rbx
-    mov [rdi + AT_R12], r12
-    mov [rdi + AT_R13], r13
-    mov [rdi + AT_R14], r14
-    mov [rdi + AT_R15], r15
+    mov gs:[{CPU_SCRATCH}], rdi
+    mov rdi, gs:[{CPU_ENTRY_STACK}]
+    mov [rdi + {AT_RSP}], rsp
+    mov rsp, gs:[{CPU_STACK}]
+    mov [rdi + {AT_RIP}], rcx
+    mov rcx, gs:[{CPU_SCRATCH}]
+    mov [rdi + {AT_FLAGS}], r11
+    mov qword ptr [rdi + {AT_ERROR}], BY_SYSCALL
+    mov [rdi + {AT_RDI}], rcx
+    mov [rdi + {AT_RAX}], rax
+    mov [rdi + {AT_RBX}], rbx
+    mov [rdi + {AT_RDX}], rdx
+    mov [rdi + {AT_RSI}], rsi
+    mov [rdi + {AT_RBP}], rbp
+    mov [rdi + {AT_R8}], r8
+    mov [rdi + {AT_R9}], r9
+    mov [rdi + {AT_R10}], r10
+    mov [rdi + {AT_R12}], r12
+    mov [rdi + {AT_R13}], r13
+    mov [rdi + {AT_R14}], r14
+    mov [rdi + {AT_R15}], r15
     xor ebp, ebp
     call on_syscall
     jmp return_to_user
@@ -201,8 +106,7 @@ trap_common:
     jz trap_from_kernel
     swapgs
     push_general
-    mov rdi, rsp
-    mov rsp, gs:[CPU_STACK]
+    mov rsp, gs:[{CPU_STACK}]
     # A program may have set AC, which would let the kernel touch programs' memory by mistake.
     push 2
     popfq
@@ -212,8 +116,9 @@ trap_common:
 
 .global return_to_user
 return_to_user:
-    mov rsp, gs:[CPU_CURRENT]
-    cmp qword ptr [rsp + 128], BY_SYSCALL
+    mov rsp, gs:[{CPU_ENTRY_STACK}]
+    sub rsp, {REGISTERS}
+    cmp qword ptr [rsp + {REGISTERS} + {AT_ERROR}], BY_SYSCALL
     jne 2f
     # By sysret: rcx and r11 are the program counter and the flags.
     pop r15

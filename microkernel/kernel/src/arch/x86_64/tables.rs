@@ -32,6 +32,18 @@ impl DescriptorTables {
         }
     }
 
+    /// Offset of the stack pointer of entries from Ring 3, for code in assembly.
+    pub(super) const ENTRY_STACK: usize = core::mem::offset_of!(DescriptorTables, tss)
+        + core::mem::offset_of!(TaskStateSegment, privilege_stack_table);
+
+    /// Returns where traps from Ring 3 push their frames.
+    #[inline]
+    pub(super) fn entry_stack(&self) -> u64 {
+        let slot = (&raw const self.tss.privilege_stack_table).cast::<u64>();
+        // SAFETY: the first word of the table; the struct is packed, so it is not aligned.
+        unsafe { slot.read_unaligned() }
+    }
+
     /// Sets where traps from Ring 3 push their frames.
     #[inline]
     pub(super) fn set_entry_stack(&mut self, end: u64) {
