@@ -5,6 +5,8 @@
 //! the answer with [`with_page`]. Who has or wants only words leaves the page alone with
 //! [`call_short`] and [`reply_receive_short`].
 
+use alloc::boxed::Box;
+
 use skink_abi::{
     Info, MAX_HANDLES, MAX_MESSAGE_BYTES, ObjectKind, REGISTER_BYTES, RawHandle, Syscall,
 };
@@ -65,46 +67,54 @@ impl Outgoing {
 }
 
 /// Handles that came with a message. Those not taken are closed when this is dropped.
+///
+/// Few messages have any. So that the others are cheap to hand on, the handles are on the heap.
 #[derive(Debug, Default)]
-pub struct Incoming {
-    handles: [u32; MAX_HANDLES],
-    kinds: [u8; MAX_HANDLES],
-}
+pub struct Incoming(Option<Box<ReceivedHandles>>);
+
+/// Handles and their kinds by number.
+type ReceivedHandles = [(RawHandle, u8); MAX_HANDLES];
 
 impl Incoming {
     /// Makes a list of handles, at most [`MAX_HANDLES`], for those who stand in for the kernel in
     /// tests. Further ones are left out.
     pub fn new(handles: &[(RawHandle, ObjectKind)]) -> Self {
-        let mut incoming = Incoming::default();
-        let places = incoming.handles.iter_mut().zip(&mut incoming.kinds);
-        for ((place, kind), (raw, known)) in places.zip(handles) {
-            *place = raw.0;
-            *kind = *known as u8;
+        Incoming::of(handles.iter().map(|&(raw, kind)| (raw, kind as u8)))
+    }
+
+    fn of(handles: impl Iterator<Item = (RawHandle, u8)>) -> Self {
+        let mut received = [(RawHandle::NONE, 0); MAX_HANDLES];
+        for (place, handle) in received.iter_mut().zip(handles) {
+            *place = handle;
         }
-        incoming
+        Incoming(Some(Box::new(received)))
     }
 
     /// Takes the handle in a position, if there is one and it is of the kind.
     pub fn take<K: crate::Kind>(&mut self, position: usize) -> Option<Handle<K>> {
-        let kind = ObjectKind::from_number(*self.kinds.get(position)?)?;
-        if kind != K::KIND {
+        let (raw, kind) = self.0.as_mut()?.get_mut(position)?;
+        if ObjectKind::from_number(*kind)? != K::KIND {
             return None;
         }
-        let raw = RawHandle(core::mem::take(self.handles.get_mut(position)?));
+        let raw = core::mem::replace(raw, RawHandle::NONE);
         (!raw.is_none()).then(|| Handle::from_raw(raw))
     }
 }
 
 impl Drop for Incoming {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.handles == [0; MAX_HANDLES] {
-            return;
+        if let Some(handles) = self.0.take() {
+            close_all(&handles);
         }
-        for raw in self.handles {
-            // The kind does not matter for closing.
-            drop(Handle::<Sender>::from_raw(RawHandle(raw)));
-        }
+    }
+}
+
+#[cold]
+fn close_all(handles: &ReceivedHandles) {
+    for (raw, _) in handles {
+        // The kind does not matter for closing.
+        drop(Handle::<Sender>::from_raw(*raw));
     }
 }
 
@@ -413,6 +423,40 @@ fn reply_and_wait(
     Ok((received(&registers), Words(registers.words)))
 }
 
+/// Answers requests with the `N` words that `answer` makes of badge, info and payload, and returns
+/// as soon as there is something else: news, a fault, or a request that comes with handles. For
+/// servers that are asked for little and often; all that they do stays in registers.
+///
+/// # Errors
+///
+/// As [`receive`].
+pub fn serve_short<const N: usize>(
+    endpoint: &Handle<Endpoint>,
+    mut answer: impl FnMut(u64, Info, &Words) -> [u64; N],
+) -> Result<(Received, Words)> {
+    const OTHER: u64 =
+        Info::NOTIFICATION | Info::CLOSED | Info::FAULT | Info::new(0, 0, MAX_HANDLES | 3).0;
+    let receive_side = u64::from(endpoint.raw().0) << 32;
+    let mut registers = IpcRegisters {
+        handles: receive_side,
+        deadline_or_badge: skink_abi::FOREVER,
+        ..IpcRegisters::default()
+    };
+    raw::ipc(Syscall::Receive, &mut registers)?;
+    loop {
+        if registers.info & OTHER != 0 {
+            return Ok((received(&registers), Words(registers.words)));
+        }
+        let words = Words(registers.words);
+        let words = answer(registers.deadline_or_badge, Info(registers.info), &words);
+        let reply = registers.handles;
+        registers = outgoing_words(0, words);
+        registers.handles = reply | receive_side;
+        registers.deadline_or_badge = skink_abi::FOREVER;
+        raw::ipc(Syscall::ReplyReceive, &mut registers)?;
+    }
+}
+
 /// Sets the bits of a notification handle.
 ///
 /// # Errors
@@ -505,45 +549,55 @@ fn stored((received, words): (Received, Words)) -> Received {
     received
 }
 
-#[inline]
+#[inline(always)]
 fn received(registers: &IpcRegisters) -> Received {
     let info = Info(registers.info);
     let badge = registers.deadline_or_badge;
+    // One comparison for what comes most often.
+    if info.0 & (Info::NOTIFICATION | Info::CLOSED | Info::FAULT) == 0 {
+        return Received::Request(request(registers));
+    }
     if info.has(Info::NOTIFICATION) {
         return Received::Notification(registers.words[0]);
     }
     if info.has(Info::CLOSED) {
         return Received::Closed(badge);
     }
-    let request = Request {
+    Received::Fault(request(registers))
+}
+
+#[inline(always)]
+fn request(registers: &IpcRegisters) -> Request {
+    let info = Info(registers.info);
+    Request {
         info,
-        badge,
+        badge: registers.deadline_or_badge,
         sequence: sequence(),
         reply: Handle::from_raw(RawHandle(registers.handles as u32)),
         handles: incoming(info),
-    };
-    if info.has(Info::FAULT) {
-        Received::Fault(request)
-    } else {
-        Received::Request(request)
     }
 }
 
 /// Reads the handles that came with a message.
 #[cfg(bare)]
-#[inline]
+#[inline(always)]
 fn incoming(info: Info) -> Incoming {
-    let mut incoming = Incoming::default();
-    let count = info.handles().min(MAX_HANDLES);
-    if count > 0 {
-        let control = raw::thread_control();
-        // SAFETY: the control page is always mapped and is the thread's own; the kernel wrote
-        // these fields in the call that has just returned.
-        let (handles, kinds) = unsafe { ((*control).received_handles, (*control).received_kinds) };
-        incoming.handles[..count].copy_from_slice(&handles[..count]);
-        incoming.kinds[..count].copy_from_slice(&kinds[..count]);
+    if info.handles() == 0 {
+        Incoming::default()
+    } else {
+        read_incoming(info)
     }
-    incoming
+}
+
+#[cfg(bare)]
+#[cold]
+fn read_incoming(info: Info) -> Incoming {
+    let control = raw::thread_control();
+    // SAFETY: the control page is always mapped and is the thread's own; the kernel wrote these
+    // fields in the call that has just returned.
+    let (handles, kinds) = unsafe { ((*control).received_handles, (*control).received_kinds) };
+    let handles = handles.into_iter().map(RawHandle).zip(kinds);
+    Incoming::of(handles.take(info.handles()))
 }
 
 #[cfg(not(bare))]

@@ -134,13 +134,13 @@ pub(crate) fn processor_number() -> u32 {
 
 /// Returns the address of the thread's control page.
 #[cfg(bare)]
-#[inline]
+#[inline(always)]
 pub(crate) fn thread_control() -> *mut skink_abi::ThreadControl {
     let control: *mut skink_abi::ThreadControl;
     // SAFETY: the kernel points fs at the control page of the running thread, whose first word is
     // its own address; it never changes while the thread lives.
     unsafe {
-        core::arch::asm!("mov {}, fs:0", out(reg) control, options(nostack, readonly, preserves_flags));
+        core::arch::asm!("mov {}, fs:0", out(reg) control, options(nostack, pure, readonly, preserves_flags));
     }
     control
 }

@@ -6,7 +6,7 @@ use bench::arguments::Role;
 use bench::echo::{EchoDispatcher, Mirror};
 use libipc::Server;
 use libsys::abi::FOREVER;
-use libsys::ipc::{self, Received};
+use libsys::ipc::{self, Received, Words};
 use libsys::mappings::Reservation;
 use libsys::{Endpoint, Error, Handle, Notification, runtime};
 use skink_program::{Failed, Outcome, Program};
@@ -69,17 +69,10 @@ fn fault(waiter: &Handle<Notification>) -> Outcome {
 
 /// Answers each message with the first `N` of its own words until the last sender is closed.
 pub(crate) fn echo_words<const N: usize>(endpoint: &Handle<Endpoint>) -> Result<(), Error> {
-    let mut next = ipc::receive_short(endpoint, FOREVER)?;
     loop {
-        next = match next {
-            (Received::Request(request), payload) => {
-                let words = core::array::from_fn::<_, N, _>(|at| payload.0[at]);
-                ipc::reply_receive_short(request.reply, 0, words, endpoint, FOREVER)?
-            }
-            (Received::Closed(badge), _) => return endpoint.forget(badge),
-            (Received::Notification(_) | Received::Fault(_), _) => {
-                ipc::receive_short(endpoint, FOREVER)?
-            }
+        let echo = |_badge, _info, payload: &Words| core::array::from_fn(|at| payload.0[at]);
+        if let (Received::Closed(badge), _) = ipc::serve_short::<N>(endpoint, echo)? {
+            return endpoint.forget(badge);
         }
     }
 }
