@@ -20,18 +20,18 @@ pub(crate) struct IpcRegisters {
 pub(crate) fn plain(call: Syscall, arguments: [u64; 6]) -> Result<(u64, u64), Error> {
     let [a0, a1, a2, a3, a4, a5] = arguments;
     let (status, first, second): (u64, u64, u64);
-    // SAFETY: the kernel keeps all registers but rax, rdx, rsi, rcx and r11; it writes memory
+    // SAFETY: the kernel keeps all registers but those named; it writes memory
     // only through pointers in the arguments, which the callers of this function own.
     unsafe {
         core::arch::asm!(
             "syscall",
             inlateout("rax") call as u64 => status,
-            in("rdi") a0,
+            inlateout("rdi") a0 => _,
             inlateout("rsi") a1 => second,
             inlateout("rdx") a2 => first,
-            in("r8") a3,
-            in("r9") a4,
-            in("r10") a5,
+            inlateout("r8") a3 => _,
+            inlateout("r9") a4 => _,
+            inlateout("r10") a5 => _,
             lateout("rcx") _,
             lateout("r11") _,
             options(nostack),

@@ -86,11 +86,13 @@ impl Entry {
         (kind as u32 | MAY_USE as u32) << 16
     }
 
-    /// Returns whether an entry with this first word is what a handle names, of a kind, and may be
-    /// used for what the kind is for.
-    #[inline(always)]
-    pub const fn is_usable(first: u64, handle: RawHandle, kind: ObjectKind) -> bool {
-        (first ^ handle.0 as u64) >> 16 & 0xff_ffff == Entry::usable(kind) as u64
+    /// Returns whether an entry with this first word is what a handle names, of a kind and with
+    /// rights.
+    #[inline]
+    pub const fn matches(first: u64, handle: RawHandle, kind: ObjectKind, rights: Rights) -> bool {
+        let has_generation = (first as u32 ^ handle.0) >> 16 == 0;
+        let has_rights = first as u16 & rights.0 == rights.0;
+        has_generation && has_rights && (first >> 32) as u8 & !MAY_USE == kind as u8
     }
 
     /// Returns the object that the first word of an entry names.
@@ -337,15 +339,25 @@ mod tests {
             entry.to_words()[0]
         };
         let may_call = word(Rights::CALL | Rights::MANAGE);
-        let is_usable = |first, generation, kind| {
-            Entry::is_usable(first, RawHandle::new(3, generation), kind)
+        // What fastpath.s computes.
+        let is_usable = |first: u64, generation, kind| {
+            let handle = RawHandle::new(3, generation);
+            (first ^ u64::from(handle.0)) >> 16 & 0xff_ffff == u64::from(Entry::usable(kind))
         };
         assert!(is_usable(may_call, 0xabcd, ObjectKind::Sender));
         assert!(!is_usable(may_call, 0xabce, ObjectKind::Sender));
         assert!(!is_usable(may_call, 0xabcd, ObjectKind::Endpoint));
         assert!(!is_usable(word(Rights::MANAGE), 0xabcd, ObjectKind::Sender));
         let [free, _] = Entry::FREE.to_words();
-        assert!(!Entry::is_usable(free, RawHandle::NONE, ObjectKind::Sender));
+        assert!(!is_usable(free, 0, ObjectKind::Sender));
+
+        let matches = |generation, kind, right| {
+            Entry::matches(may_call, RawHandle::new(3, generation), kind, right)
+        };
+        assert!(matches(0xabcd, ObjectKind::Sender, Rights::MANAGE));
+        assert!(!matches(0xabce, ObjectKind::Sender, Rights::MANAGE));
+        assert!(!matches(0xabcd, ObjectKind::Endpoint, Rights::MANAGE));
+        assert!(!matches(0xabcd, ObjectKind::Sender, Rights::TRANSFER));
     }
 
     fn entry(object: u32) -> Entry {

@@ -2,14 +2,16 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use skink_abi::Error;
+use skink_abi::{Error, ObjectKind, Rights};
 use skink_kcore::list::List;
 use skink_kcore::{Id, NONE};
 
 use crate::arena::{Arena, Object};
 use crate::endpoint::{ENDPOINTS, offer_news};
-use crate::lock::{Held, Lock, level};
+use crate::ipc::RawHandle32;
+use crate::lock::{Guard, Held, Lock, level};
 use crate::object;
+use crate::process::{PROCESSES, Process};
 use crate::sched::{self, Urgency};
 use crate::thread::{THREADS, Thread, ThreadNodes, Wait};
 
@@ -19,7 +21,8 @@ pub(crate) struct Notification {
     state: Lock<State, { level::NOTIFICATION }>,
 }
 
-struct State {
+/// What a notification's lock guards.
+pub(crate) struct State {
     waiters: List,
     /// The endpoint that it is bound to, or [`NONE`]. No reference: the endpoint names the
     /// notification too, and who follows this checks that.
@@ -61,11 +64,70 @@ impl Notification {
     }
 }
 
-/// Sets bits and wakes one who waits for them.
+type NotificationGuard<'h> = Guard<'static, 'h, State, { level::NOTIFICATION }>;
+
+/// A notification that a handle names, locked: so it is alive.
+struct Found<'h> {
+    id: Id,
+    guard: NotificationGuard<'h>,
+    /// The bits of the handle.
+    bits: u64,
+}
+
+/// Finds the notification that a handle of a process names. Neither the table's lock nor a
+/// reference is taken.
+///
+/// # Errors
+///
+/// `InvalidHandle`, `WrongKind`, `MissingRight`.
+#[inline]
+fn find<'h>(
+    held: &'h mut Held<0>,
+    process: &Process,
+    handle: u64,
+    rights: Rights,
+) -> Result<Found<'h>, Error> {
+    let kind = ObjectKind::Notification;
+    let raw = RawHandle32::check(handle)?;
+    let Some(glance) = process.glance(raw, kind, rights) else {
+        // The table says what is wrong.
+        let wrong = process.find(held, handle, kind, rights).err();
+        return Err(wrong.unwrap_or(Error::InvalidHandle));
+    };
+    let id = glance.object();
+    let guard = NOTIFICATIONS.get(id).state.lock(held);
+    if glance.is_current() {
+        Ok(Found {
+            id,
+            guard,
+            bits: glance.detail,
+        })
+    } else {
+        // Another thread has just closed it.
+        Err(Error::InvalidHandle)
+    }
+}
+
+/// System call `notify`.
+///
+/// # Errors
+///
+/// Those of a bad handle.
+pub(crate) fn notify_by(held: &mut Held<0>, process: &Process, handle: u64) -> Result<(), Error> {
+    let found = find(held, process, handle, Rights::NOTIFY)?;
+    set(found.guard, found.id, found.bits, Urgency::Normal);
+    Ok(())
+}
+
+/// Sets bits and wakes one who waits for them. The caller has a reference.
 pub(crate) fn notify<const H: u8>(held: &mut Held<H>, id: Id, bits: u64, urgency: Urgency) {
+    set(NOTIFICATIONS.get(id).state.lock(held), id, bits, urgency);
+}
+
+#[inline]
+fn set(mut guard: NotificationGuard<'_>, id: Id, bits: u64, urgency: Urgency) {
     let notification = NOTIFICATIONS.get(id);
     notification.bits.fetch_or(bits, Ordering::SeqCst);
-    let mut guard = notification.state.lock(held);
     if let Some(waiter) = guard.waiters.pop_front(&ThreadNodes) {
         let thread = THREADS.get(waiter);
         thread.set_wait(Wait::Nothing, NONE);
@@ -73,8 +135,8 @@ pub(crate) fn notify<const H: u8>(held: &mut Held<H>, id: Id, bits: u64, urgency
         sched::clear_deadline(held, thread);
         thread.set_result(Ok((notification.take_bits(), 0)));
         sched::make_ready(held, thread, urgency);
-        drop(guard);
-        // The waiter's. The caller has one of its own, so this is never the last.
+        // The waiter's. Whoever sets bits has one of its own, so this is never the last; by a
+        // handle, that is the handle's, which cannot be closed while the lock is held.
         NOTIFICATIONS.release(id);
         return;
     }
@@ -87,41 +149,34 @@ pub(crate) fn notify<const H: u8>(held: &mut Held<H>, id: Id, bits: u64, urgency
     offer_news(guard.held(), endpoint, urgency);
 }
 
-/// What became of a thread that asked to wait for bits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Waiting {
-    /// It goes on with a result.
-    No,
-    /// It waits, and keeps the reference to the notification until it no longer does.
-    Yes,
-}
-
-/// Lets the current thread wait for bits of a notification, to which the caller has a reference.
-pub(crate) fn wait(held: &mut Held<0>, thread: &'static Thread, id: Id, deadline: u64) -> Waiting {
-    let notification = NOTIFICATIONS.get(id);
-    let mut guard = notification.state.lock(held);
+/// System call `wait` on a notification: takes bits, or lets the current thread wait for some. It
+/// then keeps a reference to the notification until it no longer waits.
+pub(crate) fn wait(held: &mut Held<0>, thread: &'static Thread, handle: u64, deadline: u64) {
+    let process = PROCESSES.get(thread.process.get());
+    let mut found = match find(held, process, handle, Rights::WAIT) {
+        Ok(found) => found,
+        Err(error) => return thread.set_result(Err(error)),
+    };
+    let notification = NOTIFICATIONS.get(found.id);
     let bits = notification.take_bits();
     if bits != 0 {
-        thread.set_result(Ok((bits, 0)));
-        return Waiting::No;
+        return thread.set_result(Ok((bits, 0)));
     }
     if deadline == 0 {
-        thread.set_result(Err(Error::WouldBlock));
-        return Waiting::No;
+        return thread.set_result(Err(Error::WouldBlock));
     }
     sched::stop_current();
     thread.next_wait();
-    sched::set_deadline(guard.held(), thread, deadline);
-    thread.set_wait(Wait::Bits, id);
+    sched::set_deadline(found.guard.held(), thread, deadline);
+    thread.set_wait(Wait::Bits, found.id);
     if thread.is_doomed() {
         thread.set_wait(Wait::Nothing, NONE);
-        sched::clear_deadline(guard.held(), thread);
-        drop(guard);
-        sched::run(thread);
-        return Waiting::No;
+        sched::clear_deadline(found.guard.held(), thread);
+        return sched::run(thread);
     }
-    guard.waiters.push_back(&ThreadNodes, thread.id.get());
-    Waiting::Yes
+    NOTIFICATIONS.retain(found.id);
+    let id = thread.id.get();
+    found.guard.waiters.push_back(&ThreadNodes, id);
 }
 
 /// Lets the current thread wait for a deadline.

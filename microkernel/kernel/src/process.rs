@@ -315,6 +315,24 @@ impl Process {
         pool::allocate_zeroed().inspect_err(|_| self.refund(PAGE_SIZE as u64))
     }
 
+    /// Looks at a handle's entry without the table's lock.
+    #[inline]
+    pub(crate) fn glance(
+        &self,
+        handle: RawHandle,
+        kind: ObjectKind,
+        rights: Rights,
+    ) -> Option<Glance> {
+        let [first, detail] = self.handle_words(handle.index().into())?;
+        let word = first.get();
+        let detail = detail.get();
+        Entry::matches(word, handle, kind, rights).then_some(Glance {
+            first,
+            word,
+            detail,
+        })
+    }
+
     /// Finds a handle of a kind with rights.
     ///
     /// # Errors
@@ -384,6 +402,29 @@ impl Process {
             }
         }
         name
+    }
+}
+
+/// What an entry of a handle table was at a moment.
+pub(crate) struct Glance {
+    first: &'static Word,
+    word: u64,
+    /// The second word, if the entry still is what it was.
+    pub(crate) detail: u64,
+}
+
+impl Glance {
+    /// Returns the object that the entry named.
+    #[inline]
+    pub(crate) const fn object(&self) -> Id {
+        Entry::object_of(self.word)
+    }
+
+    /// Returns whether the entry still is what it was. Under the lock of the object that it named
+    /// this says that the object is alive and the right one.
+    #[inline]
+    pub(crate) fn is_current(&self) -> bool {
+        self.first.get() == self.word
     }
 }
 

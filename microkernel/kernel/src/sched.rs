@@ -71,6 +71,15 @@ impl CpuSched {
     }
 }
 
+impl CpuSched {
+    /// Counts a system call. Only the CPU itself counts, so no atomic addition is needed.
+    #[inline]
+    pub(crate) fn count_syscall(&self) {
+        let calls = self.syscalls.load(Ordering::Relaxed);
+        self.syscalls.store(calls + 1, Ordering::Relaxed);
+    }
+}
+
 /// Whether a thread that becomes ready may take the CPU from the one that runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {

@@ -35,13 +35,32 @@ struct Call<'a> {
 extern "C" fn on_syscall() {
     let cpu = cpu::this();
     cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
-    cpu.sched.syscalls.fetch_add(1, Ordering::Relaxed);
+    cpu.sched.count_syscall();
     // A `syscall` comes from the current thread; its registers are where entry.s put them.
     let thread = cpu.current().expect("a program runs");
     debug_assert_eq!(thread.registers.error.get(), BY_SYSCALL);
     let mut held = Held::enter();
     dispatch(&mut held, thread);
     sched::finish(&mut held);
+}
+
+/// Entry of calls that end at once and give nothing back but a status, from entry.s, on this CPU's
+/// kernel stack. The registers of the thread stay where they are: nothing that is called here may
+/// need them.
+#[unsafe(no_mangle)]
+extern "C" fn on_quick_syscall(argument: u64, number: u64) -> u64 {
+    let cpu = cpu::this();
+    cpu.sched.count_syscall();
+    if number == Syscall::Null as u64 {
+        return 0;
+    }
+    debug_assert_eq!(number, Syscall::Notify as u64);
+    let thread = cpu.current().expect("a program runs");
+    let process = PROCESSES.get(thread.process.get());
+    match notification::notify_by(&mut Held::enter(), process, argument) {
+        Ok(()) => 0,
+        Err(error) => error.code(),
+    }
 }
 
 fn dispatch(held: &mut Held<0>, thread: &'static Thread) {
@@ -89,21 +108,16 @@ fn wait(held: &mut Held<0>, thread: &'static Thread) {
     if handle == 0 {
         return notification::sleep(held, thread, deadline);
     }
-    let process = PROCESSES.get(thread.process.get());
-    match objects::take_notification(process, held, handle, skink_abi::Rights::WAIT) {
-        Ok((id, _)) => {
-            if notification::wait(held, thread, id, deadline) == notification::Waiting::No {
-                crate::object::release_notification(id);
-            }
-        }
-        Err(error) => thread.set_result(Err(error)),
-    }
+    notification::wait(held, thread, handle, deadline);
 }
 
 fn plain(number: Syscall, call: &mut Call<'_>) -> Result {
     match number {
         Syscall::Null => Ok((0, 0)),
-        Syscall::Notify => objects::notify(call),
+        Syscall::Notify => {
+            let [handle, ..] = call.arguments;
+            notification::notify_by(call.held, call.process, handle).map(|()| (0, 0))
+        }
         Syscall::HandleDuplicate => handles::duplicate(call),
         Syscall::HandleClose => handles::close(call),
         Syscall::HandleInfo => handles::info(call),

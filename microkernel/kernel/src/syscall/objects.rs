@@ -52,13 +52,6 @@ pub(super) fn take_notification(
     Ok((entry.object, entry.detail))
 }
 
-pub(super) fn notify(call: &mut Call<'_>) -> Result {
-    let (id, bits) = take_notification(call.process, call.held, call.arguments[0], Rights::NOTIFY)?;
-    notification::notify(call.held, id, bits, Urgency::Normal);
-    object::release_notification(id);
-    Ok((0, 0))
-}
-
 pub(super) fn create_endpoint(call: &mut Call<'_>) -> Result {
     let id = ENDPOINTS.allocate_for(call.process)?;
     ENDPOINTS.get(id).reset(call.held, id);

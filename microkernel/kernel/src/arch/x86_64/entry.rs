@@ -41,6 +41,7 @@ core::arch::global_asm!(
     CPU_SWITCHES = const cpu::SWITCHES,
     CALL = const Syscall::Call as u64,
     REPLY_RECEIVE = const Syscall::ReplyReceive as u64,
+    NOTIFY = const Syscall::Notify as u64,
     REGISTER_BYTES = const skink_abi::REGISTER_BYTES,
     MAX_MESSAGE_BYTES = const skink_abi::MAX_MESSAGE_BYTES,
     SEQUENCE = const offset_of!(ThreadControl, sequence),

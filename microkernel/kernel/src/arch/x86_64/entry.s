@@ -55,6 +55,10 @@ syscall_entry:
     je fast_call
     cmp rax, {REPLY_RECEIVE}
     je fast_reply_receive
+    cmp rax, {NOTIFY}
+    je syscall_quick
+    test rax, rax
+    jz syscall_quick
     # Everything else, and what the fast path leaves to the general way: all registers are saved.
 syscall_general:
     mov gs:[{CPU_SCRATCH}], rdi
@@ -81,6 +85,27 @@ syscall_general:
     xor ebp, ebp
     call on_syscall
     jmp return_to_user
+
+# Calls that end at once and give nothing back but a status: what compiled code keeps need not be
+# saved, the other registers are cleared so that nothing of the kernel is in them.
+syscall_quick:
+    mov gs:[{CPU_SCRATCH}], rsp
+    mov rsp, gs:[{CPU_STACK}]
+    push r11
+    push rcx
+    mov rsi, rax
+    call on_quick_syscall
+    pop rcx
+    pop r11
+    xor edx, edx
+    xor esi, esi
+    xor edi, edi
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    mov rsp, gs:[{CPU_SCRATCH}]
+    swapgs
+    sysretq
 
 # Every vector has a stub of 16 bytes: an error code where the processor pushed none, the vector.
 .balign 16
