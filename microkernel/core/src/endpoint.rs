@@ -103,6 +103,11 @@ impl Endpoint {
         self.receivers.pop(nodes)
     }
 
+    /// Returns the receiver that gets the next request.
+    pub const fn next_receiver(&self) -> Option<Id> {
+        self.receivers.top()
+    }
+
     /// Returns whether a receiver waits.
     pub const fn has_receiver(&self) -> bool {
         self.receivers.top().is_some()

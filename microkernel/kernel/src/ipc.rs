@@ -23,7 +23,7 @@ use crate::sched::{self, Urgency};
 use crate::thread::{
     IN_SERVICE, IS_FAULT, MOVES_HANDLES, REDELIVERED, THREADS, Thread, ThreadNodes, Wait, caller_of,
 };
-use crate::{notification, object};
+use crate::{fault, notification, object};
 
 type EndpointGuard<'l, 'h> = Guard<'l, 'h, EndpointState, { level::ENDPOINT }>;
 
@@ -85,31 +85,15 @@ pub(crate) fn call(held: &mut Held<0>, thread: &'static Thread) {
     }
 }
 
-/// Sends a page fault of the current thread to its pager. Returns whether there is one.
-pub(crate) fn fault(held: &mut Held<0>, thread: &'static Thread, fault: FaultMessage) -> bool {
-    let process = process_of(thread);
-    let pager = {
-        // The pager is only changed under this lock.
-        let _state = process.state.lock(held);
-        let pager = process.pager.load(core::sync::atomic::Ordering::Relaxed);
-        if pager == NONE {
-            return false;
-        }
-        SENDERS.retain(pager);
-        pager
-    };
-    let [address, instruction, code] = &thread.call.fault;
-    address.set(fault.address);
-    instruction.set(fault.instruction);
-    code.set(fault.code);
-    start_call(held, thread, pager, IS_FAULT, skink_abi::FOREVER);
-    object::release_sender(held, pager);
-    true
-}
-
 /// Lets the current thread wait for the answer to a request that it sends through `sender`, to
 /// which the caller has a reference.
-fn start_call(held: &mut Held<0>, thread: &'static Thread, sender: Id, marks: u32, deadline: u64) {
+pub(crate) fn start_call(
+    held: &mut Held<0>,
+    thread: &'static Thread,
+    sender: Id,
+    marks: u32,
+    deadline: u64,
+) {
     let through = SENDERS.get(sender);
     let endpoint_id = through.endpoint.get();
     let call = &thread.call;
@@ -554,7 +538,7 @@ fn answer(
     };
     thread.client.set(NONE);
     if caller.call.is(IS_FAULT) {
-        resolve_fault(held, thread, caller, info);
+        fault::resolve(held, thread, caller, info);
         return Ok(caller);
     }
     let request = Info(caller.registers.rsi.get());
@@ -633,21 +617,6 @@ fn with_duty<R>(
         return Err(Error::InvalidHandle);
     }
     Ok(f(caller))
-}
-
-/// Does what a pager's answer says: installs mappings, or ends the process.
-fn resolve_fault(held: &mut Held<0>, pager: &Thread, faulted: &'static Thread, info: Info) {
-    let target = process_of(faulted);
-    let resolved =
-        info.label() == 0 && crate::memory::map_from_reply(held, pager, target, info).is_ok();
-    if resolved {
-        target
-            .counters
-            .faults
-            .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-    } else {
-        crate::teardown::end_by_fault(held, faulted, 14, faulted.call.fault[0].get());
-    }
 }
 
 /// Closes a reply handle without an answer: the caller fails with `ReplyDropped`.

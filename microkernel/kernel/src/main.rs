@@ -19,6 +19,7 @@ mod cell;
 mod endpoint;
 #[cfg(bare)]
 mod fastpath;
+mod fault;
 #[cfg(bare)]
 mod first_process;
 #[cfg(bare)]

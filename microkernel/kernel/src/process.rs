@@ -76,9 +76,9 @@ pub(crate) struct Counters {
     pub(crate) cpu_ticks: AtomicU64,
     /// Ticks that its threads ran for callers.
     pub(crate) served_ticks: AtomicU64,
-    /// Page faults that its pager resolved.
+    /// Page faults of its threads, of those which have ended, that a pager resolved.
     pub(crate) faults: AtomicU64,
-    /// Calls that its threads made which have ended.
+    /// Calls that its threads made, those which have ended.
     pub(crate) calls: AtomicU64,
     /// Pages mapped.
     pub(crate) pages: AtomicU64,
@@ -357,9 +357,11 @@ impl Process {
         let state = self.state.lock(held);
         let (mut is_calling, mut is_receiving) = (0, 0);
         let mut calls = self.counters.calls.load(Ordering::Relaxed);
+        let mut faults = self.counters.faults.load(Ordering::Relaxed);
         for id in state.threads.iter(&Family) {
             let thread = THREADS.get(id);
             calls += thread.calls.get();
+            faults += thread.faults.get();
             match thread.wait().kind() {
                 Wait::Reply => is_calling = 1,
                 Wait::Message | Wait::Bits => is_receiving = 1,
@@ -380,7 +382,7 @@ impl Process {
             fault_address: state.exit.fault_address,
             cpu_ns: time::to_ns(counters.cpu_ticks.load(Ordering::Relaxed)),
             served_ns: time::to_ns(counters.served_ticks.load(Ordering::Relaxed)),
-            faults: counters.faults.load(Ordering::Relaxed),
+            faults,
             calls,
             threads: state.thread_count,
             handles,

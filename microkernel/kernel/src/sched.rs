@@ -44,6 +44,8 @@ struct Queue {
     deadlines: Deadlines,
     /// When the timer fires next, ns since boot, or `u64::MAX`.
     timer_at: u64,
+    /// Whether the timer fires within a slice: the running thread will not run for longer.
+    is_slice_timed: bool,
 }
 
 /// CPUs that run no thread, a bit each.
@@ -58,6 +60,7 @@ impl CpuSched {
             ready: List::EMPTY,
             deadlines: Deadlines::EMPTY,
             timer_at: u64::MAX,
+            is_slice_timed: false,
         };
         CpuSched {
             queue: Lock::new(queue),
@@ -141,17 +144,17 @@ pub(crate) fn run(thread: &'static Thread) {
     let client = thread.client.get();
     let own = thread.process.get();
     cpu.payer.set(if client == NONE { own } else { client });
-    cpu.billed_until.store(time::ticks(), Ordering::Relaxed);
     thread.cpu.set(cpu.index());
     switch_to(cpu, thread);
 }
 
-/// Bills the time since the last bill. Who pays is the CPU's affair, not the thread's: along a
-/// chain of calls every server works on the account of the first caller, and the fast path need
-/// not note it anywhere.
+/// Bills the time since the last bill: since the end of the last thread's time, or of idleness. Who
+/// pays is the CPU's affair, not the thread's: along a chain of calls every server works on the
+/// account of the first caller, and the fast path need not note it anywhere.
 fn bill(cpu: &CpuLocal, thread: &Thread) {
     let now = time::ticks();
     let ticks = now.wrapping_sub(cpu.billed_until.load(Ordering::Relaxed));
+    cpu.billed_until.store(now, Ordering::Relaxed);
     let (own, payer) = (thread.process.get(), cpu.payer.get());
     let account = &PROCESSES.get(payer).counters;
     account.cpu_ticks.fetch_add(ticks, Ordering::Relaxed);
@@ -168,7 +171,7 @@ fn bill(cpu: &CpuLocal, thread: &Thread) {
 /// The part of `run` that every switch needs: address space, thread pointer, current thread. The
 /// fast path does the same (fastpath.s).
 #[inline]
-fn switch_to(cpu: &CpuLocal, thread: &'static Thread) {
+pub(crate) fn switch_to(cpu: &CpuLocal, thread: &'static Thread) {
     let process = thread.process.get();
     if cpu.space.load(Ordering::Relaxed) != process {
         // First the wish, then the deed, then the record of it: `space::flush` asks a processor
@@ -247,7 +250,7 @@ impl Queue {
 pub(crate) fn on_timer(held: &mut Held<0>) {
     let cpu = cpu::this();
     let now = time::now();
-    cpu.sched.queue.lock(held).timer_at = u64::MAX;
+    cpu.sched.queue.lock(held).forget_timer();
     loop {
         let due = {
             let mut queue = cpu.sched.queue.lock(held);
@@ -286,7 +289,8 @@ pub(crate) fn finish(held: &mut Held<0>) {
             teardown::end_thread(held, thread);
             continue;
         }
-        if cpu.sched.yield_wanted.swap(false, Ordering::Relaxed) {
+        if cpu.sched.yield_wanted.load(Ordering::Relaxed) {
+            cpu.sched.yield_wanted.store(false, Ordering::Relaxed);
             rotate(held, cpu);
             continue;
         }
@@ -313,13 +317,28 @@ fn rotate(held: &mut Held<0>, cpu: &'static CpuLocal) {
 }
 
 impl Queue {
-    /// Makes sure that the timer fires at the end of a slice at the latest.
+    /// Makes sure that the timer fires at the end of a slice at the latest. If it is set already,
+    /// for a thread that stopped before the end of its slice, the next one runs in the rest of it:
+    /// reading the clock and setting the timer at each switch would cost more than that is worth.
+    #[inline]
     fn begin_slice(&mut self) {
+        if !self.is_slice_timed {
+            self.time_slice();
+        }
+    }
+
+    fn time_slice(&mut self) {
         let slice_end = time::now() + SLICE_NS;
         if self.timer_at > slice_end {
             let deadline = self.next_deadline();
             self.set_timer(deadline.min(slice_end));
         }
+        self.is_slice_timed = true;
+    }
+
+    fn forget_timer(&mut self) {
+        self.timer_at = u64::MAX;
+        self.is_slice_timed = false;
     }
 
     fn next_deadline(&self) -> u64 {
@@ -344,9 +363,10 @@ fn next(held: &mut Held<0>, cpu: &'static CpuLocal) {
         if queue.ready.is_empty() {
             let deadline = queue.next_deadline();
             if deadline == u64::MAX {
-                queue.timer_at = u64::MAX;
+                queue.forget_timer();
                 apic::stop_timer();
             } else if deadline != queue.timer_at {
+                queue.is_slice_timed = false;
                 queue.set_timer(deadline);
             }
         } else {
@@ -370,7 +390,9 @@ fn next(held: &mut Held<0>, cpu: &'static CpuLocal) {
             .fetch_add(time::ticks() - start, Ordering::Relaxed);
     }
     IDLE.fetch_and(!bit, Ordering::SeqCst);
-    cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
+    let now = time::ticks();
+    cpu.entered_at.store(now, Ordering::Relaxed);
+    cpu.billed_until.store(now, Ordering::Relaxed);
     crate::space::answer_flush(cpu);
 }
 

@@ -172,8 +172,13 @@ pub(crate) fn end_thread(held: &mut Held<0>, thread: &'static Thread) {
     memory::release(thread.control_memory.get());
     let is_last = {
         let mut state = process.state.lock(held);
-        let calls = &process.counters.calls;
-        calls.fetch_add(thread.calls.get(), Ordering::Relaxed);
+        let counters = &process.counters;
+        counters
+            .calls
+            .fetch_add(thread.calls.get(), Ordering::Relaxed);
+        counters
+            .faults
+            .fetch_add(thread.faults.get(), Ordering::Relaxed);
         state.threads.remove(&Family, thread.id.get());
         state.thread_count -= 1;
         if state.thread_count == 0 && process.is_alive() {

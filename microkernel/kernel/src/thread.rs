@@ -93,8 +93,10 @@ pub(crate) struct Thread {
     handles: Word,
     /// Its process's page tables. Set once.
     root: Word,
-    /// How many calls it made on the fast path. *Owner.*
+    /// How many calls it made. *Owner.*
     pub(crate) calls: Word,
+    /// How many of its page faults a pager resolved. *Owner.*
+    pub(crate) faults: Word,
     /// What the fast path must not pass by: [`DOOMED`], [`HAS_FPU`], [`HAS_TIMER`].
     special: AtomicU32,
     /// What it waits for ([`WaitState`]): written by the owner, read by all.
@@ -242,6 +244,7 @@ pub(crate) mod offsets {
     pub(crate) const HANDLES: isize = at(offset_of!(Thread, handles));
     pub(crate) const ROOT: isize = at(offset_of!(Thread, root));
     pub(crate) const CALLS: isize = at(offset_of!(Thread, calls));
+    pub(crate) const FAULTS: isize = at(offset_of!(Thread, faults));
     pub(crate) const WAIT: isize = at(offset_of!(Thread, wait));
     pub(crate) const WAIT_NUMBER: isize = at(offset_of!(Thread, wait_number));
     pub(crate) const CPU: isize = at(offset_of!(Thread, cpu));
@@ -267,6 +270,7 @@ impl Object for Thread {
         handles: Word::ZERO,
         root: Word::ZERO,
         calls: Word::ZERO,
+        faults: Word::ZERO,
         special: AtomicU32::new(0),
         wait: AtomicU32::new(0),
         wait_number: Field::new(0),
@@ -307,6 +311,7 @@ impl Thread {
         self.handles.set(process.handle_table());
         self.root.set(process.root.get());
         self.calls.set(0);
+        self.faults.set(0);
         self.special.store(0, Ordering::Relaxed);
         self.set_wait(Wait::Nothing, NONE);
         self.cpu.set(NONE);
@@ -369,6 +374,21 @@ impl Thread {
             }
             Err(error) => self.registers.rax.set(error.code()),
         }
+    }
+
+    /// Returns whether nothing about it needs the general way: it may live on, uses no FPU and has
+    /// no deadline.
+    #[inline]
+    pub(crate) fn is_simple(&self) -> bool {
+        self.special.load(Ordering::SeqCst) == 0
+    }
+
+    /// Notes the page fault that it waits for.
+    pub(crate) fn set_fault(&self, fault: FaultMessage) {
+        let [address, instruction, code] = &self.call.fault;
+        address.set(fault.address);
+        instruction.set(fault.instruction);
+        code.set(fault.code);
     }
 
     /// Returns the page fault it waits for.

@@ -10,7 +10,7 @@ use crate::arch::x86_64::{apic, cpu, fpu, time};
 use crate::lock::Held;
 use crate::process::PROCESSES;
 use crate::thread::Thread;
-use crate::{interrupt, ipc, sched, space, teardown};
+use crate::{fault, interrupt, sched, space, teardown};
 
 const DEVICE_NOT_AVAILABLE: u64 = 7;
 const PAGE_FAULT: u64 = 14;
@@ -19,11 +19,17 @@ const PAGE_FAULT: u64 = 14;
 #[unsafe(no_mangle)]
 extern "C" fn on_trap() {
     let cpu = cpu::this();
-    cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
     // A trap from Ring 3 comes from the current thread; entry.s saved its registers there.
     let thread = cpu.current().expect("a program runs");
-    let mut held = Held::enter();
     let vector = thread.registers.vector.get();
+    if vector == PAGE_FAULT
+        && let Some(fault) = fault_of(thread)
+        && fault::send_at_once(thread, fault)
+    {
+        return;
+    }
+    cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
+    let mut held = Held::enter();
     if vector < 32 {
         on_exception(&mut held, thread, vector);
     } else {
@@ -57,21 +63,27 @@ fn report_fatal(registers: &Registers) -> ! {
     crate::panic::fatal_trap(registers, address)
 }
 
+/// Returns the message about a page fault that has just come, if it is one for a pager.
+#[inline]
+fn fault_of(thread: &Thread) -> Option<FaultMessage> {
+    let address = x86_64::registers::control::Cr2::read_raw();
+    (address < USER_END).then(|| FaultMessage {
+        address,
+        instruction: thread.registers.rip.get(),
+        code: thread.registers.error.get(),
+    })
+}
+
 fn on_exception(held: &mut Held<0>, thread: &'static Thread, vector: u64) {
     let mut address = 0;
     match vector {
         PAGE_FAULT => {
-            address = x86_64::registers::control::Cr2::read_raw();
-            let instruction = thread.registers.rip.get();
-            let code = thread.registers.error.get();
-            let message = FaultMessage {
-                address,
-                instruction,
-                code,
-            };
-            if address < USER_END && ipc::fault(held, thread, message) {
+            if let Some(fault) = fault_of(thread)
+                && fault::send(held, thread, fault)
+            {
                 return;
             }
+            address = x86_64::registers::control::Cr2::read_raw();
         }
         DEVICE_NOT_AVAILABLE => {
             let process = PROCESSES.get(thread.process.get());

@@ -73,6 +73,8 @@ core::arch::global_asm!(
     HANDLES = const thread::HANDLES,
     ROOT = const thread::ROOT,
     CALLS = const thread::CALLS,
+    FAULTS = const thread::FAULTS,
+    IS_FAULT = const crate::thread::IS_FAULT,
     WAIT = const thread::WAIT,
     WAIT_NUMBER = const thread::WAIT_NUMBER,
     CPU = const thread::CPU,

@@ -264,7 +264,8 @@ reply_looks_up:
     jne reply_lets_go
     mov rax, [rdx + {DUTY}]
     cmp [rbp + {THREADS} + {CALL_DUTY}], rax
-    jne reply_lets_go
+    jne reply_to_fault
+reply_is_due:
     cmp dword ptr [rbp + {THREADS} + {SPECIAL}], 0
     jne reply_lets_go
     cmp byte ptr [r11 + {ENDPOINTS} + {HAS_NEWS}], 0
@@ -297,7 +298,25 @@ reply_switches:
     # Numbers of the server's handles are nobody else's business.
     xor edi, edi
     xor edx, edx
+    cmp qword ptr [rbp + {THREADS} + {AT_ERROR}], BY_SYSCALL
+    jne reply_resumes
     return_to_partner
+
+# A pager's answer that has neither label nor mapping: the thread tries again. All of its registers
+# are where the trap has saved them.
+reply_to_fault:
+    or rax, {IS_FAULT}
+    cmp [rbp + {THREADS} + {CALL_DUTY}], rax
+    jne reply_lets_go
+    test rsi, rsi
+    jz reply_is_due
+    jmp reply_lets_go
+reply_resumes:
+    inc qword ptr [rbp + {THREADS} + {FAULTS}]
+    lea rax, [rbp + {THREADS}]
+    mov gs:[{CPU_ENTRY_STACK}], rax
+    inc qword ptr gs:[{CPU_SWITCHES}]
+    jmp return_to_user
 
 reply_is_long:
     check_long slow_reply
