@@ -22,10 +22,11 @@ mod baseline;
 mod compare;
 pub(crate) mod linux;
 mod plot;
-mod results;
+pub(crate) mod results;
 
 use baseline::Baseline;
-use results::{GuestReport, Metric, Mode, Results, RunResults};
+pub(crate) use results::Mode;
+use results::{GuestReport, Metric, Results, RunResults};
 
 /// How long one machine may run: under `-icount` a benchmark takes many times longer.
 const TIME_LIMIT: Duration = Duration::from_mins(5);
