@@ -171,9 +171,10 @@ fn qualified(function: &str, file: &str) -> String {
     let stem = |path: &Path| Some(path.file_stem()?.to_string_lossy().into_owned());
     let module = match stem(path) {
         // The name of the package is two folders above.
-        Some(root) if root == "lib" || root == "main" || root == "mod" => {
+        Some(root) if root == "lib" || root == "main" => {
             path.parent().and_then(Path::parent).and_then(stem)
         }
+        Some(folder) if folder == "mod" => path.parent().and_then(stem),
         module => module,
     };
     let (plain, _) = function.split_once('<').unwrap_or((function, ""));
@@ -249,6 +250,7 @@ mod tests {
     fn short_names_get_their_module() {
         assert_eq!(qualified("get", "/a/src/thread.rs"), "thread::get");
         assert_eq!(qualified("get", "/a/libsys/src/lib.rs"), "libsys::get");
+        assert_eq!(qualified("get", "/a/src/ptr/mod.rs"), "ptr::get");
         assert_eq!(qualified("a::get", "/a/src/thread.rs"), "a::get");
         assert_eq!(qualified("get<a::B>", "/a/cell.rs"), "cell::get<a::B>");
         assert_eq!(qualified("get", ""), "get");
