@@ -8,6 +8,9 @@ use super::image::Frame;
 use super::trace::Ring;
 use crate::bench::results::figures;
 
+/// A compiled function without what is inlined into it.
+const ITSELF: &str = "(itself)";
+
 /// What an instruction does to the stack of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
@@ -48,6 +51,14 @@ impl Line {
     fn function(&self) -> &str {
         self.own().map_or("?", |frame| &frame.function)
     }
+
+    /// Returns the part of the compiled function that it belongs to: the function of this workspace
+    /// that was inlined right into it, with all that is inlined there.
+    fn part(&self) -> &str {
+        let mut inlined = self.frames.iter().rev().skip(1);
+        let part = inlined.find(|frame| frame.is_ours);
+        part.map_or(ITSELF, |frame| &frame.function)
+    }
 }
 
 /// What is executed again and again.
@@ -63,7 +74,7 @@ pub(crate) struct Operation {
 #[derive(Default)]
 struct Share<'a> {
     all: u64,
-    /// The same by the function that was inlined into it.
+    /// The same by the functions that were inlined right into it.
     parts: HashMap<&'a str, u64>,
 }
 
@@ -74,14 +85,14 @@ impl Operation {
     }
 
     /// Returns a table of instructions by function: those that were compiled, and below each the
-    /// functions that were inlined into it.
+    /// functions that were inlined right into it, with what is inlined there.
     pub(crate) fn table(&self) -> String {
         let mut shares: HashMap<(&str, &str), Share<'_>> = HashMap::new();
         let mut programs: HashMap<&str, u64> = HashMap::new();
         for line in &self.lines {
             let share = shares.entry((&line.program, line.compiled())).or_default();
             share.all += 1;
-            *share.parts.entry(line.function()).or_default() += 1;
+            *share.parts.entry(line.part()).or_default() += 1;
             *programs.entry(&line.program).or_default() += 1;
         }
         let mut text = format!("{:>12}  {:>7}  function\n", "instructions", "share");
@@ -97,7 +108,6 @@ impl Operation {
             text += &self.row(share.all, &format!("{program}: {function}"));
             if share.parts.len() > 1 {
                 for (part, count) in most_first(share.parts) {
-                    let part = if part == function { "(itself)" } else { part };
                     text += &self.row(count, &format!("    {part}"));
                 }
             }

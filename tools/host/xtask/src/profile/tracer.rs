@@ -108,15 +108,15 @@ fn warm(session: &mut Session, metric: &str) -> anyhow::Result<f64> {
         bail!("the benchmark has not started: {}", session.transcript());
     }
     let line = session.wait_for("operations")?;
+    operations_of(&line).with_context(|| format!("no number of operations in {line:?}"))
+}
+
+/// Reads how many operations a turn is from "TURNS turns are OPERATIONS".
+fn operations_of(line: &str) -> Option<f64> {
     let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
-    let turns: Option<f64> = numbers.next();
-    let operations: Option<f64> = numbers.next();
-    let ratio = turns
-        .zip(operations)
-        .map(|(turns, operations)| operations / turns);
-    ratio
-        .filter(|ratio| *ratio > 0.0)
-        .with_context(|| format!("no number of operations in {line:?}"))
+    let (turns, operations): (f64, f64) = (numbers.next()?, numbers.next()?);
+    let ratio = operations / turns;
+    (ratio.is_finite() && ratio > 0.0).then_some(ratio)
 }
 
 /// QEMU's machine protocol.
@@ -174,6 +174,26 @@ impl Control {
             if let Some(answer) = answer.get_mut("return") {
                 return Ok(answer.take());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_may_be_several_operations_and_not_none() {
+        assert_eq!(operations_of("1000 turns are 1000 "), Some(1.0));
+        assert_eq!(operations_of("8 turns are 4096 "), Some(512.0));
+        for line in [
+            "",
+            "8 turns",
+            "0 turns are 0",
+            "8 turns are 0",
+            "0 turns are 8",
+        ] {
+            assert_eq!(operations_of(line), None, "{line}");
         }
     }
 }

@@ -36,7 +36,7 @@ fn operation() -> Operation {
         line("bench", 0x20, other, &["stub", "pack"]),
         line("bench", 0x21, other, &["stub"]),
         line("kernel", 0x90, other, &["entry"]),
-        line("kernel", 0x91, other, &["entry", "lock", "*swap"]),
+        line("kernel", 0x91, other, &["entry", "lock", "cell", "*swap"]),
         line("server", 0x33, back, &["wait"]),
         line("server", 0x41, call, &["serve"]),
         line("server", 0x32, other, &["wait"]),
@@ -121,7 +121,7 @@ fn the_listing_names_places_in_own_sources() {
         .find(|row| row.contains("instruction 91"))
         .unwrap();
     assert!(row.trim_start().starts_with('5'), "{row}");
-    assert!(row.ends_with("lock.rs:4  lock"), "{row}");
+    assert!(row.ends_with("cell.rs:4  cell"), "{row}");
     assert_eq!(
         listing.matches("\n\n").count() + 1,
         9,
@@ -136,7 +136,7 @@ fn stacks_go_on_where_programs_were() {
         "bench;run;stub 2",
         "bench;run;stub;pack 1",
         "kernel;entry 2",
-        "kernel;entry;lock;swap 1",
+        "kernel;entry;lock;cell;swap 1",
         "server;serve 1",
         "server;serve;wait 2",
     ];
