@@ -82,6 +82,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         println!("\n{floor}");
     }
     if let Some(linux) = &results.linux {
+        println!("\nseL4, measured before:");
+        print!("{}", compare::sel4_table(&results));
         println!("\nLinux {}: ratios are instructions / ns", linux.kernel);
         print!("{}", compare::table(&results, linux));
     }

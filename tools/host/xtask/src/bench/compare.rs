@@ -94,6 +94,25 @@ pub(crate) fn sel4(name: &str) -> impl Iterator<Item = (&'static str, f64)> {
     found.map(|&(_, what, instructions)| (what, instructions))
 }
 
+/// Returns a table of Skink and seL4: how many times as much seL4 takes.
+pub(crate) fn sel4_table(skink: &Results) -> String {
+    let titles = ["Skink", "instructions", "instructions", "ratio", "seL4"];
+    let mut rows = vec![titles.map(str::to_owned)];
+    for &(ours, what, theirs) in SEL4 {
+        let our = skink.value(Mode::Icount, ours);
+        if let Some(our) = our.filter(|our| *our > 0.0) {
+            rows.push([
+                ours.to_owned(),
+                figures(our),
+                figures(theirs),
+                format!("{:.2}", theirs / our),
+                what.to_owned(),
+            ]);
+        }
+    }
+    align(&rows)
+}
+
 /// Returns a table of both systems with ratios: how many times as much Linux takes.
 pub(crate) fn table(skink: &Results, linux: &LinuxResults) -> String {
     let titles = [
@@ -180,6 +199,16 @@ mod tests {
             run(Mode::Icount, FLOOR, 1.0),
         ];
         assert_eq!(floor(&results), None);
+    }
+
+    #[test]
+    fn sel4_stands_beside_what_was_measured() {
+        let mut skink = Results::new("abc".to_owned());
+        skink.runs = vec![run(Mode::Icount, "ipc.syscall_null", 192.0)];
+        let table = sel4_table(&skink);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 2, "{table}");
+        assert!(lines[1].ends_with("0.50 null system call"), "{table}");
     }
 
     #[test]

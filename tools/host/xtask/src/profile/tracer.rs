@@ -48,8 +48,7 @@ impl Tracer {
             "quiet {}",
             exec_word(&format!("bench ipc --forever {metric}"))
         );
-        // The name of a socket must be short, which the target folder's may not be.
-        let socket = std::env::temp_dir().join(format!("skink-profile-{}", std::process::id()));
+        let socket = Socket::new();
         machine.extra.extend(
             Mode::Icount
                 .qemu_arguments()
@@ -58,15 +57,12 @@ impl Tracer {
         );
         machine.extra.extend([
             "-qmp".to_owned(),
-            format!("unix:{},server=on,wait=off", socket.display()),
+            format!("unix:{},server=on,wait=off", socket.0.display()),
         ]);
         let mut session = Session::start(&machine, artefacts, TIME_LIMIT)?;
         let operations = warm(&mut session, metric)
             .with_context(|| format!("log: {}", machine.log.display()))?;
-        let control = Control::connect(&socket);
-        // QEMU is connected or has failed; nobody else has to find it.
-        fs::remove_file(&socket)?;
-        let mut control = control?;
+        let mut control = Control::connect(&socket.0)?;
         control.one_by_one()?;
         Ok(Self {
             _session: session,
@@ -97,6 +93,24 @@ impl Tracer {
         let log = fs::read(&self.log)?;
         fs::remove_file(&self.log)?;
         Ok(trace::parse(&String::from_utf8_lossy(&log)))
+    }
+}
+
+/// Where QEMU listens. Its name is gone when this is dropped, whatever became of QEMU.
+struct Socket(PathBuf);
+
+impl Socket {
+    fn new() -> Self {
+        // The name of a socket must be short, which the target folder's may not be.
+        let name = format!("skink-profile-{}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // It fails only if QEMU has not got so far.
+        let _ = fs::remove_file(&self.0);
     }
 }
 
