@@ -18,6 +18,7 @@ Options:
   --only PREFIX   run those of which the name starts with PREFIX
   --json          print JSON in place of a table
   --ticks         show ticks of the time stamp counter in place of ns
+  --forever NAME  repeat one benchmark without end, for a profiler
   --help          show this text
 
 The cost of the loop around an operation is taken away. `min` is the best of several batches;
@@ -35,6 +36,13 @@ pub enum Task {
         suite: String,
         /// Start of the names.
         only: String,
+    },
+    /// Repeat a benchmark until this program is ended.
+    Forever {
+        /// Name of the suite.
+        suite: String,
+        /// The benchmark's whole name.
+        name: String,
     },
     /// Serve a benchmark that runs in another process: how `bench` starts itself.
     Serve(Role),
@@ -127,7 +135,7 @@ impl Task {
     ///
     /// A sentence that names what is wrong.
     pub fn parse(arguments: &[String]) -> Result<Task, Failed> {
-        let (mut suite, mut only, mut role) = (None, String::new(), None);
+        let (mut suite, mut only, mut role, mut forever) = (None, String::new(), None, None);
         let (mut format, mut unit, mut is_list) = (Format::Table, Unit::Ns, false);
         let mut rest = arguments.iter().map(String::as_str);
         while let Some(argument) = rest.next() {
@@ -136,6 +144,7 @@ impl Task {
                 "--json" => format = Format::Json,
                 "--ticks" => unit = Unit::Ticks,
                 "--only" => only = value(argument, rest.next())?.to_string(),
+                "--forever" => forever = Some(value(argument, rest.next())?.to_string()),
                 SERVE => role = Some(parse_role(value(argument, rest.next())?)?),
                 _ if argument.starts_with('-') => {
                     return Err(Failed::usage(format!("unknown option {argument}")));
@@ -148,6 +157,9 @@ impl Task {
             return Ok(Task::Serve(role));
         }
         let suite = suite.ok_or_else(|| Failed::usage("which suite?"))?;
+        if let Some(name) = forever {
+            return Ok(Task::Forever { suite, name });
+        }
         Ok(if is_list {
             Task::List { suite, only }
         } else {
@@ -197,6 +209,16 @@ mod tests {
             only: String::new(),
         };
         assert_eq!(parse("ipc --list"), Ok(list));
+    }
+
+    #[test]
+    fn one_benchmark_can_be_repeated_without_end() {
+        let forever = Task::Forever {
+            suite: "ipc".into(),
+            name: "time.page".into(),
+        };
+        assert_eq!(parse("ipc --forever time.page"), Ok(forever));
+        assert!(parse("ipc --forever").is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How an operation is measured: batches of it, less the cost of an empty loop.
 
 use alloc::vec::Vec;
+use core::convert::Infallible;
 
 use skink_program::Failed;
 
@@ -151,6 +152,28 @@ fn singles(
     Ok((singles, operations))
 }
 
+/// Repeats a benchmark until it fails, batch by batch as [`measure`] does. After the first batch,
+/// which warms up, it tells `start` how many operations a batch is.
+///
+/// # Errors
+///
+/// What the benchmark or `start` fails with. There is no other end.
+pub fn repeat(
+    benchmark: &mut dyn Benchmark,
+    plan: Plan,
+    start: impl FnOnce(u64) -> Result<(), Failed>,
+) -> Result<Infallible, Failed> {
+    let mut batch = || {
+        benchmark.prepare(plan.iterations)?;
+        benchmark.run(plan.iterations)?;
+        benchmark.finish(plan.iterations)
+    };
+    start(batch()?)?;
+    loop {
+        batch()?;
+    }
+}
+
 struct Batch {
     ticks: u64,
     operations: u64,
@@ -181,7 +204,7 @@ mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
-    use super::{Benchmark, Plan, measure};
+    use super::{Benchmark, Plan, measure, repeat};
     use skink_program::Failed;
 
     const PLAN: Plan = Plan {
@@ -257,5 +280,30 @@ mod tests {
     fn what_is_cheaper_than_the_empty_loop_costs_nothing() {
         let summary = measured(0, 1).unwrap();
         assert_eq!(summary.min.thousandths(), 0);
+    }
+
+    #[test]
+    fn repeating_warms_up_then_says_so_and_ends_by_failing_only() {
+        struct Fails(u32);
+        impl Benchmark for Fails {
+            fn run(&mut self, iterations: u32) -> Result<(), Failed> {
+                assert_eq!(iterations, PLAN.iterations);
+                let rest = self.0.checked_sub(1);
+                self.0 = rest.ok_or_else(|| Failed::new("over"))?;
+                Ok(())
+            }
+        }
+        let told = Cell::new(None);
+        let start = |operations| {
+            told.set(Some(operations));
+            Ok(())
+        };
+        assert_eq!(
+            repeat(&mut Fails(3), PLAN, start).unwrap_err().message,
+            "over"
+        );
+        assert_eq!(told.take(), Some(100));
+        assert!(repeat(&mut Fails(0), PLAN, start).is_err());
+        assert_eq!(told.take(), None);
     }
 }

@@ -5,7 +5,7 @@ use core::fmt::Write;
 
 use bench::arguments::{Format, Request, Task};
 use bench::report::{Calibration, Measured, Report};
-use bench::{Group, Suite, measure};
+use bench::{Entry, Group, Suite, measure, repeat};
 use skink_program::{Align, FAILURE, Failed, Outcome, Program, Table};
 
 mod cross_cpu;
@@ -53,6 +53,7 @@ pub(crate) fn run(program: &mut Program) -> Outcome {
             write!(program.out(), "{}", table.render())?;
             program.finish()
         }
+        Task::Forever { suite, name } => repeat_one(program, find(&suite)?, &name),
         Task::Measure(request) => measure_suite(program, &request),
     }
 }
@@ -110,6 +111,30 @@ fn measure_suite(program: &mut Program, request: &Request) -> Outcome {
     }
     let code = program.finish()?;
     Ok(if report.is_complete() { code } else { FAILURE })
+}
+
+/// Repeats a benchmark without end. `cargo xtask profile` waits for the line that says so.
+fn repeat_one(program: &mut Program, suite: &'static Suite<Kit>, name: &str) -> Outcome {
+    let kit = Kit::new(program)?;
+    let (machine, _) = kit.system.system_info()?;
+    let entry: Option<&Entry<Kit>> = suite
+        .entries(name, machine.cpus)
+        .find(|entry| entry.name == name);
+    let entry = entry.ok_or_else(|| {
+        Failed::new(format_args!(
+            "no benchmark that this machine can run is called {name}"
+        ))
+    })?;
+    let turns = entry.plan.iterations;
+    let never = repeat(&mut *(entry.make)(&kit)?, entry.plan, |operations| {
+        let out = program.out();
+        writeln!(
+            out,
+            "repeating {name}: {turns} turns are {operations} operations"
+        )?;
+        out.flush()
+    })?;
+    match never {}
 }
 
 fn calibrate() -> Calibration {

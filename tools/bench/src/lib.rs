@@ -14,7 +14,7 @@ mod cost;
 pub mod echo;
 pub mod report;
 
-pub use benchmark::{Benchmark, Plan, Summary, measure};
+pub use benchmark::{Benchmark, Plan, Summary, measure, repeat};
 pub use cost::Cost;
 
 /// A benchmark in the table of its group; `K` is what it may use.

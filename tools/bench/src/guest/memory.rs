@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::arch::asm;
 
 use bench::arguments::Role;
 use bench::{Benchmark, Entry, Plan};
@@ -114,10 +115,11 @@ impl Benchmark for Touch {
         let step = self.stride * PAGE_SIZE as u64;
         let mut address = start + self.touched * step;
         for _ in 0..iterations {
-            let page = core::ptr::with_exposed_provenance_mut::<u64>(address as usize);
+            // In assembly, so that the compiler cannot write the loop out: all faults are at one
+            // instruction, and a turn is an operation.
             // SAFETY: `prepare` has mapped a page for each repetition of the batch, and nothing
             // else uses them.
-            unsafe { page.write_volatile(address) };
+            unsafe { asm!("mov [{0}], {0}", in(reg) address, options(nostack, preserves_flags)) };
             address += step;
         }
         self.touched += u64::from(iterations);

@@ -22,15 +22,18 @@ mod baseline;
 mod compare;
 pub(crate) mod linux;
 mod plot;
-mod results;
+pub(crate) mod results;
 
 use baseline::Baseline;
-use results::{GuestReport, Metric, Mode, Results, RunResults};
+pub(crate) use results::Mode;
+use results::{GuestReport, Metric, Results, RunResults};
 
 /// How long one machine may run: under `-icount` a benchmark takes many times longer.
 const TIME_LIMIT: Duration = Duration::from_mins(5);
 /// Start of the names of what needs two CPUs.
 const CROSS_CPU: &str = "ipc.cross_cpu.";
+/// The metric that the host measures.
+const BOOT: &str = "boot.to_shell_ms";
 /// Boots for the time to the prompt.
 const BOOTS: usize = 5;
 /// How long one boot may take.
@@ -75,7 +78,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let (results, is_complete) = measure_all(&workspace, options)?;
     print!("{}", results.table());
+    if let Some(floor) = compare::floor(&results) {
+        println!("\n{floor}");
+    }
     if let Some(linux) = &results.linux {
+        println!("\nseL4, measured before:");
+        print!("{}", compare::sel4_table(&results));
         println!("\nLinux {}: ratios are instructions / ns", linux.kernel);
         print!("{}", compare::table(&results, linux));
     }
@@ -93,25 +101,44 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// What is measured in which machine: starts of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Chosen<'a> {
+    one_cpu: Option<&'a str>,
+    two_cpus: Option<&'a str>,
+    has_boot: bool,
+}
+
+impl<'a> Chosen<'a> {
+    /// Chooses what has a name that starts with `only`.
+    fn by(only: &'a str) -> Self {
+        let has_boot = BOOT.starts_with(only);
+        let is_cross = only.starts_with(CROSS_CPU);
+        let two_cpus = if is_cross { only } else { CROSS_CPU };
+        Self {
+            one_cpu: (only.is_empty() || !has_boot && !is_cross).then_some(only),
+            two_cpus: two_cpus.starts_with(only).then_some(two_cpus),
+            has_boot,
+        }
+    }
+}
+
 /// Measures in both modes. Returns whether everything could be measured, too.
 fn measure_all(workspace: &Workspace, options: &Options) -> anyhow::Result<(Results, bool)> {
     let artefacts = prepare(workspace)?;
     let mut results = Results::new(commit(workspace)?);
     let mut is_complete = true;
-    let has_boot = "boot.to_shell_ms".starts_with(&options.only);
+    let chosen = Chosen::by(&options.only);
     for mode in Mode::ALL {
         let mut metrics = Vec::new();
-        if options.only.is_empty() || !has_boot {
-            let report = measure(&artefacts, mode, &options.only, 1)?;
-            is_complete &= !complain(&report, mode);
-            metrics = report.metrics(mode)?;
-        }
-        if options.only.is_empty() && mode == Mode::Tcg {
-            let report = measure(&artefacts, mode, CROSS_CPU, 2)?;
+        let two_cpus = chosen.two_cpus.filter(|_| mode == Mode::Tcg);
+        for (only, cpus) in [(chosen.one_cpu, 1), (two_cpus, 2)] {
+            let Some(only) = only else { continue };
+            let report = measure(&artefacts, mode, only, cpus)?;
             is_complete &= !complain(&report, mode);
             metrics.extend(report.metrics(mode)?);
         }
-        if has_boot && mode == Mode::Tcg {
+        if chosen.has_boot && mode == Mode::Tcg {
             artefacts::make_sample_disk(&artefacts)?;
             metrics.push(boot_times(&artefacts)?);
         }
@@ -246,4 +273,29 @@ fn commit(workspace: &Workspace) -> anyhow::Result<String> {
     } else {
         commit
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_choose_the_machines() {
+        let all = Chosen::by("");
+        let expected = Chosen {
+            one_cpu: Some(""),
+            two_cpus: Some(CROSS_CPU),
+            has_boot: true,
+        };
+        assert_eq!(all, expected);
+        let machines = |only| {
+            let chosen = Chosen::by(only);
+            (chosen.one_cpu, chosen.two_cpus, chosen.has_boot)
+        };
+        assert_eq!(machines("ipc."), (Some("ipc."), Some(CROSS_CPU), false));
+        assert_eq!(machines("mem."), (Some("mem."), None, false));
+        assert_eq!(machines("boot"), (None, None, true));
+        let spin = "ipc.cross_cpu.spin";
+        assert_eq!(machines(spin), (None, Some(spin), false));
+    }
 }

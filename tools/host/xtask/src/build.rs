@@ -19,6 +19,8 @@ pub(crate) struct Built {
     pub(crate) loader: PathBuf,
     /// The kernel's ELF file with all debugging information.
     pub(crate) kernel: PathBuf,
+    /// The ELF files of `init`, servers and programs, likewise.
+    pub(crate) programs: Vec<PathBuf>,
     /// The boot bundle.
     pub(crate) bundle: PathBuf,
 }
@@ -87,6 +89,11 @@ pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<Built> {
     let built = Built {
         loader: find(Part::Loader, "loader")?,
         kernel: find(Part::Kernel, "kernel")?,
+        programs: parts
+            .iter()
+            .filter(|(part, _)| !matches!(part, Part::Loader | Part::Kernel))
+            .map(|(_, executable)| executable.file.clone())
+            .collect(),
         bundle: output.join("bundle.img"),
     };
     let manifests = manifests(&workspace.root)?;

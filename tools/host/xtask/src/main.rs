@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask run | test | bench | image | check | gdb | clean`.
+//! The project's commands: `cargo xtask run | test | bench | profile | image | check | gdb | clean`.
 //!
 //! One module per command, plus what they share: [`workspace`] (paths, child cargos), [`setup`]
 //! (installs missing tools), [`build`] (guest packages to boot bundle) and [`artefacts`] (what a
@@ -16,6 +16,7 @@ mod clean;
 mod gdb;
 mod image;
 mod post_link;
+mod profile;
 mod run;
 mod setup;
 mod strip;
@@ -38,6 +39,9 @@ enum Command {
     Test(test::Options),
     /// Measures inside the system, compares with a baseline or with Linux, draws charts.
     Bench(bench::Options),
+    /// Shows of what an operation consists, instruction by instruction.
+    #[command(subcommand)]
+    Profile(profile::Options),
     /// Makes a CD image that boots by BIOS and UEFI.
     Image,
     /// Checks format, lints, documentation, host tests and the linked programs.
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Profile(options) => profile::run(&options),
         Command::Image => image::run(),
         Command::Check => check::run(),
         Command::Gdb(options) => gdb::run(&options),

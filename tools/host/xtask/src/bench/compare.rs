@@ -55,6 +55,33 @@ const SEL4: &[(&str, &str, f64)] = &[
     ("mem.map_512_per_page", "map 512 pages, per page", 720.0),
 ];
 
+/// What a round trip between two processes cannot be without: writing to `cr3` twice.
+const FLOOR: &str = "ipc.floor.two_cr3";
+/// The round trip that is held against it.
+const ROUND_TRIP: &str = "ipc.roundtrip.cross_space.8B";
+/// How many times the floor it may take.
+const MOST_FLOORS: f64 = 1.25;
+
+/// Returns how a round trip stands to the time of two switches of address space, if both were
+/// measured in this run.
+pub(crate) fn floor(results: &Results) -> Option<String> {
+    let find = |name| results.metric(Mode::Tcg, name);
+    let (floor, trip) = (find(FLOOR)?, find(ROUND_TRIP)?);
+    if floor.value <= 0.0 || floor.median <= 0.0 {
+        return None;
+    }
+    let (best, median) = (trip.value / floor.value, trip.median / floor.median);
+    let verdict = if best <= MOST_FLOORS {
+        "within"
+    } else {
+        "OVER"
+    };
+    Some(format!(
+        "{ROUND_TRIP} takes {best:.2} times {FLOOR} ({median:.2} by the medians): \
+        {verdict} the limit of {MOST_FLOORS}"
+    ))
+}
+
 /// Returns Linux's metrics that do the job of one of Skink's.
 pub(crate) fn linux_metrics(name: &str) -> &'static [&'static str] {
     let pair = PAIRS.iter().find(|(skink, _)| *skink == name);
@@ -65,6 +92,25 @@ pub(crate) fn linux_metrics(name: &str) -> &'static [&'static str] {
 pub(crate) fn sel4(name: &str) -> impl Iterator<Item = (&'static str, f64)> {
     let found = SEL4.iter().filter(move |(skink, ..)| *skink == name);
     found.map(|&(_, what, instructions)| (what, instructions))
+}
+
+/// Returns a table of Skink and seL4: how many times as much seL4 takes.
+pub(crate) fn sel4_table(skink: &Results) -> String {
+    let titles = ["Skink", "instructions", "instructions", "ratio", "seL4"];
+    let mut rows = vec![titles.map(str::to_owned)];
+    for &(ours, what, theirs) in SEL4 {
+        let our = skink.value(Mode::Icount, ours);
+        if let Some(our) = our.filter(|our| *our > 0.0) {
+            rows.push([
+                ours.to_owned(),
+                figures(our),
+                figures(theirs),
+                format!("{:.2}", theirs / our),
+                what.to_owned(),
+            ]);
+        }
+    }
+    align(&rows)
 }
 
 /// Returns a table of both systems with ratios: how many times as much Linux takes.
@@ -125,6 +171,44 @@ mod tests {
             mode,
             metrics: vec![metric],
         }
+    }
+
+    #[test]
+    fn a_round_trip_is_held_against_its_floor() {
+        let floor_of = |trip, floor_ns| {
+            let mut results = Results::new("abc".to_owned());
+            let mut both = run(Mode::Tcg, ROUND_TRIP, trip);
+            both.metrics.extend(run(Mode::Tcg, FLOOR, floor_ns).metrics);
+            results.runs = vec![both];
+            floor(&results)
+        };
+        let within = floor_of(5000.0, 4000.0).unwrap();
+        assert!(
+            within.contains("1.25 times") && within.contains("within"),
+            "{within}"
+        );
+        let over = floor_of(5100.0, 4000.0).unwrap();
+        assert!(
+            over.contains("1.27 times") && over.contains("OVER"),
+            "{over}"
+        );
+        assert_eq!(floor_of(5000.0, 0.0), None);
+        let mut results = Results::new("abc".to_owned());
+        results.runs = vec![
+            run(Mode::Tcg, ROUND_TRIP, 1.0),
+            run(Mode::Icount, FLOOR, 1.0),
+        ];
+        assert_eq!(floor(&results), None);
+    }
+
+    #[test]
+    fn sel4_stands_beside_what_was_measured() {
+        let mut skink = Results::new("abc".to_owned());
+        skink.runs = vec![run(Mode::Icount, "ipc.syscall_null", 192.0)];
+        let table = sel4_table(&skink);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 2, "{table}");
+        assert!(lines[1].ends_with("0.50 null system call"), "{table}");
     }
 
     #[test]

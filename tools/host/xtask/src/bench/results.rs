@@ -157,7 +157,7 @@ impl Metric {
         ms.sort_by(f64::total_cmp);
         let rounded = |at: usize| ms.get(at).map_or(0.0, |ms| (ms * 10.0).round() / 10.0);
         Self {
-            name: "boot.to_shell_ms".to_owned(),
+            name: super::BOOT.to_owned(),
             value: rounded(0),
             median: rounded(ms.len() / 2),
             p99: None,
@@ -300,7 +300,12 @@ impl Results {
 
     /// Returns the value of a metric.
     pub(crate) fn value(&self, mode: Mode, name: &str) -> Option<f64> {
-        find(&self.runs, mode, name).map(|metric| metric.value)
+        self.metric(mode, name).map(|metric| metric.value)
+    }
+
+    /// Returns a metric.
+    pub(crate) fn metric(&self, mode: Mode, name: &str) -> Option<&Metric> {
+        find(&self.runs, mode, name)
     }
 
     /// Returns a table with a row for each metric and columns for both modes.
