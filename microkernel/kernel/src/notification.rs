@@ -2,13 +2,12 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use skink_abi::{Error, ObjectKind, Rights};
+use skink_abi::{Error, ObjectKind, RawHandle, Rights};
 use skink_kcore::list::List;
 use skink_kcore::{Id, NONE};
 
 use crate::arena::{Arena, Object};
 use crate::endpoint::{ENDPOINTS, offer_news};
-use crate::ipc::RawHandle32;
 use crate::lock::{Guard, Held, Lock, level};
 use crate::object;
 use crate::process::{PROCESSES, Process};
@@ -80,7 +79,7 @@ struct Found<'h> {
 /// # Errors
 ///
 /// `InvalidHandle`, `WrongKind`, `MissingRight`.
-#[inline]
+#[inline(always)]
 fn find<'h>(
     held: &'h mut Held<0>,
     process: &Process,
@@ -88,11 +87,9 @@ fn find<'h>(
     rights: Rights,
 ) -> Result<Found<'h>, Error> {
     let kind = ObjectKind::Notification;
-    let raw = RawHandle32::check(handle)?;
-    let Some(glance) = process.glance(raw, kind, rights) else {
-        // The table says what is wrong.
-        let wrong = process.find(held, handle, kind, rights).err();
-        return Err(wrong.unwrap_or(Error::InvalidHandle));
+    let handle = RawHandle(handle as u32);
+    let Some(glance) = process.glance(handle, kind, rights) else {
+        return Err(process.why_not(held, handle, kind, rights));
     };
     let id = glance.object();
     let guard = NOTIFICATIONS.get(id).state.lock(held);
@@ -129,11 +126,17 @@ fn set(mut guard: NotificationGuard<'_>, id: Id, bits: u64, urgency: Urgency) {
     let notification = NOTIFICATIONS.get(id);
     notification.bits.fetch_or(bits, Ordering::SeqCst);
     if let Some(waiter) = guard.waiters.pop_front(&ThreadNodes) {
+        let taken = notification.take_bits();
+        if taken == 0 {
+            // A receiver of the endpoint that it is bound to has taken them.
+            guard.waiters.push_front(&ThreadNodes, waiter);
+            return;
+        }
         let thread = THREADS.get(waiter);
         thread.set_wait(Wait::Nothing, NONE);
         let held = guard.held();
         sched::clear_deadline(held, thread);
-        thread.set_result(Ok((notification.take_bits(), 0)));
+        thread.set_result(Ok((taken, 0)));
         sched::make_ready(held, thread, urgency);
         // The waiter's. Whoever sets bits has one of its own, so this is never the last; by a
         // handle, that is the handle's, which cannot be closed while the lock is held.
@@ -149,9 +152,12 @@ fn set(mut guard: NotificationGuard<'_>, id: Id, bits: u64, urgency: Urgency) {
     offer_news(guard.held(), endpoint, urgency);
 }
 
-/// System call `wait` on a notification: takes bits, or lets the current thread wait for some. It
+/// System call `wait`: without a notification, waits for the deadline; else takes bits, or lets the current thread wait for some. It
 /// then keeps a reference to the notification until it no longer waits.
 pub(crate) fn wait(held: &mut Held<0>, thread: &'static Thread, handle: u64, deadline: u64) {
+    if handle == 0 {
+        return sleep(held, thread, deadline);
+    }
     let process = PROCESSES.get(thread.process.get());
     let mut found = match find(held, process, handle, Rights::WAIT) {
         Ok(found) => found,
@@ -177,10 +183,12 @@ pub(crate) fn wait(held: &mut Held<0>, thread: &'static Thread, handle: u64, dea
     NOTIFICATIONS.retain(found.id);
     let id = thread.id.get();
     found.guard.waiters.push_back(&ThreadNodes, id);
+    drop(found);
+    sched::run_next(held);
 }
 
 /// Lets the current thread wait for a deadline.
-pub(crate) fn sleep(held: &mut Held<0>, thread: &'static Thread, deadline: u64) {
+fn sleep(held: &mut Held<0>, thread: &'static Thread, deadline: u64) {
     sched::stop_current();
     thread.next_wait();
     thread.set_wait(Wait::Time, NONE);

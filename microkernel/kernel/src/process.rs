@@ -315,8 +315,22 @@ impl Process {
         pool::allocate_zeroed().inspect_err(|_| self.refund(PAGE_SIZE as u64))
     }
 
+    /// Returns why a handle does not name an object of a kind with rights. Another thread may have
+    /// put that right since.
+    #[cold]
+    pub(crate) fn why_not(
+        &self,
+        held: &mut Held<0>,
+        handle: RawHandle,
+        kind: ObjectKind,
+        rights: Rights,
+    ) -> Error {
+        let found = self.find(held, handle.0.into(), kind, rights);
+        found.err().unwrap_or(Error::InvalidHandle)
+    }
+
     /// Looks at a handle's entry without the table's lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn glance(
         &self,
         handle: RawHandle,

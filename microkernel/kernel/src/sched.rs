@@ -93,13 +93,29 @@ pub(crate) enum Urgency {
 }
 
 /// Makes a thread that the caller owns ready to run.
+#[inline]
 pub(crate) fn make_ready<const H: u8>(
     held: &mut Held<H>,
     thread: &'static Thread,
     urgency: Urgency,
 ) {
+    let idle = IDLE.load(Ordering::SeqCst);
+    if idle != 0 || urgency == Urgency::Device {
+        return place(held, thread, urgency, idle);
+    }
+    let mut queue = cpu::this().sched.queue.lock(held);
+    queue.ready.push_back(&ThreadNodes, thread.id.get());
+}
+
+/// Makes a thread ready that may run on another CPU, or before others.
+fn place<const H: u8>(
+    held: &mut Held<H>,
+    thread: &'static Thread,
+    urgency: Urgency,
+    idle: u64,
+) {
     let here = cpu::this();
-    let mut target = choose_cpu(thread.cpu.get(), here.index(), IDLE.load(Ordering::SeqCst));
+    let mut target = choose_cpu(thread.cpu.get(), here.index(), idle);
     if target != here.index() {
         // Claimed, so that the next thread goes to another one. If it has found work itself
         // meanwhile, the thread stays here.
@@ -138,6 +154,7 @@ pub(crate) fn stop_current() -> &'static Thread {
 }
 
 /// Runs a thread that the caller owns on this CPU as soon as the entry ends.
+#[inline]
 pub(crate) fn run(thread: &'static Thread) {
     let cpu = cpu::this();
     fpu::load(cpu, thread);
@@ -170,7 +187,7 @@ fn bill(cpu: &CpuLocal, thread: &Thread) {
 
 /// The part of `run` that every switch needs: address space, thread pointer, current thread. The
 /// fast path does the same (fastpath.s).
-#[inline]
+#[inline(always)]
 pub(crate) fn switch_to(cpu: &CpuLocal, thread: &'static Thread) {
     let process = thread.process.get();
     if cpu.space.load(Ordering::Relaxed) != process {
@@ -348,6 +365,15 @@ impl Queue {
     }
 }
 
+/// Runs the next ready thread on a CPU that has none to run, if there is one. Otherwise the end of
+/// the entry finds one or waits.
+#[inline]
+pub(crate) fn run_next(held: &mut Held<0>) {
+    if let Some(id) = take_ready(held, cpu::this()) {
+        run(THREADS.get(id));
+    }
+}
+
 /// Runs the next ready thread, or waits for an interrupt.
 fn next(held: &mut Held<0>, cpu: &'static CpuLocal) {
     if let Some(id) = take_ready(held, cpu) {
@@ -396,6 +422,7 @@ fn next(held: &mut Held<0>, cpu: &'static CpuLocal) {
     crate::space::answer_flush(cpu);
 }
 
+#[inline]
 fn take_ready(held: &mut Held<0>, cpu: &'static CpuLocal) -> Option<Id> {
     let mut queue = cpu.sched.queue.lock(held);
     let id = queue.ready.pop_front(&ThreadNodes)?;
