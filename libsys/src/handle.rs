@@ -85,7 +85,7 @@ impl<K: Kind> Handle<K> {
     ///
     /// `MissingRight` without [`Rights::DUPLICATE`], `TooManyHandles`, `NoMemory`.
     pub fn duplicate(&self, rights: Rights) -> Result<Self> {
-        let arguments = [self.raw.0.into(), rights.0.into(), 0, 0, 0, 0];
+        let arguments = [self.raw.0.into(), rights.0.into()];
         let (raw, _) = raw::plain(Syscall::HandleDuplicate, arguments)?;
         Ok(Handle::from_raw(RawHandle(raw as u32)))
     }
@@ -97,7 +97,7 @@ impl<K: Kind> Handle<K> {
     /// `InvalidHandle` when it was closed.
     pub fn handle_info(&self) -> Result<HandleInfo> {
         let mut info = HandleInfo::default();
-        let arguments = [self.raw.0.into(), &raw mut info as u64, 0, 0, 0, 0];
+        let arguments = [self.raw.0.into(), &raw mut info as u64];
         raw::plain(Syscall::HandleInfo, arguments)?;
         Ok(info)
     }
@@ -108,7 +108,7 @@ impl<K: Kind> Handle<K> {
     ///
     /// `MissingRight` without [`Rights::MANAGE`], `WrongKind` for objects that end otherwise.
     pub fn revoke(self) -> Result<()> {
-        raw::plain(Syscall::ObjectRevoke, [self.raw.0.into(), 0, 0, 0, 0, 0]).map(|_| ())
+        raw::plain(Syscall::ObjectRevoke, [self.raw.0.into()]).map(|_| ())
     }
 }
 
@@ -116,7 +116,7 @@ impl<K: Kind> Drop for Handle<K> {
     fn drop(&mut self) {
         if !self.raw.is_none() {
             // An error means that it is closed already, which is what was wanted.
-            let _ = raw::plain(Syscall::HandleClose, [self.raw.0.into(), 0, 0, 0, 0, 0]);
+            let _ = raw::plain(Syscall::HandleClose, [self.raw.0.into()]);
         }
     }
 }

@@ -463,11 +463,7 @@ pub fn serve_short<const N: usize>(
 ///
 /// Those of a bad handle.
 pub fn notify(notification: &Handle<Notification>) -> Result<()> {
-    raw::plain(
-        Syscall::Notify,
-        [notification.raw().0.into(), 0, 0, 0, 0, 0],
-    )
-    .map(|_| ())
+    raw::plain(Syscall::Notify, [notification.raw().0.into()]).map(|_| ())
 }
 
 /// Waits until bits of the notification are set, takes and returns them.
@@ -476,7 +472,7 @@ pub fn notify(notification: &Handle<Notification>) -> Result<()> {
 ///
 /// `Timeout` at the deadline, `WouldBlock` for deadline 0.
 pub fn wait(notification: &Handle<Notification>, deadline: u64) -> Result<u64> {
-    let arguments = [notification.raw().0.into(), deadline, 0, 0, 0, 0];
+    let arguments = [notification.raw().0.into(), deadline];
     raw::plain(Syscall::Wait, arguments).map(|(bits, _)| bits)
 }
 

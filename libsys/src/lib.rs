@@ -47,10 +47,7 @@ pub type Result<T> = core::result::Result<T, Error>;
 pub fn debug_log(text: &str) {
     let bytes = text.len().min(256);
     // A log line that cannot be written has no one to be told to.
-    let _ = raw::plain(
-        abi::Syscall::DebugLog,
-        [text.as_ptr() as u64, bytes as u64, 0, 0, 0, 0],
-    );
+    let _ = raw::plain(abi::Syscall::DebugLog, [text.as_ptr() as u64, bytes as u64]);
 }
 
 /// Does nothing in the kernel; for measuring a ring crossing.
@@ -59,5 +56,5 @@ pub fn debug_log(text: &str) {
 ///
 /// None on Skink.
 pub fn null() -> Result<()> {
-    raw::plain(abi::Syscall::Null, [0; 6]).map(|_| ())
+    raw::plain(abi::Syscall::Null, []).map(|_| ())
 }

@@ -14,7 +14,7 @@ impl Handle<Memory> {
     ///
     /// `InvalidArgument` past the end, `NoMemory`, `TooManyHandles`.
     pub fn slice(&self, first_page: u64, pages: u64) -> Result<Handle<Memory>> {
-        let arguments = [self.raw().0.into(), first_page, pages, 0, 0, 0];
+        let arguments = [self.raw().0.into(), first_page, pages];
         let (raw, _) = raw::plain(Syscall::MemorySlice, arguments)?;
         Ok(Handle::from_raw(RawHandle(raw as u32)))
     }
@@ -28,7 +28,7 @@ impl Handle<Memory> {
         let mut info = MemoryInfo::default();
         raw::plain(
             Syscall::MemoryInfo,
-            [self.raw().0.into(), &raw mut info as u64, 0, 0, 0, 0],
+            [self.raw().0.into(), &raw mut info as u64],
         )?;
         Ok(info)
     }
@@ -97,7 +97,7 @@ impl Handle<Memory> {
             let part = (bytes - done).min(MAX_COPY as u64);
             raw::plain(
                 Syscall::MemoryZero,
-                [self.raw().0.into(), offset + done, part, 0, 0, 0],
+                [self.raw().0.into(), offset + done, part],
             )?;
             done += part;
         }
@@ -160,7 +160,7 @@ impl Handle<Process> {
     /// `InvalidArgument`, `NotMapped`.
     pub fn unmap(&self, address: u64, pages: u64) -> Result<()> {
         for (address, pages) in parts(address, pages) {
-            let arguments = [self.raw().0.into(), address, pages, 0, 0, 0];
+            let arguments = [self.raw().0.into(), address, pages];
             raw::plain(Syscall::MemoryUnmap, arguments)?;
         }
         Ok(())
@@ -174,7 +174,7 @@ impl Handle<Process> {
     /// `InvalidArgument`, `MissingRight`.
     pub fn protect(&self, address: u64, pages: u64, flags: MapFlags) -> Result<()> {
         for (address, pages) in parts(address, pages) {
-            let arguments = [self.raw().0.into(), address, pages, flags.0.into(), 0, 0];
+            let arguments = [self.raw().0.into(), address, pages, flags.0.into()];
             raw::plain(Syscall::MemoryProtect, arguments)?;
         }
         Ok(())

@@ -13,7 +13,7 @@ impl Handle<Endpoint> {
     ///
     /// `NoMemory`, `TooManyHandles`.
     pub fn create() -> Result<Handle<Endpoint>> {
-        raw::plain(Syscall::EndpointCreate, [0; 6]).map(made)
+        raw::plain(Syscall::EndpointCreate, []).map(made)
     }
 
     /// Makes a send side whose requests carry `badge`. Senders made apart with one badge count
@@ -23,11 +23,7 @@ impl Handle<Endpoint> {
     ///
     /// `NoMemory`, `TooManyHandles`.
     pub fn mint(&self, badge: u64) -> Result<Handle<Sender>> {
-        raw::plain(
-            Syscall::EndpointMint,
-            [self.raw().0.into(), badge, 0, 0, 0, 0],
-        )
-        .map(made)
+        raw::plain(Syscall::EndpointMint, [self.raw().0.into(), badge]).map(made)
     }
 
     /// Says that the news of the closed badge was dealt with. Until then it is told again when
@@ -37,7 +33,7 @@ impl Handle<Endpoint> {
     ///
     /// `InvalidArgument` when there is no such news.
     pub fn forget(&self, badge: u64) -> Result<()> {
-        let arguments = [self.raw().0.into(), badge, 0, 0, 0, 0];
+        let arguments = [self.raw().0.into(), badge];
         raw::plain(Syscall::EndpointForget, arguments).map(|_| ())
     }
 }
@@ -49,7 +45,7 @@ impl Handle<Notification> {
     ///
     /// `NoMemory`, `TooManyHandles`.
     pub fn create() -> Result<Handle<Notification>> {
-        raw::plain(Syscall::NotificationCreate, [0; 6]).map(made)
+        raw::plain(Syscall::NotificationCreate, []).map(made)
     }
 
     /// Makes a handle that can only set `bits`.
@@ -58,11 +54,7 @@ impl Handle<Notification> {
     ///
     /// `NoMemory`, `TooManyHandles`.
     pub fn mint(&self, bits: u64) -> Result<Handle<Notification>> {
-        raw::plain(
-            Syscall::NotificationMint,
-            [self.raw().0.into(), bits, 0, 0, 0, 0],
-        )
-        .map(made)
+        raw::plain(Syscall::NotificationMint, [self.raw().0.into(), bits]).map(made)
     }
 
     /// Lets receivers of the endpoint get the bits too. An endpoint takes one notification; a
@@ -72,7 +64,7 @@ impl Handle<Notification> {
     ///
     /// Those of bad handles.
     pub fn bind(&self, endpoint: &Handle<Endpoint>) -> Result<()> {
-        let arguments = [self.raw().0.into(), endpoint.raw().0.into(), 0, 0, 0, 0];
+        let arguments = [self.raw().0.into(), endpoint.raw().0.into()];
         raw::plain(Syscall::NotificationBind, arguments).map(|_| ())
     }
 }
@@ -84,7 +76,7 @@ impl Handle<Interrupt> {
     ///
     /// Those of bad handles.
     pub fn bind(&self, notification: &Handle<Notification>) -> Result<()> {
-        let arguments = [self.raw().0.into(), notification.raw().0.into(), 0, 0, 0, 0];
+        let arguments = [self.raw().0.into(), notification.raw().0.into()];
         raw::plain(Syscall::InterruptBind, arguments).map(|_| ())
     }
 
@@ -94,7 +86,7 @@ impl Handle<Interrupt> {
     ///
     /// Those of a bad handle.
     pub fn acknowledge(&self) -> Result<()> {
-        raw::plain(Syscall::InterruptAck, [self.raw().0.into(), 0, 0, 0, 0, 0]).map(|_| ())
+        raw::plain(Syscall::InterruptAck, [self.raw().0.into()]).map(|_| ())
     }
 }
 
@@ -105,7 +97,7 @@ impl Handle<IoPorts> {
     ///
     /// `InvalidArgument` outside the range.
     pub fn read(&self, port: u16, width: u8) -> Result<u32> {
-        let arguments = [self.raw().0.into(), port.into(), width.into(), 0, 0, 0];
+        let arguments = [self.raw().0.into(), port.into(), width.into()];
         raw::plain(Syscall::PortIn, arguments).map(|(value, _)| value as u32)
     }
 
@@ -153,7 +145,7 @@ impl Handle<System> {
     /// `Unavailable` when the vectors are used up, `MissingRight`.
     pub fn create_msi(&self) -> Result<(Handle<Interrupt>, u64, u32)> {
         let mut message = [0_u64; 2];
-        let arguments = [self.raw().0.into(), message.as_mut_ptr() as u64, 0, 0, 0, 0];
+        let arguments = [self.raw().0.into(), message.as_mut_ptr() as u64];
         let interrupt = raw::plain(Syscall::InterruptCreateMsi, arguments).map(made)?;
         Ok((interrupt, message[0], message[1] as u32))
     }
@@ -164,7 +156,7 @@ impl Handle<System> {
     ///
     /// `Unavailable` when there is no such line, `AlreadyBound` when it was taken.
     pub fn create_line(&self, line: u32) -> Result<Handle<Interrupt>> {
-        let arguments = [self.raw().0.into(), line.into(), 0, 0, 0, 0];
+        let arguments = [self.raw().0.into(), line.into()];
         raw::plain(Syscall::InterruptCreateLine, arguments).map(made)
     }
 
@@ -174,7 +166,7 @@ impl Handle<System> {
     ///
     /// `InvalidArgument` past port 65,535, `MissingRight`.
     pub fn create_ports(&self, first: u16, count: u16) -> Result<Handle<IoPorts>> {
-        let arguments = [self.raw().0.into(), first.into(), count.into(), 0, 0, 0];
+        let arguments = [self.raw().0.into(), first.into(), count.into()];
         raw::plain(Syscall::PortsCreate, arguments).map(made)
     }
 
@@ -184,7 +176,7 @@ impl Handle<System> {
     ///
     /// `InvalidArgument` for RAM or a misaligned address, `MissingRight`.
     pub fn device_memory(&self, physical: u64, pages: u64) -> Result<Handle<Memory>> {
-        let arguments = [self.raw().0.into(), physical, pages, 0, 0, 0];
+        let arguments = [self.raw().0.into(), physical, pages];
         raw::plain(Syscall::DeviceMemory, arguments).map(made)
     }
 
@@ -231,11 +223,7 @@ impl Handle<System> {
     ///
     /// `MissingRight` without [`crate::Rights::POWER`].
     pub fn shutdown(&self, code: u32) -> Result<()> {
-        raw::plain(
-            Syscall::SystemShutdown,
-            [self.raw().0.into(), code.into(), 0, 0, 0, 0],
-        )
-        .map(|_| ())
+        raw::plain(Syscall::SystemShutdown, [self.raw().0.into(), code.into()]).map(|_| ())
     }
 }
 

@@ -30,11 +30,7 @@ impl Handle<Process> {
     ///
     /// `MissingRight`, `Dead`.
     pub fn kill(&self, code: u64) -> Result<()> {
-        raw::plain(
-            Syscall::ProcessKill,
-            [self.raw().0.into(), code, 0, 0, 0, 0],
-        )
-        .map(|_| ())
+        raw::plain(Syscall::ProcessKill, [self.raw().0.into(), code]).map(|_| ())
     }
 
     /// Tells what the process is and does.
@@ -46,7 +42,7 @@ impl Handle<Process> {
         let mut info = empty_info();
         raw::plain(
             Syscall::ProcessInfo,
-            [self.raw().0.into(), &raw mut info as u64, 0, 0, 0, 0],
+            [self.raw().0.into(), &raw mut info as u64],
         )?;
         Ok(info)
     }
@@ -57,7 +53,7 @@ impl Handle<Process> {
     ///
     /// `AlreadyBound` for a third watcher, `Dead` when it is gone already.
     pub fn watch(&self, notification: &Handle<Notification>) -> Result<()> {
-        let arguments = [self.raw().0.into(), notification.raw().0.into(), 0, 0, 0, 0];
+        let arguments = [self.raw().0.into(), notification.raw().0.into()];
         raw::plain(Syscall::ProcessWatch, arguments).map(|_| ())
     }
 
@@ -67,7 +63,7 @@ impl Handle<Process> {
     ///
     /// `MissingRight`.
     pub fn set_pager(&self, pager: &Handle<Sender>) -> Result<()> {
-        let arguments = [self.raw().0.into(), pager.raw().0.into(), 0, 0, 0, 0];
+        let arguments = [self.raw().0.into(), pager.raw().0.into()];
         raw::plain(Syscall::ProcessSetPager, arguments).map(|_| ())
     }
 
@@ -125,7 +121,7 @@ impl Handle<System> {
     /// `MissingRight` without [`Rights::INSPECT`].
     pub fn next_process(&self, id: u64) -> Result<Option<ProcessInfo>> {
         let mut info = empty_info();
-        let arguments = [self.raw().0.into(), id, &raw mut info as u64, 0, 0, 0];
+        let arguments = [self.raw().0.into(), id, &raw mut info as u64];
         match raw::plain(Syscall::ProcessNext, arguments) {
             Ok(_) => Ok(Some(info)),
             Err(crate::Error::Unavailable) => Ok(None),
@@ -139,7 +135,7 @@ impl Handle<System> {
 pub(crate) fn exit(code: u64) -> ! {
     loop {
         // It does not return; if it ever did, there is nothing else to do than to ask again.
-        let _ = raw::plain(Syscall::ProcessExit, [code, 0, 0, 0, 0, 0]);
+        let _ = raw::plain(Syscall::ProcessExit, [code]);
     }
 }
 
@@ -148,7 +144,7 @@ pub(crate) fn exit(code: u64) -> ! {
 pub(crate) fn exit_thread() -> ! {
     loop {
         // As in `exit`.
-        let _ = raw::plain(Syscall::ThreadExit, [0; 6]);
+        let _ = raw::plain(Syscall::ThreadExit, []);
     }
 }
 

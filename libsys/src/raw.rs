@@ -1,5 +1,8 @@
 //! The `syscall` instruction: all assembly of user space is here.
 
+#[cfg(bare)]
+use core::mem::MaybeUninit;
+
 use skink_abi::{Error, Syscall};
 
 /// What an IPC call passes and returns in registers.
@@ -15,23 +18,36 @@ pub(crate) struct IpcRegisters {
     pub(crate) words: [u64; 8],
 }
 
-/// Makes a plain call: `Ok((rdx, rsi))` or the error.
+/// Makes a plain call with up to six arguments: `Ok((rdx, rsi))` or the error. What is left out is
+/// whatever the registers hold; the kernel does not look at it.
 #[cfg(bare)]
-pub(crate) fn plain(call: Syscall, arguments: [u64; 6]) -> Result<(u64, u64), Error> {
-    let [a0, a1, a2, a3, a4, a5] = arguments;
+#[inline(always)]
+pub(crate) fn plain<const N: usize>(
+    call: Syscall,
+    arguments: [u64; N],
+) -> Result<(u64, u64), Error> {
+    const { assert!(N <= 6) };
+    // Known at compile time where the call is.
+    assert!(N >= call.arguments(), "too few arguments");
+    let argument = |at: usize| {
+        arguments
+            .get(at)
+            .copied()
+            .map_or(MaybeUninit::uninit(), MaybeUninit::new)
+    };
     let (status, first, second): (u64, u64, u64);
-    // SAFETY: the kernel keeps all registers but those named; it writes memory
-    // only through pointers in the arguments, which the callers of this function own.
+    // SAFETY: the kernel keeps all registers but those named; it writes memory only through
+    // pointers in the arguments, which the callers of this function own.
     unsafe {
         core::arch::asm!(
             "syscall",
             inlateout("rax") call as u64 => status,
-            inlateout("rdi") a0 => _,
-            inlateout("rsi") a1 => second,
-            inlateout("rdx") a2 => first,
-            inlateout("r8") a3 => _,
-            inlateout("r9") a4 => _,
-            inlateout("r10") a5 => _,
+            inlateout("rdi") argument(0) => _,
+            inlateout("rsi") argument(1) => second,
+            inlateout("rdx") argument(2) => first,
+            inlateout("r8") argument(3) => _,
+            inlateout("r9") argument(4) => _,
+            inlateout("r10") argument(5) => _,
             lateout("rcx") _,
             lateout("r11") _,
             options(nostack),
@@ -42,7 +58,10 @@ pub(crate) fn plain(call: Syscall, arguments: [u64; 6]) -> Result<(u64, u64), Er
 
 /// Makes a plain call: on the host there is no kernel.
 #[cfg(not(bare))]
-pub(crate) fn plain(_call: Syscall, _arguments: [u64; 6]) -> Result<(u64, u64), Error> {
+pub(crate) fn plain<const N: usize>(
+    _call: Syscall,
+    _arguments: [u64; N],
+) -> Result<(u64, u64), Error> {
     Err(Error::InvalidSyscall)
 }
 

@@ -86,7 +86,7 @@ pub fn spawn(
 /// Lets other threads run that are ready on this CPU.
 pub fn yield_now() {
     // It cannot fail: it has no arguments.
-    let _ = raw::plain(Syscall::ThreadYield, [0; 6]);
+    let _ = raw::plain(Syscall::ThreadYield, []);
 }
 
 /// What a thread does. Boxed twice, so that a thin pointer to it fits into a register.

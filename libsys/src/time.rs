@@ -17,7 +17,7 @@ pub fn now() -> u64 {
 /// Asks the kernel for the nanoseconds since boot.
 #[cold]
 pub fn clock() -> u64 {
-    raw::plain(Syscall::Clock, [0; 6]).map_or(0, |(ns, _)| ns)
+    raw::plain(Syscall::Clock, []).map_or(0, |(ns, _)| ns)
 }
 
 /// Returns the number of the CPU that runs this, from 0 up, if it can be told without a system
@@ -53,7 +53,7 @@ pub fn after(ns: u64) -> u64 {
 
 /// Waits until the deadline (absolute, ns since boot).
 pub fn sleep_until(deadline: u64) {
-    while let Err(error) = raw::plain(Syscall::Wait, [0, deadline, 0, 0, 0, 0]) {
+    while let Err(error) = raw::plain(Syscall::Wait, [0, deadline]) {
         if matches!(
             error,
             Error::Timeout | Error::WouldBlock | Error::InvalidSyscall

@@ -71,7 +71,11 @@ impl<T: Object> Arena<T> {
     const MOST: u32 = {
         let places = paging::ARENA_BYTES / Self::BYTES;
         let named = skink_kcore::handles::OBJECT_MASK;
-        if places < named as u64 { places as u32 } else { named }
+        if places < named as u64 {
+            places as u32
+        } else {
+            named
+        }
     };
 
     /// Makes an arena with no places.

@@ -25,23 +25,12 @@
 
 use skink_kcore::NONE;
 
-use crate::arch::x86_64::entry::Registers;
+use crate::arch::x86_64::cpu;
 use crate::endpoint::Endpoint;
 use crate::ipc;
 use crate::lock::Held;
 use crate::sched::{self, Urgency};
-use crate::thread::{Thread, ThreadNodes, Wait};
-
-/// Returns the thread whose registers end at an address.
-///
-/// # Safety
-///
-/// There is one.
-unsafe fn thread_at(end: u64) -> &'static Thread {
-    let registers = end as usize - size_of::<Registers>();
-    // SAFETY: by the caller's duty; registers come first in a thread, which stays where it is.
-    unsafe { &*core::ptr::with_exposed_provenance(registers) }
-}
+use crate::thread::{ThreadNodes, Wait};
 
 /// Ends the call of a thread that was doomed when it had just begun to wait for the reply. It dies
 /// when a CPU would run it; its receiver has the request and will find that the caller has gone.
@@ -51,7 +40,7 @@ unsafe fn thread_at(end: u64) -> &'static Thread {
 /// From fastpath.s only, which holds the endpoint's lock: this lets go of it.
 pub(crate) unsafe extern "C" fn end_doomed_caller(end: u64, endpoint: &'static Endpoint) {
     // SAFETY: by the caller's duty.
-    let caller = unsafe { thread_at(end) };
+    let caller = unsafe { cpu::thread_at(end) };
     // SAFETY: by the caller's duty.
     let guard = unsafe { endpoint.state.adopt() };
     ipc::end_call(caller);
@@ -67,12 +56,10 @@ pub(crate) unsafe extern "C" fn end_doomed_caller(end: u64, endpoint: &'static E
 /// From fastpath.s only, which holds the endpoint's lock: this lets go of it.
 pub(crate) unsafe extern "C" fn end_doomed_server(end: u64, endpoint: &'static Endpoint) {
     // SAFETY: by the caller's duty.
-    let server = unsafe { thread_at(end) };
+    let server = unsafe { cpu::thread_at(end) };
     // SAFETY: by the caller's duty.
     let mut guard = unsafe { endpoint.state.adopt() };
-    guard
-        .waits
-        .forget_receiver(&ThreadNodes, server.id.get());
+    guard.waits.forget_receiver(&ThreadNodes, server.id.get());
     server.set_wait(Wait::Nothing, NONE);
     drop(guard);
     sched::make_ready(&mut Held::enter(), server, Urgency::Normal);

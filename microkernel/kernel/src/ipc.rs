@@ -410,7 +410,11 @@ fn show_request(caller: &Thread, receiver: &Thread, info: Info) {
 fn copy_payload(from: &Thread, to: &Thread, bytes: usize) {
     if bytes <= REGISTER_BYTES {
         let words = bytes.div_ceil(8);
-        let pairs = to.registers.payload().into_iter().zip(from.registers.payload());
+        let pairs = to
+            .registers
+            .payload()
+            .into_iter()
+            .zip(from.registers.payload());
         for (at, (to, from)) in pairs.enumerate() {
             to.set(if at < words { from.get() } else { 0 });
         }

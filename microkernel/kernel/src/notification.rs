@@ -121,7 +121,7 @@ pub(crate) fn notify<const H: u8>(held: &mut Held<H>, id: Id, bits: u64, urgency
     set(NOTIFICATIONS.get(id).state.lock(held), id, bits, urgency);
 }
 
-#[inline]
+#[inline(always)]
 fn set(mut guard: NotificationGuard<'_>, id: Id, bits: u64, urgency: Urgency) {
     let notification = NOTIFICATIONS.get(id);
     notification.bits.fetch_or(bits, Ordering::SeqCst);

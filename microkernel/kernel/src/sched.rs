@@ -108,12 +108,8 @@ pub(crate) fn make_ready<const H: u8>(
 }
 
 /// Makes a thread ready that may run on another CPU, or before others.
-fn place<const H: u8>(
-    held: &mut Held<H>,
-    thread: &'static Thread,
-    urgency: Urgency,
-    idle: u64,
-) {
+#[inline(never)]
+fn place<const H: u8>(held: &mut Held<H>, thread: &'static Thread, urgency: Urgency, idle: u64) {
     let here = cpu::this();
     let mut target = choose_cpu(thread.cpu.get(), here.index(), idle);
     if target != here.index() {
@@ -292,8 +288,21 @@ pub(crate) fn on_timer(held: &mut Held<0>) {
 }
 
 /// Ends an entry into the kernel: afterwards this CPU has a thread to run.
+#[inline]
 pub(crate) fn finish(held: &mut Held<0>) {
     let cpu = cpu::this();
+    let has_nothing_to_do = cpu.current().is_some_and(|thread| !thread.is_doomed())
+        && !teardown::is_pending()
+        && !cpu.sched.yield_wanted.load(Ordering::Relaxed);
+    if !has_nothing_to_do {
+        find_work(held, cpu);
+    }
+    note_entry(cpu);
+}
+
+/// Does what must be done before Ring 3 goes on, and finds a thread to run.
+#[inline(never)]
+fn find_work(held: &mut Held<0>, cpu: &'static CpuLocal) {
     loop {
         if teardown::is_pending() {
             teardown::run_slice(held);
@@ -313,7 +322,6 @@ pub(crate) fn finish(held: &mut Held<0>) {
         }
         break;
     }
-    note_entry(cpu);
 }
 
 /// Lets the first in the queue run instead of the current thread, if there is one; keeps the
@@ -431,6 +439,7 @@ fn take_ready(held: &mut Held<0>, cpu: &'static CpuLocal) -> Option<Id> {
 }
 
 /// Notes how long interrupts were off.
+#[inline]
 fn note_entry(cpu: &CpuLocal) {
     let ticks = time::ticks().wrapping_sub(cpu.entered_at.load(Ordering::Relaxed));
     if ticks > cpu.sched.longest_entry.load(Ordering::Relaxed) {

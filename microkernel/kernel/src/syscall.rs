@@ -32,23 +32,16 @@ struct Call<'a> {
 
 /// Entry of `syscall`, from entry.s, on this CPU's kernel stack.
 #[unsafe(no_mangle)]
-extern "C" fn on_syscall() {
+extern "C" fn on_syscall(thread: &'static Thread) {
     let cpu = cpu::this();
     cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
     cpu.sched.count_syscall();
-    // A `syscall` comes from the current thread; its registers are where entry.s put them.
-    let thread = cpu.current().expect("a program runs");
     debug_assert_eq!(thread.registers.error.get(), BY_SYSCALL);
     let mut held = Held::enter();
     let registers = &thread.registers;
     // What is asked for most often does not go by the table.
     if registers.rax.get() == Syscall::Wait as u64 {
-        notification::wait(
-            &mut held,
-            thread,
-            registers.rdi.get(),
-            registers.rsi.get(),
-        );
+        notification::wait(&mut held, thread, registers.rdi.get(), registers.rsi.get());
     } else {
         dispatch(&mut held, thread);
     }
@@ -59,14 +52,15 @@ extern "C" fn on_syscall() {
 /// kernel stack. The registers of the thread stay where they are: nothing that is called here may
 /// need them.
 #[unsafe(no_mangle)]
-extern "C" fn on_quick_syscall(argument: u64, number: u64) -> u64 {
+extern "C" fn on_quick_syscall(argument: u64, number: u64, current: u64) -> u64 {
     let cpu = cpu::this();
     cpu.sched.count_syscall();
     if number == Syscall::Null as u64 {
         return 0;
     }
     debug_assert_eq!(number, Syscall::Notify as u64);
-    let thread = cpu.current().expect("a program runs");
+    // SAFETY: entry.s passes what a running thread is known by.
+    let thread = unsafe { cpu::thread_at(current) };
     let process = PROCESSES.get(thread.process.get());
     match notification::notify_by(&mut Held::enter(), process, argument) {
         Ok(()) => 0,

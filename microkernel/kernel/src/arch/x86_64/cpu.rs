@@ -113,10 +113,9 @@ impl CpuLocal {
         if end == 0 {
             return None;
         }
-        let registers = end as usize - size_of::<Registers>();
         // SAFETY: `set_current` and code in assembly set it to the end of the registers of a
         // thread, which come first in it; threads stay where they are for ever.
-        Some(unsafe { &*core::ptr::with_exposed_provenance::<Thread>(registers) })
+        Some(unsafe { thread_at(end) })
     }
 
     /// Returns whether another processor waits for this one to drop translations.
@@ -135,6 +134,18 @@ impl CpuLocal {
         // SAFETY: this CPU's own tables, interrupts are off, and no reference to them lives.
         unsafe { (*self.tables.get()).set_entry_stack(end) };
     }
+}
+
+/// Returns the thread whose registers end at an address.
+///
+/// # Safety
+///
+/// There is one.
+#[inline]
+pub(crate) unsafe fn thread_at(end: u64) -> &'static Thread {
+    let registers = end as usize - size_of::<Registers>();
+    // SAFETY: by the caller's duty; registers come first in a thread, which stays where it is.
+    unsafe { &*core::ptr::with_exposed_provenance(registers) }
 }
 
 /// Returns the data of the processor that runs this.

@@ -82,6 +82,7 @@ syscall_general:
     mov [rdi + {AT_R13}], r13
     mov [rdi + {AT_R14}], r14
     mov [rdi + {AT_R15}], r15
+    sub rdi, {REGISTERS}
     xor ebp, ebp
     call on_syscall
     jmp return_to_user
@@ -94,6 +95,7 @@ syscall_quick:
     push r11
     push rcx
     mov rsi, rax
+    mov rdx, gs:[{CPU_ENTRY_STACK}]
     call on_quick_syscall
     pop rcx
     pop r11
