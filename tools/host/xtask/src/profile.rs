@@ -1,8 +1,8 @@
 //! `cargo xtask profile`: of what an operation consists, instruction by instruction.
 //!
 //! [`tracer`] boots a machine that repeats one benchmark and logs what it executes, [`trace`] reads
-//! that log, [`attribute`] says whose instructions they are, [`cut`] finds the operation that is
-//! repeated, [`image`] knows what is in the linked programs, and [`operation`] shows it.
+//! that log, [`mod@attribute`] says whose instructions they are, [`mod@cut`] finds the operation
+//! that is repeated, [`image`] knows what is in the linked programs, and [`operation`] shows it.
 
 use std::collections::HashMap;
 use std::fs;
