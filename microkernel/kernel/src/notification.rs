@@ -71,11 +71,17 @@ pub(crate) fn notify<const H: u8>(held: &mut Held<H>, id: Id, bits: u64, urgency
     notification.bits.fetch_or(bits, Ordering::SeqCst);
     let mut guard = notification.state.lock(held);
     if let Some(waiter) = guard.waiters.pop_front(&ThreadNodes) {
+        let taken = notification.take_bits();
+        if taken == 0 {
+            // Before this lock was taken, the waiter took the bits and came to wait again.
+            guard.waiters.push_front(&ThreadNodes, waiter);
+            return;
+        }
         let thread = THREADS.get(waiter);
         thread.set_wait(Wait::Nothing, NONE);
         let held = guard.held();
         sched::clear_deadline(held, thread);
-        thread.set_result(Ok((notification.take_bits(), 0)));
+        thread.set_result(Ok((taken, 0)));
         sched::make_ready(held, thread, urgency);
         drop(guard);
         // The waiter's. The caller has one of its own, so this is never the last.
