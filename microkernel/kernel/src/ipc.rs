@@ -104,7 +104,7 @@ pub(crate) fn start_call(
         drop(guard);
         return end_with(held, thread, Error::EndpointGone);
     }
-    sched::stop_current();
+    sched::stop(thread);
     call.count();
     call.badge.set(through.badge.get());
     thread.next_wait();
@@ -331,7 +331,7 @@ fn block_receiver(
     endpoint_id: Id,
     deadline: u64,
 ) -> bool {
-    sched::stop_current();
+    sched::stop(thread);
     thread.next_wait();
     sched::set_deadline(guard.held(), thread, deadline);
     thread.set_wait(Wait::Message, endpoint_id);

@@ -31,6 +31,16 @@ impl Ring {
         self.bytes[(self.written % BYTES as u64) as usize] = byte;
         self.written += 1;
     }
+
+    /// Copies what follows a position that is still there. Returns how many bytes there were.
+    fn copy(&self, position: u64, buffer: &mut [u8]) -> usize {
+        let mut count = 0;
+        for (at, byte) in (position..self.written).zip(buffer) {
+            *byte = self.bytes[(at % BYTES as u64) as usize];
+            count += 1;
+        }
+        count
+    }
 }
 
 impl Write for Ring {
@@ -79,19 +89,34 @@ pub(crate) fn line(source: &str, text: &str) {
     }
 }
 
+/// Writes the last lines to the serial port if they did not go there when they were added: what
+/// led to the end of the system.
+pub(crate) fn report() {
+    const REPORT_BYTES: u64 = 1024;
+    if ON_SERIAL.load(Ordering::Relaxed) {
+        return;
+    }
+    // This CPU may have ended while it held the lock.
+    let Some(ring) = RING.try_lock() else { return };
+    let first = ring.written.saturating_sub(REPORT_BYTES);
+    let mut bytes = [0; REPORT_BYTES as usize];
+    let count = ring.copy(first, &mut bytes);
+    let mut lines = &bytes[..count];
+    if first > 0 {
+        // Only whole lines.
+        let start = lines.iter().position(|&byte| byte == b'\n');
+        lines = &lines[start.map_or(0, |at| at + 1)..];
+    }
+    for chunk in lines.utf8_chunks() {
+        let _ = Serial.write_str(chunk.valid());
+    }
+}
+
 /// Copies what follows a position: the bytes copied, and the position behind them. What has been
 /// overwritten is skipped.
 pub(crate) fn read(position: u64, buffer: &mut [u8]) -> (usize, u64) {
     let ring = RING.lock();
-    let mut at = position.clamp(ring.written.saturating_sub(BYTES as u64), ring.written);
-    let mut count = 0;
-    for byte in buffer {
-        if at == ring.written {
-            break;
-        }
-        *byte = ring.bytes[(at % BYTES as u64) as usize];
-        at += 1;
-        count += 1;
-    }
-    (count, at)
+    let at = position.clamp(ring.written.saturating_sub(BYTES as u64), ring.written);
+    let count = ring.copy(at, buffer);
+    (count, at + count as u64)
 }

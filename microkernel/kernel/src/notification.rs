@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use skink_abi::{Error, ObjectKind, RawHandle, Rights};
-use skink_kcore::list::List;
+use skink_kcore::list::Stack;
 use skink_kcore::{Id, NONE};
 
 use crate::arena::{Arena, Object};
@@ -22,7 +22,7 @@ pub(crate) struct Notification {
 
 /// What a notification's lock guards.
 pub(crate) struct State {
-    waiters: List,
+    waiters: Stack,
     /// The endpoint that it is bound to, or [`NONE`]. No reference: the endpoint names the
     /// notification too, and who follows this checks that.
     endpoint: Id,
@@ -33,7 +33,7 @@ impl Object for Notification {
     const NEW: Notification = Notification {
         bits: AtomicU64::new(0),
         state: Lock::new(State {
-            waiters: List::EMPTY,
+            waiters: Stack::EMPTY,
             endpoint: NONE,
         }),
     };
@@ -48,7 +48,7 @@ impl Notification {
         let mut guard = self.state.lock(held);
         self.bits.store(0, Ordering::Relaxed);
         *guard = State {
-            waiters: List::EMPTY,
+            waiters: Stack::EMPTY,
             endpoint: NONE,
         };
     }
@@ -125,11 +125,11 @@ pub(crate) fn notify<const H: u8>(held: &mut Held<H>, id: Id, bits: u64, urgency
 fn set(mut guard: NotificationGuard<'_>, id: Id, bits: u64, urgency: Urgency) {
     let notification = NOTIFICATIONS.get(id);
     notification.bits.fetch_or(bits, Ordering::SeqCst);
-    if let Some(waiter) = guard.waiters.pop_front(&ThreadNodes) {
+    if let Some(waiter) = guard.waiters.pop(&ThreadNodes) {
         let taken = notification.take_bits();
         if taken == 0 {
             // A receiver of the endpoint that it is bound to has taken them.
-            guard.waiters.push_front(&ThreadNodes, waiter);
+            guard.waiters.push(&ThreadNodes, waiter);
             return;
         }
         let thread = THREADS.get(waiter);
@@ -171,7 +171,7 @@ pub(crate) fn wait(held: &mut Held<0>, thread: &'static Thread, handle: u64, dea
     if deadline == 0 {
         return thread.set_result(Err(Error::WouldBlock));
     }
-    sched::stop_current();
+    sched::stop(thread);
     thread.next_wait();
     sched::set_deadline(found.guard.held(), thread, deadline);
     thread.set_wait(Wait::Bits, found.id);
@@ -182,14 +182,14 @@ pub(crate) fn wait(held: &mut Held<0>, thread: &'static Thread, handle: u64, dea
     }
     NOTIFICATIONS.retain(found.id);
     let id = thread.id.get();
-    found.guard.waiters.push_back(&ThreadNodes, id);
+    found.guard.waiters.push(&ThreadNodes, id);
     drop(found);
     sched::run_next(held);
 }
 
 /// Lets the current thread wait for a deadline.
 fn sleep(held: &mut Held<0>, thread: &'static Thread, deadline: u64) {
-    sched::stop_current();
+    sched::stop(thread);
     thread.next_wait();
     thread.set_wait(Wait::Time, NONE);
     // Also one that never comes: the queue of deadlines is where its end finds the thread.

@@ -1,4 +1,4 @@
-//! The end of the kernel by its own mistake: a report on the serial line, then power-off.
+//! The end of the kernel, by its own mistake or with `init`: a report on the serial line, then power-off.
 
 use core::fmt::Write;
 use core::panic::PanicInfo;
@@ -9,7 +9,8 @@ use skink_abi::debug_exit;
 use crate::arch::x86_64::cpu;
 use crate::arch::x86_64::entry::Registers;
 use crate::arch::x86_64::serial::Serial;
-use crate::{machine, symbols};
+use crate::process::Exit;
+use crate::{log, machine, symbols};
 
 /// Most frames in a backtrace.
 const MAX_FRAMES: usize = 32;
@@ -24,6 +25,23 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     // SAFETY: reads a register.
     unsafe { core::arch::asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack)) };
     backtrace(frame);
+    log::report();
+    machine::exit(debug_exit::PANIC)
+}
+
+/// Ends the system because `init` has ended: nobody else looks after the services.
+pub(crate) fn init_ended(exit: &Exit) -> ! {
+    begin();
+    log::report();
+    let _ = writeln!(
+        Serial,
+        "\nKERNEL PANIC on CPU {}: init has ended: {:?}, code {}, at {:#x}, address {:#x}",
+        cpu_number(),
+        exit.reason,
+        exit.code,
+        exit.address,
+        exit.fault_address
+    );
     machine::exit(debug_exit::PANIC)
 }
 
@@ -46,6 +64,7 @@ pub(crate) fn fatal_trap(registers: &Registers, address: u64) -> ! {
     );
     print_frame(0, registers.rip.get());
     backtrace(registers.rbp.get());
+    log::report();
     machine::exit(debug_exit::PANIC)
 }
 

@@ -154,7 +154,10 @@ pub(crate) static PROCESSES: Arena<Process> = Arena::new();
 /// Quotas go up the tree of processes one at a time. A leaf lock.
 static QUOTAS: spin::Mutex<()> = spin::Mutex::new(());
 
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+/// The number of `init`, the first process.
+pub(crate) const INIT_NUMBER: u64 = 1;
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(INIT_NUMBER);
 
 impl Process {
     /// Makes an empty process with one reference, for the handle, and one that it keeps to itself

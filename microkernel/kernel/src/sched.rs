@@ -138,15 +138,12 @@ fn place<const H: u8>(held: &mut Held<H>, thread: &'static Thread, urgency: Urge
 
 /// Takes the running thread off the CPU: its registers are complete in its struct and another
 /// CPU may run it as soon as it is put into a queue.
-pub(crate) fn stop_current() -> &'static Thread {
+#[inline]
+pub(crate) fn stop(thread: &'static Thread) {
     let cpu = cpu::this();
-    let thread = cpu
-        .current()
-        .expect("only called for the thread that entered the kernel");
     fpu::save(thread);
     bill(cpu, thread);
     cpu.set_current(None);
-    thread
 }
 
 /// Runs a thread that the caller owns on this CPU as soon as the entry ends.
@@ -204,9 +201,9 @@ pub(crate) fn switch_to(cpu: &CpuLocal, thread: &'static Thread) {
 }
 
 /// Puts the running thread behind all others that are ready on this CPU.
-pub(crate) fn yield_current(held: &mut Held<0>) {
+pub(crate) fn yield_current(held: &mut Held<0>, thread: &'static Thread) {
     let cpu = cpu::this();
-    let thread = stop_current();
+    stop(thread);
     cpu.sched
         .queue
         .lock(held)
@@ -317,7 +314,7 @@ fn find_work(held: &mut Held<0>, cpu: &'static CpuLocal) {
         }
         if cpu.sched.yield_wanted.load(Ordering::Relaxed) {
             cpu.sched.yield_wanted.store(false, Ordering::Relaxed);
-            rotate(held, cpu);
+            rotate(held, cpu, thread);
             continue;
         }
         break;
@@ -326,12 +323,12 @@ fn find_work(held: &mut Held<0>, cpu: &'static CpuLocal) {
 
 /// Lets the first in the queue run instead of the current thread, if there is one; keeps the
 /// timer going.
-fn rotate(held: &mut Held<0>, cpu: &'static CpuLocal) {
+fn rotate(held: &mut Held<0>, cpu: &'static CpuLocal, old: &'static Thread) {
     let mut queue = cpu.sched.queue.lock(held);
     queue.begin_slice();
     if let Some(next) = queue.ready.pop_front(&ThreadNodes) {
         drop(queue);
-        let old = stop_current();
+        stop(old);
         cpu.sched
             .queue
             .lock(held)

@@ -82,7 +82,7 @@ fn dispatch(held: &mut Held<0>, thread: &'static Thread) {
         Syscall::ThreadExit => teardown::end_thread(held, thread),
         Syscall::ThreadYield => {
             thread.set_result(Ok((0, 0)));
-            sched::yield_current(held);
+            sched::yield_current(held, thread);
         }
         _ => {
             let arguments = [

@@ -17,7 +17,7 @@ use crate::arch::x86_64::{apic, cpu};
 use crate::cell::Field;
 use crate::lock::Held;
 use crate::object::{self, Closing};
-use crate::process::{Exit, PROCESSES, Process};
+use crate::process::{Exit, INIT_NUMBER, PROCESSES, Process};
 use crate::sched::Urgency;
 use crate::thread::{Family, THREADS, Thread};
 use crate::{ipc, memory, notification, pool, space};
@@ -234,6 +234,9 @@ pub(crate) fn run_slice(held: &mut Held<0>) {
 /// them is kept, since every call would have to change it; a death looks at all threads instead.
 fn give_back_requests(held: &mut Held<0>, process: &Process) -> bool {
     let exit = process.state.lock(held).exit;
+    if process.number() == INIT_NUMBER {
+        crate::panic::init_ended(&exit);
+    }
     let how = match exit.reason {
         ExitReason::Killed => Abandon::Killed,
         // An orderly end: a panic ends with another code.

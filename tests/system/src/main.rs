@@ -26,7 +26,7 @@ use context::Context;
 const CHILD: &str = "--child";
 
 const HELP: &str = "\
-usage: system-tests [--list] [NAME]...
+Usage: system-tests [--list] [NAME]...
 
 Runs the tests whose names start with a NAME, or all of them. Prints one line for each,
 `ok NAME` or `FAILED NAME: why`, and `N passed, N failed` at the end.

@@ -85,6 +85,8 @@ pub(crate) fn play(program: &Program) -> i32 {
         "threads" => threads::run(&role),
         #[cfg(bare)]
         "close-waited" => waits::close(&role),
+        #[cfg(bare)]
+        "wait-for-many" => waits::wait_for_many(&role),
         "vector" => vector::hold(&role),
         "vector-client" => vector::call(&role),
         "vector-server" => vector::serve(&role),

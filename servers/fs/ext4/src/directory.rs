@@ -11,7 +11,7 @@ use crate::checksum::crc32c;
 use crate::device::BlockReader;
 use crate::error::{Damage, Error, Result};
 use crate::fields::Fields;
-use crate::inode::{Inode, Kind, Layout};
+use crate::inode::{Inode, Kind, Layout, ROOT};
 use crate::superblock::{Checksums, EntryKinds};
 use crate::volume::Volume;
 
@@ -76,6 +76,39 @@ impl<R: BlockReader> Volume<R> {
             _ => visit(entry, cookie),
         })
         .await
+    }
+
+    /// Returns the directory that a directory lies in, as it says itself.
+    ///
+    /// # Errors
+    ///
+    /// `NotADirectory`, `Damaged`, `Device`.
+    pub async fn parent(&self, directory: &Inode) -> Result<u32> {
+        if directory.kind == Kind::Directory && directory.layout == Layout::Inline {
+            let [first, _] = directory.inline_parts();
+            return Fields::new(Damage::Directory, first).u32(0);
+        }
+        match self.lookup(directory, b"..").await {
+            Err(Error::NotFound) => Err(damaged("it does not name the one that it lies in")),
+            found => found,
+        }
+    }
+
+    /// Checks that a directory lies in another as both say. Where that holds on all the way from
+    /// the root, no directory lies in itself, and whoever walks the tree comes to an end.
+    ///
+    /// # Errors
+    ///
+    /// `Damaged`, `Device`.
+    pub async fn check_place(&self, directory: &Inode, child: &Inode) -> Result<()> {
+        if child.kind != Kind::Directory {
+            return Ok(());
+        }
+        let is_above = child.number == ROOT || child.number == directory.number;
+        if is_above || self.parent(child).await? != directory.number {
+            return Err(damaged("an entry names a directory that lies elsewhere"));
+        }
+        Ok(())
     }
 
     async fn for_each_entry(

@@ -147,7 +147,10 @@ impl<O: OpenDevice> Service<O> {
         let (volume, directory) = self.inode(directory).await?;
         let number = volume.lookup(&directory, name).await?;
         match volume.inode(number).await {
-            Ok(inode) => Ok(attributes(&inode)),
+            Ok(inode) => {
+                volume.check_place(&directory, &inode).await?;
+                Ok(attributes(&inode))
+            }
             Err(Error::Stale) => Err(Error::Damaged(
                 Damage::Directory,
                 "an entry names a free inode",

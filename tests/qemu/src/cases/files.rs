@@ -45,6 +45,17 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                     .iter()
                     .try_for_each(|name| run.expect_text(name))
             }),
+        Scenario::new("a tree is copied but for what cannot be")
+            .exec(
+                "mkdir -p /tmp/a/x /tmp/a/y /tmp/a/z /tmp/b; echo 1 > /tmp/a/x/f; \
+                 echo 2 > /tmp/a/z/f; mkdir /tmp/b/a; echo > /tmp/b/a/y; cp -r /tmp/a /tmp/b; \
+                 cat /tmp/b/a/x/f /tmp/b/a/z/f",
+            )
+            .expect(|run| {
+                run.expect_code(1)?;
+                run.expect_text("cp: /tmp/b/a/y: ")?;
+                run.expect_text("\n1\n2\n")
+            }),
     ]
 }
 

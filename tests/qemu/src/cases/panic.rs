@@ -11,6 +11,14 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario::new("a kernel panic is reported in spite of quiet")
             .words("panic-test quiet")
             .expect(expect_report),
+        Scenario::new("a machine with too little memory says so")
+            .memory("24M")
+            .exec("ls /")
+            .expect(|run| {
+                anyhow::ensure!(run.exit == Exit::Panic, "it ended with {:?}", run.exit);
+                run.expect_text("cannot start the system: not enough memory")?;
+                run.expect_text("init has ended: Exited, code 1")
+            }),
     ]
 }
 

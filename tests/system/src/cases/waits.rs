@@ -7,12 +7,18 @@ use libsys::ipc::{self, Outgoing, Received};
 use libsys::{Endpoint, Handle, Notification, Rights, time};
 
 use crate::Test;
-use crate::context::{Context, SOON, because, ensure};
+use crate::context::{Context, SOON, because, ensure, expect_exit};
 
-pub(super) const TESTS: &[Test] = &[Test {
-    name: "waits.a-notification-that-is-waited-for-is-not-used-again",
-    run: closed_while_waited_for,
-}];
+pub(super) const TESTS: &[Test] = &[
+    Test {
+        name: "waits.a-notification-that-is-waited-for-is-not-used-again",
+        run: closed_while_waited_for,
+    },
+    Test {
+        name: "waits.nobody-is-woken-for-bits-that-were-taken",
+        run: taken_before_woken,
+    },
+];
 
 const ROUNDS: u64 = 8;
 
@@ -45,4 +51,11 @@ fn one_round(context: &Context) -> Result<(), String> {
     let bits = ipc::wait(&ours, time::after(SOON)).map_err(because("our wait was lost"))?;
     ensure!(bits == 0b100, "bits {bits:#b} came");
     child.succeed()
+}
+
+/// Threads on all CPUs set bits for one that waits. It may take bits before the CPU that set them
+/// comes to look for a waiter, and wait again: then there is nothing to wake it for.
+fn taken_before_woken(context: &Context) -> Result<(), String> {
+    let ended = context.run("wait-for-many", &[context.cpus()?])?;
+    expect_exit(&ended, 0)
 }

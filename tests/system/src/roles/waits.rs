@@ -1,8 +1,10 @@
-//! A program that closes a notification while one of its threads waits for it.
+//! Programs whose threads wait for notifications.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use libsys::abi::PAGE_SIZE;
 use libsys::ipc::{self, Outgoing};
 use libsys::thread::{self, ThreadPlace};
 use libsys::{Error, Handle, Notification, Sender, startup, time};
@@ -14,6 +16,9 @@ use crate::wire::{self, NEVER};
 
 /// How long the thread waits, ns: long enough for others to use what was closed.
 const WAIT: u64 = 100 * time::MS;
+/// How long threads set bits, ns: long enough that the host takes a CPU away from one of them just
+/// then.
+const STORM: u64 = 500 * time::MS;
 /// What stands for a wait that goes on.
 const WAITING: u64 = u64::MAX;
 
@@ -59,6 +64,37 @@ pub(super) fn close(role: &Role<'_>) -> Result<i32, i32> {
     }
     ipc::notify(&other).map_err(|_| WRONG)?;
     Ok(0)
+}
+
+/// Waits for bits that so many threads set without a pause. Each wait must end with bits.
+pub(super) fn wait_for_many(role: &Role<'_>) -> Result<i32, i32> {
+    const PAGES: u64 = 6;
+    let count = role.argument(0);
+    let memory = role.program.memory().map_err(|_| BAD_ROLE)?;
+    let pages = memory.create_object(count * PAGES).map_err(|_| WRONG)?;
+    let bits = Handle::<Notification>::create().map_err(|_| WRONG)?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut threads = Vec::new();
+    for number in 0..count {
+        let place = ThreadPlace {
+            memory: &pages,
+            first_page: number * PAGES,
+            pages: PAGES,
+            // One page more: the guard below the stack.
+            address: REGION + number * (PAGES + 1) * PAGE_SIZE as u64,
+        };
+        let setter = bits.mint(1 << number).map_err(|_| WRONG)?;
+        let is_over = Arc::clone(&is_over);
+        let set = move || while !is_over.load(Ordering::Relaxed) && ipc::notify(&setter).is_ok() {};
+        threads.push(thread::spawn(&place, set).map_err(|_| WRONG)?);
+    }
+    let end = time::after(STORM);
+    let mut were_bits = true;
+    while were_bits && time::now() < end {
+        were_bits = ipc::wait(&bits, time::after(SOON)).map_err(|_| WRONG)? != 0;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    Ok(if were_bits { 0 } else { WRONG })
 }
 
 fn until(holds: impl Fn() -> Result<bool, i32>) -> Result<(), i32> {

@@ -36,7 +36,8 @@ pub(crate) struct Options {
     /// Waits for `cargo xtask gdb` before the first instruction.
     #[arg(long)]
     gdb: bool,
-    /// Runs shell commands, prints their output, and ends with their exit code.
+    /// Runs shell commands, prints their output, and ends with the last exit code that was
+    /// not 0.
     #[arg(long, value_name = "COMMANDS")]
     exec: Option<String>,
     /// Ends the machine after so many seconds (with --exec).

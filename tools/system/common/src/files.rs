@@ -134,28 +134,43 @@ impl Files {
     ///
     /// Why it cannot begin.
     pub fn copy_tree(&self, program: &mut Program, from: &[u8], to: &[u8]) -> Result<(), Failed> {
-        let mut directories = vec![(from.to_vec(), to.to_vec())];
+        let mut directories = Vec::new();
+        self.copy_directory(program, (from, to), &mut directories)?;
         while let Some((from, to)) = directories.pop() {
-            match self.vfs().make_dir(&to) {
-                Err(libipc::Failure::Server(FsError::Exists)) if self.is_directory(&to) => {}
-                made => made.map_err(about(&to))?,
+            if let Err(failed) = self.copy_directory(program, (&from, &to), &mut directories) {
+                program.complain(failed.message);
             }
-            for entry in self.list(&from)? {
-                let (from, to) = (below(&from, &entry.name), below(&to, &entry.name));
-                let copied = match entry.kind {
-                    FileKind::Directory => {
-                        directories.push((from, to));
-                        Ok(())
-                    }
-                    FileKind::Symlink => self.copy_link(&from, &to),
-                    FileKind::Regular => self.copy(&from, &to),
-                    FileKind::Special => {
-                        Err(Failed::new("neither file nor directory").about(printable(&from)))
-                    }
-                };
-                if let Err(failed) = copied {
-                    program.complain(failed.message);
+        }
+        Ok(())
+    }
+
+    /// Makes a directory and copies into it what is in another, but for directories: those come
+    /// to `inner`.
+    fn copy_directory(
+        &self,
+        program: &mut Program,
+        (from, to): (&[u8], &[u8]),
+        inner: &mut Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<(), Failed> {
+        match self.vfs().make_dir(to) {
+            Err(libipc::Failure::Server(FsError::Exists)) if self.is_directory(to) => {}
+            made => made.map_err(about(to))?,
+        }
+        for entry in self.list(from)? {
+            let (from, to) = (below(from, &entry.name), below(to, &entry.name));
+            let copied = match entry.kind {
+                FileKind::Directory => {
+                    inner.push((from, to));
+                    Ok(())
                 }
+                FileKind::Symlink => self.copy_link(&from, &to),
+                FileKind::Regular => self.copy(&from, &to),
+                FileKind::Special => {
+                    Err(Failed::new("neither file nor directory").about(printable(&from)))
+                }
+            };
+            if let Err(failed) = copied {
+                program.complain(failed.message);
             }
         }
         Ok(())

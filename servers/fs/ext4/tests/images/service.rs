@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use ext4::error::{Error, Result};
 use ext4::service::{OpenDevice, Service};
-use fixtures::Ext4;
+use fixtures::{Ext4, Tree, debugfs};
 use libipc::Caller;
 use libipc::proto::file_system::{
-    Cookie, FileKind, FileSystemServer, FsError, Inode, Operation, Outcome,
+    Cookie, Damage, FileKind, FileSystemServer, FsError, Inode, Operation, Outcome,
 };
 
 use crate::Folder;
@@ -98,6 +98,33 @@ fn files_are_found_listed_and_read_through_the_interface() {
     );
     let space = block_on(service.statfs(&CALLER)).unwrap();
     assert!(space.free_blocks > 0 && space.free_blocks < space.blocks);
+}
+
+#[test]
+fn a_directory_is_found_in_one_place_only() {
+    let folder = Folder::new("service-cycles");
+    let tree = Tree::new(&folder.path().join("tree")).unwrap();
+    tree.text("a/b/file", b"").unwrap();
+    // Small directories lie in their inodes, where the parent is written in another way.
+    for features in ["", "inline_data"] {
+        let image = folder.path().join("image");
+        let recipe = Ext4::new().megabytes(4).features(features);
+        recipe.make(tree.root(), &image).unwrap();
+        let links = "ln /a /a/b/up\nln / /a/b/root\nln / /self\nln /a/b/file /a/b/twice\n";
+        debugfs(&image, links).unwrap();
+        let (service, _) = service(FakeDevice::open(&image), 0);
+        let root = block_on(service.describe(&CALLER)).unwrap().root;
+        let find = |directory, name: &str| {
+            let found = service.lookup(&CALLER, directory, name.as_bytes().to_vec());
+            block_on(found).map(|found| found.inode)
+        };
+        let b = find(find(root, "a").unwrap(), "b").unwrap();
+        assert_eq!(find(b, "file"), find(b, "twice"));
+        let damaged = Err(FsError::Damaged(Damage::Directory));
+        assert_eq!(find(b, "up"), damaged);
+        assert_eq!(find(b, "root"), damaged);
+        assert_eq!(find(root, "self"), damaged);
+    }
 }
 
 #[test]

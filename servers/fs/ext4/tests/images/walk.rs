@@ -59,6 +59,7 @@ pub(crate) fn compare(volume: &TestVolume, number: u32, tree: &Path) {
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
             assert_eq!(inode.kind, Kind::Directory, "{shown}");
+            assert_eq!(block_on(volume.check_place(&directory, &inode)), Ok(()));
             compare(volume, child, &entry.path());
         } else if kind.is_symlink() {
             let target = fs::read_link(entry.path()).unwrap();
