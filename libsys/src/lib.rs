@@ -58,3 +58,13 @@ pub fn debug_log(text: &str) {
 pub fn null() -> Result<()> {
     raw::plain(abi::Syscall::Null, []).map(|_| ())
 }
+
+/// Has the kernel load other page tables and this process's again: the least that a call to another
+/// process and its reply can cost where a switch of address space dominates.
+///
+/// # Errors
+///
+/// None that the kernel knows.
+pub fn null_switch() -> Result<()> {
+    raw::plain(abi::Syscall::NullSwitch, []).map(|_| ())
+}

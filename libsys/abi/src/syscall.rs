@@ -53,6 +53,8 @@ syscalls! {
     Notify = 5, "notify", 1;
     /// (notification or 0, deadline) -> bits: waits for bits, or just for the deadline.
     Wait = 6, "wait", 2;
+    /// Loads other page tables and the caller's again; for measuring what that costs at least.
+    NullSwitch = 7, "null_switch", 0;
 
     /// (handle, rights) -> handle: copies a handle, with at most the given rights.
     HandleDuplicate = 10, "handle_duplicate", 2;

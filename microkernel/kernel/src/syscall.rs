@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering;
 use skink_abi::{Error, Syscall};
 
 use crate::arch::x86_64::entry::BY_SYSCALL;
-use crate::arch::x86_64::{cpu, time};
+use crate::arch::x86_64::{cpu, paging, time};
 use crate::lock::Held;
 use crate::process::{PROCESSES, Process};
 use crate::thread::Thread;
@@ -110,6 +110,11 @@ fn dispatch(held: &mut Held<0>, thread: &'static Thread) {
 fn plain(number: Syscall, call: &mut Call<'_>) -> Result {
     match number {
         Syscall::Null => Ok((0, 0)),
+        Syscall::NullSwitch => {
+            // SAFETY: the tables of the process that runs here; the kernel's map all of the kernel.
+            unsafe { paging::load_kernel_and(call.process.root.get()) };
+            Ok((0, 0))
+        }
         Syscall::Notify => {
             let [handle, ..] = call.arguments;
             notification::notify_by(call.held, call.process, handle).map(|()| (0, 0))

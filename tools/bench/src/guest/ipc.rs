@@ -58,6 +58,13 @@ pub(crate) static BENCHMARKS: &[Entry<Kit>] = &[
         plan: Plan::SHORT,
         make: |kit| Words::<1>::cross_space(kit, Role::Words1),
     },
+    // Directly behind what it is compared with: the host's load changes.
+    Entry {
+        name: "ipc.floor.two_cr3",
+        about: "system call that loads page tables twice: the floor of a round trip",
+        plan: Plan::SHORT,
+        make: |_kit| Ok(Box::new(NullSwitch)),
+    },
     Entry {
         name: "ipc.roundtrip.cross_space.64B",
         about: "the same, 64 bytes: all that goes in registers",
@@ -90,6 +97,17 @@ impl Benchmark for NullCall {
     fn run(&mut self, iterations: u32) -> Result<(), Failed> {
         for _ in 0..iterations {
             libsys::null()?;
+        }
+        Ok(())
+    }
+}
+
+struct NullSwitch;
+
+impl Benchmark for NullSwitch {
+    fn run(&mut self, iterations: u32) -> Result<(), Failed> {
+        for _ in 0..iterations {
+            libsys::null_switch()?;
         }
         Ok(())
     }

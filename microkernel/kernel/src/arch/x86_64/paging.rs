@@ -437,6 +437,18 @@ pub(crate) fn load_kernel() {
     unsafe { load(kernel_root()) };
 }
 
+/// Loads page tables that map nothing but the kernel, then others: two switches of address space
+/// and nothing else.
+///
+/// # Safety
+///
+/// As [`load`].
+pub(crate) unsafe fn load_kernel_and(root: u64) {
+    load_kernel();
+    // SAFETY: by the caller's duty.
+    unsafe { load(root) };
+}
+
 /// Drops one translation of the calling processor.
 pub(crate) fn flush_page(address: u64) {
     x86_64::instructions::tlb::flush(VirtAddr::new_truncate(address));
