@@ -21,7 +21,8 @@
 //! not wait interrupts the right processor. A thread that begins to wait looks afterwards whether
 //! it has been doomed, since who dooms it looks whether it waits.
 //!
-//! Time is not billed here: along a chain of calls the same process pays (`sched`).
+//! Time is not billed here: along a chain of calls the same process pays (`sched`). A reply to a
+//! caller for which another one pays than for its server goes the general way.
 
 use skink_kcore::NONE;
 

@@ -70,6 +70,7 @@ pub(crate) fn send_at_once(thread: &'static Thread, fault: FaultMessage) -> bool
     call.badge.set(sender.badge.get());
     thread.set_fault(fault);
     thread.next_wait();
+    thread.client.set(cpu.payer.get());
     let arrival = guard.waits.arrive(&ThreadNodes, thread.id.get());
     debug_assert_eq!(arrival, Arrival::Deliver(receiver.id.get()));
     show(thread, receiver, fault);

@@ -111,18 +111,37 @@ fn find<'h>(
 ///
 /// Those of a bad handle.
 pub(crate) fn notify_by(held: &mut Held<0>, process: &Process, handle: u64) -> Result<(), Error> {
-    let found = find(held, process, handle, Rights::NOTIFY)?;
-    set(found.guard, found.id, found.bits, Urgency::Normal);
+    let Found { id, guard, bits } = find(held, process, handle, Rights::NOTIFY)?;
+    if let Some(waiter) = set(guard, id, bits, Urgency::Normal) {
+        wake(held, id, waiter, Urgency::Normal);
+    }
     Ok(())
 }
 
 /// Sets bits and wakes one who waits for them. The caller has a reference.
 pub(crate) fn notify<const H: u8>(held: &mut Held<H>, id: Id, bits: u64, urgency: Urgency) {
-    set(NOTIFICATIONS.get(id).state.lock(held), id, bits, urgency);
+    let guard = NOTIFICATIONS.get(id).state.lock(held);
+    if let Some(waiter) = set(guard, id, bits, urgency) {
+        wake(held, id, waiter, urgency);
+    }
 }
 
+/// Lets a thread run that waited, when no lock is held: interrupting another CPU may take long.
 #[inline(always)]
-fn set(mut guard: NotificationGuard<'_>, id: Id, bits: u64, urgency: Urgency) {
+fn wake<const H: u8>(held: &mut Held<H>, id: Id, waiter: &'static Thread, urgency: Urgency) {
+    sched::make_ready(held, waiter, urgency);
+    // The waiter's reference.
+    object::release_notification(id);
+}
+
+/// Sets bits. Returns a thread that waited for them, which the caller owns now and must [`wake`].
+#[inline(always)]
+fn set(
+    mut guard: NotificationGuard<'_>,
+    id: Id,
+    bits: u64,
+    urgency: Urgency,
+) -> Option<&'static Thread> {
     let notification = NOTIFICATIONS.get(id);
     notification.bits.fetch_or(bits, Ordering::SeqCst);
     if let Some(waiter) = guard.waiters.pop(&ThreadNodes) {
@@ -130,30 +149,26 @@ fn set(mut guard: NotificationGuard<'_>, id: Id, bits: u64, urgency: Urgency) {
         if taken == 0 {
             // A receiver of the endpoint that it is bound to has taken them.
             guard.waiters.push(&ThreadNodes, waiter);
-            return;
+            return None;
         }
         let thread = THREADS.get(waiter);
         thread.set_wait(Wait::Nothing, NONE);
-        let held = guard.held();
-        sched::clear_deadline(held, thread);
+        sched::clear_deadline(guard.held(), thread);
         thread.set_result(Ok((taken, 0)));
-        sched::make_ready(held, thread, urgency);
-        // The waiter's. Whoever sets bits has one of its own, so this is never the last; by a
-        // handle, that is the handle's, which cannot be closed while the lock is held.
-        NOTIFICATIONS.release(id);
-        return;
+        return Some(thread);
     }
     let endpoint = guard.endpoint;
-    if endpoint == NONE {
-        return;
+    if endpoint != NONE {
+        // The receiver looks at the bits under the endpoint's lock before it waits, so it either
+        // sees them or is found waiting here.
+        offer_news(guard.held(), endpoint, urgency);
     }
-    // The receiver looks at the bits under the endpoint's lock before it waits, so it either sees
-    // them or is found waiting here.
-    offer_news(guard.held(), endpoint, urgency);
+    None
 }
 
-/// System call `wait`: without a notification, waits for the deadline; else takes bits, or lets the current thread wait for some. It
-/// then keeps a reference to the notification until it no longer waits.
+/// System call `wait`: without a notification, waits for the deadline; else takes bits, or lets the
+/// current thread wait for some. It then keeps a reference to the notification until it no longer
+/// waits.
 pub(crate) fn wait(held: &mut Held<0>, thread: &'static Thread, handle: u64, deadline: u64) {
     if handle == 0 {
         return sleep(held, thread, deadline);

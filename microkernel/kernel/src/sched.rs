@@ -51,6 +51,13 @@ struct Queue {
 /// CPUs that run no thread, a bit each.
 static IDLE: AtomicU64 = AtomicU64::new(0);
 
+/// Idle CPUs that look for threads themselves and need not be interrupted.
+static POLLING: AtomicU64 = AtomicU64::new(0);
+
+/// How long an idle CPU looks for threads before it sleeps, µs. About as long as it takes to wake a
+/// sleeping one: who is answered within that time waits at most twice as long as is necessary.
+const POLL_US: u64 = 30;
+
 impl CpuSched {
     /// Offset of the count of switches, for code in assembly.
     pub(crate) const SWITCHES: usize = core::mem::offset_of!(CpuSched, switches);
@@ -112,13 +119,11 @@ pub(crate) fn make_ready<const H: u8>(
 fn place<const H: u8>(held: &mut Held<H>, thread: &'static Thread, urgency: Urgency, idle: u64) {
     let here = cpu::this();
     let mut target = choose_cpu(thread.cpu.get(), here.index(), idle);
-    if target != here.index() {
-        // Claimed, so that the next thread goes to another one. If it has found work itself
-        // meanwhile, the thread stays here.
-        let bit = 1 << target;
-        if IDLE.fetch_and(!bit, Ordering::SeqCst) & bit == 0 {
-            target = here.index();
-        }
+    // Claimed, so that the next thread goes to another one, and that one that polls stops. If it
+    // has found work itself meanwhile, the thread stays here.
+    let bit = 1 << target;
+    if IDLE.fetch_and(!bit, Ordering::SeqCst) & bit == 0 {
+        target = here.index();
     }
     let cpu = cpu::by_index(target);
     {
@@ -130,7 +135,10 @@ fn place<const H: u8>(held: &mut Held<H>, thread: &'static Thread, urgency: Urge
         }
     }
     if target != here.index() {
-        apic::send(cpu.apic_id.load(Ordering::Relaxed), apic::WAKE);
+        // It looks into its queue once more after it has stopped polling.
+        if POLLING.load(Ordering::SeqCst) & 1 << target == 0 {
+            apic::send(cpu.apic_id.load(Ordering::Relaxed), apic::WAKE);
+        }
     } else if urgency == Urgency::Device {
         here.sched.yield_wanted.store(true, Ordering::Relaxed);
     }
@@ -387,6 +395,7 @@ fn next(held: &mut Held<0>, cpu: &'static CpuLocal) {
     }
     let bit = 1 << cpu.index();
     IDLE.fetch_or(bit, Ordering::SeqCst);
+    poll(cpu, bit);
     {
         // Only deadlines matter while nothing runs. Look again at the queue: who put a thread
         // there before the bit was set sent no interrupt.
@@ -425,6 +434,30 @@ fn next(held: &mut Held<0>, cpu: &'static CpuLocal) {
     cpu.entered_at.store(now, Ordering::Relaxed);
     cpu.billed_until.store(now, Ordering::Relaxed);
     crate::space::answer_flush(cpu);
+}
+
+/// Looks for a thread that another CPU makes ready here, for a while: that CPU then need not send
+/// an interrupt, nor this one sleep and wake.
+fn poll(cpu: &'static CpuLocal, bit: u64) {
+    if cpu::count() == 1 {
+        return;
+    }
+    POLLING.fetch_or(bit, Ordering::SeqCst);
+    let start = time::ticks();
+    let most = POLL_US * time::ticks_per_ms() / 1000;
+    // Who has put a thread here has claimed this CPU.
+    while IDLE.load(Ordering::Relaxed) & bit != 0
+        && !teardown::is_pending()
+        && !cpu.must_flush()
+        && time::ticks().wrapping_sub(start) < most
+    {
+        x86_64::instructions::interrupts::enable();
+        core::hint::spin_loop();
+        x86_64::instructions::interrupts::disable();
+    }
+    POLLING.fetch_and(!bit, Ordering::SeqCst);
+    let ticks = time::ticks().wrapping_sub(start);
+    cpu.sched.idle_ticks.fetch_add(ticks, Ordering::Relaxed);
 }
 
 #[inline]

@@ -68,6 +68,7 @@ pub(super) mod offsets {
     pub(crate) const INDEX: usize = offset_of!(CpuLocal, index);
     pub(crate) const SPACE: usize = offset_of!(CpuLocal, space);
     pub(crate) const LOADED: usize = offset_of!(CpuLocal, loaded);
+    pub(crate) const PAYER: usize = offset_of!(CpuLocal, payer);
     pub(crate) const SWITCHES: usize = offset_of!(CpuLocal, sched) + CpuSched::SWITCHES;
     pub(crate) const ENTRY_STACK: usize =
         offset_of!(CpuLocal, tables) + DescriptorTables::ENTRY_STACK;

@@ -38,6 +38,7 @@ core::arch::global_asm!(
     CPU_INDEX = const cpu::INDEX,
     CPU_SPACE = const cpu::SPACE,
     CPU_LOADED = const cpu::LOADED,
+    CPU_PAYER = const cpu::PAYER,
     CPU_SWITCHES = const cpu::SWITCHES,
     CALL = const Syscall::Call as u64,
     REPLY_RECEIVE = const Syscall::ReplyReceive as u64,

@@ -173,6 +173,8 @@ call_looks_up:
     mov dword ptr [rdx + {CALL_CRASHES}], 0
     inc dword ptr [rdx + {WAIT_NUMBER}]
     inc qword ptr [rdx + {CALLS}]
+    mov r11d, gs:[{CPU_PAYER}]
+    mov [rdx + {CLIENT}], r11d
     cmp esi, {REGISTER_BYTES}
     ja call_copies
 call_hands_over:
@@ -267,6 +269,10 @@ reply_looks_up:
     jne reply_to_fault
 reply_is_due:
     cmp dword ptr [rbp + {THREADS} + {SPECIAL}], 0
+    jne reply_lets_go
+    # Who pays now must be who paid when it called; else the time so far has to be billed.
+    mov eax, gs:[{CPU_PAYER}]
+    cmp [rbp + {THREADS} + {CLIENT}], eax
     jne reply_lets_go
     cmp byte ptr [r11 + {ENDPOINTS} + {HAS_NEWS}], 0
     jne reply_lets_go
