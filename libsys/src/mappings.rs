@@ -258,6 +258,18 @@ impl Mapping {
         Ok(unsafe { AtomicU64::from_ptr(word) })
     }
 
+    /// Returns all whole double words, which both sides change atomically.
+    #[inline]
+    pub fn atomic_words(&self) -> &[AtomicU64] {
+        if self.bytes == 0 {
+            return &[];
+        }
+        debug_assert!(self.base.addr().is_multiple_of(PAGE_SIZE), "mapped by pages");
+        // SAFETY: mappings start with a page, and these words are all within it, which lives as
+        // long as `self`; all accesses to shared memory are atomic or volatile.
+        unsafe { core::slice::from_raw_parts(self.base.cast(), self.bytes / 8) }
+    }
+
     /// Copies bytes out.
     ///
     /// # Errors

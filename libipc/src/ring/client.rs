@@ -4,16 +4,24 @@ use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::future::Future;
-use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
+use core::task::Waker;
 
 use libsys::mappings::Mapping;
 use libsys::{Handle, Notification, ipc};
 
 use super::layout::{Entry, RingError, Shared, Side};
+use super::memory::RingMemory;
+use super::request::RequestDone;
 use crate::events::Events;
 use crate::sync::Signal;
+
+/// Result of an entry that was cancelled: nothing of it was done. No server has another meaning
+/// for it.
+pub const CANCELLED: i64 = i64::MIN;
+
+/// Result of an entry of a method that fails on restart: an earlier instance of the server had
+/// it, and may have done it or not.
+pub const RESTARTED: i64 = i64::MIN + 1;
 
 /// All slots are in use: wait for completions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,73 +32,101 @@ pub struct Full;
 pub struct Completion {
     /// As in the entry.
     pub user_data: u64,
-    /// What the server says; both sides agree on the meaning by their interface.
+    /// What the server says; both sides agree on the meaning by their interface, but for
+    /// [`CANCELLED`] and [`RESTARTED`].
     pub result: i64,
+}
+
+/// What came of asking for an entry to be cancelled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cancel {
+    /// The server was asked. The completion tells: its result is [`CANCELLED`], or the entry was
+    /// done, because it was too late or the server does not cancel what it has begun.
+    Asked,
+    /// Nothing with this `user_data` is in flight: too late, it is completed.
+    TooLate,
 }
 
 /// The client's side of a ring. It is used either by [`RingClient::submit`] and
 /// [`RingClient::next_completion`], or by [`RingClient::request`] with a task that runs
 /// [`RingClient::pump`]; also by both.
 #[derive(Debug)]
-pub struct RingClient {
-    shared: Shared,
+pub struct RingClient<M = Mapping> {
+    shared: Shared<M>,
     doorbell: Option<Handle<Notification>>,
     state: RefCell<State>,
-    freed: Signal,
+    pub(super) freed: Signal,
 }
 
 #[derive(Debug)]
 struct State {
     slots: Vec<Slot>,
     free: Vec<usize>,
-    /// Completions for [`RingClient::next_completion`].
+    /// Completions that were looked at before somebody asked for them.
     completed: VecDeque<Completion>,
-    /// The stamp of the next submission: never 0, never used twice.
-    next_stamp: u64,
-    /// The server's count when the slots were last looked at.
+    /// The stamp of the last submission. They count up from 1, so none is used twice.
+    last_stamp: u64,
+    /// Completions that were looked at, and how many there were at the last look.
     seen: u64,
+    count: u64,
     is_doorbell_due: bool,
+    /// Whether a task waits for a slot.
+    is_slot_wanted: bool,
 }
 
 #[derive(Debug)]
-enum Slot {
+struct Slot {
+    stamp: u64,
+    user_data: u64,
+    owner: Owner,
+}
+
+/// Who has a slot, and wants to know of its completion.
+#[derive(Debug)]
+enum Owner {
+    /// Nobody: it is free.
     Free,
-    InFlight {
-        stamp: u64,
-        user_data: u64,
-        waiter: Waiter,
-    },
-    /// Completed, for a task that has not looked yet.
-    Done {
-        stamp: u64,
-        result: i64,
-    },
-}
-
-/// Who wants to know of a completion.
-#[derive(Debug)]
-enum Waiter {
+    /// Who asks for the next completion.
     Queue,
+    /// A task.
     Task(Option<Waker>),
-    /// A task that gave up.
-    Nobody,
+    /// A task that gave up: the slot is free once it is completed.
+    GivenUp,
+    /// A task that has not looked yet, at this result.
+    Done(i64),
 }
 
-impl RingClient {
+impl State {
+    fn release(&mut self, number: usize) {
+        if let Some(slot) = self.slots.get_mut(number) {
+            slot.owner = Owner::Free;
+            self.free.push(number);
+        }
+    }
+}
+
+impl<M: RingMemory> RingClient<M> {
     /// Makes a ring in this memory; see [`super::pages_for`]. What was in it is lost.
     ///
     /// # Errors
     ///
     /// See [`RingError`].
-    pub fn create(memory: Mapping, slots: usize) -> Result<RingClient, RingError> {
+    pub fn create(memory: M, slots: usize) -> Result<Self, RingError> {
         let shared = Shared::create(memory, slots)?;
+        let fresh = || Slot {
+            stamp: 0,
+            user_data: 0,
+            owner: Owner::Free,
+        };
         let state = State {
-            slots: (0..slots).map(|_| Slot::Free).collect(),
+            slots: (0..slots).map(|_| fresh()).collect(),
             free: (0..slots).rev().collect(),
             completed: VecDeque::with_capacity(slots),
-            next_stamp: 1,
-            seen: shared.completions(),
+            last_stamp: 0,
+            seen: 0,
+            count: 0,
             is_doorbell_due: false,
+            is_slot_wanted: false,
         };
         let state = RefCell::new(state);
         Ok(RingClient {
@@ -118,16 +154,47 @@ impl RingClient {
     /// # Errors
     ///
     /// [`Full`].
+    #[inline]
     pub fn submit(&self, entry: &Entry) -> Result<(), Full> {
-        self.submit_for(entry, Waiter::Queue).map(|_| ())
+        self.submit_for(entry, Owner::Queue).map(|_| ())
     }
 
     /// Takes the next completion of what was submitted.
+    #[inline]
     pub fn next_completion(&self) -> Option<Completion> {
-        if self.state.borrow().completed.is_empty() {
-            self.collect();
+        let state = &mut *self.state.borrow_mut();
+        if let Some(completion) = state.completed.pop_front() {
+            return Some(completion);
         }
-        self.state.borrow_mut().completed.pop_front()
+        if state.seen == state.count {
+            self.look(state);
+        }
+        // As many turns as a queue is long, at most: the count is not read again here.
+        while state.seen != state.count {
+            let number = self.shared.completion_slot(state.seen);
+            state.seen = state.seen.wrapping_add(1);
+            if let Some(completion) = self.finish(state, number) {
+                return Some(completion);
+            }
+        }
+        state.completed.pop_front()
+    }
+
+    /// Asks for all entries in flight that have this `user_data` to be cancelled. Tell the server
+    /// by [`RingClient::flush`]. Each is completed as any other.
+    pub fn cancel(&self, user_data: u64) -> Cancel {
+        let state = &mut *self.state.borrow_mut();
+        self.collect(state);
+        let mut answer = Cancel::TooLate;
+        for (number, slot) in state.slots.iter().enumerate() {
+            let is_in_flight = !matches!(slot.owner, Owner::Free | Owner::Done(_));
+            if is_in_flight && slot.user_data == user_data {
+                self.shared.cancel(number, slot.stamp);
+                state.is_doorbell_due = true;
+                answer = Cancel::Asked;
+            }
+        }
+        answer
     }
 
     /// Submits an entry, when a slot is free, and waits for its result. `user_data` goes to the
@@ -137,29 +204,28 @@ impl RingClient {
     /// that it names.
     pub async fn request(&self, entry: Entry) -> i64 {
         loop {
-            match self.submit_for(&entry, Waiter::Task(None)) {
+            match self.submit_for(&entry, Owner::Task(None)) {
                 Ok((slot, stamp)) => {
                     self.flush();
-                    return RequestDone {
-                        ring: self,
-                        slot,
-                        stamp,
-                        is_done: false,
-                    }
-                    .await;
+                    return RequestDone::new(self, slot, stamp).await;
                 }
-                Err(Full) => self.freed.wait().await,
+                Err(Full) => {
+                    self.state.borrow_mut().is_slot_wanted = true;
+                    self.freed.wait().await;
+                }
             }
         }
     }
 
     /// Returns whether the doorbell has to be rung.
+    #[inline]
     pub fn take_doorbell(&self) -> bool {
         let is_due = core::mem::take(&mut self.state.borrow_mut().is_doorbell_due);
         is_due && self.shared.claim_wake(Side::Server)
     }
 
     /// Tells the server of submissions, unless it looks by itself.
+    #[inline]
     pub fn flush(&self) {
         if self.take_doorbell()
             && let Some(doorbell) = &self.doorbell
@@ -174,8 +240,9 @@ impl RingClient {
     #[must_use]
     pub fn prepare_wait(&self) -> bool {
         self.shared.set_asleep(Side::Client);
-        self.collect();
-        let may_wait = self.state.borrow().completed.is_empty();
+        let state = &mut *self.state.borrow_mut();
+        self.collect(state);
+        let may_wait = state.completed.is_empty();
         if !may_wait {
             self.shared.set_awake(Side::Client);
         }
@@ -187,134 +254,129 @@ impl RingClient {
     pub async fn pump(self: Rc<Self>, events: Events, bit: u8) {
         let mut woken = events.watch(bit);
         while Rc::strong_count(&self) > 1 {
-            self.collect();
             // What `submit` put into the queue is nobody's business here.
             self.shared.set_asleep(Side::Client);
-            if self.shared.completions() == self.state.borrow().seen {
-                woken.changed().await;
-            }
+            self.collect(&mut self.state.borrow_mut());
+            woken.changed().await;
         }
     }
 
-    fn submit_for(&self, entry: &Entry, waiter: Waiter) -> Result<(usize, u64), Full> {
-        let mut state = self.state.borrow_mut();
+    #[inline]
+    fn submit_for(&self, entry: &Entry, owner: Owner) -> Result<(usize, u64), Full> {
+        let state = &mut *self.state.borrow_mut();
         if state.free.is_empty() {
-            drop(state);
-            self.collect();
-            state = self.state.borrow_mut();
+            self.collect(state);
         }
-        let slot = state.free.pop().ok_or(Full)?;
-        let stamp = state.next_stamp;
-        state.next_stamp += 1;
-        state.slots[slot] = Slot::InFlight {
-            stamp,
-            user_data: entry.user_data,
-            waiter,
-        };
+        let number = state.free.pop().ok_or(Full)?;
+        let slot = state.slots.get_mut(number).ok_or(Full)?;
+        let stamp = state.last_stamp + 1;
+        state.last_stamp = stamp;
+        slot.stamp = stamp;
+        slot.user_data = entry.user_data;
+        slot.owner = owner;
         state.is_doorbell_due = true;
-        self.shared.submit(slot, entry, stamp);
-        Ok((slot, stamp))
+        self.shared.submit(number, entry, stamp);
+        Ok((number, stamp))
     }
 
-    /// Looks for completions.
-    fn collect(&self) {
-        let mut state = self.state.borrow_mut();
-        let count = self.shared.completions();
-        if state.seen == count {
+    /// Counts the completions, and looks at all slots if the queue cannot have kept them all.
+    fn look(&self, state: &mut State) {
+        state.count = self.shared.completions();
+        if !self.shared.is_beyond_queue(state.seen, state.count) {
             return;
         }
-        state.seen = count;
-        let State {
-            slots,
-            free,
-            completed,
-            ..
-        } = &mut *state;
-        let mut has_freed = false;
-        for (number, slot) in slots.iter_mut().enumerate() {
-            let Slot::InFlight {
-                stamp,
-                user_data,
-                waiter,
-            } = slot
-            else {
-                continue;
-            };
-            if self.shared.completed_stamp(number) != *stamp {
-                continue;
+        state.seen = state.count;
+        for number in 0..state.slots.len() {
+            if let Some(completion) = self.finish(state, number) {
+                state.completed.push_back(completion);
             }
-            let (stamp, user_data) = (*stamp, *user_data);
-            let result = self.shared.result(number);
-            let waiter = core::mem::replace(waiter, Waiter::Nobody);
-            *slot = Slot::Free;
-            match waiter {
-                Waiter::Queue => completed.push_back(Completion { user_data, result }),
-                Waiter::Nobody => {}
-                Waiter::Task(waker) => {
-                    *slot = Slot::Done { stamp, result };
-                    waker.into_iter().for_each(Waker::wake);
-                    continue;
-                }
-            }
-            free.push(number);
-            has_freed = true;
         }
-        drop(state);
-        if has_freed {
+    }
+
+    /// Takes all completions: those for tasks are handed over, the others are kept.
+    fn collect(&self, state: &mut State) {
+        self.look(state);
+        while state.seen != state.count {
+            let number = self.shared.completion_slot(state.seen);
+            state.seen = state.seen.wrapping_add(1);
+            if let Some(completion) = self.finish(state, number) {
+                state.completed.push_back(completion);
+            }
+        }
+    }
+
+    /// Takes the completion of a slot, if it is completed and the slot is in flight. Returns it
+    /// unless it is for a task. The number may be any.
+    #[inline]
+    fn finish(&self, state: &mut State, number: usize) -> Option<Completion> {
+        let slot = state.slots.get_mut(number)?;
+        if !matches!(slot.owner, Owner::Queue) {
+            return self.finish_for_task(state, number);
+        }
+        if self.shared.completed_stamp(number) != slot.stamp {
+            return None;
+        }
+        let user_data = slot.user_data;
+        self.free_slot(state, number);
+        let result = self.shared.result(number);
+        Some(Completion { user_data, result })
+    }
+
+    #[cold]
+    fn finish_for_task(&self, state: &mut State, number: usize) -> Option<Completion> {
+        let slot = state.slots.get_mut(number)?;
+        if self.shared.completed_stamp(number) != slot.stamp {
+            return None;
+        }
+        match &mut slot.owner {
+            Owner::Task(waker) => {
+                waker.take().into_iter().for_each(Waker::wake);
+                slot.owner = Owner::Done(self.shared.result(number));
+            }
+            Owner::GivenUp => self.free_slot(state, number),
+            Owner::Free | Owner::Done(_) | Owner::Queue => {}
+        }
+        None
+    }
+
+    #[inline]
+    fn free_slot(&self, state: &mut State, number: usize) {
+        state.release(number);
+        if core::mem::take(&mut state.is_slot_wanted) {
             self.freed.notify();
         }
     }
-}
 
-/// Waits for the completion of one entry.
-#[derive(Debug)]
-pub struct RequestDone<'a> {
-    ring: &'a RingClient,
-    slot: usize,
-    stamp: u64,
-    is_done: bool,
-}
-
-impl Future for RequestDone<'_> {
-    type Output = i64;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<i64> {
-        self.ring.collect();
-        let mut state = self.ring.state.borrow_mut();
-        match &mut state.slots[self.slot] {
-            Slot::Done { stamp, result } if *stamp == self.stamp => {
+    /// Returns the result of a task's entry, if there is one, and frees its slot; otherwise the
+    /// waker is woken when there is one.
+    pub(super) fn take_result(&self, number: usize, stamp: u64, waker: &Waker) -> Option<i64> {
+        let state = &mut *self.state.borrow_mut();
+        self.collect(state);
+        let slot = state.slots.get_mut(number)?;
+        match &mut slot.owner {
+            Owner::Done(result) if slot.stamp == stamp => {
                 let result = *result;
-                state.slots[self.slot] = Slot::Free;
-                state.free.push(self.slot);
-                drop(state);
-                self.is_done = true;
-                self.ring.freed.notify();
-                Poll::Ready(result)
+                self.free_slot(state, number);
+                Some(result)
             }
-            Slot::InFlight { waiter, .. } => {
-                *waiter = Waiter::Task(Some(context.waker().clone()));
-                Poll::Pending
+            Owner::Task(place) => {
+                *place = Some(waker.clone());
+                None
             }
-            // The slot is this future's until it is done; it is not polled after that.
-            _ => Poll::Pending,
+            // The slot is the task's until it is done; it does not ask after that.
+            _ => None,
         }
     }
-}
 
-impl Drop for RequestDone<'_> {
-    fn drop(&mut self) {
-        if self.is_done {
+    /// Leaves an entry whose result nobody wants any more.
+    pub(super) fn give_up(&self, number: usize) {
+        let state = &mut *self.state.borrow_mut();
+        let Some(slot) = state.slots.get_mut(number) else {
             return;
-        }
-        let mut state = self.ring.state.borrow_mut();
-        match &mut state.slots[self.slot] {
-            Slot::InFlight { waiter, .. } => *waiter = Waiter::Nobody,
-            slot => {
-                *slot = Slot::Free;
-                state.free.push(self.slot);
-                drop(state);
-                self.ring.freed.notify();
-            }
+        };
+        match slot.owner {
+            Owner::Task(_) => slot.owner = Owner::GivenUp,
+            _ => self.free_slot(state, number),
         }
     }
 }
