@@ -282,7 +282,7 @@ impl<M: RingMemory> RingClient<M> {
     /// Counts the completions, and looks at all slots if the queue cannot have kept them all.
     fn look(&self, state: &mut State) {
         state.count = self.shared.completions();
-        if !self.shared.is_beyond_queue(state.seen, state.count) {
+        if !self.shared.has_lost_completions(state.seen, state.count) {
             return;
         }
         state.seen = state.count;

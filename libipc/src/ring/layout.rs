@@ -41,14 +41,23 @@ const ENTRY_WORDS: usize = 8;
 /// Words of a slot: its entry, the stamp of its submission, stamp and result of its completion.
 const SLOT_WORDS: usize = ENTRY_WORDS + 3;
 
-/// Returns the length of the two queues.
+/// Returns the length of the queue of submissions. No more of them can be unseen: the server sees
+/// them in order, and a slot is used again only after that.
 const fn queue_length(slots: usize) -> usize {
     slots.next_power_of_two()
 }
 
+/// Returns the length of the queue of completions. It is twice as long, because a client that
+/// looks through all slots may find completions that the count it has read does not contain yet,
+/// and use their slots again, before it comes past them in the queue.
+const fn completion_queue_length(slots: usize) -> usize {
+    2 * queue_length(slots)
+}
+
 /// Returns the bytes of a ring with so many slots.
 pub const fn bytes_for(slots: usize) -> usize {
-    (AT_ENTRIES + slots * SLOT_WORDS + 2 * queue_length(slots)) * 8
+    let queues = queue_length(slots) + completion_queue_length(slots);
+    (AT_ENTRIES + slots * SLOT_WORDS + queues) * 8
 }
 
 /// Returns the pages of a ring with so many slots.
@@ -104,8 +113,9 @@ pub(super) enum Side {
 pub(super) struct Shared<M = Mapping> {
     memory: M,
     slots: usize,
-    /// Length of a queue less 1.
-    mask: usize,
+    /// Lengths of the queues less 1.
+    submission_mask: usize,
+    completion_mask: usize,
 }
 
 impl<M: RingMemory> Shared<M> {
@@ -143,11 +153,11 @@ impl<M: RingMemory> Shared<M> {
         if memory.words().len() < bytes_for(slots) / 8 {
             return Err(RingError::TooSmall);
         }
-        let mask = queue_length(slots) - 1;
         Ok(Shared {
             memory,
             slots,
-            mask,
+            submission_mask: queue_length(slots) - 1,
+            completion_mask: completion_queue_length(slots) - 1,
         })
     }
 
@@ -156,11 +166,16 @@ impl<M: RingMemory> Shared<M> {
         self.slots
     }
 
-    /// Returns whether a queue of which `seen` was seen cannot have kept everything up to
-    /// `count`.
+    /// Returns whether the queue of submissions cannot have kept what came after `seen`.
     #[inline]
-    pub(super) fn is_beyond_queue(&self, seen: u64, count: u64) -> bool {
-        count.wrapping_sub(seen) > self.mask as u64 + 1
+    pub(super) fn has_lost_submissions(&self, seen: u64, count: u64) -> bool {
+        count.wrapping_sub(seen) > self.submission_mask as u64 + 1
+    }
+
+    /// Returns whether the queue of completions cannot have kept what came after `seen`.
+    #[inline]
+    pub(super) fn has_lost_completions(&self, seen: u64, count: u64) -> bool {
+        count.wrapping_sub(seen) > self.completion_mask as u64 + 1
     }
 
     /// Returns the stamp of the submission in a slot, with the mark [`CANCEL`].
@@ -231,7 +246,7 @@ impl<M: RingMemory> Shared<M> {
 
     /// Makes the client look through all its slots.
     pub(super) fn hint_completions(&self) {
-        let beyond = self.mask as u64 + 2;
+        let beyond = self.completion_mask as u64 + 2;
         self.release(AT_COMPLETED, self.read(AT_COMPLETED).wrapping_add(beyond));
     }
 
@@ -279,13 +294,13 @@ impl<M: RingMemory> Shared<M> {
     /// Says that a side looks at the ring by itself.
     #[inline]
     pub(super) fn set_awake(&self, side: Side) {
-        self.release(at_awake(side), 1);
+        self.swap(at_awake(side), 1);
     }
 
     /// Says that a side is going to sleep. It must look at the ring once more after this.
     #[inline]
     pub(super) fn set_asleep(&self, side: Side) {
-        self.write(at_awake(side), 0);
+        self.swap(at_awake(side), 0);
         // What the other side published before it looked at the word is seen after this fence,
         // or it sees the word: one of the two.
         M::Word::fence();
@@ -295,10 +310,8 @@ impl<M: RingMemory> Shared<M> {
     #[inline]
     pub(super) fn claim_wake(&self, side: Side) -> bool {
         M::Word::fence();
-        match self.word(at_awake(side)) {
-            Some(word) => word.read() == 0 && word.swap(1) == 0,
-            None => false,
-        }
+        let at = at_awake(side);
+        self.read(at) == 0 && self.swap(at, 1) == 0
     }
 
     #[inline]
@@ -319,13 +332,13 @@ impl<M: RingMemory> Shared<M> {
 
     #[inline]
     fn at_submission_queue(&self, stamp: u64) -> usize {
-        AT_ENTRIES + self.slots * SLOT_WORDS + (stamp as usize & self.mask)
+        AT_ENTRIES + self.slots * SLOT_WORDS + (stamp as usize & self.submission_mask)
     }
 
     #[inline]
     fn at_completion_queue(&self, number: u64) -> usize {
         let queues = AT_ENTRIES + self.slots * SLOT_WORDS;
-        queues + self.mask + 1 + (number as usize & self.mask)
+        queues + self.submission_mask + 1 + (number as usize & self.completion_mask)
     }
 
     #[inline]
@@ -350,6 +363,11 @@ impl<M: RingMemory> Shared<M> {
         if let Some(word) = self.word(at) {
             word.release(value);
         }
+    }
+
+    #[inline]
+    fn swap(&self, at: usize, value: u64) -> u64 {
+        self.word(at).map_or(1, |word| word.swap(value))
     }
 
     /// Returns a word; all that are asked for lie within, as was checked at the start.

@@ -234,7 +234,7 @@ impl<M: RingMemory> RingServer<M> {
     /// all slots, because the queue cannot have kept them all.
     fn look(&mut self) -> bool {
         self.count = self.shared.submissions();
-        if self.shared.is_beyond_queue(self.seen, self.count) {
+        if self.shared.has_lost_submissions(self.seen, self.count) {
             self.find_all();
         }
         !self.found.is_empty()
