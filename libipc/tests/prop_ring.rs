@@ -256,7 +256,7 @@ fn memory_that_is_no_ring_is_refused() {
     assert_eq!(attach(&Mapping::on_heap(8)), Some(RingError::TooSmall));
     assert_eq!(attach(&Mapping::on_heap(4096)), Some(RingError::NoRing));
     let memory = Mapping::on_heap(4096);
-    RingClient::create(memory.alias().unwrap(), 32).unwrap();
+    RingClient::create(memory.alias().unwrap(), 16).unwrap();
     assert_eq!(attach(&memory), None);
     for (slots, error) in [
         (0, RingError::BadSlotCount),

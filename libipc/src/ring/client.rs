@@ -61,7 +61,9 @@ pub struct RingClient<M = Mapping> {
 #[derive(Debug)]
 struct State {
     slots: Vec<Slot>,
-    free: Vec<usize>,
+    /// Who is woken when a slot is completed that a task has.
+    wakers: Vec<Option<Waker>>,
+    in_flight: usize,
     /// Completions that were looked at before somebody asked for them.
     completed: VecDeque<Completion>,
     /// The stamp of the last submission. They count up from 1, so none is used twice.
@@ -78,29 +80,35 @@ struct State {
 struct Slot {
     stamp: u64,
     user_data: u64,
+    /// Of a slot that is [`Owner::Done`].
+    result: i64,
     owner: Owner,
 }
 
 /// Who has a slot, and wants to know of its completion.
-#[derive(Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Owner {
     /// Nobody: it is free.
     Free,
     /// Who asks for the next completion.
     Queue,
     /// A task.
-    Task(Option<Waker>),
+    Task,
     /// A task that gave up: the slot is free once it is completed.
     GivenUp,
-    /// A task that has not looked yet, at this result.
-    Done(i64),
+    /// A task that has not looked at the result yet.
+    Done,
 }
 
 impl State {
-    fn release(&mut self, number: usize) {
-        if let Some(slot) = self.slots.get_mut(number) {
-            slot.owner = Owner::Free;
-            self.free.push(number);
+    /// Finds a free slot, the next one after this; all were looked at in vain otherwise.
+    #[cold]
+    fn free_slot_after(&self, number: usize) -> Option<usize> {
+        let free = |slot: &Slot| slot.owner == Owner::Free;
+        let (before, after) = self.slots.split_at_checked(number)?;
+        match after.iter().position(free) {
+            Some(further) => Some(number + further),
+            None => before.iter().position(free),
         }
     }
 }
@@ -113,14 +121,16 @@ impl<M: RingMemory> RingClient<M> {
     /// See [`RingError`].
     pub fn create(memory: M, slots: usize) -> Result<Self, RingError> {
         let shared = Shared::create(memory, slots)?;
-        let fresh = || Slot {
+        let fresh = |_| Slot {
             stamp: 0,
             user_data: 0,
+            result: 0,
             owner: Owner::Free,
         };
         let state = State {
-            slots: (0..slots).map(|_| fresh()).collect(),
-            free: (0..slots).rev().collect(),
+            slots: (0..shared.records()).map(fresh).collect(),
+            wakers: (0..shared.records()).map(|_| None).collect(),
+            in_flight: 0,
             completed: VecDeque::with_capacity(slots),
             last_stamp: 0,
             seen: 0,
@@ -143,9 +153,9 @@ impl<M: RingMemory> RingClient<M> {
     }
 
     /// Returns how many entries are submitted and not completed.
+    #[inline]
     pub fn in_flight(&self) -> usize {
-        let state = self.state.borrow();
-        state.slots.len() - state.free.len()
+        self.state.borrow().in_flight
     }
 
     /// Submits an entry. Tell the server by [`RingClient::flush`], once for many. Its completion
@@ -163,17 +173,15 @@ impl<M: RingMemory> RingClient<M> {
     #[inline]
     pub fn next_completion(&self) -> Option<Completion> {
         let state = &mut *self.state.borrow_mut();
-        if let Some(completion) = state.completed.pop_front() {
-            return Some(completion);
+        if !state.completed.is_empty() {
+            return state.completed.pop_front();
         }
         if state.seen == state.count {
             self.look(state);
         }
-        // As many turns as a queue is long, at most: the count is not read again here.
+        // As many turns as the queue is long, at most: the count is not read again here.
         while state.seen != state.count {
-            let number = self.shared.completion_slot(state.seen);
-            state.seen = state.seen.wrapping_add(1);
-            if let Some(completion) = self.finish(state, number) {
+            if let Some(completion) = self.next_in_queue(state) {
                 return Some(completion);
             }
         }
@@ -187,7 +195,7 @@ impl<M: RingMemory> RingClient<M> {
         self.collect(state);
         let mut answer = Cancel::TooLate;
         for (number, slot) in state.slots.iter().enumerate() {
-            let is_in_flight = !matches!(slot.owner, Owner::Free | Owner::Done(_));
+            let is_in_flight = !matches!(slot.owner, Owner::Free | Owner::Done);
             if is_in_flight && slot.user_data == user_data {
                 self.shared.cancel(number, slot.stamp);
                 state.is_doorbell_due = true;
@@ -204,7 +212,7 @@ impl<M: RingMemory> RingClient<M> {
     /// that it names.
     pub async fn request(&self, entry: Entry) -> i64 {
         loop {
-            match self.submit_for(&entry, Owner::Task(None)) {
+            match self.submit_for(&entry, Owner::Task) {
                 Ok((slot, stamp)) => {
                     self.flush();
                     return RequestDone::new(self, slot, stamp).await;
@@ -264,27 +272,43 @@ impl<M: RingMemory> RingClient<M> {
     #[inline]
     fn submit_for(&self, entry: &Entry, owner: Owner) -> Result<(usize, u64), Full> {
         let state = &mut *self.state.borrow_mut();
-        if state.free.is_empty() {
+        if state.in_flight >= self.shared.slots() {
             self.collect(state);
+            if state.in_flight >= self.shared.slots() {
+                return Err(Full);
+            }
         }
-        let number = state.free.pop().ok_or(Full)?;
-        let slot = state.slots.get_mut(number).ok_or(Full)?;
         let stamp = state.last_stamp + 1;
-        state.last_stamp = stamp;
+        let home = self.shared.home(stamp);
+        let number = match state.slots.get(home) {
+            Some(slot) if slot.owner == Owner::Free => home,
+            _ => state.free_slot_after(home).ok_or(Full)?,
+        };
+        let slot = state.slots.get_mut(number).ok_or(Full)?;
         slot.stamp = stamp;
         slot.user_data = entry.user_data;
         slot.owner = owner;
+        state.last_stamp = stamp;
+        state.in_flight += 1;
         state.is_doorbell_due = true;
         self.shared.submit(number, entry, stamp);
         Ok((number, stamp))
     }
 
     /// Counts the completions, and looks at all slots if the queue cannot have kept them all.
+    #[inline]
     fn look(&self, state: &mut State) {
         state.count = self.shared.completions();
-        if !self.shared.has_lost_completions(state.seen, state.count) {
-            return;
+        if self.shared.is_lost(state.seen, state.count) {
+            self.find_all(state);
         }
+    }
+
+    /// Takes what is completed by looking at all slots. What is completed meanwhile comes by the
+    /// queue.
+    #[cold]
+    fn find_all(&self, state: &mut State) {
+        state.count = self.shared.completions();
         state.seen = state.count;
         for number in 0..state.slots.len() {
             if let Some(completion) = self.finish(state, number) {
@@ -297,52 +321,60 @@ impl<M: RingMemory> RingClient<M> {
     fn collect(&self, state: &mut State) {
         self.look(state);
         while state.seen != state.count {
-            let number = self.shared.completion_slot(state.seen);
-            state.seen = state.seen.wrapping_add(1);
-            if let Some(completion) = self.finish(state, number) {
+            if let Some(completion) = self.next_in_queue(state) {
                 state.completed.push_back(completion);
             }
         }
     }
 
-    /// Takes the completion of a slot, if it is completed and the slot is in flight. Returns it
-    /// unless it is for a task. The number may be any.
+    /// Takes the next completion in the queue, of which there is one.
     #[inline]
-    fn finish(&self, state: &mut State, number: usize) -> Option<Completion> {
-        let slot = state.slots.get_mut(number)?;
-        if !matches!(slot.owner, Owner::Queue) {
-            return self.finish_for_task(state, number);
-        }
-        if self.shared.completed_stamp(number) != slot.stamp {
+    fn next_in_queue(&self, state: &mut State) -> Option<Completion> {
+        let number = self.shared.completion_slot(state.seen);
+        state.seen = state.seen.wrapping_add(1);
+        let Some(slot) = state.slots.get_mut(number) else {
+            self.find_all(state);
             return None;
+        };
+        if slot.owner != Owner::Queue {
+            return self.finish(state, number);
         }
+        let result = self.shared.result(number, slot.stamp)?;
+        slot.owner = Owner::Free;
         let user_data = slot.user_data;
-        self.free_slot(state, number);
-        let result = self.shared.result(number);
+        self.count_freed(state);
         Some(Completion { user_data, result })
     }
 
+    /// Takes the completion of a slot, if it is completed and the slot is in flight. Returns it
+    /// unless it is for a task.
     #[cold]
-    fn finish_for_task(&self, state: &mut State, number: usize) -> Option<Completion> {
+    fn finish(&self, state: &mut State, number: usize) -> Option<Completion> {
         let slot = state.slots.get_mut(number)?;
-        if self.shared.completed_stamp(number) != slot.stamp {
+        let owner = slot.owner;
+        if matches!(owner, Owner::Free | Owner::Done) {
             return None;
         }
-        match &mut slot.owner {
-            Owner::Task(waker) => {
-                waker.take().into_iter().for_each(Waker::wake);
-                slot.owner = Owner::Done(self.shared.result(number));
-            }
-            Owner::GivenUp => self.free_slot(state, number),
-            Owner::Free | Owner::Done(_) | Owner::Queue => {}
+        let result = self.shared.result(number, slot.stamp)?;
+        let user_data = slot.user_data;
+        if owner == Owner::Task {
+            slot.result = result;
+            slot.owner = Owner::Done;
+            let waker = state.wakers.get_mut(number).and_then(Option::take);
+            waker.into_iter().for_each(Waker::wake);
+            return None;
         }
-        None
+        slot.owner = Owner::Free;
+        self.count_freed(state);
+        (owner == Owner::Queue).then_some(Completion { user_data, result })
     }
 
+    /// Notes that a slot became free.
     #[inline]
-    fn free_slot(&self, state: &mut State, number: usize) {
-        state.release(number);
-        if core::mem::take(&mut state.is_slot_wanted) {
+    fn count_freed(&self, state: &mut State) {
+        state.in_flight -= 1;
+        if state.is_slot_wanted {
+            state.is_slot_wanted = false;
             self.freed.notify();
         }
     }
@@ -353,19 +385,19 @@ impl<M: RingMemory> RingClient<M> {
         let state = &mut *self.state.borrow_mut();
         self.collect(state);
         let slot = state.slots.get_mut(number)?;
-        match &mut slot.owner {
-            Owner::Done(result) if slot.stamp == stamp => {
-                let result = *result;
-                self.free_slot(state, number);
-                Some(result)
-            }
-            Owner::Task(place) => {
-                *place = Some(waker.clone());
-                None
-            }
-            // The slot is the task's until it is done; it does not ask after that.
-            _ => None,
+        if slot.stamp != stamp {
+            return None;
         }
+        if slot.owner == Owner::Done {
+            slot.owner = Owner::Free;
+            let result = slot.result;
+            self.count_freed(state);
+            return Some(result);
+        }
+        if let Some(place) = state.wakers.get_mut(number) {
+            *place = Some(waker.clone());
+        }
+        None
     }
 
     /// Leaves an entry whose result nobody wants any more.
@@ -374,9 +406,14 @@ impl<M: RingMemory> RingClient<M> {
         let Some(slot) = state.slots.get_mut(number) else {
             return;
         };
-        match slot.owner {
-            Owner::Task(_) => slot.owner = Owner::GivenUp,
-            _ => self.free_slot(state, number),
+        if slot.owner == Owner::Task {
+            slot.owner = Owner::GivenUp;
+        } else {
+            slot.owner = Owner::Free;
+            self.count_freed(state);
+        }
+        if let Some(place) = state.wakers.get_mut(number) {
+            *place = None;
         }
     }
 }

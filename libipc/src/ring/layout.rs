@@ -1,10 +1,10 @@
 //! What lies where in the shared memory, and access to it.
 //!
-//! The tables of stamps are the truth: what is to be done, and what is done. The two queues say
-//! in which slots there is news, so that nobody looks through the tables; each has a count that
-//! its writer raises last. Whoever finds a count further on than a queue is long looks through
-//! the tables once, and goes on from there. So a new instance of the server has no more to find
-//! out than that.
+//! The stamps in the records are the truth: what is to be done, and what is done. The two queues
+//! say where there is news, so that nobody looks through all records; each has a count that its
+//! writer raises last. Whoever cannot find something in a queue (it is further on than the queue
+//! is long, or the place was used again) looks through the records once, and goes on from there.
+//! So a new instance of the server has no more to find out than that.
 
 use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Mapping;
@@ -17,7 +17,7 @@ pub const MAX_SLOTS: usize = 1024;
 /// Marks a ring, and its layout.
 const MAGIC: u64 = u64::from_le_bytes(*b"SKRING02");
 
-/// In the stamp of a submission: the client wants it cancelled.
+/// Mark in the stamp of a submission: the client wants it cancelled.
 pub(super) const CANCEL: u64 = 1 << 63;
 
 const AT_MAGIC: usize = 0;
@@ -33,31 +33,34 @@ const AT_TAKEN: usize = 17;
 /// Words that both write: whether a side is awake.
 const AT_SERVER_AWAKE: usize = 24;
 const AT_CLIENT_AWAKE: usize = 32;
-/// The entries, then the tables and queues.
-const AT_ENTRIES: usize = 40;
+/// Words of what comes before the records.
+const HEADER_WORDS: usize = 48;
 
-/// Words of an entry.
+/// Words of a record: a slot, and a place in each of the queues.
+const RECORD_WORDS: usize = 16;
+const HEADER_RECORDS: usize = HEADER_WORDS / RECORD_WORDS;
+/// Words of an entry, at the start of the record, in a cache line of their own.
 const ENTRY_WORDS: usize = 8;
-/// Words of a slot: its entry, the stamp of its submission, stamp and result of its completion.
-const SLOT_WORDS: usize = ENTRY_WORDS + 3;
+/// The stamp of the submission.
+const IN_SUBMITTED: usize = 8;
+/// Stamp and result of the completion.
+const IN_COMPLETED: usize = 9;
+const IN_RESULT: usize = 10;
+/// In the queue of submissions: the slot, where it is not the one that the stamp stands for.
+const IN_SUBMISSION_QUEUE: usize = 11;
+/// In the queue of completions: the number of the completion, and its slot.
+const IN_COMPLETION_QUEUE: usize = 12;
+/// Bits of a slot in there.
+const SLOT_BITS: u32 = MAX_SLOTS.ilog2();
 
-/// Returns the length of the queue of submissions. No more of them can be unseen: the server sees
-/// them in order, and a slot is used again only after that.
-const fn queue_length(slots: usize) -> usize {
+/// Returns how many records there are: a queue is a power of two long.
+const fn records_for(slots: usize) -> usize {
     slots.next_power_of_two()
-}
-
-/// Returns the length of the queue of completions. It is twice as long, because a client that
-/// looks through all slots may find completions that the count it has read does not contain yet,
-/// and use their slots again, before it comes past them in the queue.
-const fn completion_queue_length(slots: usize) -> usize {
-    2 * queue_length(slots)
 }
 
 /// Returns the bytes of a ring with so many slots.
 pub const fn bytes_for(slots: usize) -> usize {
-    let queues = queue_length(slots) + completion_queue_length(slots);
-    (AT_ENTRIES + slots * SLOT_WORDS + queues) * 8
+    (HEADER_WORDS + records_for(slots) * RECORD_WORDS) * 8
 }
 
 /// Returns the pages of a ring with so many slots.
@@ -108,15 +111,18 @@ pub(super) enum Side {
     Server,
 }
 
-/// The shared memory of a ring of `slots` slots, of which it is known that they fit.
+/// The shared memory of a ring that has up to `slots` entries in flight, of which it is known that
+/// it fits.
 #[derive(Debug)]
 pub(super) struct Shared<M = Mapping> {
     memory: M,
     slots: usize,
-    /// Lengths of the queues less 1.
-    submission_mask: usize,
-    completion_mask: usize,
+    /// The number of records less 1.
+    mask: usize,
 }
+
+/// A slot and its place in the queues.
+type Record<M> = [<M as RingMemory>::Word; RECORD_WORDS];
 
 impl<M: RingMemory> Shared<M> {
     /// Makes an empty ring.
@@ -132,17 +138,14 @@ impl<M: RingMemory> Shared<M> {
 
     /// Takes a ring that the other side made.
     pub(super) fn attach(memory: M) -> Result<Self, RingError> {
-        let words = memory.words();
-        let [Some(magic), Some(slots)] = [AT_MAGIC, AT_SLOTS].map(|at| words.get(at)) else {
+        let Some(header) = memory.words().first_chunk::<HEADER_WORDS>() else {
             return Err(RingError::TooSmall);
         };
-        if words.len() < AT_ENTRIES {
-            return Err(RingError::TooSmall);
-        }
-        if magic.acquire() != MAGIC {
+        if header[AT_MAGIC].acquire() != MAGIC {
             return Err(RingError::NoRing);
         }
-        let slots = usize::try_from(slots.read()).map_err(|_| RingError::BadSlotCount)?;
+        let slots = header[AT_SLOTS].read();
+        let slots = usize::try_from(slots).map_err(|_| RingError::BadSlotCount)?;
         Shared::new(memory, slots)
     }
 
@@ -156,98 +159,120 @@ impl<M: RingMemory> Shared<M> {
         Ok(Shared {
             memory,
             slots,
-            submission_mask: queue_length(slots) - 1,
-            completion_mask: completion_queue_length(slots) - 1,
+            mask: records_for(slots) - 1,
         })
     }
 
-    /// Returns the number of slots.
+    /// Returns how many entries may be in flight.
+    #[inline]
     pub(super) fn slots(&self) -> usize {
         self.slots
     }
 
-    /// Returns whether the queue of submissions cannot have kept what came after `seen`.
+    /// Returns how many slots there are to choose from.
     #[inline]
-    pub(super) fn has_lost_submissions(&self, seen: u64, count: u64) -> bool {
-        count.wrapping_sub(seen) > self.submission_mask as u64 + 1
+    pub(super) fn records(&self) -> usize {
+        self.mask + 1
     }
 
-    /// Returns whether the queue of completions cannot have kept what came after `seen`.
+    /// Returns the slot that a stamp stands for: its submission is there if that was free.
     #[inline]
-    pub(super) fn has_lost_completions(&self, seen: u64, count: u64) -> bool {
-        count.wrapping_sub(seen) > self.completion_mask as u64 + 1
+    pub(super) fn home(&self, stamp: u64) -> usize {
+        stamp as usize & self.mask
+    }
+
+    /// Returns whether a queue cannot have kept what came after `seen`.
+    #[inline]
+    pub(super) fn is_lost(&self, seen: u64, count: u64) -> bool {
+        count.wrapping_sub(seen) > self.mask as u64 + 1
     }
 
     /// Returns the stamp of the submission in a slot, with the mark [`CANCEL`].
     #[inline]
     pub(super) fn submitted_stamp(&self, slot: usize) -> u64 {
-        self.acquire(self.at_submitted(slot))
+        self.record(slot)
+            .map_or(0, |record| record[IN_SUBMITTED].acquire())
     }
 
     /// Returns the stamp of the last completion of a slot.
     #[inline]
     pub(super) fn completed_stamp(&self, slot: usize) -> u64 {
-        self.acquire(self.at_completed(slot))
+        self.record(slot)
+            .map_or(0, |record| record[IN_COMPLETED].acquire())
     }
 
-    /// Returns the result of a slot whose completion was seen.
+    /// Returns the result of a slot, if that has the completion with this stamp.
     #[inline]
-    pub(super) fn result(&self, slot: usize) -> i64 {
-        self.read(self.at_completed(slot) + 1).cast_signed()
+    pub(super) fn result(&self, slot: usize, stamp: u64) -> Option<i64> {
+        let record = self.record(slot)?;
+        if record[IN_COMPLETED].acquire() != stamp {
+            return None;
+        }
+        Some(record[IN_RESULT].read().cast_signed())
     }
 
-    /// Copies the entry of a slot whose submission was seen.
+    /// Copies the entry of a slot, if that has the submission with this stamp, to be done.
     #[inline]
-    pub(super) fn entry(&self, slot: usize) -> Entry {
-        let Some(words) = self.entry_words(slot) else {
-            return Entry::default();
-        };
-        let operation = words[1].read();
-        Entry {
-            user_data: words[0].read(),
+    pub(super) fn entry(&self, slot: usize, stamp: u64) -> Option<Entry> {
+        let record = self.record(slot)?;
+        if record[IN_SUBMITTED].acquire() != stamp {
+            return None;
+        }
+        let operation = record[1].read();
+        Some(Entry {
+            user_data: record[0].read(),
             opcode: operation as u32,
             flags: (operation >> 32) as u32,
-            arguments: core::array::from_fn(|i| words[2 + i].read()),
-        }
+            arguments: core::array::from_fn(|i| record[2 + i].read()),
+        })
     }
 
     /// Submits an entry in a slot that is free. `stamp` counts the submissions.
     #[inline]
     pub(super) fn submit(&self, slot: usize, entry: &Entry, stamp: u64) {
-        let Some(words) = self.entry_words(slot) else {
+        if slot != self.home(stamp)
+            && let Some(record) = self.record(self.home(stamp))
+        {
+            record[IN_SUBMISSION_QUEUE].write(slot as u64);
+        }
+        let Some(record) = self.record(slot) else {
             return;
         };
-        words[0].write(entry.user_data);
-        words[1].write(u64::from(entry.flags) << 32 | u64::from(entry.opcode));
-        for (word, argument) in words[2..].iter().zip(&entry.arguments) {
+        record[0].write(entry.user_data);
+        record[1].write(u64::from(entry.flags) << 32 | u64::from(entry.opcode));
+        for (word, argument) in record[2..ENTRY_WORDS].iter().zip(&entry.arguments) {
             word.write(*argument);
         }
-        self.write(self.at_submission_queue(stamp), slot as u64);
-        self.release(self.at_submitted(slot), stamp);
+        record[IN_SUBMITTED].release(stamp);
         self.release(AT_SUBMITTED, stamp);
     }
 
     /// Asks for the submission with this stamp to be cancelled.
     pub(super) fn cancel(&self, slot: usize, stamp: u64) {
-        self.release(self.at_submitted(slot), stamp | CANCEL);
+        if let Some(record) = self.record(slot) {
+            record[IN_SUBMITTED].release(stamp | CANCEL);
+        }
         self.release(AT_CANCELS, self.read(AT_CANCELS).wrapping_add(1));
     }
 
     /// Completes the submission with this stamp.
     #[inline]
     pub(super) fn complete(&self, slot: usize, result: i64, stamp: u64) {
-        let at = self.at_completed(slot);
-        self.write(at + 1, result.cast_unsigned());
-        self.release(at, stamp);
-        let count = self.read(AT_COMPLETED);
-        self.write(self.at_completion_queue(count), slot as u64);
-        self.release(AT_COMPLETED, count.wrapping_add(1));
+        if let Some(record) = self.record(slot) {
+            record[IN_RESULT].write(result.cast_unsigned());
+            record[IN_COMPLETED].release(stamp);
+        }
+        let number = self.read(AT_COMPLETED);
+        if let Some(record) = self.record(self.home(number)) {
+            record[IN_COMPLETION_QUEUE].write(number << SLOT_BITS | slot as u64);
+        }
+        self.release(AT_COMPLETED, number.wrapping_add(1));
     }
 
     /// Makes the client look through all its slots.
     pub(super) fn hint_completions(&self) {
-        let beyond = self.completion_mask as u64 + 2;
-        self.release(AT_COMPLETED, self.read(AT_COMPLETED).wrapping_add(beyond));
+        let lost = self.mask as u64 + 2;
+        self.release(AT_COMPLETED, self.read(AT_COMPLETED).wrapping_add(lost));
     }
 
     /// Returns the stamp of the last submission. It bears no mark, whatever the client wrote.
@@ -256,14 +281,14 @@ impl<M: RingMemory> Shared<M> {
         self.acquire(AT_SUBMITTED).min(CANCEL - 1)
     }
 
-    /// Returns the slot of a submission, as the client says. It may be no slot.
-    #[inline]
+    /// Returns the slot of a submission that is not in its home, as the client says. It may be no
+    /// slot.
     pub(super) fn submission_slot(&self, stamp: u64) -> usize {
-        self.read(self.at_submission_queue(stamp)) as usize
+        self.record(self.home(stamp))
+            .map_or(0, |record| record[IN_SUBMISSION_QUEUE].read() as usize)
     }
 
     /// Returns a word that changes when something is to be cancelled.
-    #[inline]
     pub(super) fn cancels(&self) -> u64 {
         self.acquire(AT_CANCELS)
     }
@@ -274,10 +299,14 @@ impl<M: RingMemory> Shared<M> {
         self.acquire(AT_COMPLETED)
     }
 
-    /// Returns the slot of a completion, as the server says. It may be no slot.
+    /// Returns the slot of a completion, as the server says; no slot if its place in the queue was
+    /// used again.
     #[inline]
     pub(super) fn completion_slot(&self, number: u64) -> usize {
-        self.read(self.at_completion_queue(number)) as usize
+        let Some(record) = self.record(self.home(number)) else {
+            return usize::MAX;
+        };
+        (record[IN_COMPLETION_QUEUE].read() ^ number << SLOT_BITS) as usize
     }
 
     /// Returns the last stamp that a server took.
@@ -315,30 +344,9 @@ impl<M: RingMemory> Shared<M> {
     }
 
     #[inline]
-    fn entry_words(&self, slot: usize) -> Option<&[M::Word; ENTRY_WORDS]> {
-        let words = self.memory.words().get(AT_ENTRIES + slot * ENTRY_WORDS..)?;
-        words.first_chunk()
-    }
-
-    #[inline]
-    fn at_completed(&self, slot: usize) -> usize {
-        AT_ENTRIES + self.slots * ENTRY_WORDS + slot * 2
-    }
-
-    #[inline]
-    fn at_submitted(&self, slot: usize) -> usize {
-        AT_ENTRIES + self.slots * (ENTRY_WORDS + 2) + slot
-    }
-
-    #[inline]
-    fn at_submission_queue(&self, stamp: u64) -> usize {
-        AT_ENTRIES + self.slots * SLOT_WORDS + (stamp as usize & self.submission_mask)
-    }
-
-    #[inline]
-    fn at_completion_queue(&self, number: u64) -> usize {
-        let queues = AT_ENTRIES + self.slots * SLOT_WORDS;
-        queues + self.submission_mask + 1 + (number as usize & self.completion_mask)
+    fn record(&self, slot: usize) -> Option<&Record<M>> {
+        let (records, _) = self.memory.words().as_chunks();
+        records.get(HEADER_RECORDS + slot)
     }
 
     #[inline]
@@ -370,7 +378,8 @@ impl<M: RingMemory> Shared<M> {
         self.word(at).map_or(1, |word| word.swap(value))
     }
 
-    /// Returns a word; all that are asked for lie within, as was checked at the start.
+    /// Returns a word of the header; all that are asked for lie within, as was checked at the
+    /// start.
     #[inline]
     fn word(&self, at: usize) -> Option<&M::Word> {
         self.memory.words().get(at)

@@ -85,10 +85,10 @@ impl<M: RingMemory> RingServer<M> {
         let shared = Shared::attach(memory)?;
         shared.set_awake(Side::Server);
         shared.hint_completions();
-        let slots = shared.slots();
+        let slots = shared.records();
         let mut server = RingServer {
             taken: vec![0; slots],
-            found: VecDeque::with_capacity(slots),
+            found: VecDeque::new(),
             seen: 0,
             count: 0,
             earlier: shared.taken(),
@@ -107,7 +107,7 @@ impl<M: RingMemory> RingServer<M> {
         Ok(server)
     }
 
-    /// Returns the number of slots: the client never has more in flight.
+    /// Returns the number of entries that the client may have in flight.
     pub fn slots(&self) -> usize {
         self.shared.slots()
     }
@@ -130,11 +130,25 @@ impl<M: RingMemory> RingServer<M> {
         if self.seen == self.count && self.look() {
             return self.next_found();
         }
-        // As many turns as a queue is long, at most: the count is not read again here.
+        // As many turns as the queue is long, at most: the count is not read again here.
         while self.seen != self.count {
-            self.seen = self.seen.wrapping_add(1);
-            let slot = self.shared.submission_slot(self.seen);
-            if let Some(submission) = self.give(slot, self.seen) {
+            self.seen += 1;
+            let (stamp, slot) = (self.seen, self.shared.home(self.seen));
+            if let Some(taken) = self.taken.get_mut(slot)
+                && *taken == 0
+                && let Some(entry) = self.shared.entry(slot, stamp)
+            {
+                *taken = stamp;
+                self.in_flight += 1;
+                // Before anything of it is done.
+                self.shared.set_taken(stamp);
+                return Some(Submission {
+                    id: SubmissionId { slot, stamp },
+                    entry,
+                    redelivered: false,
+                });
+            }
+            if let Some(submission) = self.search(stamp) {
                 return Some(submission);
             }
         }
@@ -148,7 +162,7 @@ impl<M: RingMemory> RingServer<M> {
         let Some(taken) = self.taken.get_mut(id.slot) else {
             return;
         };
-        if *taken & !CANCEL != id.stamp {
+        if *taken != id.stamp && *taken != id.stamp | CANCEL {
             return;
         }
         *taken = 0;
@@ -232,9 +246,10 @@ impl<M: RingMemory> RingServer<M> {
 
     /// Looks how many submissions there are. Returns whether some were found by looking through
     /// all slots, because the queue cannot have kept them all.
+    #[inline]
     fn look(&mut self) -> bool {
         self.count = self.shared.submissions();
-        if self.shared.has_lost_submissions(self.seen, self.count) {
+        if self.shared.is_lost(self.seen, self.count) {
             self.find_all();
         }
         !self.found.is_empty()
@@ -265,31 +280,41 @@ impl<M: RingMemory> RingServer<M> {
         None
     }
 
+    /// Gives out the submission with this stamp, which is not simply in its home.
+    #[cold]
+    fn search(&mut self, stamp: u64) -> Option<Submission> {
+        let home = self.shared.home(stamp);
+        let slot = if self.shared.submitted_stamp(home) & !CANCEL == stamp {
+            home
+        } else {
+            self.shared.submission_slot(stamp)
+        };
+        self.give(slot, stamp)
+    }
+
     /// Gives out what is in a slot, if that is the submission with this stamp.
-    #[inline]
+    #[cold]
     fn give(&mut self, slot: usize, stamp: u64) -> Option<Submission> {
         let taken = self.taken.get_mut(slot).filter(|taken| **taken == 0)?;
         let redelivered = stamp <= self.earlier;
-        let submitted = self.shared.submitted_stamp(slot);
-        if submitted != stamp {
-            if submitted != stamp | CANCEL {
-                return None;
-            }
-            if !redelivered {
-                self.shared.complete(slot, CANCELLED, stamp);
-                self.is_wake_due = true;
-                return None;
-            }
+        let marked = stamp | CANCEL;
+        let (entry, is_cancelled) = match self.shared.entry(slot, stamp) {
+            Some(entry) => (entry, false),
+            None => (self.shared.entry(slot, marked)?, true),
+        };
+        if is_cancelled && !redelivered {
+            self.shared.complete(slot, CANCELLED, stamp);
+            self.is_wake_due = true;
+            return None;
         }
         *taken = stamp;
         self.in_flight += 1;
         if !redelivered {
-            // Before anything of it is done.
             self.shared.set_taken(stamp);
         }
         Some(Submission {
             id: SubmissionId { slot, stamp },
-            entry: self.shared.entry(slot),
+            entry,
             redelivered,
         })
     }
