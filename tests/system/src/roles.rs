@@ -5,6 +5,7 @@ mod fuzz;
 mod hostile;
 mod memory;
 mod quota;
+pub(crate) mod rings;
 mod server;
 mod storm;
 #[cfg(bare)]
@@ -85,6 +86,8 @@ pub(crate) fn play(program: &Program) -> i32 {
         "threads" => threads::run(&role),
         #[cfg(bare)]
         "close-waited" => waits::close(&role),
+        "ring-server" => rings::serve(&role),
+        "ring-vandal" => rings::vandal(&role),
         "vector" => vector::hold(&role),
         "vector-client" => vector::call(&role),
         "vector-server" => vector::serve(&role),
