@@ -8,8 +8,8 @@ use libipc::ring::{
     CANCELLED, Cancel, Completion, Entry, RingClient, RingMemory, RingServer, RingWord, Submission,
     bytes_for,
 };
-use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use loom::thread;
 
 struct Word(AtomicU64);
@@ -111,7 +111,11 @@ fn serve(memory: Words, entries: usize, doorbell: &Bell, wake: &Bell) {
     let mut done = 0;
     while done < entries {
         while let Some(Submission { id, entry, .. }) = server.next_request() {
-            assert_eq!(entry, self::entry(entry.user_data), "seen before it was there");
+            assert_eq!(
+                entry,
+                self::entry(entry.user_data),
+                "seen before it was there"
+            );
             server.complete(id, work(&entry));
             done += 1;
         }

@@ -156,7 +156,10 @@ fn a_full_ring_pushes_back_until_there_is_room() {
     assert_eq!(waiting.as_mut().poll(&mut context), Poll::Pending);
     // It is the last one that is done first.
     let held = [(); 3].map(|()| server.next_request().unwrap());
-    assert!(server.next_request().is_none(), "nothing goes past the limit");
+    assert!(
+        server.next_request().is_none(),
+        "nothing goes past the limit"
+    );
     let [first, second, third] = held;
     server.complete(third.id, 0);
     assert_eq!(
@@ -260,7 +263,10 @@ fn rings_of_a_set_have_their_turns_and_can_go() {
     let first_of_six = order.iter().position(|key| *key == 6).unwrap();
     assert!(first_of_six <= 16, "the first ring kept the others waiting");
     assert_eq!(order.iter().filter(|key| **key == 6).count(), 40);
-    assert_eq!(std::iter::from_fn(|| clients[6].next_completion()).count(), 40);
+    assert_eq!(
+        std::iter::from_fn(|| clients[6].next_completion()).count(),
+        40
+    );
     assert!(order.iter().filter(|key| **key == 5).count() < 40);
     set.raise(1 << 5);
     assert!(set.is_asleep(), "it is gone");

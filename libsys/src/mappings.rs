@@ -265,7 +265,10 @@ impl Mapping {
     /// Returns all whole double words, which both sides change atomically.
     #[inline]
     pub fn atomic_words(&self) -> &[AtomicU64] {
-        debug_assert!(self.base.addr().is_multiple_of(PAGE_SIZE), "mapped by pages");
+        debug_assert!(
+            self.base.addr().is_multiple_of(PAGE_SIZE),
+            "mapped by pages"
+        );
         // SAFETY: mappings start with a page, and these words are all within it, which lives as
         // long as `self`; all accesses to shared memory are atomic or volatile.
         unsafe { core::slice::from_raw_parts(self.base.cast(), self.bytes / 8) }

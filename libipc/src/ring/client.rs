@@ -101,7 +101,7 @@ enum Owner {
 }
 
 impl State {
-    /// Finds a free slot, the next one after this; all were looked at in vain otherwise.
+    /// Finds the next free slot after this one.
     #[cold]
     fn free_slot_after(&self, number: usize) -> Option<usize> {
         let free = |slot: &Slot| slot.owner == Owner::Free;
@@ -282,7 +282,11 @@ impl<M: RingMemory> RingClient<M> {
         let home = self.shared.home(stamp);
         let number = match state.slots.get(home) {
             Some(slot) if slot.owner == Owner::Free => home,
-            _ => state.free_slot_after(home).ok_or(Full)?,
+            _ => {
+                let number = state.free_slot_after(home).ok_or(Full)?;
+                self.shared.send_elsewhere(stamp, number);
+                number
+            }
         };
         let slot = state.slots.get_mut(number).ok_or(Full)?;
         slot.stamp = stamp;

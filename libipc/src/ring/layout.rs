@@ -211,30 +211,32 @@ impl<M: RingMemory> Shared<M> {
         Some(record[IN_RESULT].read().cast_signed())
     }
 
-    /// Copies the entry of a slot, if that has the submission with this stamp, to be done.
+    /// Copies the entry of a slot whose submission was seen.
     #[inline]
-    pub(super) fn entry(&self, slot: usize, stamp: u64) -> Option<Entry> {
-        let record = self.record(slot)?;
-        if record[IN_SUBMITTED].acquire() != stamp {
-            return None;
-        }
+    pub(super) fn entry(&self, slot: usize) -> Entry {
+        let Some(record) = self.record(slot) else {
+            return Entry::default();
+        };
         let operation = record[1].read();
-        Some(Entry {
+        Entry {
             user_data: record[0].read(),
             opcode: operation as u32,
             flags: (operation >> 32) as u32,
             arguments: core::array::from_fn(|i| record[2 + i].read()),
-        })
+        }
     }
 
-    /// Submits an entry in a slot that is free. `stamp` counts the submissions.
-    #[inline]
-    pub(super) fn submit(&self, slot: usize, entry: &Entry, stamp: u64) {
-        if slot != self.home(stamp)
-            && let Some(record) = self.record(self.home(stamp))
-        {
+    /// Says in which slot a submission will be that does not go to its home.
+    pub(super) fn send_elsewhere(&self, stamp: u64, slot: usize) {
+        if let Some(record) = self.record(self.home(stamp)) {
             record[IN_SUBMISSION_QUEUE].write(slot as u64);
         }
+    }
+
+    /// Submits an entry in a slot that is free: its home, or where it was sent. `stamp` counts the
+    /// submissions.
+    #[inline]
+    pub(super) fn submit(&self, slot: usize, entry: &Entry, stamp: u64) {
         let Some(record) = self.record(slot) else {
             return;
         };

@@ -124,32 +124,40 @@ impl<M: RingMemory> RingServer<M> {
             self.is_waiting = false;
             self.shared.set_awake(Side::Server);
         }
-        if !self.found.is_empty() {
-            return self.next_found();
+        let (slot, stamp) = self.next_slot()?;
+        self.in_flight += 1;
+        let redelivered = stamp <= self.earlier;
+        if !redelivered {
+            // Before anything of it is done.
+            self.shared.set_taken(stamp);
         }
-        if self.seen == self.count && self.look() {
-            return self.next_found();
+        Some(Submission {
+            id: SubmissionId { slot, stamp },
+            entry: self.shared.entry(slot),
+            redelivered,
+        })
+    }
+
+    /// Takes the next slot with a submission, and its stamp.
+    #[inline]
+    fn next_slot(&mut self) -> Option<(usize, u64)> {
+        if !self.found.is_empty() || (self.seen == self.count && self.look()) {
+            let slot = self.next_found()?;
+            return Some((slot, self.taken.get(slot)? & !CANCEL));
         }
         // As many turns as the queue is long, at most: the count is not read again here.
         while self.seen != self.count {
             self.seen += 1;
-            let (stamp, slot) = (self.seen, self.shared.home(self.seen));
-            if let Some(taken) = self.taken.get_mut(slot)
+            let (stamp, home) = (self.seen, self.shared.home(self.seen));
+            if let Some(taken) = self.taken.get_mut(home)
                 && *taken == 0
-                && let Some(entry) = self.shared.entry(slot, stamp)
+                && self.shared.submitted_stamp(home) == stamp
             {
                 *taken = stamp;
-                self.in_flight += 1;
-                // Before anything of it is done.
-                self.shared.set_taken(stamp);
-                return Some(Submission {
-                    id: SubmissionId { slot, stamp },
-                    entry,
-                    redelivered: false,
-                });
+                return Some((home, stamp));
             }
-            if let Some(submission) = self.search(stamp) {
-                return Some(submission);
+            if let Some(slot) = self.search(stamp) {
+                return Some((slot, stamp));
             }
         }
         None
@@ -271,51 +279,44 @@ impl<M: RingMemory> RingServer<M> {
     }
 
     #[cold]
-    fn next_found(&mut self) -> Option<Submission> {
+    fn next_found(&mut self) -> Option<usize> {
         while let Some((stamp, slot)) = self.found.pop_front() {
-            if let Some(submission) = self.give(slot, stamp) {
-                return Some(submission);
+            if self.claim(slot, stamp) {
+                return Some(slot);
             }
         }
         None
     }
 
-    /// Gives out the submission with this stamp, which is not simply in its home.
+    /// Takes the submission with this stamp, which is not simply in its home.
     #[cold]
-    fn search(&mut self, stamp: u64) -> Option<Submission> {
+    fn search(&mut self, stamp: u64) -> Option<usize> {
         let home = self.shared.home(stamp);
         let slot = if self.shared.submitted_stamp(home) & !CANCEL == stamp {
             home
         } else {
             self.shared.submission_slot(stamp)
         };
-        self.give(slot, stamp)
+        self.claim(slot, stamp).then_some(slot)
     }
 
-    /// Gives out what is in a slot, if that is the submission with this stamp.
-    #[cold]
-    fn give(&mut self, slot: usize, stamp: u64) -> Option<Submission> {
-        let taken = self.taken.get_mut(slot).filter(|taken| **taken == 0)?;
-        let redelivered = stamp <= self.earlier;
-        let marked = stamp | CANCEL;
-        let (entry, is_cancelled) = match self.shared.entry(slot, stamp) {
-            Some(entry) => (entry, false),
-            None => (self.shared.entry(slot, marked)?, true),
+    /// Takes what is in a slot. Returns whether that is the submission with this stamp, and is to
+    /// be done.
+    fn claim(&mut self, slot: usize, stamp: u64) -> bool {
+        let Some(taken) = self.taken.get_mut(slot).filter(|taken| **taken == 0) else {
+            return false;
         };
-        if is_cancelled && !redelivered {
+        let submitted = self.shared.submitted_stamp(slot);
+        if submitted & !CANCEL != stamp {
+            return false;
+        }
+        if submitted != stamp && stamp > self.earlier {
+            // Nobody has begun it.
             self.shared.complete(slot, CANCELLED, stamp);
             self.is_wake_due = true;
-            return None;
+            return false;
         }
         *taken = stamp;
-        self.in_flight += 1;
-        if !redelivered {
-            self.shared.set_taken(stamp);
-        }
-        Some(Submission {
-            id: SubmissionId { slot, stamp },
-            entry,
-            redelivered,
-        })
+        true
     }
 }

@@ -125,7 +125,9 @@ fn entry(number: u64) -> Entry {
 
 /// Something whose sums tell which numbers are in them.
 fn mixed(number: u64) -> u64 {
-    (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31)
+    (number + 1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(31)
 }
 
 fn notification() -> Result<Handle<Notification>, String> {

@@ -23,9 +23,10 @@ const SCRIBBLES: u64 = 50;
 
 /// Returns the result of an entry: it depends on all that the client wrote.
 pub(crate) fn work(entry: &Entry) -> i64 {
-    let words = entry.arguments.iter().fold(0, |all: u64, word| {
-        all.wrapping_mul(31).wrapping_add(*word)
-    });
+    let words = entry
+        .arguments
+        .iter()
+        .fold(0, |all: u64, word| all.wrapping_mul(31).wrapping_add(*word));
     let operation = u64::from(entry.opcode) << 32 | u64::from(entry.flags);
     (words ^ operation ^ entry.user_data.rotate_left(17)).cast_signed()
 }
