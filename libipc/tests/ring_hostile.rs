@@ -1,6 +1,5 @@
 //! Rings with a peer that writes rubbish into every word, also in the middle of a turn of the
 //! other side: nothing panics, nothing is out of range, and a turn has a bound.
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
