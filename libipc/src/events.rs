@@ -44,14 +44,27 @@ struct Bits {
     pending: u64,
     /// How often each bit came, for those who watch.
     counts: [u64; 64],
-    waiting: Vec<(u8, u64, Waker)>,
+    /// Who waits for one bit, by bit, so that only those are looked at whose bit came.
+    waiting: [Vec<(u64, Waker)>; 64],
+    /// Who watches several bits: a few tasks at most.
+    watchers: Vec<Watcher>,
+}
+
+/// Who watches several bits.
+struct Watcher {
+    id: u64,
+    mask: u64,
+    /// Bits that came since the last time.
+    came: u64,
+    waker: Option<Waker>,
 }
 
 impl Bits {
     const NONE: Bits = Bits {
         pending: 0,
         counts: [0; 64],
-        waiting: Vec::new(),
+        waiting: [const { Vec::new() }; 64],
+        watchers: Vec::new(),
     };
 }
 
@@ -95,6 +108,22 @@ impl Events {
         Watch {
             wait: self.bit(bit),
             seen,
+        }
+    }
+
+    /// Watches the notification bits of `mask` from now on: all who watch a bit see that it was set.
+    pub fn watch_any(&self, mask: u64) -> WatchAny {
+        let id = self.shared.id();
+        let watcher = Watcher {
+            id,
+            mask,
+            came: 0,
+            waker: None,
+        };
+        self.shared.bits.borrow_mut().watchers.push(watcher);
+        WatchAny {
+            shared: Rc::clone(&self.shared),
+            id,
         }
     }
 
@@ -157,12 +186,19 @@ impl Events {
     pub(crate) fn raise(&self, bits: u64) {
         let mut state = self.shared.bits.borrow_mut();
         state.pending |= bits;
-        for (bit, count) in state.counts.iter_mut().enumerate() {
-            *count += bits >> bit & 1;
-        }
-        for (bit, _, waker) in &state.waiting {
-            if bits >> bit & 1 == 1 {
+        let mut left = bits;
+        while left != 0 {
+            let bit = left.trailing_zeros() as usize;
+            left &= left - 1;
+            state.counts[bit] += 1;
+            for (_, waker) in &state.waiting[bit] {
                 waker.wake_by_ref();
+            }
+        }
+        for watcher in &mut state.watchers {
+            watcher.came |= bits & watcher.mask;
+            if watcher.came != 0 {
+                watcher.waker.take().into_iter().for_each(Waker::wake);
             }
         }
     }
@@ -260,7 +296,7 @@ impl Watch {
 impl BitSet {
     /// Puts this among the waiting ones.
     fn enter(&mut self, bits: &mut Bits, id: u64, waker: Waker) {
-        bits.waiting.push((self.bit, id, waker));
+        bits.waiting[usize::from(self.bit)].push((id, waker));
         self.waiting = Some(id);
     }
 
@@ -268,8 +304,9 @@ impl BitSet {
     fn leave(&mut self) {
         if let Some(id) = self.waiting.take() {
             let mut bits = self.shared.bits.borrow_mut();
-            if let Some(place) = bits.waiting.iter().position(|(_, other, _)| *other == id) {
-                bits.waiting.swap_remove(place);
+            let waiting = &mut bits.waiting[usize::from(self.bit)];
+            if let Some(place) = waiting.iter().position(|(other, _)| *other == id) {
+                waiting.swap_remove(place);
             }
         }
     }
@@ -278,6 +315,46 @@ impl BitSet {
 impl Drop for BitSet {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+/// Watches several notification bits; see [`Events::watch_any`].
+pub struct WatchAny {
+    shared: Rc<Shared>,
+    id: u64,
+}
+
+impl fmt::Debug for WatchAny {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WatchAny({})", self.id)
+    }
+}
+
+impl WatchAny {
+    /// Waits until a bit was set since the last time, or since the watch began, and returns all
+    /// that were.
+    pub async fn changed(&mut self) -> u64 {
+        core::future::poll_fn(|context| {
+            let mut bits = self.shared.bits.borrow_mut();
+            let mut watchers = bits.watchers.iter_mut();
+            let Some(watcher) = watchers.find(|watcher| watcher.id == self.id) else {
+                return Poll::Pending;
+            };
+            let came = core::mem::take(&mut watcher.came);
+            if came != 0 {
+                return Poll::Ready(came);
+            }
+            watcher.waker = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for WatchAny {
+    fn drop(&mut self) {
+        let mut bits = self.shared.bits.borrow_mut();
+        bits.watchers.retain(|watcher| watcher.id != self.id);
     }
 }
 

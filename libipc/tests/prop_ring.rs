@@ -92,7 +92,7 @@ impl Model {
             Step::Submit(count) => (0..*count).for_each(|_| self.submit()),
             Step::Serve(count) => (0..*count).for_each(|_| self.serve()),
             Step::Complete(which) if !self.held.is_empty() => {
-                let Submission { id, entry } = self.held.swap_remove(which % self.held.len());
+                let Submission { id, entry, .. } = self.held.swap_remove(which % self.held.len());
                 self.server.complete(id, work(&entry));
             }
             Step::Complete(_) => {}
@@ -256,7 +256,7 @@ fn memory_that_is_no_ring_is_refused() {
     assert_eq!(attach(&Mapping::on_heap(8)), Some(RingError::TooSmall));
     assert_eq!(attach(&Mapping::on_heap(4096)), Some(RingError::NoRing));
     let memory = Mapping::on_heap(4096);
-    RingClient::create(memory.alias().unwrap(), 40).unwrap();
+    RingClient::create(memory.alias().unwrap(), 16).unwrap();
     assert_eq!(attach(&memory), None);
     for (slots, error) in [
         (0, RingError::BadSlotCount),
@@ -389,7 +389,7 @@ fn no_wake_up_is_lost_between_threads() {
         scope.spawn(|| {
             let mut server = RingServer::attach(theirs).unwrap();
             while !is_over.load(Ordering::Acquire) {
-                while let Some(Submission { id, entry }) = server.next_request() {
+                while let Some(Submission { id, entry, .. }) = server.next_request() {
                     server.complete(id, work(&entry));
                     if server.take_wake() {
                         wake.ring();

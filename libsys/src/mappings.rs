@@ -25,6 +25,10 @@ pub use ranges::Ranges;
 /// Bytes at the start of [`skink_abi::layout::MAPPINGS`] that are never reserved here.
 pub const FIXED_BYTES: u64 = 1 << 30;
 
+/// Base of a mapping without bytes: aligned, as any base.
+#[cfg(not(bare))]
+const NOWHERE: *mut u8 = core::ptr::without_provenance_mut(PAGE_SIZE);
+
 /// Unmapped pages behind each reservation, so that running past one end faults.
 #[cfg(bare)]
 const GUARD_PAGES: u64 = 1;
@@ -169,7 +173,7 @@ impl Mapping {
     ) -> Result<Self> {
         let place = Reservation::new(pages)?;
         Ok(Mapping {
-            base: core::ptr::null_mut(),
+            base: NOWHERE,
             bytes: 0,
             owner: Owner::Mapped(place),
         })
@@ -194,7 +198,7 @@ impl Mapping {
     #[cfg(not(bare))]
     pub fn state_region() -> Option<Self> {
         None::<Owner>.map(|owner| Mapping {
-            base: core::ptr::null_mut(),
+            base: NOWHERE,
             bytes: 0,
             owner,
         })
@@ -256,6 +260,18 @@ impl Mapping {
         let word = self.at::<u64>(offset)?;
         // SAFETY: as in `atomic_u32`.
         Ok(unsafe { AtomicU64::from_ptr(word) })
+    }
+
+    /// Returns all whole double words, which both sides change atomically.
+    #[inline]
+    pub fn atomic_words(&self) -> &[AtomicU64] {
+        debug_assert!(
+            self.base.addr().is_multiple_of(PAGE_SIZE),
+            "mapped by pages"
+        );
+        // SAFETY: mappings start with a page, and these words are all within it, which lives as
+        // long as `self`; all accesses to shared memory are atomic or volatile.
+        unsafe { core::slice::from_raw_parts(self.base.cast(), self.bytes / 8) }
     }
 
     /// Copies bytes out.

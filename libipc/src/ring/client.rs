@@ -4,16 +4,24 @@ use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::future::Future;
-use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
+use core::task::Waker;
 
 use libsys::mappings::Mapping;
 use libsys::{Handle, Notification, ipc};
 
 use super::layout::{Entry, RingError, Shared, Side};
+use super::memory::RingMemory;
+use super::request::RequestDone;
 use crate::events::Events;
 use crate::sync::Signal;
+
+/// Result of an entry that was cancelled: nothing of it was done. No server has another meaning
+/// for it.
+pub const CANCELLED: i64 = i64::MIN;
+
+/// Result of an entry of a method that fails on restart: an earlier instance of the server had
+/// it, and may have done it or not.
+pub const RESTARTED: i64 = i64::MIN + 1;
 
 /// All slots are in use: wait for completions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,73 +32,111 @@ pub struct Full;
 pub struct Completion {
     /// As in the entry.
     pub user_data: u64,
-    /// What the server says; both sides agree on the meaning by their interface.
+    /// What the server says; both sides agree on the meaning by their interface, but for
+    /// [`CANCELLED`] and [`RESTARTED`].
     pub result: i64,
+}
+
+/// What came of asking for an entry to be cancelled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cancel {
+    /// The server was asked. The completion tells: its result is [`CANCELLED`], or the entry was
+    /// done, because it was too late or the server does not cancel what it has begun.
+    Asked,
+    /// Nothing with this `user_data` is in flight: too late, it is completed.
+    TooLate,
 }
 
 /// The client's side of a ring. It is used either by [`RingClient::submit`] and
 /// [`RingClient::next_completion`], or by [`RingClient::request`] with a task that runs
 /// [`RingClient::pump`]; also by both.
 #[derive(Debug)]
-pub struct RingClient {
-    shared: Shared,
+pub struct RingClient<M = Mapping> {
+    shared: Shared<M>,
     doorbell: Option<Handle<Notification>>,
     state: RefCell<State>,
-    freed: Signal,
+    pub(super) freed: Signal,
 }
 
 #[derive(Debug)]
 struct State {
     slots: Vec<Slot>,
-    free: Vec<usize>,
-    /// Completions for [`RingClient::next_completion`].
+    /// Who is woken when a slot is completed that a task has.
+    wakers: Vec<Option<Waker>>,
+    in_flight: usize,
+    /// Completions that were looked at before somebody asked for them.
     completed: VecDeque<Completion>,
-    /// The stamp of the next submission: never 0, never used twice.
-    next_stamp: u64,
-    /// The server's count when the slots were last looked at.
+    /// The stamp of the last submission. They count up from 1, so none is used twice.
+    last_stamp: u64,
+    /// Completions that were looked at, and how many there were at the last look.
     seen: u64,
+    count: u64,
     is_doorbell_due: bool,
+    /// Whether a task waits for a slot.
+    is_slot_wanted: bool,
 }
 
 #[derive(Debug)]
-enum Slot {
+struct Slot {
+    stamp: u64,
+    user_data: u64,
+    /// Of a slot that is [`Owner::Done`].
+    result: i64,
+    owner: Owner,
+}
+
+/// Who has a slot, and wants to know of its completion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Owner {
+    /// Nobody: it is free.
     Free,
-    InFlight {
-        stamp: u64,
-        user_data: u64,
-        waiter: Waiter,
-    },
-    /// Completed, for a task that has not looked yet.
-    Done {
-        stamp: u64,
-        result: i64,
-    },
-}
-
-/// Who wants to know of a completion.
-#[derive(Debug)]
-enum Waiter {
+    /// Who asks for the next completion.
     Queue,
-    Task(Option<Waker>),
-    /// A task that gave up.
-    Nobody,
+    /// A task.
+    Task,
+    /// A task that gave up: the slot is free once it is completed.
+    GivenUp,
+    /// A task that has not looked at the result yet.
+    Done,
 }
 
-impl RingClient {
+impl State {
+    /// Finds the next free slot after this one.
+    #[cold]
+    fn free_slot_after(&self, number: usize) -> Option<usize> {
+        let free = |slot: &Slot| slot.owner == Owner::Free;
+        let (before, after) = self.slots.split_at_checked(number)?;
+        match after.iter().position(free) {
+            Some(further) => Some(number + further),
+            None => before.iter().position(free),
+        }
+    }
+}
+
+impl<M: RingMemory> RingClient<M> {
     /// Makes a ring in this memory; see [`super::pages_for`]. What was in it is lost.
     ///
     /// # Errors
     ///
     /// See [`RingError`].
-    pub fn create(memory: Mapping, slots: usize) -> Result<RingClient, RingError> {
+    pub fn create(memory: M, slots: usize) -> Result<Self, RingError> {
         let shared = Shared::create(memory, slots)?;
+        let fresh = |_| Slot {
+            stamp: 0,
+            user_data: 0,
+            result: 0,
+            owner: Owner::Free,
+        };
         let state = State {
-            slots: (0..slots).map(|_| Slot::Free).collect(),
-            free: (0..slots).rev().collect(),
+            slots: (0..shared.records()).map(fresh).collect(),
+            wakers: (0..shared.records()).map(|_| None).collect(),
+            in_flight: 0,
             completed: VecDeque::with_capacity(slots),
-            next_stamp: 1,
-            seen: shared.completions(),
+            last_stamp: 0,
+            seen: 0,
+            count: 0,
             is_doorbell_due: false,
+            is_slot_wanted: false,
         };
         let state = RefCell::new(state);
         Ok(RingClient {
@@ -107,9 +153,9 @@ impl RingClient {
     }
 
     /// Returns how many entries are submitted and not completed.
+    #[inline]
     pub fn in_flight(&self) -> usize {
-        let state = self.state.borrow();
-        state.slots.len() - state.free.len()
+        self.state.borrow().in_flight
     }
 
     /// Submits an entry. Tell the server by [`RingClient::flush`], once for many. Its completion
@@ -118,16 +164,45 @@ impl RingClient {
     /// # Errors
     ///
     /// [`Full`].
+    #[inline]
     pub fn submit(&self, entry: &Entry) -> Result<(), Full> {
-        self.submit_for(entry, Waiter::Queue).map(|_| ())
+        self.submit_for(entry, Owner::Queue).map(|_| ())
     }
 
     /// Takes the next completion of what was submitted.
+    #[inline]
     pub fn next_completion(&self) -> Option<Completion> {
-        if self.state.borrow().completed.is_empty() {
-            self.collect();
+        let state = &mut *self.state.borrow_mut();
+        if !state.completed.is_empty() {
+            return state.completed.pop_front();
         }
-        self.state.borrow_mut().completed.pop_front()
+        if state.seen == state.count {
+            self.look(state);
+        }
+        // As many turns as the queue is long, at most: the count is not read again here.
+        while state.seen != state.count {
+            if let Some(completion) = self.next_in_queue(state) {
+                return Some(completion);
+            }
+        }
+        state.completed.pop_front()
+    }
+
+    /// Asks for all entries in flight that have this `user_data` to be cancelled. Tell the server
+    /// by [`RingClient::flush`]. Each is completed as any other.
+    pub fn cancel(&self, user_data: u64) -> Cancel {
+        let state = &mut *self.state.borrow_mut();
+        self.collect(state);
+        let mut answer = Cancel::TooLate;
+        for (number, slot) in state.slots.iter().enumerate() {
+            let is_in_flight = !matches!(slot.owner, Owner::Free | Owner::Done);
+            if is_in_flight && slot.user_data == user_data {
+                self.shared.cancel(number, slot.stamp);
+                state.is_doorbell_due = true;
+                answer = Cancel::Asked;
+            }
+        }
+        answer
     }
 
     /// Submits an entry, when a slot is free, and waits for its result. `user_data` goes to the
@@ -137,29 +212,28 @@ impl RingClient {
     /// that it names.
     pub async fn request(&self, entry: Entry) -> i64 {
         loop {
-            match self.submit_for(&entry, Waiter::Task(None)) {
+            match self.submit_for(&entry, Owner::Task) {
                 Ok((slot, stamp)) => {
                     self.flush();
-                    return RequestDone {
-                        ring: self,
-                        slot,
-                        stamp,
-                        is_done: false,
-                    }
-                    .await;
+                    return RequestDone::new(self, slot, stamp).await;
                 }
-                Err(Full) => self.freed.wait().await,
+                Err(Full) => {
+                    self.state.borrow_mut().is_slot_wanted = true;
+                    self.freed.wait().await;
+                }
             }
         }
     }
 
     /// Returns whether the doorbell has to be rung.
+    #[inline]
     pub fn take_doorbell(&self) -> bool {
         let is_due = core::mem::take(&mut self.state.borrow_mut().is_doorbell_due);
         is_due && self.shared.claim_wake(Side::Server)
     }
 
     /// Tells the server of submissions, unless it looks by itself.
+    #[inline]
     pub fn flush(&self) {
         if self.take_doorbell()
             && let Some(doorbell) = &self.doorbell
@@ -174,8 +248,9 @@ impl RingClient {
     #[must_use]
     pub fn prepare_wait(&self) -> bool {
         self.shared.set_asleep(Side::Client);
-        self.collect();
-        let may_wait = self.state.borrow().completed.is_empty();
+        let state = &mut *self.state.borrow_mut();
+        self.collect(state);
+        let may_wait = state.completed.is_empty();
         if !may_wait {
             self.shared.set_awake(Side::Client);
         }
@@ -187,134 +262,162 @@ impl RingClient {
     pub async fn pump(self: Rc<Self>, events: Events, bit: u8) {
         let mut woken = events.watch(bit);
         while Rc::strong_count(&self) > 1 {
-            self.collect();
             // What `submit` put into the queue is nobody's business here.
             self.shared.set_asleep(Side::Client);
-            if self.shared.completions() == self.state.borrow().seen {
-                woken.changed().await;
-            }
+            self.collect(&mut self.state.borrow_mut());
+            woken.changed().await;
         }
     }
 
-    fn submit_for(&self, entry: &Entry, waiter: Waiter) -> Result<(usize, u64), Full> {
-        let mut state = self.state.borrow_mut();
-        if state.free.is_empty() {
-            drop(state);
-            self.collect();
-            state = self.state.borrow_mut();
+    #[inline]
+    fn submit_for(&self, entry: &Entry, owner: Owner) -> Result<(usize, u64), Full> {
+        let state = &mut *self.state.borrow_mut();
+        if state.in_flight >= self.shared.slots() {
+            self.collect(state);
+            if state.in_flight >= self.shared.slots() {
+                return Err(Full);
+            }
         }
-        let slot = state.free.pop().ok_or(Full)?;
-        let stamp = state.next_stamp;
-        state.next_stamp += 1;
-        state.slots[slot] = Slot::InFlight {
-            stamp,
-            user_data: entry.user_data,
-            waiter,
+        let stamp = state.last_stamp + 1;
+        let home = self.shared.home(stamp);
+        let number = match state.slots.get(home) {
+            Some(slot) if slot.owner == Owner::Free => home,
+            _ => {
+                let number = state.free_slot_after(home).ok_or(Full)?;
+                self.shared.send_elsewhere(stamp, number);
+                number
+            }
         };
+        let slot = state.slots.get_mut(number).ok_or(Full)?;
+        slot.stamp = stamp;
+        slot.user_data = entry.user_data;
+        slot.owner = owner;
+        state.last_stamp = stamp;
+        state.in_flight += 1;
         state.is_doorbell_due = true;
-        self.shared.submit(slot, entry, stamp);
-        Ok((slot, stamp))
+        self.shared.submit(number, entry, stamp);
+        Ok((number, stamp))
     }
 
-    /// Looks for completions.
-    fn collect(&self) {
-        let mut state = self.state.borrow_mut();
-        let count = self.shared.completions();
-        if state.seen == count {
-            return;
+    /// Counts the completions, and looks at all slots if the queue cannot have kept them all.
+    #[inline]
+    fn look(&self, state: &mut State) {
+        state.count = self.shared.completions();
+        if self.shared.is_lost(state.seen, state.count) {
+            self.find_all(state);
         }
-        state.seen = count;
-        let State {
-            slots,
-            free,
-            completed,
-            ..
-        } = &mut *state;
-        let mut has_freed = false;
-        for (number, slot) in slots.iter_mut().enumerate() {
-            let Slot::InFlight {
-                stamp,
-                user_data,
-                waiter,
-            } = slot
-            else {
-                continue;
-            };
-            if self.shared.completed_stamp(number) != *stamp {
-                continue;
+    }
+
+    /// Takes what is completed by looking at all slots. What is completed meanwhile comes by the
+    /// queue.
+    #[cold]
+    fn find_all(&self, state: &mut State) {
+        state.count = self.shared.completions();
+        state.seen = state.count;
+        for number in 0..state.slots.len() {
+            if let Some(completion) = self.finish(state, number) {
+                state.completed.push_back(completion);
             }
-            let (stamp, user_data) = (*stamp, *user_data);
-            let result = self.shared.result(number);
-            let waiter = core::mem::replace(waiter, Waiter::Nobody);
-            *slot = Slot::Free;
-            match waiter {
-                Waiter::Queue => completed.push_back(Completion { user_data, result }),
-                Waiter::Nobody => {}
-                Waiter::Task(waker) => {
-                    *slot = Slot::Done { stamp, result };
-                    waker.into_iter().for_each(Waker::wake);
-                    continue;
-                }
-            }
-            free.push(number);
-            has_freed = true;
         }
-        drop(state);
-        if has_freed {
+    }
+
+    /// Takes all completions: those for tasks are handed over, the others are kept.
+    fn collect(&self, state: &mut State) {
+        self.look(state);
+        while state.seen != state.count {
+            if let Some(completion) = self.next_in_queue(state) {
+                state.completed.push_back(completion);
+            }
+        }
+    }
+
+    /// Takes the next completion in the queue, of which there is one.
+    #[inline]
+    fn next_in_queue(&self, state: &mut State) -> Option<Completion> {
+        let number = self.shared.completion_slot(state.seen);
+        state.seen = state.seen.wrapping_add(1);
+        let Some(slot) = state.slots.get_mut(number) else {
+            self.find_all(state);
+            return None;
+        };
+        if slot.owner != Owner::Queue {
+            return self.finish(state, number);
+        }
+        let result = self.shared.result(number, slot.stamp)?;
+        slot.owner = Owner::Free;
+        let user_data = slot.user_data;
+        self.count_freed(state);
+        Some(Completion { user_data, result })
+    }
+
+    /// Takes the completion of a slot, if it is completed and the slot is in flight. Returns it
+    /// unless it is for a task.
+    #[cold]
+    fn finish(&self, state: &mut State, number: usize) -> Option<Completion> {
+        let slot = state.slots.get_mut(number)?;
+        let owner = slot.owner;
+        if matches!(owner, Owner::Free | Owner::Done) {
+            return None;
+        }
+        let result = self.shared.result(number, slot.stamp)?;
+        let user_data = slot.user_data;
+        if owner == Owner::Task {
+            slot.result = result;
+            slot.owner = Owner::Done;
+            let waker = state.wakers.get_mut(number).and_then(Option::take);
+            waker.into_iter().for_each(Waker::wake);
+            return None;
+        }
+        slot.owner = Owner::Free;
+        self.count_freed(state);
+        (owner == Owner::Queue).then_some(Completion { user_data, result })
+    }
+
+    /// Notes that a slot became free.
+    #[inline]
+    fn count_freed(&self, state: &mut State) {
+        state.in_flight -= 1;
+        if state.is_slot_wanted {
+            state.is_slot_wanted = false;
             self.freed.notify();
         }
     }
-}
 
-/// Waits for the completion of one entry.
-#[derive(Debug)]
-pub struct RequestDone<'a> {
-    ring: &'a RingClient,
-    slot: usize,
-    stamp: u64,
-    is_done: bool,
-}
-
-impl Future for RequestDone<'_> {
-    type Output = i64;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<i64> {
-        self.ring.collect();
-        let mut state = self.ring.state.borrow_mut();
-        match &mut state.slots[self.slot] {
-            Slot::Done { stamp, result } if *stamp == self.stamp => {
-                let result = *result;
-                state.slots[self.slot] = Slot::Free;
-                state.free.push(self.slot);
-                drop(state);
-                self.is_done = true;
-                self.ring.freed.notify();
-                Poll::Ready(result)
-            }
-            Slot::InFlight { waiter, .. } => {
-                *waiter = Waiter::Task(Some(context.waker().clone()));
-                Poll::Pending
-            }
-            // The slot is this future's until it is done; it is not polled after that.
-            _ => Poll::Pending,
+    /// Returns the result of a task's entry, if there is one, and frees its slot; otherwise the
+    /// waker is woken when there is one.
+    pub(super) fn take_result(&self, number: usize, stamp: u64, waker: &Waker) -> Option<i64> {
+        let state = &mut *self.state.borrow_mut();
+        self.collect(state);
+        let slot = state.slots.get_mut(number)?;
+        if slot.stamp != stamp {
+            return None;
         }
+        if slot.owner == Owner::Done {
+            slot.owner = Owner::Free;
+            let result = slot.result;
+            self.count_freed(state);
+            return Some(result);
+        }
+        if let Some(place) = state.wakers.get_mut(number) {
+            *place = Some(waker.clone());
+        }
+        None
     }
-}
 
-impl Drop for RequestDone<'_> {
-    fn drop(&mut self) {
-        if self.is_done {
+    /// Leaves an entry whose result nobody wants any more.
+    pub(super) fn give_up(&self, number: usize) {
+        let state = &mut *self.state.borrow_mut();
+        let Some(slot) = state.slots.get_mut(number) else {
             return;
+        };
+        if slot.owner == Owner::Task {
+            slot.owner = Owner::GivenUp;
+        } else {
+            slot.owner = Owner::Free;
+            self.count_freed(state);
         }
-        let mut state = self.ring.state.borrow_mut();
-        match &mut state.slots[self.slot] {
-            Slot::InFlight { waiter, .. } => *waiter = Waiter::Nobody,
-            slot => {
-                *slot = Slot::Free;
-                state.free.push(self.slot);
-                drop(state);
-                self.ring.freed.notify();
-            }
+        if let Some(place) = state.wakers.get_mut(number) {
+            *place = None;
         }
     }
 }

@@ -1,34 +1,66 @@
 //! What lies where in the shared memory, and access to it.
-
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+//!
+//! The stamps in the records are the truth: what is to be done, and what is done. The two queues
+//! say where there is news, so that nobody looks through all records; each has a count that its
+//! writer raises last. Whoever cannot find something in a queue (it is further on than the queue
+//! is long, or the place was used again) looks through the records once, and goes on from there.
+//! So a new instance of the server has no more to find out than that.
 
 use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Mapping;
+
+use super::memory::{RingMemory, RingWord};
 
 /// Most slots of a ring.
 pub const MAX_SLOTS: usize = 1024;
 
 /// Marks a ring, and its layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"SKRING01");
+const MAGIC: u64 = u64::from_le_bytes(*b"SKRING02");
+
+/// Mark in the stamp of a submission: the client wants it cancelled.
+pub(super) const CANCEL: u64 = 1 << 63;
 
 const AT_MAGIC: usize = 0;
-const AT_SLOTS: usize = 8;
-/// Words that the client writes, in a cache line of their own.
-const AT_SUBMITTED: usize = 64;
-/// Words that the server writes, in a cache line of their own.
-const AT_COMPLETED: usize = 128;
-/// Words that both write, in a cache line of their own: whether a side is awake.
-const AT_SERVER_AWAKE: usize = 192;
-const AT_CLIENT_AWAKE: usize = 200;
-/// The tables: stamps of submissions, stamps of completions, results, entries.
-const AT_TABLES: usize = 256;
+const AT_SLOTS: usize = 1;
+/// Words that the client writes, in a cache line of their own: the stamp of the last submission,
+/// and how often something was to be cancelled.
+const AT_SUBMITTED: usize = 8;
+const AT_CANCELS: usize = 9;
+/// Words that the server writes: how many completions there were, and the last stamp that was
+/// taken.
+const AT_COMPLETED: usize = 16;
+const AT_TAKEN: usize = 17;
+/// Words that both write: whether a side is awake.
+const AT_SERVER_AWAKE: usize = 24;
+const AT_CLIENT_AWAKE: usize = 32;
+/// Words of what comes before the records.
+const HEADER_WORDS: usize = 48;
 
-const ENTRY_BYTES: usize = 64;
-const SLOT_BYTES: usize = 3 * 8 + ENTRY_BYTES;
+/// Words of a record: a slot, and a place in each of the queues.
+const RECORD_WORDS: usize = 16;
+const HEADER_RECORDS: usize = HEADER_WORDS / RECORD_WORDS;
+/// Words of an entry, at the start of the record, in a cache line of their own.
+const ENTRY_WORDS: usize = 8;
+/// The stamp of the submission.
+const IN_SUBMITTED: usize = 8;
+/// Stamp and result of the completion.
+const IN_COMPLETED: usize = 9;
+const IN_RESULT: usize = 10;
+/// In the queue of submissions: the slot, where it is not the one that the stamp stands for.
+const IN_SUBMISSION_QUEUE: usize = 11;
+/// In the queue of completions: the number of the completion, and its slot.
+const IN_COMPLETION_QUEUE: usize = 12;
+/// Bits of a slot in there.
+const SLOT_BITS: u32 = MAX_SLOTS.ilog2();
+
+/// Returns how many records there are: a queue is a power of two long.
+const fn records_for(slots: usize) -> usize {
+    slots.next_power_of_two()
+}
 
 /// Returns the bytes of a ring with so many slots.
 pub const fn bytes_for(slots: usize) -> usize {
-    AT_TABLES + slots * SLOT_BYTES
+    (HEADER_WORDS + records_for(slots) * RECORD_WORDS) * 8
 }
 
 /// Returns the pages of a ring with so many slots.
@@ -79,175 +111,287 @@ pub(super) enum Side {
     Server,
 }
 
-/// The shared memory of a ring of `slots` slots, of which it is known that they fit.
+/// The shared memory of a ring that has up to `slots` entries in flight, of which it is known that
+/// it fits.
 #[derive(Debug)]
-pub(super) struct Shared {
-    memory: Mapping,
+pub(super) struct Shared<M = Mapping> {
+    memory: M,
     slots: usize,
+    /// The number of records less 1.
+    mask: usize,
 }
 
-impl Shared {
+/// A slot and its place in the queues.
+type Record<M> = [<M as RingMemory>::Word; RECORD_WORDS];
+
+impl<M: RingMemory> Shared<M> {
     /// Makes an empty ring.
-    pub(super) fn create(memory: Mapping, slots: usize) -> Result<Shared, RingError> {
-        check(&memory, slots)?;
-        let shared = Shared { memory, slots };
-        for at in (0..bytes_for(slots)).step_by(8) {
-            shared.store(at, 0);
+    pub(super) fn create(memory: M, slots: usize) -> Result<Self, RingError> {
+        let shared = Shared::new(memory, slots)?;
+        for word in shared.memory.words().iter().take(bytes_for(slots) / 8) {
+            word.write(0);
         }
-        shared.store(AT_SLOTS, slots as u64);
-        shared.store(AT_MAGIC, MAGIC);
+        shared.write(AT_SLOTS, slots as u64);
+        shared.release(AT_MAGIC, MAGIC);
         Ok(shared)
     }
 
     /// Takes a ring that the other side made.
-    pub(super) fn attach(memory: Mapping) -> Result<Shared, RingError> {
-        if memory.bytes() < AT_TABLES {
+    pub(super) fn attach(memory: M) -> Result<Self, RingError> {
+        let Some(header) = memory.words().first_chunk::<HEADER_WORDS>() else {
             return Err(RingError::TooSmall);
-        }
-        let mut shared = Shared { memory, slots: 0 };
-        if shared.load(AT_MAGIC) != MAGIC {
+        };
+        if header[AT_MAGIC].acquire() != MAGIC {
             return Err(RingError::NoRing);
         }
-        let slots = usize::try_from(shared.load(AT_SLOTS)).map_err(|_| RingError::BadSlotCount)?;
-        check(&shared.memory, slots)?;
-        shared.slots = slots;
-        Ok(shared)
+        let slots = header[AT_SLOTS].read();
+        let slots = usize::try_from(slots).map_err(|_| RingError::BadSlotCount)?;
+        Shared::new(memory, slots)
     }
 
-    /// Returns the number of slots.
+    fn new(memory: M, slots: usize) -> Result<Self, RingError> {
+        if slots == 0 || slots > MAX_SLOTS {
+            return Err(RingError::BadSlotCount);
+        }
+        if memory.words().len() < bytes_for(slots) / 8 {
+            return Err(RingError::TooSmall);
+        }
+        Ok(Shared {
+            memory,
+            slots,
+            mask: records_for(slots) - 1,
+        })
+    }
+
+    /// Returns how many entries may be in flight.
+    #[inline]
     pub(super) fn slots(&self) -> usize {
         self.slots
     }
 
+    /// Returns how many slots there are to choose from.
+    #[inline]
+    pub(super) fn records(&self) -> usize {
+        self.mask + 1
+    }
+
+    /// Returns the slot that a stamp stands for: its submission is there if that was free.
+    #[inline]
+    pub(super) fn home(&self, stamp: u64) -> usize {
+        stamp as usize & self.mask
+    }
+
+    /// Returns whether a queue cannot have kept what came after `seen`.
+    #[inline]
+    pub(super) fn is_lost(&self, seen: u64, count: u64) -> bool {
+        count.wrapping_sub(seen) > self.mask as u64 + 1
+    }
+
+    /// Returns the stamp of the submission in a slot, with the mark [`CANCEL`].
+    #[inline]
     pub(super) fn submitted_stamp(&self, slot: usize) -> u64 {
-        self.load(self.table(0, slot))
+        self.record(slot)
+            .map_or(0, |record| record[IN_SUBMITTED].acquire())
     }
 
+    /// Returns the stamp of the last completion of a slot.
+    #[inline]
     pub(super) fn completed_stamp(&self, slot: usize) -> u64 {
-        self.load(self.table(1, slot))
+        self.record(slot)
+            .map_or(0, |record| record[IN_COMPLETED].acquire())
     }
 
-    /// Returns the result of a slot whose completion was seen.
-    pub(super) fn result(&self, slot: usize) -> i64 {
-        self.load(self.table(2, slot)).cast_signed()
+    /// Returns the result of a slot, if that has the completion with this stamp.
+    #[inline]
+    pub(super) fn result(&self, slot: usize, stamp: u64) -> Option<i64> {
+        let record = self.record(slot)?;
+        if record[IN_COMPLETED].acquire() != stamp {
+            return None;
+        }
+        Some(record[IN_RESULT].read().cast_signed())
     }
 
     /// Copies the entry of a slot whose submission was seen.
+    #[inline]
     pub(super) fn entry(&self, slot: usize) -> Entry {
-        let at = self.entry_at(slot);
-        let word = |i: usize| self.load(at + 8 * i);
-        let operation = word(1);
+        let Some(record) = self.record(slot) else {
+            return Entry::default();
+        };
+        let operation = record[1].read();
         Entry {
-            user_data: word(0),
+            user_data: record[0].read(),
             opcode: operation as u32,
             flags: (operation >> 32) as u32,
-            arguments: core::array::from_fn(|i| word(2 + i)),
+            arguments: core::array::from_fn(|i| record[2 + i].read()),
         }
     }
 
-    /// Submits an entry in a slot that is free.
-    pub(super) fn submit(&self, slot: usize, entry: &Entry, stamp: u64) {
-        let at = self.entry_at(slot);
-        self.store(at, entry.user_data);
-        self.store(
-            at + 8,
-            u64::from(entry.flags) << 32 | u64::from(entry.opcode),
-        );
-        for (i, argument) in entry.arguments.iter().enumerate() {
-            self.store(at + 16 + 8 * i, *argument);
+    /// Says in which slot a submission will be that does not go to its home.
+    pub(super) fn send_elsewhere(&self, stamp: u64, slot: usize) {
+        if let Some(record) = self.record(self.home(stamp)) {
+            record[IN_SUBMISSION_QUEUE].write(slot as u64);
         }
-        self.store(self.table(0, slot), stamp);
-        self.raise(AT_SUBMITTED);
+    }
+
+    /// Submits an entry in a slot that is free: its home, or where it was sent. `stamp` counts the
+    /// submissions.
+    #[inline]
+    pub(super) fn submit(&self, slot: usize, entry: &Entry, stamp: u64) {
+        let Some(record) = self.record(slot) else {
+            return;
+        };
+        record[0].write(entry.user_data);
+        record[1].write(u64::from(entry.flags) << 32 | u64::from(entry.opcode));
+        for (word, argument) in record[2..ENTRY_WORDS].iter().zip(&entry.arguments) {
+            word.write(*argument);
+        }
+        record[IN_SUBMITTED].release(stamp);
+        self.release(AT_SUBMITTED, stamp);
+    }
+
+    /// Asks for the submission with this stamp to be cancelled.
+    pub(super) fn cancel(&self, slot: usize, stamp: u64) {
+        if let Some(record) = self.record(slot) {
+            record[IN_SUBMITTED].release(stamp | CANCEL);
+        }
+        self.release(AT_CANCELS, self.read(AT_CANCELS).wrapping_add(1));
     }
 
     /// Completes the submission with this stamp.
+    #[inline]
     pub(super) fn complete(&self, slot: usize, result: i64, stamp: u64) {
-        self.store(self.table(2, slot), result.cast_unsigned());
-        self.store(self.table(1, slot), stamp);
-        self.raise(AT_COMPLETED);
+        if let Some(record) = self.record(slot) {
+            record[IN_RESULT].write(result.cast_unsigned());
+            record[IN_COMPLETED].release(stamp);
+        }
+        let number = self.read(AT_COMPLETED);
+        if let Some(record) = self.record(self.home(number)) {
+            record[IN_COMPLETION_QUEUE].write(number << SLOT_BITS | slot as u64);
+        }
+        self.release(AT_COMPLETED, number.wrapping_add(1));
     }
 
-    /// Makes the client look at all its slots.
+    /// Makes the client look through all its slots.
     pub(super) fn hint_completions(&self) {
-        self.raise(AT_COMPLETED);
+        let lost = self.mask as u64 + 2;
+        self.release(AT_COMPLETED, self.read(AT_COMPLETED).wrapping_add(lost));
     }
 
-    /// Returns a word that changes with each submission.
+    /// Returns the stamp of the last submission. It bears no mark, whatever the client wrote.
+    #[inline]
     pub(super) fn submissions(&self) -> u64 {
-        self.load(AT_SUBMITTED)
+        self.acquire(AT_SUBMITTED).min(CANCEL - 1)
     }
 
-    /// Returns a word that changes with each completion.
+    /// Returns the slot of a submission that is not in its home, as the client says. It may be no
+    /// slot.
+    pub(super) fn submission_slot(&self, stamp: u64) -> usize {
+        self.record(self.home(stamp))
+            .map_or(0, |record| record[IN_SUBMISSION_QUEUE].read() as usize)
+    }
+
+    /// Returns a word that changes when something is to be cancelled.
+    pub(super) fn cancels(&self) -> u64 {
+        self.acquire(AT_CANCELS)
+    }
+
+    /// Returns the number of completions.
+    #[inline]
     pub(super) fn completions(&self) -> u64 {
-        self.load(AT_COMPLETED)
+        self.acquire(AT_COMPLETED)
+    }
+
+    /// Returns the slot of a completion, as the server says; no slot if its place in the queue was
+    /// used again.
+    #[inline]
+    pub(super) fn completion_slot(&self, number: u64) -> usize {
+        let Some(record) = self.record(self.home(number)) else {
+            return usize::MAX;
+        };
+        (record[IN_COMPLETION_QUEUE].read() ^ number << SLOT_BITS) as usize
+    }
+
+    /// Returns the last stamp that a server took.
+    pub(super) fn taken(&self) -> u64 {
+        self.read(AT_TAKEN)
+    }
+
+    /// Keeps the last stamp that was taken for the next instance of the server.
+    #[inline]
+    pub(super) fn set_taken(&self, stamp: u64) {
+        self.release(AT_TAKEN, stamp);
     }
 
     /// Says that a side looks at the ring by itself.
+    #[inline]
     pub(super) fn set_awake(&self, side: Side) {
-        self.store(awake_at(side), 1);
+        self.swap(at_awake(side), 1);
     }
 
     /// Says that a side is going to sleep. It must look at the ring once more after this.
+    #[inline]
     pub(super) fn set_asleep(&self, side: Side) {
-        self.store(awake_at(side), 0);
+        self.swap(at_awake(side), 0);
         // What the other side published before it looked at the word is seen after this fence,
         // or it sees the word: one of the two.
-        fence(Ordering::SeqCst);
+        M::Word::fence();
     }
 
     /// Returns whether a side sleeps and takes it upon the caller to wake it.
+    #[inline]
     pub(super) fn claim_wake(&self, side: Side) -> bool {
-        fence(Ordering::SeqCst);
-        match self.word(awake_at(side)) {
-            Some(word) => word.swap(1, Ordering::SeqCst) == 0,
-            None => false,
-        }
+        M::Word::fence();
+        let at = at_awake(side);
+        self.read(at) == 0 && self.swap(at, 1) == 0
     }
 
-    /// Counts up a word that only this side writes.
-    fn raise(&self, at: usize) {
-        self.store(at, self.load(at).wrapping_add(1));
+    #[inline]
+    fn record(&self, slot: usize) -> Option<&Record<M>> {
+        let (records, _) = self.memory.words().as_chunks();
+        records.get(HEADER_RECORDS + slot)
     }
 
-    fn table(&self, number: usize, slot: usize) -> usize {
-        AT_TABLES + (number * self.slots + slot) * 8
+    #[inline]
+    fn read(&self, at: usize) -> u64 {
+        self.word(at).map_or(0, RingWord::read)
     }
 
-    fn entry_at(&self, slot: usize) -> usize {
-        AT_TABLES + self.slots * 24 + slot * ENTRY_BYTES
+    #[inline]
+    fn acquire(&self, at: usize) -> u64 {
+        self.word(at).map_or(0, RingWord::acquire)
     }
 
-    fn load(&self, at: usize) -> u64 {
-        self.word(at).map_or(0, |word| word.load(Ordering::Acquire))
-    }
-
-    fn store(&self, at: usize, value: u64) {
+    #[inline]
+    fn write(&self, at: usize, value: u64) {
         if let Some(word) = self.word(at) {
-            word.store(value, Ordering::Release);
+            word.write(value);
         }
     }
 
-    /// Returns a word; all that are asked for lie within, as was checked at the start.
-    fn word(&self, at: usize) -> Option<&AtomicU64> {
-        let word = self.memory.atomic_u64(at).ok();
-        debug_assert!(word.is_some(), "offset {at:#x}");
-        word
+    #[inline]
+    fn release(&self, at: usize, value: u64) {
+        if let Some(word) = self.word(at) {
+            word.release(value);
+        }
+    }
+
+    #[inline]
+    fn swap(&self, at: usize, value: u64) -> u64 {
+        self.word(at).map_or(1, |word| word.swap(value))
+    }
+
+    /// Returns a word of the header; all that are asked for lie within, as was checked at the
+    /// start.
+    #[inline]
+    fn word(&self, at: usize) -> Option<&M::Word> {
+        self.memory.words().get(at)
     }
 }
 
-fn awake_at(side: Side) -> usize {
+#[inline]
+fn at_awake(side: Side) -> usize {
     match side {
         Side::Client => AT_CLIENT_AWAKE,
         Side::Server => AT_SERVER_AWAKE,
     }
-}
-
-fn check(memory: &Mapping, slots: usize) -> Result<(), RingError> {
-    if slots == 0 || slots > MAX_SLOTS {
-        return Err(RingError::BadSlotCount);
-    }
-    if memory.bytes() < bytes_for(slots) {
-        return Err(RingError::TooSmall);
-    }
-    Ok(())
 }

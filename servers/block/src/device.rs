@@ -1,7 +1,7 @@
 //! One device at work: the rings of its clients on one side, the ring of its driver on the other.
 //!
-//! The driver and the doorbells of all clients of the device set the same notification bit;
-//! whatever set it, [`Device::pump`] looks at all rings.
+//! The driver sets the notification bit of the device, the doorbell of each client one of the bits
+//! for queues, so that [`Device::pump`] looks only at the rings that have news.
 
 use alloc::rc::Rc;
 use core::cell::RefCell;
@@ -18,6 +18,18 @@ use libsys::{Handle, Notification, ipc};
 
 /// Rounds between clients and driver before others get their turn.
 const ROUNDS: usize = 16;
+
+/// The first notification bit for doorbells of queues, and how many there are. The bits above belong
+/// to the event loop. Queues share a bit when there are more of them.
+const FIRST_QUEUE_BIT: u8 = 32;
+const QUEUE_BITS: u8 = 30;
+const ALL_QUEUE_BITS: u64 = ((1 << QUEUE_BITS) - 1) << FIRST_QUEUE_BIT;
+
+/// Returns the notification bit that the doorbell of a queue sets: the same in every instance of
+/// this server, for clients keep their doorbells.
+pub(crate) fn queue_bit(queue: u32) -> u8 {
+    FIRST_QUEUE_BIT + (queue % u32::from(QUEUE_BITS)) as u8
+}
 
 /// The tables, kept in the state region.
 pub(crate) type KeptTables = Region<Tables, MappedMemory>;
@@ -73,11 +85,6 @@ impl Device {
         }
     }
 
-    /// Returns the notification bit of this device.
-    pub(crate) fn bit(&self) -> u8 {
-        self.bit
-    }
-
     /// Tells what was done for the device.
     pub(crate) fn statistics(&self) -> Statistics {
         self.exchange.borrow().scheduler().statistics()
@@ -94,7 +101,7 @@ impl Device {
         self.ring(&wake);
         self.exchange
             .borrow_mut()
-            .attach(queue, ring, wake)
+            .attach(queue, queue_bit(queue), ring, wake)
             .map_err(|error| {
                 log::warn!("ring of queue {queue} refused: {error}");
                 BlockError::BadRing
@@ -120,12 +127,14 @@ impl Device {
 
     /// Moves requests to the driver and answers back, for ever.
     pub(crate) async fn run(self: Rc<Self>, events: Events) {
+        let mut watch = events.watch_any(1 << self.bit | ALL_QUEUE_BITS);
         loop {
             if !self.pump() {
                 // By way of the event loop, so that it sees other messages in between.
                 self.ring(&self.bell);
             }
-            events.bit(self.bit).await;
+            let bits = watch.changed().await;
+            self.exchange.borrow_mut().raise(bits & ALL_QUEUE_BITS);
         }
     }
 

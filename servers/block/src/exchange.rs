@@ -5,31 +5,24 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use libipc::proto::block::{IoError, Request, outcome_of, result_word};
-use libipc::ring::{Entry, RingClient, RingError, RingServer, SubmissionId};
+use libipc::ring::{Entry, RingClient, RingError, RingServer, RingSet, SubmissionId};
 use libsys::mappings::Mapping;
 use libsys::{Handle, Notification};
 
 use crate::{Answer, BufferView, Origin, Scheduler, Tables};
 
-/// Requests taken from one client's ring before the next client has its turn.
-const BATCH: usize = 16;
-
-/// The ring of a client's queue. It belongs to the client: what this server has not completed
-/// when it dies, the next instance finds there.
-#[derive(Debug)]
-struct Client {
-    ring: RingServer,
-    wake: Handle<Notification>,
-    /// Submissions that are not completed, by the token of their request.
-    submissions: BTreeMap<u64, SubmissionId>,
-}
+/// Submissions of a client's queue that are not completed, by the token of their request. Its ring
+/// belongs to the client: what this server has not completed when it dies, the next instance finds
+/// there.
+type Submissions = BTreeMap<u64, SubmissionId>;
 
 /// All rings of a device, and its scheduler between them.
 #[derive(Debug)]
 pub struct Exchange {
     scheduler: Scheduler,
     driver: RingClient,
-    clients: BTreeMap<u32, Client>,
+    rings: RingSet<u32>,
+    clients: BTreeMap<u32, Submissions>,
     last_token: u64,
 }
 
@@ -39,6 +32,7 @@ impl Exchange {
         Exchange {
             scheduler,
             driver,
+            rings: RingSet::new(),
             clients: BTreeMap::new(),
             last_token: 0,
         }
@@ -49,7 +43,8 @@ impl Exchange {
         &self.scheduler
     }
 
-    /// Takes the ring of a client's queue; what is not completed in it comes (again).
+    /// Takes the ring of a client's queue; what is not completed in it comes (again). Its doorbell
+    /// sets `bit`.
     ///
     /// # Errors
     ///
@@ -57,24 +52,25 @@ impl Exchange {
     pub fn attach(
         &mut self,
         queue: u32,
+        bit: u8,
         ring: Mapping,
         wake: Handle<Notification>,
     ) -> Result<(), RingError> {
         let ring = RingServer::attach(ring)?;
-        self.clients.insert(
-            queue,
-            Client {
-                ring,
-                wake,
-                submissions: BTreeMap::new(),
-            },
-        );
+        self.rings.insert(queue, bit, ring, wake);
+        self.clients.insert(queue, Submissions::new());
         Ok(())
+    }
+
+    /// Tells that these notification bits came: the rings whose doorbells set them have news.
+    pub fn raise(&mut self, bits: u64) {
+        self.rings.raise(bits);
     }
 
     /// Drops the ring of a queue; what waits of it is forgotten. What the driver has of it goes
     /// on, see [`Scheduler::is_at_driver`].
     pub fn detach(&mut self, queue: u32) {
+        self.rings.remove(queue);
         self.clients.remove(&queue);
         self.scheduler.cancel(queue);
     }
@@ -99,8 +95,8 @@ impl Exchange {
             let Some(client) = self.clients.get_mut(&origin.queue) else {
                 continue;
             };
-            if let Some(id) = client.submissions.remove(&origin.token) {
-                client.ring.complete(id, result_word(outcome));
+            if let Some(id) = client.remove(&origin.token) {
+                self.rings.complete(origin.queue, id, result_word(outcome));
             }
         }
         has_finished
@@ -108,24 +104,20 @@ impl Exchange {
 
     /// Takes requests from the clients, in turn, and hands to the driver what it can take.
     pub fn take_requests(&mut self, tables: &Tables) {
-        for (&queue, client) in &mut self.clients {
-            for _ in 0..BATCH {
-                if !self.scheduler.has_room() {
-                    break;
+        while self.scheduler.has_room()
+            && let Some((queue, submission)) = self.rings.next_request()
+        {
+            self.last_token += 1;
+            let token = self.last_token;
+            let origin = Origin { queue, token };
+            match accept(&mut self.scheduler, tables, origin, &submission.entry) {
+                Ok(()) => {
+                    let client = self.clients.entry(queue).or_default();
+                    client.insert(token, submission.id);
                 }
-                let Some(submission) = client.ring.next_request() else {
-                    break;
-                };
-                self.last_token += 1;
-                let origin = Origin {
-                    queue,
-                    token: self.last_token,
-                };
-                match accept(&mut self.scheduler, tables, origin, &submission.entry) {
-                    Ok(()) => {
-                        client.submissions.insert(origin.token, submission.id);
-                    }
-                    Err(error) => client.ring.complete(submission.id, result_word(Err(error))),
+                Err(error) => {
+                    let result = result_word(Err(error));
+                    self.rings.complete(queue, submission.id, result);
                 }
             }
         }
@@ -147,22 +139,15 @@ impl Exchange {
     /// Tells driver and clients of what is new for them, unless they look by themselves.
     pub fn flush(&mut self) {
         self.driver.flush();
-        for client in self.clients.values_mut() {
-            client.ring.flush(&client.wake);
-        }
+        self.rings.flush();
     }
 
     /// Asks all sides to notify. Returns whether there is nothing to do until then.
     #[must_use]
     pub fn prepare_wait(&mut self) -> bool {
-        let mut may_wait = self.driver.prepare_wait();
+        let may_wait = self.driver.prepare_wait();
         // Without room the driver's answers are what to wait for.
-        if self.scheduler.has_room() {
-            for client in self.clients.values_mut() {
-                may_wait &= client.ring.prepare_wait();
-            }
-        }
-        may_wait
+        may_wait && (self.rings.is_asleep() || !self.scheduler.has_room())
     }
 }
 

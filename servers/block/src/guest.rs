@@ -22,11 +22,11 @@ use libsys::startup::{self, Startup};
 use libsys::state::{self, Purpose, Region};
 use libsys::{Handle, MapFlags, Memory, Notification, Rights};
 
-use crate::device::{Device, KeptTables, Place};
+use crate::device::{Device, KeptTables, Place, queue_bit};
 
 /// Drivers that are asked for disks when the arguments name none.
 const DEFAULT_DRIVERS: [&str; 1] = ["virtio-blk"];
-/// Most devices: one notification bit each, the upper ones belong to the event loop.
+/// Most devices: one notification bit each, the upper ones belong to queues and the event loop.
 const MAX_DEVICES: usize = 32;
 /// Most requests on their way to one driver.
 const RING_SLOTS: usize = 64;
@@ -358,11 +358,11 @@ impl BlockServer for Block {
             self.close_queue(earlier).await?;
         }
         let mapping = map_ring(&ring)?;
-        let doorbell = self.events.mint(1 << target.bit()).map_err(|error| {
+        let id = self.tables.borrow().state().queue_number()?;
+        let doorbell = self.events.mint(1 << queue_bit(id)).map_err(|error| {
             log::error!("no doorbell: {error}");
             BlockError::Refused
         })?;
-        let id = self.tables.borrow().state().queue_number()?;
         self.record(
             Record::Opened(
                 id,

@@ -9,6 +9,7 @@ mod malformed;
 mod memory;
 mod quota;
 mod recovery;
+mod rings;
 mod storm;
 mod waits;
 
@@ -23,6 +24,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         waits::TESTS,
         malformed::TESTS,
         recovery::TESTS,
+        rings::TESTS,
         hostile::TESTS,
         memory::TESTS,
         quota::TESTS,

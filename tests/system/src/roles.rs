@@ -5,6 +5,7 @@ mod fuzz;
 mod hostile;
 mod memory;
 mod quota;
+pub(crate) mod rings;
 mod server;
 mod storm;
 #[cfg(bare)]
@@ -87,6 +88,8 @@ pub(crate) fn play(program: &Program) -> i32 {
         "close-waited" => waits::close(&role),
         #[cfg(bare)]
         "wait-for-many" => waits::wait_for_many(&role),
+        "ring-server" => rings::serve(&role),
+        "ring-vandal" => rings::vandal(&role),
         "vector" => vector::hold(&role),
         "vector-client" => vector::call(&role),
         "vector-server" => vector::serve(&role),

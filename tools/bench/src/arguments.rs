@@ -11,7 +11,7 @@ Usage: bench SUITE [OPTIONS]
 Measures what operations of the system cost.
 
 Suites:
-  ipc             system calls, messages, page faults, switches and the clock
+  ipc             system calls, messages, rings, page faults, switches and the clock
 
 Options:
   --list          list the benchmarks of the suite and what they measure
@@ -94,19 +94,22 @@ pub enum Role {
     Typed,
     /// Answers each notification with one.
     Notify,
+    /// Completes the entries of a ring.
+    Ring,
     /// Touches an address at which nothing is mapped, for ever.
     Fault,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 7] = [
+    pub const ALL: [Role; 8] = [
         Role::Echo,
         Role::Words0,
         Role::Words1,
         Role::Words8,
         Role::Typed,
         Role::Notify,
+        Role::Ring,
         Role::Fault,
     ];
 
@@ -120,6 +123,7 @@ impl Role {
             Role::Words8 => "words-8",
             Role::Typed => "typed",
             Role::Notify => "notify",
+            Role::Ring => "ring",
             Role::Fault => "fault",
         };
         [SERVE, role]

@@ -14,6 +14,7 @@ mod ipc;
 mod kit;
 mod memory;
 mod processor;
+mod rings;
 mod scheduling;
 mod server;
 mod time;
@@ -23,13 +24,14 @@ use kit::Kit;
 /// Every suite. To add one, add its groups here.
 static SUITES: &[Suite<Kit>] = &[Suite {
     name: "ipc",
-    about: "system calls, messages, page faults, switches and the clock",
+    about: "system calls, messages, rings, page faults, switches and the clock",
     groups: &[
         Group::new(ipc::BENCHMARKS),
         Group {
             cpus: 2,
             entries: cross_cpu::BENCHMARKS,
         },
+        Group::new(rings::BENCHMARKS),
         Group::new(memory::BENCHMARKS),
         Group::new(scheduling::BENCHMARKS),
         Group::new(time::BENCHMARKS),

@@ -89,7 +89,7 @@ fn exchange(to_driver: &Mapping, clients: &[Mapping; 2]) -> Exchange {
     for (queue, ring) in (1..).zip(clients) {
         let nobody = Handle::from_raw(RawHandle::NONE);
         exchange
-            .attach(queue, ring.alias().unwrap(), nobody)
+            .attach(queue, queue as u8, ring.alias().unwrap(), nobody)
             .unwrap();
     }
     exchange
@@ -187,6 +187,8 @@ proptest! {
                     }
                 }
                 Step::Pump => {
+                    let bells = [0, 1].map(|i: usize| u64::from(clients[i].take_doorbell()));
+                    exchange.raise(bells[0] << 1 | bells[1] << 2);
                     exchange.take_answers();
                     exchange.take_requests(&tables);
                 }

@@ -5,7 +5,7 @@ use libsys::abi::ProcessState;
 use libsys::mappings::Reservation;
 use libsys::spawn::Spawn;
 use libsys::thread::{self, ThreadPlace};
-use libsys::{Endpoint, Handle, Memory, Notification, Process, Rights, Sender, time};
+use libsys::{Endpoint, Handle, Memory, Notification, Process, Rights, Sender, ipc, time};
 use skink_program::Failed;
 
 use super::kit::Kit;
@@ -76,6 +76,11 @@ impl ServerProcess {
             .arguments(Role::Notify.arguments())
             .handle(server::WAITER, waiter, Rights::WAIT)
             .handle(server::ANSWER, answer, Rights::NOTIFY);
+        ServerProcess::spawn(kit, spawn)
+    }
+
+    /// Starts a process that this describes. It ends by the bit [`server::END`] too.
+    pub(crate) fn spawn(kit: &Kit, spawn: Spawn<'_>) -> Result<Self, Failed> {
         Ok(ServerProcess(kit.start_again(spawn)?.process))
     }
 }
@@ -100,4 +105,22 @@ pub(crate) fn wait_for_end(process: &Handle<Process>) -> bool {
         }
     }
     false
+}
+
+/// Ends a partner when dropped, by a bit of the notification that it waits for.
+#[derive(Debug)]
+pub(crate) struct EndBit(Handle<Notification>);
+
+impl EndBit {
+    /// Takes the handle that sets the bit.
+    pub(crate) fn new(bit: Handle<Notification>) -> Self {
+        EndBit(bit)
+    }
+}
+
+impl Drop for EndBit {
+    fn drop(&mut self) {
+        // It fails only if the partner has ended.
+        let _ = ipc::notify(&self.0);
+    }
 }

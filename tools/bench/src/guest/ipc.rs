@@ -10,7 +10,7 @@ use libsys::ipc::{self, Outgoing};
 use libsys::{Endpoint, Handle, Notification, Sender};
 use skink_program::Failed;
 
-use super::helpers::{ServerProcess, ThreadRoom};
+use super::helpers::{EndBit, ServerProcess, ThreadRoom};
 use super::kit::Kit;
 use super::server;
 
@@ -140,16 +140,6 @@ struct NotifyRoundTrip {
     _partner: Option<ServerProcess>,
 }
 
-/// Ends the partner when dropped.
-struct EndBit(Handle<Notification>);
-
-impl Drop for EndBit {
-    fn drop(&mut self) {
-        // It fails only if the partner has ended.
-        let _ = ipc::notify(&self.0);
-    }
-}
-
 impl NotifyRoundTrip {
     fn same_space(kit: &Kit) -> Result<Box<dyn Benchmark>, Failed> {
         let room = ThreadRoom::new(kit)?;
@@ -179,7 +169,7 @@ impl NotifyRoundTrip {
             Handle::<Notification>::create()?,
         );
         let there = waiter.mint(server::TURN)?;
-        let end = EndBit(waiter.mint(server::END)?);
+        let end = EndBit::new(waiter.mint(server::END)?);
         let answer = back.mint(server::TURN)?;
         Ok(Box::new(NotifyRoundTrip {
             there,

@@ -11,6 +11,8 @@ use libsys::mappings::Reservation;
 use libsys::{Endpoint, Error, Handle, Notification, runtime};
 use skink_program::{Failed, Outcome, Program};
 
+use super::rings;
+
 /// Handle that a server waits for.
 pub(crate) const WAITER: &str = "waiter";
 /// Handle by which a server answers.
@@ -31,6 +33,10 @@ pub(crate) fn run(program: &Program, role: Role) -> Outcome {
             &program.take(WAITER)?,
             &program.take(ANSWER)?,
         )),
+        Role::Ring => {
+            let ring = program.take(rings::RING)?;
+            rings::serve(&ring, &program.take(WAITER)?, &program.take(ANSWER)?).map(|()| 0)
+        }
         Role::Fault => fault(&program.take(WAITER)?),
         Role::Typed => {
             let endpoint: Handle<Endpoint> = program.take("self")?;
