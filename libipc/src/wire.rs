@@ -114,6 +114,12 @@ impl Serialize for Bytes<'_> {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ByteVec(pub Vec<u8>);
 
+impl Serialize for ByteVec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Bytes(&self.0).serialize(serializer)
+    }
+}
+
 impl<'de> Deserialize<'de> for ByteVec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_bytes(ByteVisitor).map(ByteVec)

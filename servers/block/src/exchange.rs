@@ -4,8 +4,10 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use libipc::proto::block::{IoError, Request, outcome_of, result_word};
-use libipc::ring::{Entry, RingClient, RingError, RingServer, SubmissionId};
+use libipc::Failure;
+use libipc::proto::block::{BlockEntry, IoError, Request};
+use libipc::ring::{RingClient, RingError, SubmissionId};
+use libipc::typed_ring::{TypedRingClient, TypedRingServer};
 use libsys::mappings::Mapping;
 use libsys::{Handle, Notification};
 
@@ -18,7 +20,7 @@ const BATCH: usize = 16;
 /// when it dies, the next instance finds there.
 #[derive(Debug)]
 struct Client {
-    ring: RingServer,
+    ring: TypedRingServer<BlockEntry>,
     wake: Handle<Notification>,
     /// Submissions that are not completed, by the token of their request.
     submissions: BTreeMap<u64, SubmissionId>,
@@ -28,7 +30,7 @@ struct Client {
 #[derive(Debug)]
 pub struct Exchange {
     scheduler: Scheduler,
-    driver: RingClient,
+    driver: TypedRingClient<BlockEntry>,
     clients: BTreeMap<u32, Client>,
     last_token: u64,
 }
@@ -38,7 +40,7 @@ impl Exchange {
     pub fn new(scheduler: Scheduler, driver: RingClient) -> Self {
         Exchange {
             scheduler,
-            driver,
+            driver: TypedRingClient::new(driver),
             clients: BTreeMap::new(),
             last_token: 0,
         }
@@ -60,7 +62,7 @@ impl Exchange {
         ring: Mapping,
         wake: Handle<Notification>,
     ) -> Result<(), RingError> {
-        let ring = RingServer::attach(ring)?;
+        let ring = TypedRingServer::attach(ring)?;
         self.clients.insert(
             queue,
             Client {
@@ -86,7 +88,11 @@ impl Exchange {
         let mut has_finished = false;
         while let Some(completion) = self.driver.next_completion() {
             has_finished = true;
-            let outcome = outcome_of(completion.result);
+            let outcome = completion.outcome.map_err(|failure| match failure {
+                Failure::Server(error) => error,
+                // What no driver writes.
+                _ => IoError::Device,
+            });
             if !self
                 .scheduler
                 .complete(completion.user_data, outcome, &mut answers)
@@ -100,7 +106,7 @@ impl Exchange {
                 continue;
             };
             if let Some(id) = client.submissions.remove(&origin.token) {
-                client.ring.complete(id, result_word(outcome));
+                client.ring.complete(id, outcome);
             }
         }
         has_finished
@@ -121,23 +127,17 @@ impl Exchange {
                     queue,
                     token: self.last_token,
                 };
-                match accept(&mut self.scheduler, tables, origin, &submission.entry) {
+                let request = submission.request.into();
+                match accept(&mut self.scheduler, tables, origin, &request) {
                     Ok(()) => {
                         client.submissions.insert(origin.token, submission.id);
                     }
-                    Err(error) => client.ring.complete(submission.id, result_word(Err(error))),
+                    Err(error) => client.ring.complete(submission.id, Err(error)),
                 }
             }
         }
         while let Some((tag, request)) = self.scheduler.next_for_driver() {
-            let (opcode, arguments) = request.to_words();
-            let entry = Entry {
-                user_data: tag,
-                opcode,
-                flags: 0,
-                arguments,
-            };
-            if self.driver.submit(&entry).is_err() {
+            if self.driver.submit(tag, request.into()).is_err() {
                 self.scheduler.put_back(tag);
                 break;
             }
@@ -166,20 +166,19 @@ impl Exchange {
     }
 }
 
-/// Checks an entry of a client's ring and gives it to the scheduler.
+/// Gives a request of a client to the scheduler.
 fn accept(
     scheduler: &mut Scheduler,
     tables: &Tables,
     origin: Origin,
-    entry: &Entry,
+    request: &Request,
 ) -> Result<(), IoError> {
-    let request = Request::from_words(entry.opcode, entry.arguments).ok_or(IoError::Invalid)?;
     let buffer = tables.buffer(request.buffer.0, origin.queue);
     let view = buffer.map(|known| BufferView {
         bytes: known.bytes,
         is_writable: known.is_writable,
     });
-    scheduler.submit(origin, &request, view)
+    scheduler.submit(origin, request, view)
 }
 
 #[cfg(test)]
