@@ -6,7 +6,7 @@
 mod shape;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::golden::hex;
 use crate::schema::Interface;
 use crate::server::Dispatch;
-use crate::typed_ring::{ARGUMENTS, RingRequest, result_word};
+use crate::typed_ring::{ARGUMENTS, RingRequest, Word as _, result_word};
 use crate::wire::{self, Status};
 
 pub use shape::{Example, examples};
@@ -72,8 +72,9 @@ pub trait Book {
 /// Writes the golden file of an interface: bytes and shape of every message.
 ///
 /// Each line is `what name … bytes`. A line for a request, reply or error has an example of it;
-/// more examples follow for each variant of each enum, option and list in it. Types are written
-/// down by the names of their fields, once.
+/// more examples follow for each variant of each enum, option and list in it. All variants of an
+/// error are with the first method that has it. Types are written down by the names of their
+/// fields, once.
 pub fn golden<I: Described>() -> String {
     let mut page = Page::default();
     I::describe(&mut page);
@@ -96,6 +97,8 @@ struct Page {
     text: String,
     /// Named types, by name and number of variant.
     types: BTreeMap<String, String>,
+    /// Errors of which all variants are written down.
+    errors: BTreeSet<&'static str>,
     calls: usize,
 }
 
@@ -112,9 +115,9 @@ impl Page {
         }
     }
 
-    /// Writes examples of a value, each behind `before`, the variant of a `Result` or nothing.
-    fn examples<T: Value>(&mut self, what: &str, name: &str, before: &[u8]) {
-        for example in examples::<T>() {
+    /// Writes some examples of a value, each behind `before`, the variant of a `Result` or nothing.
+    fn examples<T: Value>(&mut self, what: &str, name: &str, before: &[u8], most: usize) {
+        for example in examples::<T>().into_iter().take(most) {
             let mut bytes = before.to_vec();
             bytes.extend(encoded(&example.value));
             self.line(what, name, &example.shape, &bytes);
@@ -131,9 +134,10 @@ impl Book for Page {
         // Writing to a string does not fail.
         let _ = writeln!(self.text, "method {} {signature}", self.calls);
         self.calls += 1;
-        self.examples::<A>("request", name, &[]);
-        self.examples::<T>("reply", name, &[0]);
-        self.examples::<E>("error", name, &[1]);
+        self.examples::<A>("request", name, &[], usize::MAX);
+        self.examples::<T>("reply", name, &[0], usize::MAX);
+        let is_new = self.errors.insert(core::any::type_name::<E>());
+        self.examples::<E>("error", name, &[1], if is_new { usize::MAX } else { 1 });
     }
 
     fn ring<R: RingRequest>(&mut self) {
@@ -148,9 +152,14 @@ impl Book for Page {
                 "entry {opcode} {signature}\nentry {name} {request:?} {words:x?}"
             );
         }
+        let name = R::RING.name;
+        if let Some(value) = R::Ok::from_word(0) {
+            let shape = format!("{value:?}");
+            let word = result_word::<_, R::Error>(Ok(value));
+            self.line("completion", name, &shape, &word.to_le_bytes());
+        }
         for example in examples::<R::Error>() {
             let word = result_word::<R::Ok, _>(Err(example.value));
-            let name = R::RING.name;
             self.line("completion", name, &example.shape, &word.to_le_bytes());
             self.note(example.types);
         }
