@@ -84,7 +84,8 @@ pub fn golden<I: Described>() -> String {
         schema.name, schema.version, schema.id, schema.hash
     );
     text.push_str(&page.text);
-    for (name, shape) in &page.types {
+    let types = page.types.iter();
+    for (name, shape) in types.flat_map(|(name, shapes)| shapes.iter().map(move |it| (name, it))) {
         // Writing to a string does not fail.
         let _ = writeln!(text, "type {name} = {shape}");
     }
@@ -96,7 +97,7 @@ pub fn golden<I: Described>() -> String {
 struct Page {
     text: String,
     /// Named types, by name and number of variant.
-    types: BTreeMap<String, String>,
+    types: BTreeMap<String, BTreeSet<String>>,
     /// Errors of which all variants are written down.
     errors: BTreeSet<&'static str>,
     calls: usize,
@@ -108,20 +109,23 @@ impl Page {
         let _ = writeln!(self.text, "{what} {name} {shape} {}", hex(bytes));
     }
 
-    /// Notes types; the first form of each is that with everything in it.
-    fn note(&mut self, types: BTreeMap<String, String>) {
+    /// Notes the types of example number `at`. The first one of a message has everything in it;
+    /// of the others only what is new is noted.
+    fn note(&mut self, at: usize, types: BTreeMap<String, String>) {
         for (name, shape) in types {
-            self.types.entry(name).or_insert(shape);
+            if at == 0 || !self.types.contains_key(&name) {
+                self.types.entry(name).or_default().insert(shape);
+            }
         }
     }
 
     /// Writes some examples of a value, each behind `before`, the variant of a `Result` or nothing.
     fn examples<T: Value>(&mut self, what: &str, name: &str, before: &[u8], most: usize) {
-        for example in examples::<T>().into_iter().take(most) {
+        for (at, example) in examples::<T>().into_iter().take(most).enumerate() {
             let mut bytes = before.to_vec();
             bytes.extend(encoded(&example.value));
             self.line(what, name, &example.shape, &bytes);
-            self.note(example.types);
+            self.note(at, example.types);
         }
     }
 }
@@ -158,10 +162,10 @@ impl Book for Page {
             let word = result_word::<_, R::Error>(Ok(value));
             self.line("completion", name, &shape, &word.to_le_bytes());
         }
-        for example in examples::<R::Error>() {
+        for (at, example) in examples::<R::Error>().into_iter().enumerate() {
             let word = result_word::<R::Ok, _>(Err(example.value));
             self.line("completion", name, &example.shape, &word.to_le_bytes());
-            self.note(example.types);
+            self.note(at, example.types);
         }
     }
 }
