@@ -43,7 +43,10 @@ pub use server::{Caller, Server};
 
 /// Makes client, server trait and dispatcher of a trait.
 ///
-/// ```ignore
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, Serialize, Deserialize)]
+/// # pub enum DoublerError { TooMuch }
 /// /// Doubles numbers.
 /// #[libipc::interface(version = 1)]
 /// pub trait Doubler {
@@ -72,4 +75,20 @@ pub use server::{Caller, Server};
 /// - `#[ring] fn read(buffer: u32, offset: u64) -> Result<(), E>`: an entry of the interface's
 ///   ring, a variant of the enum `XEntry`; see [`typed_ring`]. `ring = path` beside the version
 ///   takes the entries of another interface.
+///
+/// Mistakes are errors of the compiler that name the method and say what to do:
+///
+/// ```compile_fail,E0277
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, Serialize, Deserialize)]
+/// # pub enum DoublerError { TooMuch }
+/// pub struct Number(u32);
+///
+/// #[libipc::interface(version = 1)]
+/// pub trait Doubler {
+///     // error[E0277]: method `double`: `Number` cannot travel in a message
+///     #[idempotent]
+///     fn double(number: Number) -> Result<u64, DoublerError>;
+/// }
+/// ```
 pub use libipc_macros::interface;

@@ -27,6 +27,10 @@ use crate::{Failure, Protocol};
 pub const ARGUMENTS: usize = 5;
 
 /// A value that travels as one word.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not one word of a ring's entry",
+    note = "implement `libipc::typed_ring::Word` for it, or take `u8` to `u64` or `bool`"
+)]
 pub trait Word: Sized {
     /// Returns the word.
     fn to_word(self) -> u64;

@@ -71,6 +71,18 @@ impl From<MissingHandle> for Status {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooLong;
 
+/// A type that may stand in the signature of method `M`: for the error when one may not.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "method `{M}`: `{Self}` cannot travel in a message",
+    label = "in method `{M}` of this interface",
+    note = "derive serde's `Serialize` and `Deserialize` for it, or pass something else"
+)]
+pub trait Travels<M> {}
+
+#[diagnostic::do_not_recommend]
+impl<M, T: Serialize + DeserializeOwned> Travels<M> for T {}
+
 /// Writes a value to the start of `buffer` and returns its length.
 ///
 /// # Errors

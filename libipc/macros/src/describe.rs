@@ -1,7 +1,7 @@
 //! What tests want to know of an interface: the types of all its messages, and a server of it.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 
 use crate::generate::{output_wire_type, schema_name, server_type, server_wire_type};
 use crate::parse::{ArgumentKind, HandleType, Interface, Method, OutputPart};
@@ -42,6 +42,39 @@ pub(crate) fn description(interface: &Interface) -> TokenStream {
                 ::libipc::alloc::boxed::Box::new(#dispatcher::new(server))
             }
         }
+    }
+}
+
+/// Writes what gives an error with the name of the method for each type that cannot travel.
+pub(crate) fn checks(interface: &Interface) -> TokenStream {
+    let methods = interface.methods.iter().map(|method| {
+        let arguments = method
+            .arguments
+            .iter()
+            .filter_map(|argument| server_wire_type(&argument.kind));
+        let ok = method.ok.parts().iter().filter_map(output_wire_type);
+        let error = &method.error;
+        let types = arguments.chain(ok).chain([quote! { #error }]);
+        let name = &method.name;
+        let checks = types.map(|ty| {
+            let span = ty
+                .clone()
+                .into_iter()
+                .next()
+                .map_or(name.span(), |token| token.span());
+            quote_spanned! { span => travels::<#name, #ty>(); }
+        });
+        quote! {{
+            #[allow(non_camel_case_types, reason = "it has the name of the method")]
+            enum #name {}
+            #(#checks)*
+        }}
+    });
+    quote! {
+        const _: fn() = || {
+            fn travels<M, T: ::libipc::wire::Travels<M>>() {}
+            #(#methods)*
+        };
     }
 }
 

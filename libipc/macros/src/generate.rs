@@ -14,7 +14,9 @@ pub(crate) fn interface(interface: &Interface) -> TokenStream {
     let dispatcher = dispatcher(interface);
     let entries = ring::entries(interface);
     let description = describe::description(interface);
-    quote! { #schema #client #server #dispatcher #entries #description }
+    let checks = describe::checks(interface);
+    // The checks come first: their errors say more than those of what comes behind.
+    quote! { #checks #schema #client #server #dispatcher #entries #description }
 }
 
 pub(crate) fn schema_name(interface: &Interface) -> proc_macro2::Ident {

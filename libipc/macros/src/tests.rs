@@ -154,6 +154,24 @@ fn methods_that_cannot_travel_are_refused() {
     refused("const A: u8;", "only methods");
 }
 
+/// What the compiler makes of it is a test of `libipc`.
+#[test]
+fn types_are_checked_under_the_name_of_their_method() {
+    let code = body("#[idempotent] fn go(a: Thing, b: &[Part]) -> Result<(Made, u8), E>;").unwrap();
+    for ty in [
+        "Thing",
+        ":: libipc :: alloc :: vec :: Vec < Part >",
+        "Made",
+        "u8",
+        "E",
+    ] {
+        assert!(
+            code.contains(&format!("travels :: < go , {ty} > ()")),
+            "{ty}: {code}"
+        );
+    }
+}
+
 #[test]
 fn what_cannot_be_a_stream_is_refused() {
     const RETURN: &str = "stream `go` must return `Result<Stream<T, C>, E>`, C its cursor";
