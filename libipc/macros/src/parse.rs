@@ -167,16 +167,7 @@ impl Interface {
                 Marker::Ring => entries.push(RingMethod::new(&function)?),
             }
         }
-        if methods.len() > MAX_METHODS {
-            return Err(Error::new(
-                item.ident.span(),
-                format!(
-                    "an interface has at most {MAX_METHODS} methods: number 0xffff is the \
-                     handshake's; make two interfaces of `{}`",
-                    item.ident
-                ),
-            ));
-        }
+        check_count(&item.ident, methods.len())?;
         check_names(&methods, &entries)?;
         check_results(&entries)?;
         let ring = match header.ring {
@@ -240,6 +231,20 @@ impl Method {
             None => self.name.clone(),
         }
     }
+}
+
+/// Checks that no method has the number of the handshake.
+pub(crate) fn check_count(interface: &Ident, methods: usize) -> Result<()> {
+    if methods <= MAX_METHODS {
+        return Ok(());
+    }
+    Err(Error::new(
+        interface.span(),
+        format!(
+            "an interface has at most {MAX_METHODS} methods: number 0xffff is the handshake's; \
+             make two interfaces of `{interface}`"
+        ),
+    ))
 }
 
 /// Checks that no two methods have one name, here or in the client.

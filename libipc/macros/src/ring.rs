@@ -161,6 +161,7 @@ fn enumeration(
     });
     quote! {
         #[doc = #doc]
+        #[allow(clippy::enum_variant_names, reason = "they have the names of the methods")]
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #visibility enum #name {
             #(#variants),*

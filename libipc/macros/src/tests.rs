@@ -1,6 +1,7 @@
 use proc_macro2::TokenStream;
 
 use crate::expand;
+use crate::parse::check_count;
 
 fn tokens(text: &str) -> TokenStream {
     text.parse().unwrap()
@@ -57,7 +58,7 @@ fn streams_and_ring_methods_have_no_contract() {
 
 /// Each mistake, what the compiler says to it (with the name of the method), and what to do.
 #[test]
-fn methods_that_cannot_travel_are_refused() {
+fn what_is_no_plain_method_is_refused() {
     const RESULT: &str = "method `go` must return `Result<T, E>`, E an error enum";
     const PLAIN: &str = "method `go` must be a plain `fn`: no async, unsafe or parameters";
     for (method, because) in [
@@ -81,6 +82,19 @@ fn methods_that_cannot_travel_are_refused() {
             "fn go() -> Result<(), E> { Ok(()) }",
             "method `go` of an interface has no body",
         ),
+    ] {
+        refused(&format!("#[idempotent] {method}"), because);
+    }
+    refused(
+        "#[inline] #[idempotent] fn go() -> Result<(), E>;",
+        "method `go` has an attribute that interfaces do not know: remove it",
+    );
+    refused("const A: u8;", "only methods");
+}
+
+#[test]
+fn arguments_that_cannot_travel_are_refused() {
+    for (method, because) in [
         (
             "fn go(a: &mut u8) -> Result<(), E>;",
             "`go`: argument `a` must be lent as plain `&T`",
@@ -130,6 +144,14 @@ fn methods_that_cannot_travel_are_refused() {
             "fn go() -> Result<isize, E>;",
             "`go`: what it returns cannot travel",
         ),
+    ] {
+        refused(&format!("#[idempotent] {method}"), because);
+    }
+}
+
+#[test]
+fn more_than_a_message_holds_is_refused() {
+    for (method, because) in [
         (
             "fn go(a: Handle<A>, b: Handle<A>, c: Handle<A>, d: Handle<A>, e: Option<Handle<A>>) \
              -> Result<(), E>;",
@@ -142,16 +164,11 @@ fn methods_that_cannot_travel_are_refused() {
     ] {
         refused(&format!("#[idempotent] {method}"), because);
     }
-    refused(
-        "#[inline] #[idempotent] fn go() -> Result<(), E>;",
-        "method `go` has an attribute that interfaces do not know: remove it",
-    );
     let values: String = (0..17).map(|i| format!("a{i}: u8,")).collect();
     refused(
         &format!("#[idempotent] fn go({values}) -> Result<(), E>;"),
         "method `go` has more than 16 values: make a struct of them",
     );
-    refused("const A: u8;", "only methods");
 }
 
 /// What the compiler makes of it is a test of `libipc`.
@@ -268,11 +285,12 @@ fn names_are_used_once_and_are_not_those_of_every_client() {
 
 #[test]
 fn the_number_of_the_handshake_stays_free() {
-    let method = |i| format!("#[idempotent] fn m{i}() -> Result<(), E>;");
-    let methods: String = (0..0x1_0000).map(method).collect();
-    refused(
-        &methods,
-        "at most 65535 methods: number 0xffff is the handshake's; make two interfaces of `Sample`",
+    let count = |methods| check_count(&quote::format_ident!("Sample"), methods);
+    assert!(count(0xffff).is_ok());
+    assert_eq!(
+        count(0x1_0000).unwrap_err().to_string(),
+        "an interface has at most 65535 methods: number 0xffff is the handshake's; make two \
+         interfaces of `Sample`"
     );
 }
 
