@@ -1,8 +1,8 @@
 //! Fuzz targets: what each interface does with bytes that anyone may send.
 //!
 //! The first byte of an input says which decoder gets the rest, or which method a request is for;
-//! the next two then say which handles come along. [`corpus`] has inputs that are right, [`Mutator`]
-//! makes wrong ones of them. Nothing depends on anything but the input.
+//! the next two then say which handles come along. [`Target::corpus`] has inputs that are right,
+//! [`Mutator`] makes wrong ones of them. Nothing depends on anything but the input.
 
 pub mod memory;
 mod mutate;
