@@ -6,9 +6,8 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use libipc::Caller;
-use libipc::proto::init::{
-    InitError, InitServer, PAGE_OF_RINGS, PAGE_OF_SERVICES, ServiceInfo, ServiceStatistics,
-};
+use libipc::proto::init::{InitError, InitServer, PAGE_OF_RINGS, ServiceInfo, ServiceStatistics};
+use libipc::stream::Batch;
 use libsys::{Handle, Kind, Memory, Notification};
 use skink_manifest::Service;
 use skink_manifest::service::Grant;
@@ -128,9 +127,9 @@ impl<S: Services> Control<S> {
 }
 
 impl<S: Services> InitServer for Control<S> {
-    async fn services(&self, _: &Caller, first: u32) -> Result<Vec<ServiceInfo>, InitError> {
-        let services = (first as usize..).take(PAGE_OF_SERVICES);
-        Ok(services.map_while(|at| self.services.info(at)).collect())
+    async fn services(&self, _: &Caller, from: u32) -> Result<Batch<ServiceInfo, u32>, InitError> {
+        let rest = (from..=u32::MAX).map_while(|at| Some((self.services.info(at as usize)?, at)));
+        Ok(Batch::of(rest))
     }
 
     async fn statistics(&self, _: &Caller, name: String) -> Result<ServiceStatistics, InitError> {

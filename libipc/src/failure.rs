@@ -38,6 +38,9 @@ pub enum Protocol {
     BadReply,
     /// A handle is missing or of the wrong kind.
     MissingHandle,
+    /// The batch of a stream leads to itself: the server is wrong about its cursors, or an item
+    /// is longer than a message.
+    StuckStream,
 }
 
 impl fmt::Display for Protocol {
@@ -50,6 +53,7 @@ impl fmt::Display for Protocol {
             Protocol::ReplyTooLong => "the reply is too long for a message",
             Protocol::BadReply => "the reply could not be decoded",
             Protocol::MissingHandle => "a handle is missing or of the wrong kind",
+            Protocol::StuckStream => "a stream does not get on",
         })
     }
 }

@@ -24,7 +24,7 @@ use libsys::{Handle, Memory, Sender};
 
 use crate::proto::memory::MemoryManagerClient;
 use crate::proto::vfs::{
-    Attributes, Cookie, DirectoryEntry, FileId, FileKind, FsError, LastLink, MAX_PATH_BYTES,
+    Attributes, DirectoryEntry, FileId, FileKind, FsError, LastLink, MAX_PATH_BYTES,
     MAX_SMALL_BYTES, MountInfo, OpenOptions, Space, Transfer, VfsClient,
 };
 use crate::{ConnectError, Failure};
@@ -196,15 +196,7 @@ impl Files {
     /// `NotADirectory`, and those of walk and file system.
     pub fn read_dir(&self, path: impl AsRef<[u8]>) -> FileResult<Vec<DirectoryEntry>> {
         let path = self.absolute(path)?;
-        let mut entries = Vec::new();
-        let mut next = Some(Cookie::default());
-        while let Some(from) = next {
-            let page = self.shared.vfs.read_dir(&path, from)?;
-            // A cookie that stands still would never end.
-            next = page.next.filter(|next| *next != from);
-            entries.extend(page.entries);
-        }
-        Ok(entries)
+        self.shared.vfs.read_dir(&path).collect()
     }
 
     /// Tells what a path names, following a symbolic link at its end.

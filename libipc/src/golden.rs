@@ -29,7 +29,7 @@ pub fn lines(exchanges: &[(&str, Exchange)]) -> String {
     text
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "-".into();
     }

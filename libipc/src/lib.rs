@@ -3,7 +3,8 @@
 //! An interface is one trait in [`proto`] with [`macro@interface`] on it. The macro makes a
 //! client (`XClient`), the trait of its server (`XServer`) and a dispatcher between them
 //! (`XDispatcher`). Start with a file of [`proto`], then [`server`] for the event loop,
-//! [`client`] for what a call does, [`ring`] for bulk work. `loopback` joins a client and a
+//! [`client`] for what a call does, [`stream`] for long answers, [`ring`] and [`typed_ring`] for
+//! bulk work. `loopback` joins a client and a
 //! server without a kernel, for tests on the host.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -14,6 +15,8 @@ pub extern crate alloc;
 extern crate self as libipc;
 
 pub mod client;
+#[cfg(not(bare))]
+pub mod describe;
 pub mod events;
 mod executor;
 mod failure;
@@ -27,7 +30,9 @@ pub mod ring;
 pub mod schema;
 pub mod server;
 pub mod spawn;
+pub mod stream;
 pub mod sync;
+pub mod typed_ring;
 pub mod wire;
 
 pub use failure::{ConnectError, Failure, Protocol};
@@ -38,7 +43,10 @@ pub use server::{Caller, Server};
 
 /// Makes client, server trait and dispatcher of a trait.
 ///
-/// ```ignore
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, Serialize, Deserialize)]
+/// # pub enum DoublerError { TooMuch }
 /// /// Doubles numbers.
 /// #[libipc::interface(version = 1)]
 /// pub trait Doubler {
@@ -59,5 +67,28 @@ pub use server::{Caller, Server};
 /// At most 4 handles and 4096 bytes go one way.
 ///
 /// Each method has one restart contract: `#[idempotent]`, `#[exactly_once]` or
-/// `#[fails_on_restart]`; see [`schema::Contract`].
+/// `#[fails_on_restart]`; see [`schema::Contract`]. Two kinds of methods need none:
+///
+/// - `#[stream] fn list(of: u32) -> Result<Stream<Item, Cursor>, E>`: the client's `list(of)` is
+///   an iterator of items, its `list_batch(of, from)` and the server's `list(caller, of, from)`
+///   return one [`stream::Batch`];
+/// - `#[ring] fn read(buffer: u32, offset: u64) -> Result<(), E>`: an entry of the interface's
+///   ring, a variant of the enum `XEntry`; see [`typed_ring`]. `ring = path` beside the version
+///   takes the entries of another interface.
+///
+/// Mistakes are errors of the compiler that name the method and say what to do:
+///
+/// ```compile_fail,E0277
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, Serialize, Deserialize)]
+/// # pub enum DoublerError { TooMuch }
+/// pub struct Number(u32);
+///
+/// #[libipc::interface(version = 1)]
+/// pub trait Doubler {
+///     // error[E0277]: method `double`: `Number` cannot travel in a message
+///     #[idempotent]
+///     fn double(number: Number) -> Result<u64, DoublerError>;
+/// }
+/// ```
 pub use libipc_macros::interface;

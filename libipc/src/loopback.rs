@@ -94,7 +94,12 @@ impl Loopback {
 
     /// Serves another interface too.
     pub fn add(&self, dispatcher: impl Dispatch + 'static) {
-        self.core.borrow_mut().add(Box::new(dispatcher));
+        self.add_boxed(Box::new(dispatcher));
+    }
+
+    /// Serves another interface too, of which only the dispatcher is known.
+    pub fn add_boxed(&self, dispatcher: Box<dyn Dispatch>) {
+        self.core.borrow_mut().add(dispatcher);
     }
 
     /// Keeps replies of `#[exactly_once]` methods.
@@ -207,7 +212,8 @@ impl Loopback {
     ///
     /// # Errors
     ///
-    /// `Timeout` when the request waits for something: raise it first.
+    /// `Timeout` when the request waits for something, as if a deadline had passed: raise it
+    /// first.
     pub fn call(
         &self,
         label: u32,
@@ -221,7 +227,10 @@ impl Loopback {
             redelivered: false,
         };
         let token = self.submit(label, caller, payload, handles);
-        let reply = self.take(token).ok_or(Error::Timeout)?;
+        let Some(reply) = self.take(token) else {
+            self.abandon(token);
+            return Err(Error::Timeout);
+        };
         self.exchanges.borrow_mut().push(Exchange {
             label,
             request: payload.to_vec(),

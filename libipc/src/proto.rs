@@ -13,3 +13,24 @@ pub mod log;
 pub mod memory;
 pub mod pci;
 pub mod vfs;
+
+/// Looks at interfaces.
+#[cfg(not(bare))]
+pub trait Visitor {
+    /// Looks at the interface whose source is `libipc/src/proto/$file.rs`.
+    fn see<I: crate::describe::Described>(&mut self, file: &'static str);
+}
+
+/// Shows all interfaces to a visitor: for tests that must not overlook one.
+#[cfg(not(bare))]
+pub fn visit(visitor: &mut impl Visitor) {
+    visitor.see::<block::BlockSchema>("block");
+    visitor.see::<console::ConsoleSchema>("console");
+    visitor.see::<disk::DiskSchema>("disk");
+    visitor.see::<file_system::FileSystemSchema>("file_system");
+    visitor.see::<init::InitSchema>("init");
+    visitor.see::<log::LogSchema>("log");
+    visitor.see::<memory::MemoryManagerSchema>("memory");
+    visitor.see::<pci::PciSchema>("pci");
+    visitor.see::<vfs::VfsSchema>("vfs");
+}

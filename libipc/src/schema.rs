@@ -27,6 +27,19 @@ pub struct Method {
     pub name: &'static str,
     /// What happens when its server dies.
     pub contract: Contract,
+    /// Whether it is a call for one batch of a [stream](crate::stream).
+    pub is_stream: bool,
+}
+
+/// What the entries of a ring may be; see [`typed_ring`](crate::typed_ring).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ring {
+    /// Name of the interface that declares them.
+    pub name: &'static str,
+    /// Names of its ring methods; the opcode is the place, from 1.
+    pub methods: &'static [&'static str],
+    /// Their signatures.
+    pub signatures: &'static [&'static str],
 }
 
 /// An interface as both sides must have it.
@@ -43,6 +56,8 @@ pub struct Schema {
     pub hash: u64,
     /// Its methods; the number of a method is its place.
     pub methods: &'static [Method],
+    /// Its ring, if it has one.
+    pub ring: Option<&'static Ring>,
 }
 
 /// Number of the handshake, which every interface has.
@@ -57,13 +72,8 @@ impl Schema {
         methods: &'static [Method],
     ) -> Schema {
         let name_hash = fnv1a(FNV_START, name.as_bytes());
-        let mut hash = fnv1a(name_hash, &version.to_le_bytes());
-        let mut i = 0;
-        while i < signatures.len() {
-            hash = fnv1a(hash, signatures[i].as_bytes());
-            hash = fnv1a(hash, b"\n");
-            i += 1;
-        }
+        let hash = fnv1a(name_hash, &version.to_le_bytes());
+        let hash = lines(hash, signatures);
         let id = (name_hash ^ name_hash >> 16 ^ name_hash >> 32 ^ name_hash >> 48) as u16;
         Schema {
             name,
@@ -71,6 +81,17 @@ impl Schema {
             id,
             hash,
             methods,
+            ring: None,
+        }
+    }
+
+    /// Adds a ring: both sides must have the same one.
+    #[must_use]
+    pub const fn with_ring(self, ring: &'static Ring) -> Schema {
+        Schema {
+            hash: lines(self.hash, ring.signatures),
+            ring: Some(ring),
+            ..self
         }
     }
 
@@ -81,6 +102,17 @@ impl Schema {
 }
 
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Goes on with lines of text.
+const fn lines(mut hash: u64, lines: &[&str]) -> u64 {
+    let mut i = 0;
+    while i < lines.len() {
+        hash = fnv1a(hash, lines[i].as_bytes());
+        hash = fnv1a(hash, b"\n");
+        i += 1;
+    }
+    hash
+}
 
 /// Goes on with a 64-bit FNV-1a digest.
 const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
@@ -94,7 +126,7 @@ const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{FNV_START, Schema, fnv1a};
+    use super::{FNV_START, Ring, Schema, fnv1a};
 
     #[test]
     fn digest_agrees_with_published_vectors() {
@@ -116,5 +148,17 @@ mod tests {
         }
         assert_ne!(schema.id, Schema::new("B", 1, &["x", "y"], &[]).id);
         assert_eq!(schema.label(3) & 0xffff, 3);
+    }
+
+    #[test]
+    fn hash_changes_with_the_ring() {
+        const RING: Ring = Ring {
+            name: "A",
+            methods: &["read"],
+            signatures: &["ring read()->Result<(),E>"],
+        };
+        let schema = Schema::new("A", 1, &["x"], &[]);
+        assert_ne!(schema.hash, schema.with_ring(&RING).hash);
+        assert_eq!(schema.id, schema.with_ring(&RING).id);
     }
 }

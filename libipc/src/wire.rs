@@ -71,6 +71,18 @@ impl From<MissingHandle> for Status {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooLong;
 
+/// A type that may stand in the signature of method `M`: for the error when one may not.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "method `{M}`: `{Self}` cannot travel in a message",
+    label = "in method `{M}` of this interface",
+    note = "derive serde's `Serialize` and `Deserialize` for it, or pass something else"
+)]
+pub trait Travels<M> {}
+
+#[diagnostic::do_not_recommend]
+impl<M, T: Serialize + DeserializeOwned> Travels<M> for T {}
+
 /// Writes a value to the start of `buffer` and returns its length.
 ///
 /// # Errors
@@ -113,6 +125,12 @@ impl Serialize for Bytes<'_> {
 /// Bytes that are read in one piece; on the wire the same as `Vec<u8>`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ByteVec(pub Vec<u8>);
+
+impl Serialize for ByteVec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Bytes(&self.0).serialize(serializer)
+    }
+}
 
 impl<'de> Deserialize<'de> for ByteVec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

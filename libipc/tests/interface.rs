@@ -379,6 +379,7 @@ fn messages_look_on_the_wire_as_they_always_did() {
     client.bytes(3).unwrap();
     client.bytes(100_001).unwrap_err();
     client.badge().unwrap();
+    client.numbers_batch(9, &memory, 3).unwrap();
     libipc::golden!(
         "sample.txt",
         loopback,
@@ -395,6 +396,7 @@ fn messages_look_on_the_wire_as_they_always_did() {
             "bytes",
             "bytes_excess",
             "badge",
+            "numbers",
         ]
     );
 }

@@ -1,20 +1,41 @@
 //! All interfaces of the system together.
 
-use libipc::proto::{block, console, disk, file_system, init, log, memory, pci, vfs};
+use libipc::describe::Described;
+use libipc::proto::{Visitor, visit};
 use libipc::schema::{Interface, Schema};
 
+/// Collects what it sees.
+#[derive(Default)]
+struct All {
+    schemas: Vec<&'static Schema>,
+    files: Vec<String>,
+}
+
+impl Visitor for All {
+    fn see<I: Described>(&mut self, file: &'static str) {
+        self.schemas.push(<I as Interface>::SCHEMA);
+        self.files.push(format!("{file}.rs"));
+    }
+}
+
 fn all() -> Vec<&'static Schema> {
-    vec![
-        block::BlockSchema::SCHEMA,
-        console::ConsoleSchema::SCHEMA,
-        disk::DiskSchema::SCHEMA,
-        file_system::FileSystemSchema::SCHEMA,
-        init::InitSchema::SCHEMA,
-        log::LogSchema::SCHEMA,
-        memory::MemoryManagerSchema::SCHEMA,
-        pci::PciSchema::SCHEMA,
-        vfs::VfsSchema::SCHEMA,
-    ]
+    let mut all = All::default();
+    visit(&mut all);
+    all.schemas
+}
+
+#[test]
+fn every_file_of_an_interface_is_visited() {
+    let mut all = All::default();
+    visit(&mut all);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/proto");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the sources are there")
+        .map(|entry| entry.expect("and can be listed").file_name())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    files.sort();
+    assert_eq!(files, all.files);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use libipc::Failure;
 use libipc::loopback::Loopback;
 use libipc::proto::init::{Cause, InitClient, InitDispatcher, ServiceState};
+use libipc::stream::Batch;
 use libsys::RawHandle;
 use skink_manifest::{compile, decode};
 
@@ -146,8 +147,10 @@ fn only_those_with_the_grant_control_services() {
 fn everyone_may_look() {
     let (_, _, client) = init();
     let names = |first| {
-        let services = client.services(first).unwrap();
-        services
+        let batch = client.services_batch(first).unwrap();
+        assert_eq!(batch.next, None);
+        batch
+            .items
             .into_iter()
             .map(|info| info.name)
             .collect::<Vec<_>>()
@@ -196,7 +199,7 @@ fn log_rings_come_in_pages_to_log_readers() {
 }
 
 #[test]
-fn a_page_of_services_with_the_longest_names_fits_into_a_message() {
+fn services_with_the_longest_names_fit_into_messages() {
     let cause = Cause::Fault {
         vector: 255,
         address: u64::MAX,
@@ -217,7 +220,9 @@ fn a_page_of_services_with_the_longest_names_fits_into_a_message() {
         mapped_pages: u64::MAX,
     };
     let mut page = [0; libsys::abi::MAX_MESSAGE_BYTES];
-    let answer: Result<Vec<ServiceInfo>, InitError> = Ok(vec![longest; PAGE_OF_SERVICES]);
+    let batch = Batch::of(std::iter::repeat(longest).zip(0_u32..));
+    assert!(batch.items.len() >= 16 && batch.next == Some(batch.items.len() as u32));
+    let answer: Result<_, InitError> = Ok(batch);
     assert!(libipc::wire::encode(&answer, &mut page).is_ok());
 }
 
@@ -225,7 +230,7 @@ fn a_page_of_services_with_the_longest_names_fits_into_a_message() {
 fn messages_look_on_the_wire_as_before() {
     let (_, loopback, client) = init();
     loopback.set_badge(READER);
-    client.services(4).unwrap();
+    client.services_batch(4).unwrap();
     client.statistics("s0").unwrap();
     client.log_rings(3).unwrap();
     client.vault_put_memory(1 << 40, &memory(5)).unwrap();

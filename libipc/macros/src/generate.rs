@@ -4,6 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use crate::parse::{Argument, ArgumentKind, HandleType, Interface, Method, Output, OutputPart};
+use crate::{describe, ring, stream};
 
 /// Writes all items of an interface.
 pub(crate) fn interface(interface: &Interface) -> TokenStream {
@@ -11,10 +12,14 @@ pub(crate) fn interface(interface: &Interface) -> TokenStream {
     let client = client(interface);
     let server = server(interface);
     let dispatcher = dispatcher(interface);
-    quote! { #schema #client #server #dispatcher }
+    let entries = ring::entries(interface);
+    let description = describe::description(interface);
+    let checks = describe::checks(interface);
+    // The checks come first: their errors say more than those of what comes behind.
+    quote! { #checks #schema #client #server #dispatcher #entries #description }
 }
 
-fn schema_name(interface: &Interface) -> proc_macro2::Ident {
+pub(crate) fn schema_name(interface: &Interface) -> proc_macro2::Ident {
     format_ident!("{}Schema", interface.name)
 }
 
@@ -30,12 +35,17 @@ fn schema(interface: &Interface) -> TokenStream {
             method.name.to_string(),
             format_ident!("{}", method.contract.variant()),
         );
+        let is_stream = method.stream.is_some();
         quote! {
             ::libipc::schema::Method {
                 name: #text,
                 contract: ::libipc::schema::Contract::#contract,
+                is_stream: #is_stream,
             }
         }
+    });
+    let ring = ring::entry_type(interface).map(|ty| {
+        quote! { .with_ring(<#ty as ::libipc::typed_ring::RingRequest>::RING) }
     });
     quote! {
         #[doc = #doc]
@@ -49,7 +59,7 @@ fn schema(interface: &Interface) -> TokenStream {
                     #version,
                     &[#(#signatures),*],
                     &[#(#methods),*],
-                );
+                )#ring;
         }
     }
 }
@@ -119,14 +129,16 @@ fn client(interface: &Interface) -> TokenStream {
 
 /// The method of the client.
 fn client_method(index: u16, method: &Method) -> TokenStream {
-    let Method {
-        name, docs, error, ..
-    } = method;
+    let Method { docs, error, .. } = method;
+    let name = method.call_name();
     let parameters = method.arguments.iter().map(client_parameter);
     let ok = output_type(&method.ok);
     let contract = contract_doc(method);
     let body = client_body(index, method);
+    let iterator = stream::iterator(method);
     quote! {
+        #iterator
+
         #(#docs)*
         #[doc = ""]
         #[doc = #contract]
@@ -189,7 +201,7 @@ fn client_body(index: u16, method: &Method) -> TokenStream {
 }
 
 /// An argument as the client's method takes it.
-fn client_parameter(argument: &Argument) -> TokenStream {
+pub(crate) fn client_parameter(argument: &Argument) -> TokenStream {
     let name = &argument.name;
     let ty = match &argument.kind {
         ArgumentKind::Owned(ty) => quote! { #ty },
@@ -429,7 +441,7 @@ fn reply(method: &Method) -> (TokenStream, TokenStream) {
 }
 
 /// The type of an argument as the server gets it.
-fn server_type(kind: &ArgumentKind) -> TokenStream {
+pub(crate) fn server_type(kind: &ArgumentKind) -> TokenStream {
     match kind {
         ArgumentKind::Owned(ty) | ArgumentKind::Borrowed(ty) => quote! { #ty },
         ArgumentKind::Text => quote! { ::libipc::alloc::string::String },
@@ -440,7 +452,7 @@ fn server_type(kind: &ArgumentKind) -> TokenStream {
 }
 
 /// The type of an argument in the payload; must agree with [`client_value`].
-fn server_wire_type(kind: &ArgumentKind) -> Option<TokenStream> {
+pub(crate) fn server_wire_type(kind: &ArgumentKind) -> Option<TokenStream> {
     match kind {
         ArgumentKind::Bytes => Some(quote! { ::libipc::wire::ByteVec }),
         ArgumentKind::Handle(handle) => handle.is_optional.then(|| quote! { bool }),
@@ -480,7 +492,7 @@ fn output_names(output: &Output) -> impl Iterator<Item = proc_macro2::Ident> {
 }
 
 /// The Ok type of a method.
-fn output_type(output: &Output) -> TokenStream {
+pub(crate) fn output_type(output: &Output) -> TokenStream {
     let types = output.parts().iter().map(|part| match part {
         OutputPart::Value(ty) | OutputPart::Bytes(ty) => quote! { #ty },
         OutputPart::Handle(handle) => handle_type(handle),
@@ -492,7 +504,7 @@ fn output_type(output: &Output) -> TokenStream {
 }
 
 /// The type of a part in the payload of the reply.
-fn output_wire_type(part: &OutputPart) -> Option<TokenStream> {
+pub(crate) fn output_wire_type(part: &OutputPart) -> Option<TokenStream> {
     match part {
         OutputPart::Value(ty) => Some(quote! { #ty }),
         OutputPart::Bytes(_) => Some(quote! { ::libipc::wire::ByteVec }),
@@ -515,12 +527,15 @@ fn output_expression(
 }
 
 fn contract_doc(method: &Method) -> String {
+    if method.stream.is_some() {
+        return "Returns the batch of the stream at a cursor; the default one is its start.".into();
+    }
     let what = match method.contract {
-        crate::parse::Contract::Idempotent => "a redelivered request is run again",
-        crate::parse::Contract::ExactlyOnce => {
+        crate::marker::Contract::Idempotent => "a redelivered request is run again",
+        crate::marker::Contract::ExactlyOnce => {
             "a redelivered request that had completed gets its stored reply"
         }
-        crate::parse::Contract::FailsOnRestart => {
+        crate::marker::Contract::FailsOnRestart => {
             "fails with `Failure::Restarted` when its server dies"
         }
     };

@@ -1,10 +1,15 @@
 //! The interface macro: one trait gives the client, the server trait and its dispatcher.
 //!
-//! `parse` reads and checks the trait, `generate` writes the code. What the code calls lives in
-//! `libipc`; the macro itself decides nothing at run time.
+//! `parse` and `marker` read and check the trait, `generate` writes the code; `stream` and `ring` have what is
+//! special about those methods, `describe` writes what tests want to know. What the code calls
+//! lives in `libipc`; the macro itself decides nothing at run time.
 
+mod describe;
 mod generate;
+mod marker;
 mod parse;
+mod ring;
+mod stream;
 
 use proc_macro::TokenStream;
 
@@ -20,8 +25,8 @@ fn expand(
     arguments: proc_macro2::TokenStream,
     item: proc_macro2::TokenStream,
 ) -> syn::Result<proc_macro2::TokenStream> {
-    let version = parse::version(arguments)?;
-    let interface = parse::Interface::new(version, syn::parse2(item)?)?;
+    let header = parse::header(arguments)?;
+    let interface = parse::Interface::new(header, syn::parse2(item)?)?;
     Ok(generate::interface(&interface))
 }
 

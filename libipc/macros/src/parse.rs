@@ -1,19 +1,35 @@
 //! Reads the trait and checks that it can be an interface.
 
+use std::collections::BTreeSet;
+
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens as _;
+use syn::parse::Parser as _;
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Ident, ItemTrait, LitInt, Pat, PathArguments, Result,
-    ReturnType, TraitItem, TraitItemFn, Type, Visibility,
+    Attribute, Error, FnArg, GenericArgument, Ident, ItemTrait, LitInt, MetaNameValue, Pat,
+    PathArguments, Result, ReturnType, Token, TraitItem, TraitItemFn, Type, Visibility,
 };
+
+use crate::marker::{Contract, Marker, marker};
+use crate::ring::{Ring, RingMethod, check_results};
+use crate::stream::Stream;
 
 /// Most handles in a message (`skink_abi::MAX_HANDLES`).
 const MAX_HANDLES: usize = 4;
 /// Most values besides handles in a message: the longest tuple that serde knows.
 const MAX_VALUES: usize = 16;
-/// Number of the handshake method: an interface has fewer methods.
+/// The last number is that of the handshake.
 const MAX_METHODS: usize = 0xffff;
+/// Methods of every client.
+const RESERVED_NAMES: [&str; 5] = [
+    "connect",
+    "new_unchecked",
+    "from_client",
+    "with_deadline",
+    "client",
+];
 
 /// A checked interface.
 pub(crate) struct Interface {
@@ -22,43 +38,10 @@ pub(crate) struct Interface {
     pub(crate) version: u32,
     pub(crate) docs: Vec<Attribute>,
     pub(crate) methods: Vec<Method>,
+    pub(crate) ring: Ring,
 }
 
-/// What happens to a request whose server died while it had it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Contract {
-    Idempotent,
-    ExactlyOnce,
-    FailsOnRestart,
-}
-
-impl Contract {
-    const ALL: [Contract; 3] = [
-        Contract::Idempotent,
-        Contract::ExactlyOnce,
-        Contract::FailsOnRestart,
-    ];
-
-    /// The attribute in the trait.
-    pub(crate) fn attribute(self) -> &'static str {
-        match self {
-            Contract::Idempotent => "idempotent",
-            Contract::ExactlyOnce => "exactly_once",
-            Contract::FailsOnRestart => "fails_on_restart",
-        }
-    }
-
-    /// The variant of `libipc::schema::Contract`.
-    pub(crate) fn variant(self) -> &'static str {
-        match self {
-            Contract::Idempotent => "Idempotent",
-            Contract::ExactlyOnce => "ExactlyOnce",
-            Contract::FailsOnRestart => "FailsOnRestart",
-        }
-    }
-}
-
-/// A method of the interface.
+/// A method of the interface that is called.
 pub(crate) struct Method {
     pub(crate) name: Ident,
     pub(crate) docs: Vec<Attribute>,
@@ -66,6 +49,8 @@ pub(crate) struct Method {
     pub(crate) arguments: Vec<Argument>,
     pub(crate) ok: Output,
     pub(crate) error: Type,
+    /// What it is a stream of. The cursor is then the last argument, the batch the output.
+    pub(crate) stream: Option<Stream>,
     /// The signature as text, for the schema hash.
     pub(crate) signature: String,
 }
@@ -127,115 +112,214 @@ pub(crate) enum OutputPart {
     Handle(Box<HandleType>),
 }
 
-/// Reads `version = N`.
-pub(crate) fn version(arguments: TokenStream) -> Result<u32> {
-    let pair: syn::MetaNameValue = syn::parse2(arguments).map_err(|error| {
-        Error::new(
-            error.span(),
-            "say which version this is: #[interface(version = 1)]",
-        )
-    })?;
-    if !pair.path.is_ident("version") {
+/// What stands in the attribute of the interface.
+pub(crate) struct Header {
+    version: u32,
+    ring: Ring,
+}
+
+/// Reads `version = N` and perhaps `ring = Entry`.
+pub(crate) fn header(arguments: TokenStream) -> Result<Header> {
+    let pairs = Punctuated::<MetaNameValue, Token![,]>::parse_terminated;
+    let pairs = pairs.parse2(arguments)?;
+    let (mut version, mut ring) = (None, Ring::None);
+    for pair in &pairs {
+        let value = pair.value.to_token_stream();
+        if pair.path.is_ident("version") {
+            version = Some(syn::parse2::<LitInt>(value)?);
+        } else if pair.path.is_ident("ring") {
+            ring = Ring::Of(value);
+        } else {
+            return Err(Error::new(
+                pair.path.span(),
+                "the only arguments are `version` and `ring`",
+            ));
+        }
+    }
+    let Some(number) = version else {
         return Err(Error::new(
-            pair.path.span(),
-            "the only argument is `version`",
+            Span::call_site(),
+            "say which version this is: #[interface(version = 1)]",
         ));
+    };
+    match number.base10_parse()? {
+        0 => Err(Error::new(number.span(), "versions start at 1")),
+        version => Ok(Header { version, ring }),
     }
-    let number: LitInt = syn::parse2(pair.value.to_token_stream())?;
-    let version = number.base10_parse()?;
-    if version == 0 {
-        return Err(Error::new(number.span(), "versions start at 1"));
-    }
-    Ok(version)
 }
 
 impl Interface {
-    pub(crate) fn new(version: u32, item: ItemTrait) -> Result<Interface> {
+    pub(crate) fn new(header: Header, item: ItemTrait) -> Result<Interface> {
         if !item.generics.params.is_empty() || !item.supertraits.is_empty() {
             return Err(Error::new(
                 item.ident.span(),
                 "an interface has no type parameters and no supertraits",
             ));
         }
-        let mut methods = Vec::new();
+        let (mut methods, mut entries) = (Vec::new(), Vec::new());
         for item in item.items {
-            match item {
-                TraitItem::Fn(function) => methods.push(Method::new(function)?),
-                other => {
-                    return Err(Error::new(other.span(), "an interface has only methods"));
-                }
+            let TraitItem::Fn(function) = item else {
+                return Err(Error::new(item.span(), "an interface has only methods"));
+            };
+            match marker(&function)? {
+                Marker::Call(contract) => methods.push(Method::new(&function, contract)?),
+                Marker::Stream => methods.push(Method::stream(&function)?),
+                Marker::Ring => entries.push(RingMethod::new(&function)?),
             }
         }
-        if methods.len() >= MAX_METHODS {
-            return Err(Error::new(item.ident.span(), "too many methods"));
-        }
+        check_count(&item.ident, methods.len())?;
+        check_names(&methods, &entries)?;
+        check_results(&entries)?;
+        let ring = match header.ring {
+            Ring::Of(_) if !entries.is_empty() => {
+                return Err(Error::new(
+                    item.ident.span(),
+                    "the ring has the entries of another interface: remove `ring = …` or the \
+                     #[ring] methods",
+                ));
+            }
+            Ring::None if !entries.is_empty() => Ring::Own(entries),
+            ring => ring,
+        };
         Ok(Interface {
             docs: only_docs(&item.attrs)?,
             name: item.ident,
             visibility: item.vis,
-            version,
+            version: header.version,
             methods,
+            ring,
         })
     }
 }
 
 impl Method {
-    fn new(function: TraitItemFn) -> Result<Method> {
+    fn new(function: &TraitItemFn, contract: Contract) -> Result<Method> {
         let name = function.sig.ident.clone();
-        let contract = contract(&function)?;
-        if let Some(body) = &function.default {
-            return Err(Error::new(
-                body.span(),
-                "a method of an interface has no body",
-            ));
-        }
-        let sig = &function.sig;
-        let is_safe = matches!(sig.safety, syn::Safety::Default);
-        if sig.asyncness.is_some() || !is_safe || !sig.generics.params.is_empty() {
-            return Err(Error::new(
-                name.span(),
-                format!("method `{name}` must be a plain `fn`: no async, unsafe or parameters"),
-            ));
-        }
-        let arguments = sig
+        check_plain(function)?;
+        let arguments = function
+            .sig
             .inputs
             .iter()
             .map(|input| Argument::new(&name, input))
             .collect::<Result<Vec<_>>>()?;
-        let (ok, error) = output(&name, &sig.output)?;
+        let (ok, error) = output(&name, &function.sig.output)?;
         check_limits(&name, &arguments, &ok)?;
-        let signature = signature(&function, contract);
-        let docs = function
-            .attrs
-            .into_iter()
-            .filter(|attribute| attribute.path().is_ident("doc"))
-            .collect();
         Ok(Method {
-            name,
-            docs,
+            docs: docs_of(function),
             contract,
             arguments,
             ok,
             error,
-            signature,
+            stream: None,
+            signature: signature(function, contract.attribute()),
+            name,
         })
+    }
+
+    /// A batch is asked for by its cursor, so it may be asked for again.
+    fn stream(function: &TraitItemFn) -> Result<Method> {
+        let mut method = Method::new(function, Contract::Idempotent)?;
+        method.signature = signature(function, "stream");
+        Stream::add_to(&mut method)?;
+        Ok(method)
+    }
+
+    /// Returns the name of the method of the client that makes the call.
+    pub(crate) fn call_name(&self) -> Ident {
+        match &self.stream {
+            Some(stream) => stream.batch_name.clone(),
+            None => self.name.clone(),
+        }
     }
 }
 
+/// Checks that no method has the number of the handshake.
+pub(crate) fn check_count(interface: &Ident, methods: usize) -> Result<()> {
+    if methods <= MAX_METHODS {
+        return Ok(());
+    }
+    Err(Error::new(
+        interface.span(),
+        format!(
+            "an interface has at most {MAX_METHODS} methods: number 0xffff is the handshake's; \
+             make two interfaces of `{interface}`"
+        ),
+    ))
+}
+
+/// Checks that no two methods have one name, here or in the client.
+fn check_names(methods: &[Method], entries: &[RingMethod]) -> Result<()> {
+    let calls = methods
+        .iter()
+        .map(|method| (&method.name, method.call_name()));
+    let streams = methods.iter().filter(|method| method.stream.is_some());
+    let streams = streams.map(|method| (&method.name, method.name.clone()));
+    let entries = entries
+        .iter()
+        .map(|method| (&method.name, method.name.clone()));
+    let mut seen = BTreeSet::new();
+    for (method, name) in calls.chain(streams).chain(entries) {
+        if RESERVED_NAMES.iter().any(|reserved| name == reserved) {
+            return Err(Error::new(
+                method.span(),
+                format!("method `{method}` has a name that every client has: choose another"),
+            ));
+        }
+        if !seen.insert(name.to_string()) {
+            return Err(Error::new(
+                method.span(),
+                format!("method `{method}`: the name `{name}` is taken: choose another"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a method has nothing but arguments and a result.
+pub(crate) fn check_plain(function: &TraitItemFn) -> Result<()> {
+    let (name, sig) = (&function.sig.ident, &function.sig);
+    if let Some(body) = &function.default {
+        return Err(Error::new(
+            body.span(),
+            format!("method `{name}` of an interface has no body: end it with `;`"),
+        ));
+    }
+    let is_safe = matches!(sig.safety, syn::Safety::Default);
+    let is_generic = !sig.generics.params.is_empty() || sig.generics.where_clause.is_some();
+    if sig.asyncness.is_some() || !is_safe || is_generic {
+        return Err(Error::new(
+            name.span(),
+            format!(
+                "method `{name}` must be a plain `fn`: no async, unsafe or parameters; write its \
+                 types out"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the documentation of a method.
+pub(crate) fn docs_of(function: &TraitItemFn) -> Vec<Attribute> {
+    let attributes = function.attrs.iter();
+    let docs = attributes.filter(|attribute| attribute.path().is_ident("doc"));
+    docs.cloned().collect()
+}
+
 impl Argument {
-    fn new(method: &Ident, input: &FnArg) -> Result<Argument> {
+    pub(crate) fn new(method: &Ident, input: &FnArg) -> Result<Argument> {
         let FnArg::Typed(typed) = input else {
             return Err(Error::new(
                 input.span(),
                 format!(
-                    "method `{method}` has no `self`: the client and the server have their own"
+                    "method `{method}` has no `self`: remove it, the client and the server have \
+                     their own"
                 ),
             ));
         };
         let Pat::Ident(pattern) = &*typed.pat else {
             return Err(Error::new(
                 typed.pat.span(),
-                "an argument needs a plain name",
+                format!("method `{method}`: an argument needs a plain name"),
             ));
         };
         let name = pattern.ident.clone();
@@ -244,15 +328,19 @@ impl Argument {
             if !attribute.path().is_ident("moved") {
                 return Err(Error::new(
                     attribute.span(),
-                    "the only attribute here is `#[moved]`",
+                    format!("method `{method}`: the only attribute here is `#[moved]`"),
                 ));
             }
             is_moved = true;
         }
-        let mut kind = argument_kind(&typed.ty)?;
+        check_travels(method, &format!("argument `{name}`"), &typed.ty)?;
+        let mut kind = argument_kind(method, &name, &typed.ty)?;
         if is_moved {
             let ArgumentKind::Handle(handle) = &mut kind else {
-                return Err(Error::new(name.span(), "only handles can be `#[moved]`"));
+                return Err(Error::new(
+                    name.span(),
+                    format!("method `{method}`: `{name}` is a value; only handles are `#[moved]`"),
+                ));
             };
             handle.is_moved = true;
         }
@@ -260,7 +348,7 @@ impl Argument {
     }
 }
 
-fn argument_kind(ty: &Type) -> Result<ArgumentKind> {
+fn argument_kind(method: &Ident, name: &Ident, ty: &Type) -> Result<ArgumentKind> {
     if let Some(handle) = handle_type(ty) {
         return Ok(ArgumentKind::Handle(Box::new(handle)));
     }
@@ -268,7 +356,10 @@ fn argument_kind(ty: &Type) -> Result<ArgumentKind> {
         return Ok(ArgumentKind::Owned(ty.clone()));
     };
     if reference.mutability.is_some() || reference.lifetime.is_some() {
-        return Err(Error::new(ty.span(), "an argument is lent as plain `&T`"));
+        return Err(Error::new(
+            ty.span(),
+            format!("method `{method}`: argument `{name}` must be lent as plain `&T`"),
+        ));
     }
     Ok(match &*reference.elem {
         Type::Path(path) if path.path.is_ident("str") => ArgumentKind::Text,
@@ -278,44 +369,41 @@ fn argument_kind(ty: &Type) -> Result<ArgumentKind> {
     })
 }
 
-/// Finds the one contract of a method.
-fn contract(function: &TraitItemFn) -> Result<Contract> {
-    let name = &function.sig.ident;
-    let mut found = None;
-    for attribute in &function.attrs {
-        if attribute.path().is_ident("doc") {
-            continue;
+/// Refuses types of which it can be seen that no message holds them. For the others the compiler
+/// says so, in a function that has the name of the method.
+fn check_travels(method: &Ident, what: &str, ty: &Type) -> Result<()> {
+    let refused = |why: &str| {
+        Err(Error::new(
+            ty.span(),
+            format!("method `{method}`: {what} cannot travel: {why}"),
+        ))
+    };
+    match ty {
+        Type::Path(path) => {
+            for name in ["f32", "f64"] {
+                if path.path.is_ident(name) {
+                    return refused("messages have no floating point numbers; scale an integer");
+                }
+            }
+            for name in ["usize", "isize"] {
+                if path.path.is_ident(name) {
+                    return refused("its width is the machine's; say `u64` or `u32`");
+                }
+            }
+            Ok(())
         }
-        let known = Contract::ALL
-            .into_iter()
-            .find(|kind| attribute.path().is_ident(kind.attribute()));
-        let Some(known) = known else {
-            return Err(Error::new(
-                attribute.span(),
-                format!("method `{name}` has an attribute that interfaces do not know"),
-            ));
-        };
-        if found.replace(known).is_some() {
-            return Err(Error::new(
-                attribute.span(),
-                format!("method `{name}` has two restart contracts: keep one"),
-            ));
+        Type::Reference(reference) => check_travels(method, what, &reference.elem),
+        Type::Ptr(_) => refused("an address means nothing in another process; pass a handle"),
+        Type::FnPtr(_) | Type::ImplTrait(_) | Type::TraitObject(_) => {
+            refused("code stays in its process; say a type with serde's derives")
         }
+        Type::Infer(_) | Type::Never(_) | Type::Macro(_) => refused("write its type out"),
+        _ => Ok(()),
     }
-    found.ok_or_else(|| {
-        Error::new(
-            name.span(),
-            format!(
-                "method `{name}` needs a restart contract: put #[idempotent] (a redelivered \
-                 request is run again), #[exactly_once] (it gets its stored reply) or \
-                 #[fails_on_restart] (the client gets `Failure::Restarted`) on it"
-            ),
-        )
-    })
 }
 
 /// Splits `-> Result<T, E>`.
-fn output(method: &Ident, output: &ReturnType) -> Result<(Output, Type)> {
+pub(crate) fn output(method: &Ident, output: &ReturnType) -> Result<(Output, Type)> {
     let wrong = |span: Span| {
         Error::new(
             span,
@@ -329,6 +417,8 @@ fn output(method: &Ident, output: &ReturnType) -> Result<(Output, Type)> {
     let [ok, error] = arguments.as_slice() else {
         return Err(wrong(ty.span()));
     };
+    check_travels(method, "its error", error)?;
+    check_travels(method, "what it returns", ok)?;
     let ok = match ok {
         Type::Tuple(tuple) if !tuple.elems.is_empty() => {
             Output::Tuple(tuple.elems.iter().map(output_part).collect())
@@ -372,7 +462,7 @@ fn handle_type(ty: &Type) -> Option<HandleType> {
 }
 
 /// Returns the type arguments of `ty` if its last path segment is `name`.
-fn generic_arguments(ty: &Type, name: &str) -> Option<Vec<Type>> {
+pub(crate) fn generic_arguments(ty: &Type, name: &str) -> Option<Vec<Type>> {
     let Type::Path(path) = ty else {
         return None;
     };
@@ -410,7 +500,10 @@ fn check_limits(method: &Ident, arguments: &[Argument], ok: &Output) -> Result<(
     if handles_in.max(handles_out) > MAX_HANDLES {
         return Err(Error::new(
             method.span(),
-            format!("method `{method}` passes more than {MAX_HANDLES} handles in one message"),
+            format!(
+                "method `{method}` passes more than {MAX_HANDLES} handles in one message: pass them \
+                 in several calls"
+            ),
         ));
     }
     if arguments.len().max(ok.parts().len()) > MAX_VALUES {
@@ -422,9 +515,9 @@ fn check_limits(method: &Ident, arguments: &[Argument], ok: &Output) -> Result<(
     Ok(())
 }
 
-/// Writes the method's part of the schema: contract, name, types; not docs and argument names.
-fn signature(function: &TraitItemFn, contract: Contract) -> String {
-    let mut text = format!("{} {}(", contract.attribute(), function.sig.ident);
+/// Writes the method's part of the schema: what it is, name, types; not docs and argument names.
+pub(crate) fn signature(function: &TraitItemFn, marker: &str) -> String {
+    let mut text = format!("{marker} {}(", function.sig.ident);
     for input in &function.sig.inputs {
         if let FnArg::Typed(typed) = input {
             if !typed.attrs.is_empty() {
@@ -442,7 +535,7 @@ fn signature(function: &TraitItemFn, contract: Contract) -> String {
 }
 
 /// Writes a type without the spaces that token printing may or may not put.
-fn type_text(ty: &Type) -> String {
+pub(crate) fn type_text(ty: &Type) -> String {
     ty.to_token_stream()
         .to_string()
         .split_whitespace()

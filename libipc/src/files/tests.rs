@@ -7,7 +7,7 @@ use libsys::{Handle, Memory, Sender};
 use super::{Files, SeekFrom, for_each_piece};
 use crate::loopback::Loopback;
 use crate::proto::vfs::{
-    Attributes, Cookie, Create, DirectoryEntry, DirectoryPage, FileId, FileKind, FsError, Inode,
+    Attributes, Cookie, Create, DirectoryBatch, DirectoryEntry, FileId, FileKind, FsError, Inode,
     LastLink, MAX_PATH_BYTES, MountInfo, OpenOptions, Opened, Space, Transfer, VfsClient,
     VfsDispatcher, VfsServer, Written,
 };
@@ -171,24 +171,21 @@ impl VfsServer for Fake {
         _: &Caller,
         _: Vec<u8>,
         from: Cookie,
-    ) -> Result<DirectoryPage, FsError> {
-        // One entry a page, and one page that is empty.
+    ) -> Result<DirectoryBatch, FsError> {
+        // One entry a batch, and one batch that is empty.
         let nodes = self.nodes.borrow();
         let entry = nodes
             .keys()
             .nth(from.0 as usize / 2)
             .filter(|_| from.0.is_multiple_of(2));
-        Ok(DirectoryPage {
-            entries: entry
-                .map(|name| DirectoryEntry {
-                    inode: Inode(1),
-                    kind: FileKind::Regular,
-                    name: name.clone(),
-                })
-                .into_iter()
-                .collect(),
-            next: (from.0 < 2 * nodes.len() as u64).then_some(Cookie(from.0 + 1)),
-        })
+        let mut batch = DirectoryBatch::default();
+        batch.items.extend(entry.map(|name| DirectoryEntry {
+            inode: Inode(1),
+            kind: FileKind::Regular,
+            name: name.clone(),
+        }));
+        batch.next = (from.0 < 2 * nodes.len() as u64).then_some(Cookie(from.0 + 1));
+        Ok(batch)
     }
 
     async fn read_link(&self, _: &Caller, _: Vec<u8>) -> Result<Vec<u8>, FsError> {
@@ -319,7 +316,7 @@ fn paths_are_relative_to_the_current_directory() {
 }
 
 #[test]
-fn a_listing_goes_through_all_pages() {
+fn a_listing_goes_through_all_batches() {
     let (files, _) = files();
     for name in ["/a", "/b", "/c"] {
         files.write(name, b"").unwrap();

@@ -1,15 +1,16 @@
 //! Block devices as the block server offers them.
 //!
-//! A client shares a ring ([`crate::ring`]) and buffers with the server, and then talks through
-//! the ring alone: each entry is a [`Request`], each completion an outcome
-//! ([`outcome_of`]). Ring and buffers belong to the client; a restarted server finds what was
-//! not completed and does it again, so a client only sees a pause.
+//! A client shares a ring ([`crate::typed_ring`]) and buffers with the server, and then talks
+//! through the ring alone: each entry is a [`BlockEntry`]. Ring and buffers belong to the client; a
+//! restarted server finds what was not completed and does it again, so a client only sees a pause.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use libsys::{Handle, Memory, Notification};
 use serde::{Deserialize, Serialize};
+
+use crate::typed_ring::Word;
 
 /// Bytes in a sector: the unit of positions and lengths, whatever the device's own block size.
 pub const SECTOR_BYTES: u64 = 512;
@@ -91,31 +92,28 @@ impl core::fmt::Display for BlockError {
     }
 }
 
-/// What to do with a range of sectors.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(u32)]
-pub enum Operation {
-    /// Fill a part of a buffer from the device.
-    Read = 1,
-    /// Write a part of a buffer to the device.
-    Write = 2,
-    /// Make everything durable whose writing was completed before. No buffer, no range.
-    Flush = 3,
-}
+impl Word for BufferId {
+    fn to_word(self) -> u64 {
+        self.0.to_word()
+    }
 
-impl Operation {
-    /// Returns the operation with this number.
-    pub const fn from_number(number: u32) -> Option<Operation> {
-        match number {
-            1 => Some(Operation::Read),
-            2 => Some(Operation::Write),
-            3 => Some(Operation::Flush),
-            _ => None,
-        }
+    fn from_word(word: u64) -> Option<Self> {
+        Word::from_word(word).map(BufferId)
     }
 }
 
-/// One entry of a ring, to the block server and from there to a driver.
+/// What to do with a range of sectors.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Operation {
+    /// Fill a part of a buffer from the device.
+    Read,
+    /// Write a part of a buffer to the device.
+    Write,
+    /// Make everything durable whose writing was completed before. No buffer, no range.
+    Flush,
+}
+
+/// A [`BlockEntry`] in the form in which requests are split, joined and carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Request {
     /// What to do.
@@ -142,67 +140,77 @@ impl Request {
             sectors: 0,
         }
     }
+}
 
-    /// Returns opcode and arguments of the ring entry.
-    pub const fn to_words(self) -> (u32, [u64; 5]) {
-        let buffer = self.buffer.0 as u64;
-        (
-            self.operation as u32,
-            [buffer, self.offset, self.sector, self.sectors, 0],
-        )
-    }
-
-    /// Reads a request from opcode and arguments of a ring entry. Nothing is checked but the
-    /// operation and the width of the buffer's number.
-    pub const fn from_words(opcode: u32, words: [u64; 5]) -> Option<Self> {
-        let Some(operation) = Operation::from_number(opcode) else {
-            return None;
+impl From<BlockEntry> for Request {
+    fn from(entry: BlockEntry) -> Request {
+        let (operation, buffer, offset, sector, sectors) = match entry {
+            BlockEntry::Read {
+                buffer,
+                offset,
+                sector,
+                sectors,
+            } => (Operation::Read, buffer, offset, sector, sectors),
+            BlockEntry::Write {
+                buffer,
+                offset,
+                sector,
+                sectors,
+            } => (Operation::Write, buffer, offset, sector, sectors),
+            BlockEntry::Flush => return Request::flush(),
         };
-        let [buffer, offset, sector, sectors, _] = words;
-        if buffer > u32::MAX as u64 {
-            return None;
-        }
-        Some(Request {
+        Request {
             operation,
-            buffer: BufferId(buffer as u32),
+            buffer,
             offset,
             sector,
             sectors,
-        })
-    }
-}
-
-/// Why a request failed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(i64)]
-pub enum IoError {
-    /// The entry is no request: unknown operation, misaligned offset, no sectors.
-    Invalid = 1,
-    /// The range goes past the end of the device.
-    OutOfRange = 2,
-    /// The buffer is not registered, or the range goes past its end.
-    BadBuffer = 3,
-    /// The device or the buffer cannot be written.
-    ReadOnly = 4,
-    /// The device failed the request. Remedy: none here; the data may be lost.
-    Device = 5,
-    /// The device is gone or does not answer any more.
-    Gone = 6,
-}
-
-impl IoError {
-    /// Returns the error with this number.
-    pub const fn from_number(number: i64) -> Option<IoError> {
-        match number {
-            1 => Some(IoError::Invalid),
-            2 => Some(IoError::OutOfRange),
-            3 => Some(IoError::BadBuffer),
-            4 => Some(IoError::ReadOnly),
-            5 => Some(IoError::Device),
-            6 => Some(IoError::Gone),
-            _ => None,
         }
     }
+}
+
+impl From<Request> for BlockEntry {
+    fn from(request: Request) -> BlockEntry {
+        let Request {
+            operation,
+            buffer,
+            offset,
+            sector,
+            sectors,
+        } = request;
+        match operation {
+            Operation::Read => BlockEntry::Read {
+                buffer,
+                offset,
+                sector,
+                sectors,
+            },
+            Operation::Write => BlockEntry::Write {
+                buffer,
+                offset,
+                sector,
+                sectors,
+            },
+            Operation::Flush => BlockEntry::Flush,
+        }
+    }
+}
+
+/// Why a request in a ring failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum IoError {
+    /// The request makes no sense: misaligned offset, no sectors.
+    Invalid,
+    /// The range goes past the end of the device.
+    OutOfRange,
+    /// The buffer is not registered, or the range goes past its end.
+    BadBuffer,
+    /// The device or the buffer cannot be written.
+    ReadOnly,
+    /// The device failed the request. Remedy: none here; the data may be lost.
+    Device,
+    /// The device is gone or does not answer any more.
+    Gone,
 }
 
 impl core::fmt::Display for IoError {
@@ -218,30 +226,8 @@ impl core::fmt::Display for IoError {
     }
 }
 
-/// Returns the result word of a completion: 0, or the error's number negated.
-pub const fn result_word(outcome: Result<(), IoError>) -> i64 {
-    match outcome {
-        Ok(()) => 0,
-        Err(error) => -(error as i64),
-    }
-}
-
-/// Reads the result word of a completion. What no server writes counts as a failed device.
-pub const fn outcome_of(result: i64) -> Result<(), IoError> {
-    if result == 0 {
-        return Ok(());
-    }
-    match result.checked_neg() {
-        Some(number) => match IoError::from_number(number) {
-            Some(error) => Err(error),
-            None => Err(IoError::Device),
-        },
-        None => Err(IoError::Device),
-    }
-}
-
 /// Block devices, by queues of requests.
-#[crate::interface(version = 2)]
+#[crate::interface(version = 3)]
 pub trait Block {
     /// Lists the devices; the position in the list is the device's number.
     #[idempotent]
@@ -275,39 +261,38 @@ pub trait Block {
     /// Tells what was done for a device.
     #[idempotent]
     fn statistics(device: u32) -> Result<Statistics, BlockError>;
+
+    /// Fills a part of a buffer from the device. `offset` is the first byte within the buffer, a
+    /// multiple of [`SECTOR_BYTES`].
+    #[ring]
+    fn read(buffer: BufferId, offset: u64, sector: u64, sectors: u64) -> Result<(), IoError>;
+
+    /// Writes a part of a buffer to the device, as `read` reads it.
+    #[ring]
+    fn write(buffer: BufferId, offset: u64, sector: u64, sectors: u64) -> Result<(), IoError>;
+
+    /// Makes everything durable whose writing was completed before.
+    #[ring]
+    fn flush() -> Result<(), IoError>;
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BufferId, IoError, Operation, Request, outcome_of, result_word};
+    use super::{BlockEntry, BufferId, Operation, Request};
 
     #[test]
     fn requests_round_trip_through_entries() {
-        for operation in [Operation::Read, Operation::Write, Operation::Flush] {
-            let buffer = BufferId(u32::MAX);
+        for operation in [Operation::Read, Operation::Write] {
             let request = Request {
                 operation,
-                buffer,
+                buffer: BufferId(u32::MAX),
                 offset: 1,
                 sector: u64::MAX,
                 sectors: 3,
             };
-            let (opcode, words) = request.to_words();
-            assert_eq!(Request::from_words(opcode, words), Some(request));
+            assert_eq!(Request::from(BlockEntry::from(request)), request);
         }
-        assert_eq!(Request::from_words(0, [0; 5]), None);
-        assert_eq!(Request::from_words(1, [1 << 32, 0, 0, 0, 0]), None);
-    }
-
-    #[test]
-    fn outcomes_round_trip_and_nonsense_is_a_failure() {
-        for number in 1..=6 {
-            let error = IoError::from_number(number).unwrap();
-            assert_eq!(outcome_of(result_word(Err(error))), Err(error));
-        }
-        assert_eq!(outcome_of(result_word(Ok(()))), Ok(()));
-        for nonsense in [1, 17, -7, i64::MIN, i64::MAX] {
-            assert_eq!(outcome_of(nonsense), Err(IoError::Device));
-        }
+        let flush = Request::from(BlockEntry::from(Request::flush()));
+        assert_eq!(flush, Request::flush());
     }
 }

@@ -1,7 +1,7 @@
 //! The driver side of the block server: what every disk driver offers to it.
 //!
 //! The block server shares one ring per disk with the driver. Its entries are
-//! [`super::block::Request`]s whose buffers were registered here; the driver finds the physical
+//! [`BlockEntry`]s whose buffers were registered here; the driver finds the physical
 //! addresses itself. It keeps ring, wake-up and buffers where they outlive it, so that after a
 //! restart it goes on with what is not completed.
 
@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use libsys::{Handle, Memory, Notification};
 use serde::{Deserialize, Serialize};
 
-use super::block::BufferId;
+use super::block::{BlockEntry, BufferId};
 
 /// A disk that the driver drives.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ impl core::fmt::Display for DiskError {
 }
 
 /// Disks, by one ring each.
-#[crate::interface(version = 2)]
+#[crate::interface(version = 3, ring = BlockEntry)]
 pub trait Disk {
     /// Lists the disks; the position in the list is the disk's number.
     #[idempotent]

@@ -14,15 +14,14 @@ use alloc::vec::Vec;
 use libsys::{Handle, Memory};
 use serde::{Deserialize, Serialize};
 
+use crate::stream::Batch;
+
 /// Most bytes of file content in one message ([`FileSystem::read_small`], `write_small`).
 pub const MAX_SMALL_BYTES: usize = 3800;
 /// Most bytes of one name in a directory.
 pub const MAX_NAME_BYTES: usize = 255;
 /// Most bytes of the target of a symbolic link.
 pub const MAX_LINK_BYTES: usize = 3800;
-/// Most bytes of encoded entries in one [`DirectoryPage`].
-pub const MAX_PAGE_BYTES: usize = 3800;
-
 /// The number of a file or directory within its file system. Never used again for another one
 /// while the file system is mounted.
 #[derive(
@@ -76,39 +75,13 @@ pub struct DirectoryEntry {
     pub name: Vec<u8>,
 }
 
-impl DirectoryEntry {
-    /// Returns an upper bound of the bytes it takes in a message.
-    pub fn wire_bytes(&self) -> usize {
-        // A varint of 64 bits, one variant byte, a length of at most two bytes.
-        10 + 1 + 2 + self.name.len()
-    }
-}
-
 /// Where a directory listing goes on. 0 is the start; other values come from the server, stay
 /// valid while the directory changes, and are below 2^63.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Cookie(pub u64);
 
 /// A part of a directory listing.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct DirectoryPage {
-    /// The names; may be empty before the end.
-    pub entries: Vec<DirectoryEntry>,
-    /// Where the next part starts, `None` at the end.
-    pub next: Option<Cookie>,
-}
-
-impl DirectoryPage {
-    /// Adds an entry if the page still fits into a message, and returns whether it did.
-    pub fn try_push(&mut self, entry: DirectoryEntry) -> bool {
-        let used: usize = self.entries.iter().map(DirectoryEntry::wire_bytes).sum();
-        let fits = used + entry.wire_bytes() <= MAX_PAGE_BYTES;
-        if fits {
-            self.entries.push(entry);
-        }
-        fits
-    }
-}
+pub type DirectoryBatch = Batch<DirectoryEntry, Cookie>;
 
 /// Which bytes of a file go to or from which bytes of a memory object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -315,7 +288,7 @@ impl core::fmt::Display for FsError {
 impl core::error::Error for FsError {}
 
 /// A file system, as the vfs sees it.
-#[crate::interface(version = 2)]
+#[crate::interface(version = 3)]
 pub trait FileSystem {
     /// Tells what the file system is. Fails with the reason when it cannot be mounted.
     #[idempotent]
@@ -336,9 +309,9 @@ pub trait FileSystem {
     /// Reads at most [`MAX_SMALL_BYTES`] bytes into the reply.
     #[idempotent]
     fn read_small(inode: Inode, offset: u64, bytes: u32) -> Result<Vec<u8>, FsError>;
-    /// Lists a directory from a cookie on, without `.` and `..`.
-    #[idempotent]
-    fn read_dir(directory: Inode, from: Cookie) -> Result<DirectoryPage, FsError>;
+    /// Lists a directory, without `.` and `..`.
+    #[stream]
+    fn read_dir(directory: Inode) -> Result<Stream<DirectoryEntry, Cookie>, FsError>;
     /// Returns the target of a symbolic link.
     #[idempotent]
     fn read_link(inode: Inode) -> Result<Vec<u8>, FsError>;

@@ -11,8 +11,6 @@ use alloc::vec::Vec;
 use libsys::{Handle, Memory, Notification};
 use serde::{Deserialize, Serialize};
 
-/// Most services that one answer lists.
-pub const PAGE_OF_SERVICES: usize = 16;
 /// Most log rings that one answer carries: the handles that fit into a message.
 pub const PAGE_OF_RINGS: usize = 4;
 /// Most keys that the vault keeps for one caller.
@@ -152,12 +150,11 @@ impl core::fmt::Display for InitError {
 }
 
 /// Control of the services, and the vault.
-#[crate::interface(version = 2)]
+#[crate::interface(version = 3)]
 pub trait Init {
-    /// Lists the services from the `first` on, at most [`PAGE_OF_SERVICES`] at once; the last
-    /// page is shorter, maybe empty.
-    #[idempotent]
-    fn services(first: u32) -> Result<Vec<ServiceInfo>, InitError>;
+    /// Lists the services; the cursor is the position in the list.
+    #[stream]
+    fn services() -> Result<Stream<ServiceInfo, u32>, InitError>;
 
     /// Tells how a service has fared since boot.
     #[idempotent]

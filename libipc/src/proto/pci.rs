@@ -9,9 +9,6 @@ use alloc::vec::Vec;
 use libsys::{Handle, Interrupt, Memory};
 use serde::{Deserialize, Serialize};
 
-/// Most devices that one [`Pci::devices`] returns.
-pub const MAX_DEVICES: usize = 32;
-
 /// Where a function sits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Address {
@@ -111,11 +108,11 @@ impl core::fmt::Display for PciError {
 }
 
 /// PCI devices and their resources.
-#[crate::interface(version = 2)]
+#[crate::interface(version = 3)]
 pub trait Pci {
-    /// Lists the devices from the `first`-th on, at most [`MAX_DEVICES`], ordered by address.
-    #[idempotent]
-    fn devices(first: u32) -> Result<Vec<DeviceInfo>, PciError>;
+    /// Lists the devices, ordered by address; the cursor is the position in the list.
+    #[stream]
+    fn devices() -> Result<Stream<DeviceInfo, u32>, PciError>;
 
     /// Claims the `instance`-th (from 0) device with these ids. Its right to move data and its
     /// interrupts are off afterwards.

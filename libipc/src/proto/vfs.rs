@@ -12,8 +12,8 @@ use libsys::{Handle, Memory, Sender};
 use serde::{Deserialize, Serialize};
 
 pub use super::file_system::{
-    APPEND, Attributes, Cookie, Damage, DirectoryEntry, DirectoryPage, FileKind, FsAccess, FsError,
-    Inode, MAX_LINK_BYTES, MAX_NAME_BYTES, MAX_SMALL_BYTES, Space, Transfer,
+    APPEND, Attributes, Cookie, Damage, DirectoryBatch, DirectoryEntry, FileKind, FsAccess,
+    FsError, Inode, MAX_LINK_BYTES, MAX_NAME_BYTES, MAX_SMALL_BYTES, Space, Transfer,
 };
 
 /// Most bytes of a path, of both together in a rename: one message must hold them.
@@ -151,7 +151,7 @@ pub enum MountState {
 }
 
 /// The tree of files.
-#[crate::interface(version = 2)]
+#[crate::interface(version = 3)]
 pub trait Vfs {
     /// Makes a sender with a badge of its own, for a child program. Its files are closed when
     /// the child is gone.
@@ -187,9 +187,9 @@ pub trait Vfs {
     /// Tells what a path names.
     #[idempotent]
     fn stat(path: &[u8], last: LastLink) -> Result<Attributes, FsError>;
-    /// Lists a directory from a cookie on, without `.` and `..`.
-    #[idempotent]
-    fn read_dir(path: &[u8], from: Cookie) -> Result<DirectoryPage, FsError>;
+    /// Lists a directory, without `.` and `..`.
+    #[stream]
+    fn read_dir(path: &[u8]) -> Result<Stream<DirectoryEntry, Cookie>, FsError>;
     /// Returns the target of a symbolic link.
     #[idempotent]
     fn read_link(path: &[u8]) -> Result<Vec<u8>, FsError>;

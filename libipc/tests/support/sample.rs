@@ -8,6 +8,7 @@ use std::rc::Rc;
 use libipc::Caller;
 use libipc::events::Events;
 use libipc::loopback::Loopback;
+use libipc::stream::Batch;
 use libsys::abi::RawHandle;
 use libsys::{Handle, Memory, Notification};
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,18 @@ pub(crate) trait Sample {
     /// Returns the badge of the caller.
     #[idempotent]
     fn badge() -> Result<u64, SampleError>;
+    /// Counts up to a number, three at a time, and fails at 13.
+    #[stream]
+    fn numbers(to: u32, memory: Handle<Memory>) -> Result<Stream<u32, u32>, SampleError>;
+    /// Adds in the ring.
+    #[ring]
+    fn ring_add(a: u32, b: u8) -> Result<u32, SampleError>;
+    /// Does nothing in the ring.
+    #[ring]
+    fn ring_nothing() -> Result<u32, SampleError>;
+    /// Uses all words of an entry.
+    #[ring]
+    fn ring_full(a: u64, b: bool, c: u16, d: u64, e: u64) -> Result<u32, SampleError>;
 }
 
 /// Serves the sample.
@@ -158,6 +171,22 @@ impl SampleServer for Server {
 
     async fn badge(&self, caller: &Caller) -> Result<u64, SampleError> {
         Ok(caller.badge)
+    }
+
+    async fn numbers(
+        &self,
+        _: &Caller,
+        to: u32,
+        _: Handle<Memory>,
+        from: u32,
+    ) -> Result<Batch<u32, u32>, SampleError> {
+        if from > 12 {
+            return Err(SampleError::Refused);
+        }
+        let mut batch = Batch::default();
+        batch.items.extend((from..to).take(3));
+        batch.next = (from + 3 < to).then_some(from + 3);
+        Ok(batch)
     }
 }
 

@@ -4,8 +4,10 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use libipc::proto::block::{IoError, Request, outcome_of, result_word};
-use libipc::ring::{Entry, RingClient, RingError, RingServer, RingSet, SubmissionId};
+use libipc::Failure;
+use libipc::proto::block::{BlockEntry, IoError, Request};
+use libipc::ring::{RingClient, RingError, RingServer, RingSet, SubmissionId};
+use libipc::typed_ring::{RingRequest, TypedRingClient, result_word, status_word};
 use libsys::mappings::Mapping;
 use libsys::{Handle, Notification};
 
@@ -20,7 +22,7 @@ type Submissions = BTreeMap<u64, SubmissionId>;
 #[derive(Debug)]
 pub struct Exchange {
     scheduler: Scheduler,
-    driver: RingClient,
+    driver: TypedRingClient<BlockEntry>,
     rings: RingSet<u32>,
     clients: BTreeMap<u32, Submissions>,
     last_token: u64,
@@ -31,7 +33,7 @@ impl Exchange {
     pub fn new(scheduler: Scheduler, driver: RingClient) -> Self {
         Exchange {
             scheduler,
-            driver,
+            driver: TypedRingClient::new(driver),
             rings: RingSet::new(),
             clients: BTreeMap::new(),
             last_token: 0,
@@ -82,7 +84,11 @@ impl Exchange {
         let mut has_finished = false;
         while let Some(completion) = self.driver.next_completion() {
             has_finished = true;
-            let outcome = outcome_of(completion.result);
+            let outcome = completion.outcome.map_err(|failure| match failure {
+                Failure::Server(error) => error,
+                // What no driver writes.
+                _ => IoError::Device,
+            });
             if !self
                 .scheduler
                 .complete(completion.user_data, outcome, &mut answers)
@@ -110,26 +116,22 @@ impl Exchange {
             self.last_token += 1;
             let token = self.last_token;
             let origin = Origin { queue, token };
-            match accept(&mut self.scheduler, tables, origin, &submission.entry) {
+            let entry = &submission.entry;
+            let refused = match BlockEntry::from_words(entry.opcode, entry.arguments) {
+                Ok(request) => accept(&mut self.scheduler, tables, origin, &request.into())
+                    .map_err(|error| result_word::<(), _>(Err(error))),
+                Err(status) => Err(status_word(status)),
+            };
+            match refused {
                 Ok(()) => {
                     let client = self.clients.entry(queue).or_default();
                     client.insert(token, submission.id);
                 }
-                Err(error) => {
-                    let result = result_word(Err(error));
-                    self.rings.complete(queue, submission.id, result);
-                }
+                Err(result) => self.rings.complete(queue, submission.id, result),
             }
         }
         while let Some((tag, request)) = self.scheduler.next_for_driver() {
-            let (opcode, arguments) = request.to_words();
-            let entry = Entry {
-                user_data: tag,
-                opcode,
-                flags: 0,
-                arguments,
-            };
-            if self.driver.submit(&entry).is_err() {
+            if self.driver.submit(tag, request.into()).is_err() {
                 self.scheduler.put_back(tag);
                 break;
             }
@@ -151,20 +153,19 @@ impl Exchange {
     }
 }
 
-/// Checks an entry of a client's ring and gives it to the scheduler.
+/// Gives a request of a client to the scheduler.
 fn accept(
     scheduler: &mut Scheduler,
     tables: &Tables,
     origin: Origin,
-    entry: &Entry,
+    request: &Request,
 ) -> Result<(), IoError> {
-    let request = Request::from_words(entry.opcode, entry.arguments).ok_or(IoError::Invalid)?;
     let buffer = tables.buffer(request.buffer.0, origin.queue);
     let view = buffer.map(|known| BufferView {
         bytes: known.bytes,
         is_writable: known.is_writable,
     });
-    scheduler.submit(origin, &request, view)
+    scheduler.submit(origin, request, view)
 }
 
 #[cfg(test)]

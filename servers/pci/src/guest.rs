@@ -6,9 +6,9 @@ use core::cell::RefCell;
 use core::convert::Infallible;
 
 use libipc::proto::pci::{
-    Address, BusMaster, Capability, Claim, DeviceInfo, MAX_DEVICES, PciDispatcher, PciError,
-    PciServer,
+    Address, BusMaster, Capability, Claim, DeviceInfo, PciDispatcher, PciError, PciServer,
 };
+use libipc::stream::Batch;
 use libipc::{Caller, Server};
 use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Mapping;
@@ -182,9 +182,15 @@ impl Pci {
 }
 
 impl PciServer for Pci {
-    async fn devices(&self, _caller: &Caller, first: u32) -> Result<Vec<DeviceInfo>, PciError> {
-        let rest = self.devices.iter().skip(first as usize).take(MAX_DEVICES);
-        Ok(rest.map(|device| self.describe(device)).collect())
+    async fn devices(
+        &self,
+        _caller: &Caller,
+        from: u32,
+    ) -> Result<Batch<DeviceInfo, u32>, PciError> {
+        let rest = (0..).zip(&self.devices).skip(from as usize);
+        Ok(Batch::of(
+            rest.map(|(at, device)| (self.describe(device), at)),
+        ))
     }
 
     async fn claim(

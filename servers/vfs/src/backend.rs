@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use libipc::proto::file_system::{
-    Attributes, Cookie, Description, DirectoryPage, FileKind, FsError, Inode, Operation, Outcome,
+    Attributes, Cookie, Description, DirectoryBatch, FileKind, FsError, Inode, Operation, Outcome,
     Space, Transfer,
 };
 use libsys::{Handle, Memory};
@@ -24,7 +24,7 @@ pub trait Backend {
     fn stat(&self, inode: Inode) -> FsResult<Attributes>;
     fn read(&self, inode: Inode, transfer: Transfer, buffer: &Handle<Memory>) -> FsResult<u32>;
     fn read_small(&self, inode: Inode, offset: u64, bytes: u32) -> FsResult<Vec<u8>>;
-    fn read_dir(&self, directory: Inode, from: Cookie) -> FsResult<DirectoryPage>;
+    fn read_dir(&self, directory: Inode, from: Cookie) -> FsResult<DirectoryBatch>;
     fn read_link(&self, inode: Inode) -> FsResult<Vec<u8>>;
     fn outcome(&self, operation: Operation) -> FsResult<Option<Outcome>>;
     fn create(

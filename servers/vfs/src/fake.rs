@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use libipc::proto::file_system::{
-    APPEND, Attributes, Cookie, Description, DirectoryEntry, DirectoryPage, FileKind, FsAccess,
+    APPEND, Attributes, Cookie, Description, DirectoryBatch, DirectoryEntry, FileKind, FsAccess,
     FsError, Inode, Operation, Outcome, Space, Transfer,
 };
 use libsys::{Handle, Memory};
@@ -221,23 +221,21 @@ impl Backend for Rc<FakeFs> {
         Ok(content[start..content.len().min(start + bytes as usize)].to_vec())
     }
 
-    fn read_dir(&self, directory: Inode, from: Cookie) -> FsResult<DirectoryPage> {
+    fn read_dir(&self, directory: Inode, from: Cookie) -> FsResult<DirectoryBatch> {
         self.check()?;
         let nodes = self.nodes.borrow();
         let entries = &nodes.get(&directory.0).ok_or(FsError::Stale)?.entries;
-        // Two names a page, so that pages matter.
-        let page = entries.iter().skip(from.0 as usize).take(2);
+        // Two names a batch, so that batches matter.
+        let some = entries.iter().skip(from.0 as usize).take(2);
         let next = from.0 + 2;
-        Ok(DirectoryPage {
-            entries: page
-                .map(|(name, inode)| DirectoryEntry {
-                    inode: Inode(*inode),
-                    kind: nodes[inode].kind,
-                    name: name.clone(),
-                })
-                .collect(),
-            next: (next < entries.len() as u64).then_some(Cookie(next)),
-        })
+        let mut batch = DirectoryBatch::default();
+        batch.items.extend(some.map(|(name, inode)| DirectoryEntry {
+            inode: Inode(*inode),
+            kind: nodes[inode].kind,
+            name: name.clone(),
+        }));
+        batch.next = (next < entries.len() as u64).then_some(Cookie(next));
+        Ok(batch)
     }
 
     fn read_link(&self, inode: Inode) -> FsResult<Vec<u8>> {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 
 use libipc::proto::file_system::{
-    Attributes, Cookie, Description, DirectoryPage, FileKind, FileSystemClient, FileSystemSchema,
+    Attributes, Cookie, Description, DirectoryBatch, FileKind, FileSystemClient, FileSystemSchema,
     FsError, Inode, Operation, Outcome, Space, Transfer,
 };
 use libipc::{ConnectError, Failure, Interface};
@@ -95,8 +95,8 @@ impl Backend for Remote {
         self.plain(self.client()?.read_small(inode, offset, bytes))
     }
 
-    fn read_dir(&self, directory: Inode, from: Cookie) -> FsResult<DirectoryPage> {
-        self.plain(self.client()?.read_dir(directory, from))
+    fn read_dir(&self, directory: Inode, from: Cookie) -> FsResult<DirectoryBatch> {
+        self.plain(self.client()?.read_dir_batch(directory, from))
     }
 
     fn read_link(&self, inode: Inode) -> FsResult<Vec<u8>> {

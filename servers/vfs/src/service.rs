@@ -7,8 +7,8 @@ use core::fmt;
 
 use libipc::Caller;
 use libipc::proto::vfs::{
-    Attributes, Cookie, DirectoryPage, FileId, FileKind, FsError, LastLink, MountInfo, OpenOptions,
-    Opened, Space, Transfer, VfsServer, Written,
+    Attributes, Cookie, DirectoryBatch, FileId, FileKind, FsError, LastLink, MountInfo,
+    OpenOptions, Opened, Space, Transfer, VfsServer, Written,
 };
 use libsys::state::StateMemory;
 use libsys::{Handle, Memory, Sender};
@@ -135,7 +135,7 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         _caller: &Caller,
         path: Vec<u8>,
         from: Cookie,
-    ) -> Result<DirectoryPage, FsError> {
+    ) -> Result<DirectoryBatch, FsError> {
         self.vfs.borrow().read_dir(&path, from)
     }
 

@@ -89,7 +89,7 @@ fn list(vfs: &TestVfs, path: &str) -> Vec<String> {
     while let Some(from) = next {
         let page = vfs.read_dir(path.as_bytes(), from).unwrap();
         names.extend(
-            page.entries
+            page.items
                 .into_iter()
                 .map(|entry| String::from_utf8(entry.name).unwrap()),
         );

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use libipc::Caller;
 use libipc::proto::file_system::{Attributes, FileKind, FsError, Inode, Operation, Space};
 use libipc::proto::vfs::{
-    Cookie, DirectoryEntry, DirectoryPage, LastLink, MAX_LINK_BYTES, MountInfo,
+    Cookie, DirectoryBatch, DirectoryEntry, LastLink, MAX_LINK_BYTES, MountInfo,
 };
 use libsys::state::{Full, Purpose, Region, Report, StateMemory};
 
@@ -114,27 +114,27 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     /// # Errors
     ///
     /// `NotADirectory`, and those of the file system.
-    pub fn read_dir(&self, path: &[u8], from: Cookie) -> FsResult<DirectoryPage> {
+    pub fn read_dir(&self, path: &[u8], from: Cookie) -> FsResult<DirectoryBatch> {
         let walked = walk(&self.mounts, path, LastLink::Follow)?;
         let Place::Node { mount, attributes } = walked.place else {
-            return Ok(mount_page(self.mount_names(&walked.path), from));
+            return Ok(mount_batch(self.mount_names(&walked.path), from));
         };
         if attributes.kind != FileKind::Directory {
             return Err(FsError::NotADirectory);
         }
         let backend = &self.mounts[mount].backend;
         if from.0 & EXTRA_NAMES == 0 {
-            let mut page = backend.read_dir(attributes.inode, from)?;
+            let mut batch = backend.read_dir(attributes.inode, from)?;
             // A cookie with the mark would be taken for one of ours.
-            page.next = page.next.filter(|next| next.0 & EXTRA_NAMES == 0);
-            if page.next.is_none() && !self.mount_names(&walked.path).is_empty() {
-                page.next = Some(Cookie(EXTRA_NAMES));
+            batch.next = batch.next.filter(|next| next.0 & EXTRA_NAMES == 0);
+            if batch.next.is_none() && !self.mount_names(&walked.path).is_empty() {
+                batch.next = Some(Cookie(EXTRA_NAMES));
             }
-            return Ok(page);
+            return Ok(batch);
         }
         let mut names = self.mount_names(&walked.path);
         names.retain(|name| backend.lookup(attributes.inode, name).is_err());
-        Ok(mount_page(names, from))
+        Ok(mount_batch(names, from))
     }
 
     /// Returns the names in a directory that lead to mount points.
@@ -325,23 +325,15 @@ fn operation(caller: &Caller, step: u8) -> Operation {
 }
 
 /// Lists names that only the mount table knows; the cookie counts them.
-fn mount_page(names: Vec<Vec<u8>>, from: Cookie) -> DirectoryPage {
-    let mut page = DirectoryPage::default();
+fn mount_batch(names: Vec<Vec<u8>>, from: Cookie) -> DirectoryBatch {
     let first = from.0 & !EXTRA_NAMES;
-    for (name, number) in names
-        .into_iter()
-        .zip(0..)
-        .skip_while(|(_, number)| *number < first)
-    {
+    let rest = (0..).zip(names).skip_while(|(number, _)| *number < first);
+    DirectoryBatch::of(rest.map(|(number, name)| {
         let entry = DirectoryEntry {
             inode: Inode(0),
             kind: FileKind::Directory,
             name,
         };
-        if !page.try_push(entry) {
-            page.next = Some(Cookie(EXTRA_NAMES | number));
-            break;
-        }
-    }
-    page
+        (entry, Cookie(EXTRA_NAMES | number))
+    }))
 }

@@ -11,7 +11,16 @@ pub const BEGIN: &str = "<!-- generated: from here -->";
 /// Where it ends.
 pub const END: &str = "<!-- generated: to here -->";
 
-const CONTRACTS: [&str; 3] = ["idempotent", "exactly_once", "fails_on_restart"];
+/// Attributes of methods.
+const MARKERS: [&str; 5] = [
+    "idempotent",
+    "exactly_once",
+    "fails_on_restart",
+    "stream",
+    RING,
+];
+/// The attribute of a method that is an entry of a ring.
+const RING: &str = "ring";
 
 /// A documented thing: a type, a variant, a constant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +36,8 @@ pub struct Item {
 pub struct Method {
     /// Its name.
     pub name: String,
-    /// The attribute with its restart contract.
-    pub contract: String,
+    /// Its attribute: the restart contract, or that it is a stream or in the ring.
+    pub marker: String,
     /// Its signature in one line.
     pub signature: String,
     /// Its documentation as Markdown.
@@ -44,6 +53,10 @@ pub struct Source {
     pub name: String,
     /// Its methods in order.
     pub methods: Vec<Method>,
+    /// Its ring methods in order.
+    pub ring: Vec<Method>,
+    /// Name of the interface whose ring methods it has, if they are of another one.
+    pub ring_of: Option<String>,
     /// Error enums with their variants.
     pub errors: Vec<(Item, Vec<Item>)>,
     /// Other public types.
@@ -62,11 +75,15 @@ pub fn parse(text: &str) -> Source {
         if line == "#[cfg(test)]" {
             break;
         } else if let Some(rest) = line.strip_prefix("#[crate::interface(version = ") {
-            source.version = rest.trim_end_matches(")]").to_owned();
+            let arguments = rest.trim_end_matches(")]");
+            let (version, ring) = arguments.split_once(", ring = ").unwrap_or((arguments, ""));
+            source.version = version.to_owned();
+            source.ring_of = ring.strip_suffix("Entry").map(str::to_owned);
         } else if let Some(rest) = line.strip_prefix("pub trait ") {
             source.name = rest.trim_end_matches(" {").to_owned();
             docs.take();
-            source.methods = methods(&mut lines);
+            let is_in_ring = |method: &Method| method.marker == RING;
+            (source.ring, source.methods) = methods(&mut lines).into_iter().partition(is_in_ring);
         } else if let Some(rest) = line.strip_prefix("pub enum ") {
             let item = Item {
                 name: first_word(rest),
@@ -177,14 +194,14 @@ fn variants<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<Item> {
 fn methods<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<Method> {
     let mut found = Vec::new();
     let mut docs = Docs::default();
-    let mut contract = String::new();
+    let mut marker = String::new();
     while let Some(line) = lines.next().filter(|line| *line != "}") {
         let trimmed = line.trim_start();
         let attribute = trimmed
             .strip_prefix("#[")
             .and_then(|rest| rest.strip_suffix(']'));
-        if let Some(name) = attribute.filter(|name| CONTRACTS.contains(name)) {
-            contract = name.to_owned();
+        if let Some(name) = attribute.filter(|name| MARKERS.contains(name)) {
+            marker = name.to_owned();
         } else if let Some(rest) = trimmed.strip_prefix("fn ") {
             let mut signature = trimmed.to_owned();
             while !signature.ends_with(';') {
@@ -194,7 +211,7 @@ fn methods<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<Method> {
             }
             found.push(Method {
                 name: first_word(rest),
-                contract: std::mem::take(&mut contract),
+                marker: std::mem::take(&mut marker),
                 signature: tidy(&signature),
                 docs: docs.take(),
             });
@@ -221,18 +238,12 @@ fn tidy(signature: &str) -> String {
 pub fn markdown(source: &Source) -> String {
     let mut page = String::from("## Methods\n");
     for method in &source.methods {
-        let Method {
-            name,
-            contract,
-            signature,
-            docs,
-        } = method;
-        let docs = docs.replace("<br>", "\n\n");
-        let _ = write!(
-            page,
-            "\n### `{name}`\n\n```rust\n#[{contract}]\n{signature}\n```\n\n{docs}\n"
-        );
+        write_method(&mut page, method);
+        if method.marker == "stream" {
+            page.push_str("\nA [stream](README.md#streams).\n");
+        }
     }
+    write_ring(&mut page, source);
     for (error, variants) in &source.errors {
         let _ = write!(page, "\n## Errors: `{}`\n\n{}\n\n", error.name, error.docs);
         page.push_str("| error | cause and remedy |\n|---|---|\n");
@@ -247,6 +258,52 @@ pub fn markdown(source: &Source) -> String {
         rows(&mut page, &source.limits);
     }
     page
+}
+
+fn write_method(page: &mut String, method: &Method) {
+    let Method {
+        name,
+        marker,
+        signature,
+        docs,
+    } = method;
+    let docs = docs.replace("<br>", "\n\n");
+    let _ = write!(
+        page,
+        "\n### `{name}`\n\n```rust\n#[{marker}]\n{signature}\n```\n\n{docs}\n"
+    );
+}
+
+/// Writes the ring methods, each with what is where in its entry.
+fn write_ring(page: &mut String, source: &Source) {
+    if let Some(other) = &source.ring_of {
+        let file = other.to_lowercase();
+        let _ = write!(
+            page,
+            "\n## Ring methods\n\nThose of [`{other}`]({file}.md#ring-methods).\n"
+        );
+    }
+    if source.ring.is_empty() {
+        return;
+    }
+    page.push_str("\n## Ring methods\n\nEntries of the [ring](README.md#rings).\n");
+    for (opcode, method) in (1..).zip(&source.ring) {
+        write_method(page, method);
+        let _ = write!(page, "\nIn the entry: opcode {opcode}");
+        for (place, name) in argument_names(&method.signature).enumerate() {
+            let _ = write!(page, ", `arguments[{place}]` is `{name}`");
+        }
+        page.push_str("; the rest is 0.\n");
+    }
+}
+
+/// Returns the names of a method's arguments.
+fn argument_names(signature: &str) -> impl Iterator<Item = &str> {
+    let (_, rest) = signature.split_once('(').unwrap_or_default();
+    let (arguments, _) = rest.split_once(") ->").unwrap_or_default();
+    arguments
+        .split(", ")
+        .filter_map(|argument| Some(argument.split_once(": ")?.0))
 }
 
 fn rows(page: &mut String, items: &[Item]) {
@@ -291,6 +348,14 @@ pub trait Door {
         width: u32,
         key: &str,
     ) -> Result<(), DoorError>;
+
+    /// Who went through.
+    #[stream]
+    fn visitors() -> Result<Stream<u32, u64>, DoorError>;
+
+    /// Knocks.
+    #[ring]
+    fn knock(times: u8, force: u32) -> Result<(), DoorError>;
 }
 ";
 
@@ -301,7 +366,9 @@ pub trait Door {
             (source.name.as_str(), source.version.as_str()),
             ("Door", "2")
         );
-        assert_eq!(source.methods[0].contract, "exactly_once");
+        assert_eq!(source.methods[0].marker, "exactly_once");
+        assert_eq!(source.methods[1].marker, "stream");
+        assert_eq!(source.ring[0].name, "knock");
         assert_eq!(
             source.methods[0].signature,
             "fn open(width: u32, key: &str) -> Result<(), DoorError>"
@@ -311,6 +378,21 @@ pub trait Door {
         assert_eq!(variants[0].docs, "It is shut. Remedy: see `Door::open`.");
         assert_eq!(variants[1].name, "Broken");
         assert_eq!(source.limits[0].name, "MOST = 3");
+    }
+
+    #[test]
+    fn streams_and_ring_methods_are_on_the_page() {
+        let page = markdown(&parse(SOURCE));
+        assert!(page.contains("### `visitors`") && page.contains("A [stream](README.md#streams)."));
+        let ring = page.split("## Ring methods").nth(1).expect("a ring");
+        assert!(ring.contains("### `knock`") && ring.contains("Knocks."));
+        assert!(ring.contains(
+            "opcode 1, `arguments[0]` is `times`, `arguments[1]` is `force`; the rest is 0."
+        ));
+        let other = SOURCE.replace("version = 2", "version = 2, ring = GateEntry");
+        let source = parse(&other);
+        assert_eq!(source.version, "2");
+        assert!(markdown(&source).contains("Those of [`Gate`](gate.md#ring-methods)."));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 
-use libipc::proto::block::{BufferId, IoError, Operation, Request, outcome_of, result_word};
-use libipc::ring::{Entry, RingClient, RingServer, Submission, bytes_for};
+use libipc::Failure;
+use libipc::proto::block::{BlockEntry, BufferId, IoError, Operation, Request};
+use libipc::ring::{Entry, RingClient, bytes_for};
+use libipc::typed_ring::{RingRequest as _, TypedRingServer, TypedSubmission, outcome_of};
 use libsys::mappings::Mapping;
 use libsys::state::State;
 use libsys::{Handle, RawHandle};
@@ -22,8 +24,8 @@ const PLACES: u64 = 32;
 
 /// The driver and its disk: the contents of sectors, and of the clients' buffers.
 struct Driver {
-    ring: RingServer,
-    taken: Vec<Submission>,
+    ring: TypedRingServer<BlockEntry>,
+    taken: Vec<TypedSubmission<BlockEntry>>,
     disk: Vec<u32>,
     buffers: BTreeMap<(u32, u64), u32>,
 }
@@ -40,10 +42,7 @@ impl Driver {
             return;
         }
         let submission = self.taken.swap_remove(which % self.taken.len());
-        let Entry {
-            opcode, arguments, ..
-        } = submission.entry;
-        let request = Request::from_words(opcode, arguments).unwrap();
+        let request = Request::from(submission.request);
         for i in 0..request.sectors {
             let sector = (request.sector + i) as usize;
             let place = (request.buffer.0, request.offset / 512 + i);
@@ -55,7 +54,7 @@ impl Driver {
                 Operation::Flush => {}
             }
         }
-        self.ring.complete(submission.id, result_word(Ok(())));
+        self.ring.complete(submission.id, Ok(()));
     }
 }
 
@@ -143,7 +142,7 @@ proptest! {
         let clients =
             [0, 1].map(|i: usize| RingClient::create(rings[i].alias().unwrap(), SLOTS).unwrap());
         let mut exchange = exchange(&to_driver, &rings);
-        let attach = || RingServer::attach(to_driver.alias().unwrap()).unwrap();
+        let attach = || TypedRingServer::attach(to_driver.alias().unwrap()).unwrap();
         let mut driver = Driver {
             ring: attach(),
             taken: Vec::new(),
@@ -172,8 +171,7 @@ proptest! {
                     let offset = place * 512;
                     let id = BufferId(buffer);
                     let request = Request { operation, buffer: id, offset, sector: first, sectors };
-                    let (opcode, arguments) = request.to_words();
-                    let entry = Entry { user_data: last, opcode, flags: 0, arguments };
+                    let entry = BlockEntry::from(request).to_entry(last);
                     if clients[client].submit(&entry).is_ok() {
                         open[client].insert(last, Some((is_write, place, sectors)));
                         last += 1;
@@ -214,7 +212,7 @@ proptest! {
                     let Some(Some((is_write, place, sectors))) = request else { continue };
                     let outcome = outcome_of(completion.result);
                     if place + sectors > PLACES {
-                        prop_assert_eq!(outcome, Err(IoError::BadBuffer));
+                        prop_assert_eq!(outcome, Err(Failure::Server(IoError::BadBuffer)));
                         continue;
                     }
                     prop_assert_eq!(outcome, Ok(()));

@@ -3,8 +3,9 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use libipc::proto::block::{IoError, Request, result_word};
-use libipc::ring::{RingError, RingServer, SubmissionId};
+use libipc::proto::block::BlockEntry;
+use libipc::ring::{RingError, SubmissionId};
+use libipc::typed_ring::TypedRingServer;
 use libsys::mappings::Mapping;
 use libsys::{Handle, Notification};
 
@@ -14,7 +15,7 @@ use crate::{Accepted, Disk, Done, Registers};
 /// it dies, the next instance finds there.
 #[derive(Debug)]
 pub struct Intake {
-    ring: RingServer,
+    ring: TypedRingServer<BlockEntry>,
     /// Submissions at the device, by the token of their request.
     submissions: BTreeMap<u64, SubmissionId>,
 }
@@ -27,7 +28,7 @@ impl Intake {
     /// See [`RingError`].
     pub fn attach(ring: Mapping) -> Result<Self, RingError> {
         Ok(Intake {
-            ring: RingServer::attach(ring)?,
+            ring: TypedRingServer::attach(ring)?,
             submissions: BTreeMap::new(),
         })
     }
@@ -37,7 +38,7 @@ impl Intake {
         for Done { token, outcome } in done.drain(..) {
             // Those of an earlier ring have no submission here.
             if let Some(id) = self.submissions.remove(&token) {
-                self.ring.complete(id, result_word(outcome));
+                self.ring.complete(id, outcome);
             }
         }
     }
@@ -48,18 +49,14 @@ impl Intake {
         while disk.has_room()
             && let Some(submission) = self.ring.next_request()
         {
-            let entry = submission.entry;
             let token = disk.new_token();
-            let accepted = Request::from_words(entry.opcode, entry.arguments)
-                .ok_or(IoError::Invalid)
-                .and_then(|request| disk.accept(token, &request, now_ns));
-            match accepted {
+            match disk.accept(token, &submission.request.into(), now_ns) {
                 Ok(Accepted::Started) => {
                     self.submissions.insert(token, submission.id);
                     has_new = true;
                 }
-                Ok(Accepted::Finished) => self.ring.complete(submission.id, result_word(Ok(()))),
-                Err(error) => self.ring.complete(submission.id, result_word(Err(error))),
+                Ok(Accepted::Finished) => self.ring.complete(submission.id, Ok(())),
+                Err(error) => self.ring.complete(submission.id, Err(error)),
             }
         }
         if has_new {
@@ -72,7 +69,7 @@ impl Intake {
         self.ring.flush(wake);
     }
 
-    /// Asks for a doorbell; see [`RingServer::prepare_wait`].
+    /// Asks for a doorbell; see [`TypedRingServer::prepare_wait`].
     #[must_use]
     pub fn prepare_wait(&mut self) -> bool {
         self.ring.prepare_wait()

@@ -17,11 +17,13 @@ use core::task::{Context, Poll, Waker};
 use ext4::device::{BlockReader, MAX_READ_BYTES, SECTOR_BYTES};
 use ext4::error::{Error, Result};
 use ext4::service::OpenDevice;
+use libipc::Failure;
 use libipc::events::Events;
-use libipc::proto::block::{BlockClient, BufferId, Operation, Request, outcome_of};
+use libipc::proto::block::{BlockClient, BlockEntry, BufferId, IoError};
 use libipc::proto::memory::MemoryManagerClient;
-use libipc::ring::{Entry, RingClient, pages_for};
+use libipc::ring::{RingClient, pages_for};
 use libipc::sync::Signal;
+use libipc::typed_ring::TypedRingClient;
 use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Mapping;
 use libsys::{Handle, MapFlags, Memory, Sender};
@@ -118,9 +120,9 @@ impl Opener {
             .block
             .register_buffer(queue, &buffer)
             .map_err(|why| failed("register the buffer", &why))?;
-        let ring = Rc::new(ring);
+        let ring = TypedRingClient::new(ring);
         self.events
-            .spawn(Rc::clone(&ring).pump(self.events.clone(), WAKE_BIT));
+            .spawn(Rc::clone(ring.ring()).pump(self.events.clone(), WAKE_BIT));
         let channel = Channel {
             events: self.events.clone(),
             ring,
@@ -162,7 +164,7 @@ pub(crate) struct Disk {
 
 struct Channel {
     events: Events,
-    ring: Rc<RingClient>,
+    ring: TypedRingClient<BlockEntry>,
     buffer: BufferId,
     view: DmaBuffer,
 }
@@ -170,21 +172,14 @@ struct Channel {
 impl Channel {
     /// Starts a read into a room.
     fn start(self: &Rc<Self>, room: Room, offset: u64, bytes: u64) -> Pending {
-        let request = Request {
-            operation: Operation::Read,
+        let read = BlockEntry::Read {
             buffer: self.buffer,
             offset: room.offset,
             sector: offset / SECTOR_BYTES,
             sectors: bytes / SECTOR_BYTES,
         };
-        let (opcode, arguments) = request.to_words();
-        let entry = Entry {
-            opcode,
-            arguments,
-            ..Entry::default()
-        };
-        let ring = Rc::clone(&self.ring);
-        let mut future: InFlight = Box::pin(async move { ring.request(entry).await });
+        let ring = self.ring.clone();
+        let mut future: InFlight = Box::pin(async move { ring.request(read).await });
         // The first poll submits it; whoever waits for it later polls it with a real waker.
         let mut context = Context::from_waker(Waker::noop());
         let state = match future.as_mut().poll(&mut context) {
@@ -200,7 +195,8 @@ impl Channel {
     }
 }
 
-type InFlight = Pin<Box<dyn Future<Output = i64>>>;
+type Outcome = core::result::Result<(), Failure<IoError>>;
+type InFlight = Pin<Box<dyn Future<Output = Outcome>>>;
 
 /// A read at the block server.
 pub(crate) struct Pending {
@@ -216,7 +212,7 @@ struct Job {
 
 enum State {
     InFlight(InFlight),
-    Done(i64),
+    Done(Outcome),
 }
 
 impl Future for Pending {
@@ -237,7 +233,7 @@ impl Future for Pending {
             return Poll::Pending;
         };
         let channel = Rc::clone(&self.channel);
-        Poll::Ready(match outcome_of(result) {
+        Poll::Ready(match result {
             Ok(()) => Ok(Data {
                 channel,
                 room,
@@ -257,7 +253,8 @@ impl Drop for Pending {
         }) = self.job.take()
         {
             self.channel.events.spawn(async move {
-                future.await;
+                // Nobody wants to know how it went.
+                let _ = future.await;
                 drop(room);
             });
         }

@@ -12,7 +12,7 @@ use core::ops::ControlFlow;
 
 use libipc::Caller;
 use libipc::proto::file_system::{
-    Attributes, Cookie, Damage, Description, DirectoryEntry, DirectoryPage, FileKind,
+    Attributes, Cookie, Damage, Description, DirectoryBatch, DirectoryEntry, FileKind,
     FileSystemServer, FsAccess, FsError, Inode, MAX_LINK_BYTES, MAX_SMALL_BYTES, Operation,
     Outcome, Space, Transfer,
 };
@@ -172,21 +172,19 @@ impl<O: OpenDevice> Service<O> {
         Ok(u32::try_from(count).unwrap_or(bytes))
     }
 
-    async fn try_read_dir(&self, directory: Inode, from: Cookie) -> Result<DirectoryPage> {
+    async fn try_read_dir(&self, directory: Inode, from: Cookie) -> Result<DirectoryBatch> {
         let (volume, directory) = self.inode(directory).await?;
-        let mut page = DirectoryPage::default();
+        let mut batch = DirectoryBatch::default();
         let mut unknown = Vec::new();
-        let mut next = None;
         let visit = &mut |entry: crate::directory::Entry<'_>, cookie| {
             let kind = entry.kind.map(file_kind);
-            let index = page.entries.len();
-            let fits = page.try_push(DirectoryEntry {
+            let index = batch.items.len();
+            let item = DirectoryEntry {
                 inode: Inode(entry.inode.into()),
                 kind: kind.unwrap_or(FileKind::Special),
                 name: entry.name.to_vec(),
-            });
-            if !fits {
-                next = Some(Cookie(cookie));
+            };
+            if !batch.try_push(item, Cookie(cookie)) {
                 return ControlFlow::Break(());
             }
             if kind.is_none() {
@@ -198,13 +196,12 @@ impl<O: OpenDevice> Service<O> {
         // Old volumes keep the kind in the inode only. One that cannot be read stays special.
         for (index, number) in unknown {
             if let (Ok(inode), Some(entry)) =
-                (volume.inode(number).await, page.entries.get_mut(index))
+                (volume.inode(number).await, batch.items.get_mut(index))
             {
                 entry.kind = file_kind(inode.kind);
             }
         }
-        page.next = next;
-        Ok(page)
+        Ok(batch)
     }
 
     async fn try_read_link(&self, inode: Inode) -> Result<Vec<u8>> {
@@ -348,7 +345,7 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         _caller: &Caller,
         directory: Inode,
         from: Cookie,
-    ) -> core::result::Result<DirectoryPage, FsError> {
+    ) -> core::result::Result<DirectoryBatch, FsError> {
         self.try_read_dir(directory, from)
             .await
             .map_err(|error| self.refuse(error))

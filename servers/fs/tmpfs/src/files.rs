@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use libipc::proto::file_system::{
-    Attributes, Cookie, DirectoryEntry, DirectoryPage, FileKind, FsError, Inode, MAX_LINK_BYTES,
+    Attributes, Cookie, DirectoryBatch, DirectoryEntry, FileKind, FsError, Inode, MAX_LINK_BYTES,
     Operation, Outcome, Space,
 };
 use libsys::state::{Full, Purpose, Region, Report, StateMemory};
@@ -117,22 +117,21 @@ impl<M: StateMemory> TmpFs<M> {
         Ok(node.attributes(inode))
     }
 
-    /// Lists a directory. The cookie is the inode last listed: a node has one name only.
+    /// Lists a directory. The cookie is the inode to go on with: a node has one name only.
     ///
     /// # Errors
     ///
     /// `NotADirectory`, `Stale`.
-    pub fn read_dir(&self, directory: Inode, from: Cookie) -> Result<DirectoryPage, FsError> {
+    pub fn read_dir(&self, directory: Inode, from: Cookie) -> Result<DirectoryBatch, FsError> {
         let tree = self.tree.state();
         let entries = tree.entries(directory.0)?;
         let mut rest: Vec<(u64, &Vec<u8>)> = entries
             .iter()
             .map(|(name, &inode)| (inode, name))
-            .filter(|(inode, _)| *inode > from.0)
+            .filter(|(inode, _)| *inode >= from.0)
             .collect();
         rest.sort_unstable();
-        let mut page = DirectoryPage::default();
-        let mut last = from;
+        let mut batch = DirectoryBatch::default();
         for (inode, name) in rest {
             let Ok(node) = tree.node(inode) else {
                 continue;
@@ -143,13 +142,11 @@ impl<M: StateMemory> TmpFs<M> {
                 kind,
                 name: name.clone(),
             };
-            if !page.try_push(entry) {
-                page.next = Some(last);
+            if !batch.try_push(entry, Cookie(inode)) {
                 break;
             }
-            last = Cookie(inode);
         }
-        Ok(page)
+        Ok(batch)
     }
 
     /// Returns the target of a symbolic link.

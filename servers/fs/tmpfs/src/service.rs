@@ -7,7 +7,7 @@ use core::cell::RefCell;
 
 use libipc::Caller;
 use libipc::proto::file_system::{
-    Attributes, Cookie, Description, DirectoryPage, FileKind, FileSystemServer, FsAccess, FsError,
+    Attributes, Cookie, Description, DirectoryBatch, FileKind, FileSystemServer, FsAccess, FsError,
     Inode, MAX_SMALL_BYTES, Operation, Outcome, Space, Transfer,
 };
 use libsys::abi::PAGE_SIZE;
@@ -115,7 +115,7 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         _caller: &Caller,
         directory: Inode,
         from: Cookie,
-    ) -> Result<DirectoryPage, FsError> {
+    ) -> Result<DirectoryBatch, FsError> {
         self.fs.borrow().read_dir(directory, from)
     }
 

@@ -123,7 +123,7 @@ fn list(fs: &TestFs, directory: Inode) -> Vec<(String, FileKind, Inode)> {
     while let Some(from) = next {
         let page = fs.read_dir(directory, from).unwrap();
         next = page.next;
-        names.extend(page.entries.into_iter().map(|entry| {
+        names.extend(page.items.into_iter().map(|entry| {
             (
                 String::from_utf8(entry.name).unwrap(),
                 entry.kind,
@@ -357,12 +357,12 @@ fn a_long_directory_is_listed_once_even_while_it_changes() {
     let root = fs.root();
     fs.unlink(operations.stamp(), root, b"file-0000", FileKind::Regular)
         .unwrap();
-    let mut names: Vec<_> = first.entries.into_iter().map(|entry| entry.name).collect();
+    let mut names: Vec<_> = first.items.into_iter().map(|entry| entry.name).collect();
     let mut next = first.next;
     while let Some(from) = next {
         let page = fs.read_dir(root, from).unwrap();
         next = page.next;
-        names.extend(page.entries.into_iter().map(|entry| entry.name));
+        names.extend(page.items.into_iter().map(|entry| entry.name));
     }
     assert_eq!(names.len(), 1000);
     names.sort();

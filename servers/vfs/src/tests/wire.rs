@@ -47,7 +47,7 @@ fn every_message_looks_as_before() {
     client.stat(b"/tmp/f", LastLink::Keep).unwrap();
     client.make_dir(b"/tmp/d").unwrap();
     client.symlink(b"/tmp/l", b"f").unwrap();
-    client.read_dir(b"/tmp", Cookie(0)).unwrap();
+    client.read_dir_batch(b"/tmp", Cookie(0)).unwrap();
     client.read_link(b"/tmp/l").unwrap();
     client.canonical(b"/tmp/l").unwrap();
     client.rename(b"/tmp/f", b"/tmp/g").unwrap();

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use libipc::Interface;
-use libipc::proto;
-use libipc::schema::{Contract, Schema};
+use libipc::describe::Described;
+use libipc::proto::{Visitor, visit};
+use libipc::schema::{Contract, Method, Schema};
 use skink_docs::interface::{Source, insert, markdown, parse};
 use skink_docs::pages::names;
 use skink_docs::{expect_content, read};
@@ -12,26 +12,28 @@ use skink_docs::{expect_content, read};
 const FOLDER: &str = "docs/reference/ipc";
 
 /// File of the source without its ending, and compiled schema.
+#[derive(Default)]
+struct All(Vec<(&'static str, &'static Schema)>);
+
+impl Visitor for All {
+    fn see<I: Described>(&mut self, file: &'static str) {
+        self.0.push((file, I::SCHEMA));
+    }
+}
+
 fn interfaces() -> Vec<(&'static str, &'static Schema)> {
-    vec![
-        ("block", proto::block::BlockSchema::SCHEMA),
-        ("console", proto::console::ConsoleSchema::SCHEMA),
-        ("disk", proto::disk::DiskSchema::SCHEMA),
-        ("file_system", proto::file_system::FileSystemSchema::SCHEMA),
-        ("init", proto::init::InitSchema::SCHEMA),
-        ("log", proto::log::LogSchema::SCHEMA),
-        ("memory", proto::memory::MemoryManagerSchema::SCHEMA),
-        ("pci", proto::pci::PciSchema::SCHEMA),
-        ("vfs", proto::vfs::VfsSchema::SCHEMA),
-    ]
+    let mut all = All::default();
+    visit(&mut all);
+    all.0
 }
 
 fn source(file: &str) -> Source {
     parse(&read(format!("libipc/src/proto/{file}.rs")))
 }
 
-fn attribute(contract: Contract) -> &'static str {
-    match contract {
+fn attribute(method: &Method) -> &'static str {
+    match method.contract {
+        _ if method.is_stream => "stream",
         Contract::Idempotent => "idempotent",
         Contract::ExactlyOnce => "exactly_once",
         Contract::FailsOnRestart => "fails_on_restart",
@@ -58,16 +60,27 @@ fn what_is_read_from_the_source_is_what_is_compiled() {
         let read: Vec<(&str, &str)> = source
             .methods
             .iter()
-            .map(|m| (m.name.as_str(), m.contract.as_str()))
+            .map(|m| (m.name.as_str(), m.marker.as_str()))
             .collect();
         let compiled: Vec<(&str, &str)> = schema
             .methods
             .iter()
-            .map(|m| (m.name, attribute(m.contract)))
+            .map(|m| (m.name, attribute(m)))
             .collect();
         assert_eq!(read, compiled, "{file}");
+        let own_ring = schema.ring.filter(|_| source.ring_of.is_none());
+        let compiled = own_ring.map_or(&[][..], |ring| ring.methods);
+        let read: Vec<&str> = source.ring.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(read, compiled, "{file}");
+        let ring = schema.ring.map(|ring| ring.name);
+        let named = source.ring_of.as_deref();
+        assert_eq!(named.or(own_ring.map(|ring| ring.name)), ring, "{file}");
         assert!(
-            source.methods.iter().all(|m| !m.docs.is_empty()),
+            source
+                .methods
+                .iter()
+                .chain(&source.ring)
+                .all(|m| !m.docs.is_empty()),
             "{file}: methods without docs"
         );
         // The vfs passes on the errors of the file systems.

@@ -6,9 +6,7 @@ use alloc::vec::Vec;
 
 use chaos::{Instance, Plan, Request, Step};
 use libipc::Failure;
-use libipc::proto::init::{
-    InitClient, InitError, PAGE_OF_SERVICES, ServiceInfo, ServiceState, ServiceStatistics,
-};
+use libipc::proto::init::{InitClient, InitError, ServiceInfo, ServiceState, ServiceStatistics};
 use libsys::abi::FOREVER;
 use libsys::time;
 use skink_program::{Align, Failed, Table, human};
@@ -195,15 +193,7 @@ fn look(init: &InitClient, name: &str) -> Instance {
 }
 
 fn services(init: &InitClient) -> Result<Vec<ServiceInfo>, Failed> {
-    let mut all = Vec::new();
-    loop {
-        let page = init.services(all.len() as u32)?;
-        let is_last = page.len() < PAGE_OF_SERVICES;
-        all.extend(page);
-        if is_last {
-            return Ok(all);
-        }
-    }
+    Ok(init.services().collect::<Result<_, _>>()?)
 }
 
 /// Returns how often a service ended without anybody asking for it, and in which way.

@@ -7,7 +7,7 @@ use core::fmt::Write as _;
 
 use libipc::proto::file_system::FileKind;
 use libipc::proto::init::InitClient;
-use libipc::proto::vfs::{Cookie, LastLink, OpenOptions, VfsClient};
+use libipc::proto::vfs::{LastLink, OpenOptions, VfsClient};
 use shell::complete::{Candidate, Query, insertion, matching, query};
 use shell::parse::{self, When};
 use skink_program::launch::{
@@ -269,21 +269,13 @@ impl Session {
     /// read.
     fn names_in(&self, directory: &str) -> Vec<Candidate> {
         let path = join(&self.cwd, directory);
-        let mut names = Vec::new();
-        let mut from = Some(Cookie::default());
-        while let Some(cookie) = from {
-            let Ok(page) = self.vfs.read_dir(path.as_bytes(), cookie) else {
-                break;
-            };
-            for entry in page.entries {
-                if let Ok(name) = String::from_utf8(entry.name) {
-                    let is_directory = entry.kind == FileKind::Directory;
-                    names.push(Candidate { name, is_directory });
-                }
-            }
-            from = page.next;
-        }
-        names
+        let entries = self.vfs.read_dir(path.as_bytes()).map_while(Result::ok);
+        let names = entries.filter_map(|entry| {
+            let is_directory = entry.kind == FileKind::Directory;
+            let name = String::from_utf8(entry.name).ok()?;
+            Some(Candidate { name, is_directory })
+        });
+        names.collect()
     }
 }
 

@@ -9,7 +9,7 @@ mod report;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use libipc::proto::init::{InitClient, PAGE_OF_SERVICES, ServiceInfo};
+use libipc::proto::init::{InitClient, ServiceInfo};
 use skink_program::{Failed, Flag, Outcome, Program};
 
 use crate::logs::Until;
@@ -84,15 +84,7 @@ fn run(program: &mut Program) -> Outcome {
 }
 
 fn services(init: &InitClient) -> Result<Vec<ServiceInfo>, Failed> {
-    let mut all = Vec::new();
-    loop {
-        let page = init.services(all.len() as u32)?;
-        let is_last = page.len() < PAGE_OF_SERVICES;
-        all.extend(page);
-        if is_last {
-            return Ok(all);
-        }
-    }
+    Ok(init.services().collect::<Result<_, _>>()?)
 }
 
 fn stats(program: &mut Program, names: &[String]) -> Result<(), Failed> {

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
-use libipc::proto::block::{BufferId, Operation, Request, outcome_of};
+use libipc::proto::block::{BlockEntry, BufferId, IoError, Request};
 use libipc::ring::{Entry, RingClient, bytes_for};
+use libipc::typed_ring::{RingRequest as _, outcome_of};
 use libsys::mappings::Mapping;
 use proptest::prelude::*;
 
@@ -94,11 +95,9 @@ proptest! {
                         continue;
                     }
                     fake.0.borrow_mut().data[place as usize * 512..][..512].fill(0xee);
-                    let operation = Operation::Read;
                     let (buffer, offset) = (BufferId(1), place * 512);
-                    let request = Request { operation, buffer, offset, sector, sectors: 1 };
-                    let (opcode, arguments) = request.to_words();
-                    let entry = Entry { user_data: last, opcode, flags: 0, arguments };
+                    let read = BlockEntry::Read { buffer, offset, sector, sectors: 1 };
+                    let entry = read.to_entry(last);
                     if client.submit(&entry).is_ok() {
                         open.insert(last, Some((place, sector)));
                         last += 1;
@@ -106,8 +105,8 @@ proptest! {
                 }
                 Step::Nonsense(opcode, arguments) => {
                     // Nonsense that is a valid read would write over what others read.
-                    let is_sound = Request::from_words(opcode, arguments)
-                        .is_some_and(|request| request.buffer == BufferId(1));
+                    let is_sound = BlockEntry::from_words(opcode, arguments)
+                        .is_ok_and(|entry| Request::from(entry).buffer == BufferId(1));
                     let entry = Entry { user_data: last, opcode, flags: 0, arguments };
                     if !is_sound && client.submit(&entry).is_ok() {
                         open.insert(last, None);
@@ -132,7 +131,7 @@ proptest! {
                 let request = open.remove(&completion.user_data);
                 prop_assert!(request.is_some(), "completed twice");
                 let Some(Some((place, sector))) = request else { continue };
-                prop_assert_eq!(outcome_of(completion.result), Ok(()));
+                prop_assert_eq!(outcome_of::<(), IoError>(completion.result), Ok(()));
                 let state = fake.0.borrow();
                 let data = &state.data[place as usize * 512..][..512];
                 prop_assert_eq!(data, &state.disk[sector as usize * 512..][..512]);

@@ -56,7 +56,7 @@ fn list(service: &Service<Opener>, directory: Inode) -> BTreeMap<Vec<u8>, FileKi
     let mut from = Some(Cookie::default());
     while let Some(cookie) = from {
         let page = block_on(service.read_dir(&CALLER, directory, cookie)).unwrap();
-        for entry in page.entries {
+        for entry in page.items {
             assert!(names.insert(entry.name, entry.kind).is_none());
         }
         from = page.next;

@@ -40,7 +40,7 @@ fn every_message_looks_as_before() {
     client
         .symlink(operations.next(), root, b"link", b"file")
         .unwrap();
-    client.read_dir(root, Cookie(0)).unwrap();
+    client.read_dir_batch(root, Cookie(0)).unwrap();
     let link = client.lookup(root, b"link").unwrap().inode;
     client.read_link(link).unwrap();
     client.outcome(create).unwrap();
@@ -120,8 +120,9 @@ fn the_longest_pieces_and_pages_fit_into_a_message() {
             .create(operation, root, name.as_bytes(), FileKind::Regular, 0)
             .unwrap();
     }
-    let page = client.read_dir(root, Cookie(0)).unwrap();
-    assert!(page.next.is_some() && page.entries.len() > 10);
+    let batch = client.read_dir_batch(root, Cookie(0)).unwrap();
+    assert!(batch.next.is_some() && batch.items.len() > 10);
+    assert_eq!(client.read_dir(root).count(), 41);
     let target = [b'x'; MAX_SMALL_BYTES];
     let link = client
         .symlink(operations.next(), root, b"l", &target)

@@ -1,0 +1,113 @@
+//! The attributes of methods: what a method is, and its restart contract.
+
+use syn::spanned::Spanned as _;
+use syn::{Attribute, Error, Result, TraitItemFn};
+
+/// What happens to a request whose server died while it had it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Contract {
+    Idempotent,
+    ExactlyOnce,
+    FailsOnRestart,
+}
+
+impl Contract {
+    const ALL: [Contract; 3] = [
+        Contract::Idempotent,
+        Contract::ExactlyOnce,
+        Contract::FailsOnRestart,
+    ];
+
+    /// The attribute in the trait.
+    pub(crate) fn attribute(self) -> &'static str {
+        match self {
+            Contract::Idempotent => "idempotent",
+            Contract::ExactlyOnce => "exactly_once",
+            Contract::FailsOnRestart => "fails_on_restart",
+        }
+    }
+
+    /// The variant of `libipc::schema::Contract`.
+    pub(crate) fn variant(self) -> &'static str {
+        match self {
+            Contract::Idempotent => "Idempotent",
+            Contract::ExactlyOnce => "ExactlyOnce",
+            Contract::FailsOnRestart => "FailsOnRestart",
+        }
+    }
+}
+
+/// What the attribute of a method says that it is.
+pub(crate) enum Marker {
+    /// A call with this restart contract.
+    Call(Contract),
+    /// A call for one batch of a stream.
+    Stream,
+    /// An entry of a ring.
+    Ring,
+}
+
+impl Marker {
+    fn new(attribute: &Attribute) -> Option<Marker> {
+        let is = |name| attribute.path().is_ident(name);
+        let mut contracts = Contract::ALL.into_iter();
+        if let Some(contract) = contracts.find(|contract| is(contract.attribute())) {
+            Some(Marker::Call(contract))
+        } else if is("stream") {
+            Some(Marker::Stream)
+        } else {
+            is("ring").then_some(Marker::Ring)
+        }
+    }
+}
+
+/// Finds what a method is.
+pub(crate) fn marker(function: &TraitItemFn) -> Result<Marker> {
+    let name = &function.sig.ident;
+    let mut found = None;
+    for attribute in &function.attrs {
+        if attribute.path().is_ident("doc") {
+            continue;
+        }
+        let refused = |why: &str| {
+            Err(Error::new(
+                attribute.span(),
+                format!("method `{name}` {why}"),
+            ))
+        };
+        let Some(marker) = Marker::new(attribute) else {
+            return refused("has an attribute that interfaces do not know: remove it");
+        };
+        match (&found, &marker) {
+            (None, _) => {}
+            (Some(Marker::Call(_)), Marker::Call(_)) => {
+                return refused("has two restart contracts: keep one");
+            }
+            (Some(Marker::Stream), Marker::Call(_)) | (Some(Marker::Call(_)), Marker::Stream) => {
+                return refused(
+                    "is a stream and has a restart contract: remove that; each batch is asked for \
+                     by its cursor and may be asked for again",
+                );
+            }
+            (Some(Marker::Ring), Marker::Call(_)) | (Some(Marker::Call(_)), Marker::Ring) => {
+                return refused(
+                    "is a ring method and has a restart contract: remove that; entries that are \
+                     not completed are done again",
+                );
+            }
+            _ => return refused("is a stream or a ring method: keep one attribute"),
+        }
+        found = Some(marker);
+    }
+    found.ok_or_else(|| {
+        Error::new(
+            name.span(),
+            format!(
+                "method `{name}` needs a restart contract: put #[idempotent] (a redelivered \
+                 request is run again), #[exactly_once] (it gets its stored reply) or \
+                 #[fails_on_restart] (the client gets `Failure::Restarted`) on it, or #[stream] \
+                 or #[ring]"
+            ),
+        )
+    })
+}
