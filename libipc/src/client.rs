@@ -4,8 +4,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::convert::Infallible;
 
-use libsys::abi::FOREVER;
-use libsys::ipc::Outgoing;
+use libsys::abi::{FOREVER, Info};
+use libsys::ipc::{Outgoing, Words};
 use libsys::{Handle, Sender, ipc, time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ impl Client {
     {
         let label = I::SCHEMA.label(method);
         let (answer, handles) = self
-            .exchange::<A, Result<T, E>>(label, arguments, handles)
+            .exchange::<A, T, E>(label, arguments, handles)
             .map_err(Failure::widen)?;
         match answer {
             Ok(value) => Ok((value, handles)),
@@ -130,9 +130,7 @@ impl Client {
                 // Handles that nobody expects are closed.
                 let (info, words, _) =
                     ipc::call_for_words(sender, label, bytes, &Outgoing::NONE, deadline)?;
-                words
-                    .with_payload(info, |payload| decode_reply(info.label(), payload))
-                    .map_err(Failure::widen)?
+                decode_words(info, &words).map_err(Failure::widen)?
             }
             #[cfg(not(bare))]
             Channel::Loopback(_) => {
@@ -159,7 +157,7 @@ impl Client {
             name: interface,
         };
         let label = ours.label(HANDSHAKE);
-        match self.exchange::<_, Welcome>(label, &hello, OutHandles::new()) {
+        match self.exchange::<_, (), Hello<String>>(label, &hello, OutHandles::new()) {
             Ok((Ok(()), _)) => Ok(()),
             Ok((Err(theirs), _)) if theirs.name != interface => Err(ConnectError::OtherInterface {
                 interface,
@@ -178,12 +176,17 @@ impl Client {
     }
 
     /// Sends a request and decodes the payload of its reply.
-    fn exchange<A: Serialize, R: DeserializeOwned>(
+    fn exchange<A, T, E>(
         &self,
         label: u32,
         arguments: &A,
         handles: OutHandles,
-    ) -> Result<(R, InHandles), Exchange> {
+    ) -> Result<(Result<T, E>, InHandles), Exchange>
+    where
+        A: Serialize,
+        T: DeserializeOwned,
+        E: DeserializeOwned,
+    {
         match &self.channel {
             Channel::Kernel(sender) => {
                 let bytes = ipc::with_clean_page(|page| wire::encode(arguments, page))?;
@@ -192,9 +195,7 @@ impl Client {
                 let (info, words, incoming) =
                     ipc::call_for_words(sender, label, bytes, &outgoing, deadline)?;
                 handles.release();
-                let value =
-                    words.with_payload(info, |payload| decode_reply(info.label(), payload))?;
-                Ok((value, InHandles::new(incoming)))
+                Ok((decode_words(info, &words)?, InHandles::new(incoming)))
             }
             #[cfg(not(bare))]
             Channel::Loopback(loopback) => {
@@ -216,10 +217,28 @@ impl<E> From<TooLong> for Failure<E> {
     }
 }
 
+/// Reads the reply in a message.
 #[inline]
-fn decode_reply<R: DeserializeOwned>(label: u32, payload: &[u8]) -> Result<R, Exchange> {
+fn decode_words<T, E>(info: Info, words: &Words) -> Result<Result<T, E>, Exchange>
+where
+    T: DeserializeOwned,
+    E: DeserializeOwned,
+{
+    if info.label() == Status::Answer as u32 {
+        return wire::decode_answer(info, words).ok_or(Protocol::BadReply.into());
+    }
+    Err(refusal(info.label()))
+}
+
+/// Reads the reply of a loopback.
+#[cfg(not(bare))]
+fn decode_reply<T, E>(label: u32, payload: &[u8]) -> Result<Result<T, E>, Exchange>
+where
+    T: DeserializeOwned,
+    E: DeserializeOwned,
+{
     if label == Status::Answer as u32 {
-        return wire::decode(payload).ok_or(Protocol::BadReply.into());
+        return wire::decode_result(payload, payload.len()).ok_or(Protocol::BadReply.into());
     }
     Err(refusal(label))
 }

@@ -160,12 +160,12 @@ impl Loopback {
             .map(|handle| (handle.raw, handle.kind))
             .collect();
         handles.release();
-        let handles = InHandles::new(Incoming::new(&arrived));
+        let mut handles = InHandles::new(Incoming::new(&arrived));
         let delivery = Delivery {
             label,
             caller,
             payload: Payload::Bytes(payload),
-            handles,
+            handles: &mut handles,
             reply: token,
         };
         let mut core = self.core.borrow_mut();

@@ -14,7 +14,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use libsys::abi::{FOREVER, FaultMessage, Info};
+use libsys::abi::{FOREVER, FaultMessage, Info, MapItem};
 use libsys::ipc::{self, Outgoing, Received, Request, Words};
 use libsys::{Endpoint, Error, Handle, Notification, Reply, service, time};
 
@@ -26,10 +26,11 @@ mod fault;
 mod journal;
 
 pub use dispatch::{Answer, Arguments, Dispatch, Output, Payload, RequestFuture, Started};
-pub use fault::{Fault, FaultOutcome, MapItems};
+pub use fault::Fault;
 pub use journal::{MemoryJournal, ReplyJournal};
 
 use dispatch::{Core, Delivery, Polled};
+use fault::Outcome;
 
 /// Notification bit by which `init` asks whether the loop turns.
 pub const PING_BIT: u8 = 63;
@@ -54,7 +55,7 @@ pub struct Caller {
 }
 
 /// Answers page faults; see [`Server::on_fault`].
-type FaultHandler = dyn FnMut(&Fault, &mut MapItems) -> FaultOutcome;
+type FaultHandler = dyn FnMut(&Fault) -> Option<MapItem>;
 
 /// A server on one endpoint.
 pub struct Server {
@@ -116,8 +117,8 @@ impl Server {
     }
 
     /// Runs `f` for page faults of the processes whose pager this server is. It does not wait:
-    /// what it puts into the list is mapped at once.
-    pub fn on_fault(&mut self, f: impl FnMut(&Fault, &mut MapItems) -> FaultOutcome + 'static) {
+    /// the range that it returns is mapped at once, or the process is ended.
+    pub fn on_fault(&mut self, f: impl FnMut(&Fault) -> Option<MapItem> + 'static) {
         self.fault = Some(Box::new(f));
     }
 
@@ -137,29 +138,35 @@ impl Server {
             if let Some(page) = page {
                 page.beat();
             }
-            let deadline = self.run_tasks();
-            match self.park(deadline) {
-                Ok((Received::Request(request), words)) => self.handle_request(request, &words),
-                Ok((received, words)) => self.handle_rest(received, &words),
-                Err(Error::Timeout | Error::WouldBlock) => {}
-                Err(error @ (Error::NoMemory | Error::TooManyHandles)) => {
-                    // The request waits on; it fits when handles of others have been closed.
-                    log::warn!("no room for a request's handles: {error}");
-                    time::sleep(NO_ROOM_PAUSE_NS);
-                }
-                Err(error) => {
-                    log::error!("cannot receive, ending: {error}");
-                    end();
-                }
+            let deadline = self.turn();
+            if !self.core.has_room() {
+                self.park_full(deadline);
+                continue;
             }
-            if self.core.events().next_deadline() != FOREVER {
-                self.core.events().advance(time::now());
+            // All arms are here and not behind another call: that would cost copies of the message.
+            match ipc::answer_and_receive(self.held.take(), &self.endpoint, deadline) {
+                Ok((Received::Request(request), words)) => self.handle_request(request, &words),
+                Ok((Received::Fault(request), words)) => self.handle_fault(request, &words),
+                Ok((Received::Notification(bits), _)) => self.handle_bits(bits),
+                Ok((Received::Closed(badge), _)) => self.handle_closed(badge),
+                Err(error) => handle_failure(error),
             }
         }
     }
 
-    /// Polls tasks that want to run, within limits. Returns until when to wait for a message.
+    /// Does what is due before the loop waits. Returns until when to wait for a message.
     #[inline]
+    fn turn(&mut self) -> u64 {
+        if self.core.events().next_deadline() != FOREVER {
+            self.core.events().advance(time::now());
+        }
+        if self.core.has_ready() {
+            return self.run_tasks();
+        }
+        self.core.events().next_deadline()
+    }
+
+    /// Polls tasks that want to run, within limits. Returns until when to wait for a message.
     fn run_tasks(&mut self) -> u64 {
         let mut turns = 0;
         while self.core.has_ready() {
@@ -182,39 +189,23 @@ impl Server {
         }
     }
 
-    /// Waits for the next message, sending the reply that is held.
-    #[inline]
-    fn park(&mut self, deadline: u64) -> libsys::Result<(Received, Words)> {
-        if !self.core.has_room() {
-            return self.park_full(deadline);
-        }
-        ipc::answer_and_receive(self.held.take(), &self.endpoint, deadline)
-    }
-
     /// Waits without taking requests: there are as many in flight as can be.
     #[cold]
-    fn park_full(&mut self, deadline: u64) -> libsys::Result<(Received, Words)> {
+    fn park_full(&mut self, deadline: u64) {
         self.flush();
-        let notification = self
-            .core
-            .events()
-            .notification()
-            .ok_or(Error::Unavailable)?;
-        let bits = ipc::wait(notification, deadline)?;
-        Ok((Received::Notification(bits), Words::default()))
+        let notification = self.core.events().notification();
+        let bits = notification
+            .ok_or(Error::Unavailable)
+            .and_then(|notification| ipc::wait(notification, deadline));
+        match bits {
+            Ok(bits) => self.handle_bits(bits),
+            Err(error) => handle_failure(error),
+        }
     }
 
-    /// Does with a message that is no request what is to be done.
-    fn handle_rest(&mut self, received: Received, words: &Words) {
-        match received {
-            Received::Request(request) => self.handle_request(request, words),
-            Received::Notification(bits) => {
-                // A ping is answered by the beat of the next turn.
-                self.core.events().raise(bits & !(1 << PING_BIT));
-            }
-            Received::Closed(badge) => self.handle_closed(badge),
-            Received::Fault(request) => self.handle_fault(request, words),
-        }
+    fn handle_bits(&self, bits: u64) {
+        // A ping is answered by the beat of the next turn.
+        self.core.events().raise(bits & !(1 << PING_BIT));
     }
 
     #[inline]
@@ -231,12 +222,22 @@ impl Server {
             sequence,
             redelivered: info.has(Info::REDELIVERED),
         };
+        let (mut none, mut some);
+        let handles = if info.handles() == 0 {
+            // Moving them and looking for some to close would take as long as all the rest here.
+            core::mem::forget(handles);
+            none = InHandles::default();
+            &mut none
+        } else {
+            some = InHandles::new(handles);
+            &mut some
+        };
         self.core.drop_abandoned(badge, Handle::<Reply>::is_awaited);
         let answered = self.core.deliver(Delivery {
             label: info.label(),
             caller,
             payload: Payload::Message(info, words),
-            handles: InHandles::new(handles),
+            handles,
             reply,
         });
         if let Some((reply, answer)) = answered {
@@ -256,6 +257,7 @@ impl Server {
         }
     }
 
+    #[inline]
     fn handle_fault(&mut self, request: Request, words: &Words) {
         let [address, instruction, code, ..] = words.0;
         let fault = Fault {
@@ -268,15 +270,17 @@ impl Server {
                 code,
             },
         };
-        let mut items = MapItems::new();
-        let outcome = match &mut self.fault {
-            Some(f) => f(&fault, &mut items),
-            None => FaultOutcome::Refused,
+        // The kernel passes no handles.
+        core::mem::forget(request.handles);
+        let item = self.fault.as_mut().and_then(|f| f(&fault));
+        let (outcome, bytes) = match item {
+            Some(item) => {
+                let output = self.core.output();
+                let bytes = output.write_with(|page| fault::write_item(&item, page));
+                (Outcome::Mapped, bytes)
+            }
+            None => (Outcome::Refused, 0),
         };
-        if outcome == FaultOutcome::Refused {
-            items.clear();
-        }
-        let bytes = self.core.output().write_with(|page| items.write(page));
         self.held = Some(ipc::Answer {
             reply: request.reply,
             label: outcome as u32,
@@ -288,16 +292,14 @@ impl Server {
     #[inline]
     fn answer(&mut self, reply: Handle<Reply>, answer: Answer) {
         let (label, bytes) = (answer.status as u32, answer.bytes);
-        match answer.handles {
-            None => {
-                self.held = Some(ipc::Answer {
-                    reply,
-                    label,
-                    bytes,
-                });
-            }
-            Some(handles) => answer_with_handles(reply, label, bytes, *handles),
+        if let Some(handles) = answer.handles {
+            return answer_with_handles(reply, label, bytes, *handles);
         }
+        self.held = Some(ipc::Answer {
+            reply,
+            label,
+            bytes,
+        });
     }
 
     /// Sends the reply that is held.
@@ -313,11 +315,29 @@ impl Server {
     }
 }
 
+#[cold]
 fn answer_with_handles(reply: Handle<Reply>, label: u32, bytes: u32, handles: OutHandles) {
     match ipc::reply(reply, label, bytes as usize, &handles.outgoing()) {
         Ok(()) => handles.release(),
         Err(Error::ReplyGone) => {}
         Err(error) => log::warn!("reply with handles not sent: {error}"),
+    }
+}
+
+/// Deals with a failed wait, if the server can go on.
+#[cold]
+fn handle_failure(error: Error) {
+    match error {
+        Error::Timeout | Error::WouldBlock => {}
+        Error::NoMemory | Error::TooManyHandles => {
+            // The request waits on; it fits when handles of others have been closed.
+            log::warn!("no room for a request's handles: {error}");
+            time::sleep(NO_ROOM_PAUSE_NS);
+        }
+        error => {
+            log::error!("cannot receive, ending: {error}");
+            end();
+        }
     }
 }
 

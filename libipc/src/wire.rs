@@ -12,8 +12,8 @@
 
 use alloc::vec::Vec;
 
-use libsys::abi::{MAX_HANDLES, ObjectKind, RawHandle};
-use libsys::ipc::{Incoming, Outgoing};
+use libsys::abi::{Info, MAX_HANDLES, ObjectKind, REGISTER_BYTES, RawHandle};
+use libsys::ipc::{Incoming, Outgoing, Words};
 use libsys::{Handle, Kind};
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -98,18 +98,59 @@ pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut [u8]) -> Result<usi
 /// Reads a value of which the bytes are all.
 #[inline]
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    let mut reader = Reader::new(bytes);
-    let value = T::deserialize(&mut reader).ok()?;
-    reader.is_at_end().then_some(value)
+    decode_first(bytes, bytes.len())
 }
 
-/// Reads the arguments of a request.
+/// Reads a value of which the first `length` bytes are all.
+#[inline]
+fn decode_first<T: DeserializeOwned>(bytes: &[u8], length: usize) -> Option<T> {
+    let mut reader = Reader::new(bytes);
+    let value = T::deserialize(&mut reader).ok()?;
+    (reader.left() + length == bytes.len()).then_some(value)
+}
+
+/// Reads the `Result` of a method of which the first `length` bytes are all. Not by way of serde:
+/// a number that may be several bytes long would hide from the compiler where the fields are.
+#[inline]
+pub(crate) fn decode_result<T, E>(bytes: &[u8], length: usize) -> Option<Result<T, E>>
+where
+    T: DeserializeOwned,
+    E: DeserializeOwned,
+{
+    let (which, rest) = bytes.split_first()?;
+    let length = length.checked_sub(1)?;
+    match which {
+        0 => decode_first(rest, length).map(Ok),
+        1 => decode_first(rest, length).map(Err),
+        _ => None,
+    }
+}
+
+/// Reads a value that is the payload of a message.
+#[inline]
+pub(crate) fn decode_message<T: DeserializeOwned>(info: Info, words: &Words) -> Option<T> {
+    with_readable(info, words, decode_first)
+}
+
+/// Reads the `Result` that is the payload of a reply.
+#[inline]
+pub(crate) fn decode_answer<T, E>(info: Info, words: &Words) -> Option<Result<T, E>>
+where
+    T: DeserializeOwned,
+    E: DeserializeOwned,
+{
+    with_readable(info, words, decode_result)
+}
+
+/// Gives the payload of a message and its length to `f`.
 ///
-/// # Errors
-///
-/// `Malformed`.
-pub fn decode_request<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Status> {
-    decode(payload).ok_or(Status::Malformed)
+/// A short payload is given with what is behind it in the words. Whether a value took as many
+/// bytes as the payload has is looked at in the end: so no comparison of lengths is left of those
+/// fields whose places are known.
+#[inline]
+fn with_readable<R>(info: Info, words: &Words, f: impl FnOnce(&[u8], usize) -> R) -> R {
+    let readable = Info::new(0, info.bytes().max(REGISTER_BYTES), 0);
+    words.with_payload(readable, |bytes| f(bytes, info.bytes()))
 }
 
 /// Bytes that are written in one piece; on the wire the same as `Vec<u8>`.
@@ -286,14 +327,18 @@ impl Drop for OutHandles {
 /// Handles that came with a message, taken in order. Those not taken are closed.
 #[derive(Debug, Default)]
 pub struct InHandles {
-    incoming: Incoming,
+    /// Most messages have none.
+    incoming: Option<Incoming>,
     next: usize,
 }
 
 impl InHandles {
     /// Wraps what the system call gave.
     pub fn new(incoming: Incoming) -> Self {
-        InHandles { incoming, next: 0 }
+        InHandles {
+            incoming: Some(incoming),
+            next: 0,
+        }
     }
 
     /// Takes the next handle.
@@ -302,7 +347,8 @@ impl InHandles {
     ///
     /// When there is none or it is of another kind.
     pub fn take<K: Kind>(&mut self) -> Result<Handle<K>, MissingHandle> {
-        let handle = self.incoming.take(self.next).ok_or(MissingHandle)?;
+        let incoming = self.incoming.as_mut().ok_or(MissingHandle)?;
+        let handle = incoming.take(self.next).ok_or(MissingHandle)?;
         self.next += 1;
         Ok(handle)
     }
@@ -313,7 +359,10 @@ impl InHandles {
 
 #[cfg(test)]
 mod tests {
-    use super::{ByteVec, Bytes, Status, decode, encode};
+    use libsys::abi::Info;
+    use libsys::ipc::Words;
+
+    use super::{ByteVec, Bytes, Status, decode, decode_message, decode_result, encode};
 
     #[test]
     fn bytes_look_like_a_vector_on_the_wire() {
@@ -332,6 +381,36 @@ mod tests {
         assert_eq!(decode::<u8>(&[1]), Some(1));
         assert_eq!(decode::<u8>(&[1, 2]), None);
         assert_eq!(decode::<u8>(&[]), None);
+    }
+
+    #[test]
+    fn what_lies_behind_a_short_payload_is_no_part_of_it() {
+        let words = Words([u64::MAX; 8]);
+        let at = |bytes| decode_message::<[u64; 2]>(Info::new(0, bytes, 0), &words);
+        assert_eq!(at(16), Some([u64::MAX; 2]));
+        for bytes in [0, 8, 15, 17, 64] {
+            assert_eq!(at(bytes), None);
+        }
+        let mut words = Words([0; 8]);
+        words.0[0] = 60;
+        let at = |bytes| decode_message::<ByteVec>(Info::new(0, bytes, 0), &words);
+        assert_eq!(at(3), None);
+        assert_eq!(at(61), Some(ByteVec(vec![0; 60])));
+        assert_eq!(at(64), None);
+    }
+
+    #[test]
+    fn replies_are_read_as_results() {
+        let mut buffer = [0; 16];
+        for result in [Ok(0x0102_0304_u32), Err(7_u8)] {
+            let used = encode(&result, &mut buffer).unwrap();
+            assert_eq!(decode_result(&buffer, used), Some(result));
+            for length in [0, used - 1, used + 1] {
+                assert_eq!(decode_result::<u32, u8>(&buffer, length), None);
+            }
+        }
+        assert_eq!(decode_result::<u32, u8>(&[2, 0], 2), None);
+        assert_eq!(decode_result::<(), ()>(&[], 0), None);
     }
 
     #[test]

@@ -61,11 +61,12 @@ impl Payload<'_> {
     /// `Malformed`.
     #[inline]
     pub fn decode<T: DeserializeOwned>(self) -> Result<T, Status> {
-        match self {
-            Payload::Message(info, words) => words.with_payload(info, wire::decode_request),
+        let decoded = match self {
+            Payload::Message(info, words) => wire::decode_message(info, words),
             #[cfg(not(bare))]
-            Payload::Bytes(bytes) => wire::decode_request(bytes),
-        }
+            Payload::Bytes(bytes) => wire::decode(bytes),
+        };
+        decoded.ok_or(Status::Malformed)
     }
 }
 
@@ -213,7 +214,7 @@ pub(crate) struct Delivery<'a, R> {
     pub(crate) label: u32,
     pub(crate) caller: Caller,
     pub(crate) payload: Payload<'a>,
-    pub(crate) handles: InHandles,
+    pub(crate) handles: &'a mut InHandles,
     pub(crate) reply: R,
 }
 
@@ -324,12 +325,16 @@ impl<R> Core<R> {
             label,
             caller,
             payload,
-            mut handles,
+            handles,
             reply,
         } = delivery;
         let (id, method) = ((label >> 16) as u16, label as u16);
-        let mut dispatchers = self.dispatchers.iter();
-        let Some((schema, dispatcher)) = dispatchers.find(|(schema, _)| schema.id == id) else {
+        let found = match self.dispatchers.first() {
+            // Most servers have one, and it would be a loop.
+            Some(first) if first.0.id == id => Some(first),
+            _ => self.dispatchers.iter().find(|(schema, _)| schema.id == id),
+        };
+        let Some((schema, dispatcher)) = found else {
             return Some((reply, Answer::status(Status::UnknownInterface)));
         };
         let schema: &'static Schema = schema;
@@ -343,7 +348,7 @@ impl<R> Core<R> {
         let waker = slot.map_or(Waker::noop(), |slot| self.slots.waker(slot));
         let request = Arguments {
             payload,
-            handles: &mut handles,
+            handles,
             caller,
             output: &self.output,
             places: &self.places,

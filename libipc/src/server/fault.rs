@@ -1,6 +1,6 @@
 //! Page faults as a pager sees them.
 
-use libsys::abi::{FaultMessage, MAX_MESSAGE_BYTES, MapItem};
+use libsys::abi::{FaultMessage, MapItem};
 
 /// A page fault of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,75 +18,50 @@ pub struct Fault {
 /// What becomes of a fault; the number is the label of the reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub enum FaultOutcome {
-    /// The listed ranges are mapped and the thread tries again.
+pub(super) enum Outcome {
+    /// The range in the reply is mapped and the thread tries again.
     Mapped = 0,
     /// The process is ended.
     Refused = 1,
 }
 
-/// Most ranges in the answer to one fault.
-const MAX_ITEMS: usize = MAX_MESSAGE_BYTES / size_of::<MapItem>();
-
-/// Ranges to map: the answer to a fault. Kept small, for it lives on the stack.
-#[derive(Clone, Copy, Debug)]
-pub struct MapItems {
-    items: [MapItem; Self::CAPACITY],
-    count: usize,
+/// Writes a range as it lies in memory and returns how many bytes that took.
+#[inline]
+pub(super) fn write_item(item: &MapItem, page: &mut [u8]) -> usize {
+    const BYTES: usize = size_of::<MapItem>();
+    let Some(place) = page.first_chunk_mut::<BYTES>() else {
+        return 0;
+    };
+    let rest = u64::from(item.memory) | u64::from(item.flags.0) << 32;
+    let words = [item.address, item.page_offset, item.pages, rest];
+    for (chunk, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *chunk = word.to_le_bytes();
+    }
+    BYTES
 }
 
-impl MapItems {
-    /// Most ranges that fit.
-    pub const CAPACITY: usize = 16;
+#[cfg(test)]
+mod tests {
+    use libsys::abi::{MapFlags, MapItem};
 
-    pub(crate) fn new() -> Self {
-        const { assert!(Self::CAPACITY <= MAX_ITEMS) };
-        let empty = MapItem {
-            address: 0,
-            page_offset: 0,
-            pages: 0,
-            memory: 0,
-            flags: libsys::abi::MapFlags::READ,
+    use super::write_item;
+
+    #[test]
+    fn an_item_is_written_as_it_lies_in_memory() {
+        let item = MapItem {
+            address: 0x1122_3344_5566_7788,
+            page_offset: 3,
+            pages: 0x0102_0304_0506_0708,
+            memory: 0xaabb_ccdd,
+            flags: MapFlags::READ | MapFlags::WRITE,
         };
-        MapItems {
-            items: [empty; Self::CAPACITY],
-            count: 0,
-        }
-    }
-
-    /// Adds a range; returns whether there was room.
-    #[must_use]
-    pub fn push(&mut self, item: MapItem) -> bool {
-        match self.items.get_mut(self.count) {
-            Some(place) => {
-                *place = item;
-                self.count += 1;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Returns the ranges.
-    pub fn as_slice(&self) -> &[MapItem] {
-        &self.items[..self.count]
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.count = 0;
-    }
-
-    /// Writes the ranges as they lie in memory and returns how many bytes that took.
-    pub(crate) fn write(&self, page: &mut [u8]) -> usize {
-        let mut used = 0;
-        for (item, place) in self.as_slice().iter().zip(page.as_chunks_mut::<32>().0) {
-            place[0..8].copy_from_slice(&item.address.to_le_bytes());
-            place[8..16].copy_from_slice(&item.page_offset.to_le_bytes());
-            place[16..24].copy_from_slice(&item.pages.to_le_bytes());
-            place[24..28].copy_from_slice(&item.memory.to_le_bytes());
-            place[28..32].copy_from_slice(&item.flags.0.to_le_bytes());
-            used += size_of::<MapItem>();
-        }
-        used
+        let mut page = [0xff; 40];
+        assert_eq!(write_item(&item, &mut page), size_of::<MapItem>());
+        assert_eq!(page[..8], item.address.to_ne_bytes());
+        assert_eq!(page[8..16], item.page_offset.to_ne_bytes());
+        assert_eq!(page[16..24], item.pages.to_ne_bytes());
+        assert_eq!(page[24..28], item.memory.to_ne_bytes());
+        assert_eq!(page[28..32], item.flags.0.to_ne_bytes());
+        assert_eq!(page[32..], [0xff; 8]);
     }
 }

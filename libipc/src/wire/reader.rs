@@ -37,9 +37,10 @@ impl<'de> Reader<'de> {
         Reader { rest: bytes }
     }
 
-    /// Returns whether all bytes were read.
-    pub(super) fn is_at_end(&self) -> bool {
-        self.rest.is_empty()
+    /// Returns how many bytes were not read.
+    #[inline]
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
     }
 
     #[inline]
@@ -61,26 +62,9 @@ impl<'de> Reader<'de> {
         if first < 0x80 {
             return Ok(first.into());
         }
-        self.take_long(first, bits)
-    }
-
-    #[cold]
-    fn take_long(&mut self, first: u8, bits: u32) -> Result<u64, Malformed> {
-        let mut value = u64::from(first & 0x7f);
-        let mut shift = 7;
-        while shift < bits {
-            let byte = self.take_byte()?;
-            let part = u64::from(byte & 0x7f);
-            if bits - shift < 7 && part >> (bits - shift) != 0 {
-                return Err(Malformed);
-            }
-            value |= part << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-            shift += 7;
-        }
-        Err(Malformed)
+        let (value, rest) = take_long(self.rest, first, bits)?;
+        self.rest = rest;
+        Ok(value)
     }
 
     #[inline]
@@ -100,6 +84,28 @@ impl<'de> Reader<'de> {
     fn take_text(&mut self) -> Result<&'de str, Malformed> {
         core::str::from_utf8(self.take_slice()?).map_err(|_| Malformed)
     }
+}
+
+/// Reads what follows the first byte of a number of seven bits per byte. It takes and returns the
+/// rest by value: behind a reference it could not stay in registers.
+#[cold]
+fn take_long(mut rest: &[u8], first: u8, bits: u32) -> Result<(u64, &[u8]), Malformed> {
+    let mut value = u64::from(first & 0x7f);
+    let mut shift = 7;
+    while shift < bits {
+        let (&byte, behind) = rest.split_first().ok_or(Malformed)?;
+        rest = behind;
+        let part = u64::from(byte & 0x7f);
+        if bits - shift < 7 && part >> (bits - shift) != 0 {
+            return Err(Malformed);
+        }
+        value |= part << shift;
+        if byte < 0x80 {
+            return Ok((value, rest));
+        }
+        shift += 7;
+    }
+    Err(Malformed)
 }
 
 macro_rules! in_full {

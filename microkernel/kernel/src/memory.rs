@@ -9,7 +9,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use skink_abi::{
     Error, Info, MAX_MAP_PAGES, MAX_ZERO_PAGES, MapFlags, MapItem, ObjectKind, PAGE_SIZE, Rights,
 };
-use skink_kcore::handles::Entry;
 use skink_kcore::list::{Links, List, Nodes};
 use skink_kcore::range::{self, UserRange};
 use skink_kcore::{Id, NONE};
@@ -180,6 +179,26 @@ pub(crate) fn release(mut id: Id) {
     }
 }
 
+/// What is mapped: read while the handle that names it could not be closed.
+struct Source {
+    /// The object. A reference is held if the mapping is to be tracked: its owner must not find it
+    /// unused in between. Frames that are mapped without a record are the mapper's own, whatever
+    /// becomes of the object.
+    object: Id,
+    /// What the handle allows.
+    rights: Rights,
+    /// Physical address of the first page.
+    first: u64,
+    /// What it is a range of.
+    medium: Medium,
+}
+
+impl Source {
+    fn is_tracked(&self) -> bool {
+        !self.rights.contains(Rights::OWN)
+    }
+}
+
 /// Maps one item into a process. `owner` holds the memory handle.
 ///
 /// # Errors
@@ -192,22 +211,15 @@ pub(crate) fn map_item(
     item: &MapItem,
 ) -> Result<(), Error> {
     let range = check_item(item)?;
-    let mut needed = Rights::READ;
-    if item.flags.contains(MapFlags::WRITE) || item.flags.contains(MapFlags::ZERO) {
-        needed = needed | Rights::WRITE;
+    let source = find_source(held, owner, item)?;
+    if item.flags.contains(MapFlags::ZERO) {
+        // SAFETY: RAM of an object that the handle may write.
+        unsafe { physical::zero(source.first, item.pages * PAGE) };
     }
-    if item.flags.contains(MapFlags::EXECUTE) {
-        needed = needed | Rights::EXECUTE;
+    let result = map_source(held, target, &source, item.flags, range);
+    if source.is_tracked() {
+        release(source.object);
     }
-    let entry = {
-        let handles = owner.handles.lock(held);
-        let handle = skink_abi::RawHandle(item.memory);
-        let entry = handles.find(handle, ObjectKind::Memory, needed)?;
-        MEMORIES.retain(entry.object);
-        entry
-    };
-    let result = map_object(held, target, &entry, item, range);
-    release(entry.object);
     result
 }
 
@@ -224,67 +236,81 @@ fn check_item(item: &MapItem) -> Result<UserRange, Error> {
     UserRange::new(item.address, item.pages)
 }
 
-fn map_object(
-    held: &mut Held<0>,
-    target: &Process,
-    entry: &Entry,
-    item: &MapItem,
-    range: UserRange,
-) -> Result<(), Error> {
+/// Finds the frames that an item names.
+fn find_source(held: &mut Held<0>, owner: &Process, item: &MapItem) -> Result<Source, Error> {
+    let is_zeroed = item.flags.contains(MapFlags::ZERO);
+    let is_code = item.flags.contains(MapFlags::EXECUTE);
+    let mut needed = Rights::READ;
+    if item.flags.contains(MapFlags::WRITE) || is_zeroed {
+        needed = needed | Rights::WRITE;
+    }
+    if is_code {
+        needed = needed | Rights::EXECUTE;
+    }
+    let handles = owner.handles.lock(held);
+    let handle = skink_abi::RawHandle(item.memory);
+    let entry = handles.find(handle, ObjectKind::Memory, needed)?;
     let memory = MEMORIES.get(entry.object);
     memory.check()?;
     range::within(item.page_offset, item.pages, memory.pages.get())?;
-    let first = memory.start.get() + item.page_offset * PAGE;
-    let is_device = !memory.is_ram();
-    let special = item.flags.contains(MapFlags::ZERO) || item.flags.contains(MapFlags::EXECUTE);
-    if is_device && special {
+    let source = Source {
+        object: entry.object,
+        rights: entry.rights,
+        first: memory.start.get() + item.page_offset * PAGE,
+        medium: memory.medium(),
+    };
+    if source.medium == Medium::Device && (is_zeroed || is_code) {
         return Err(Error::InvalidArgument);
     }
-    if item.flags.contains(MapFlags::ZERO) {
-        // SAFETY: RAM of an object that the handle may write.
-        unsafe { physical::zero(first, item.pages * PAGE) };
+    if source.is_tracked() {
+        MEMORIES.retain(entry.object);
     }
+    Ok(source)
+}
+
+fn map_source(
+    held: &mut Held<0>,
+    target: &Process,
+    source: &Source,
+    flags: MapFlags,
+    range: UserRange,
+) -> Result<(), Error> {
     let mode = PageMode {
-        flags: item.flags,
-        limit: limit_of(entry.rights),
-        is_device,
+        flags,
+        limit: limit_of(source.rights),
+        is_device: source.medium == Medium::Device,
     };
-    let is_tracked = !entry.rights.contains(Rights::OWN);
-    let result = {
+    let (mapped, record) = {
         let mut state = target.state.lock(held);
         if !target.is_alive() {
             return Err(Error::Dead);
         }
-        let record = if is_tracked {
-            Some(new_record(target, entry.object, range)?)
+        let record = if source.is_tracked() {
+            Some(new_record(target, source.object, range)?)
         } else {
             None
         };
-        match map_pages(state.held(), target, range, first, mode) {
-            Ok(replaced) => {
-                if let Some(record) = record {
-                    state.mappings.push_back(&MappingNodes, record);
-                }
-                Ok(replaced)
-            }
-            Err(error) => Err((error, record)),
+        let mapped = map_pages(state.held(), target, range, source.first, mode);
+        if let (Ok(_), Some(record)) = (mapped, record) {
+            state.mappings.push_back(&MappingNodes, record);
         }
+        (mapped, record)
     };
-    let replaced = match result {
-        Ok(replaced) => replaced,
-        Err((error, record)) => {
+    match mapped {
+        Ok(Replaced::Nothing) => Ok(()),
+        Ok(Replaced::Some) => {
+            space::flush(held, target.id.get(), range);
+            Ok(())
+        }
+        Err(error) => {
             // Another thread may have used the pages that were mapped for a moment.
             space::flush(held, target.id.get(), range);
             if let Some(record) = record {
                 free_record(record);
             }
-            return Err(error);
+            Err(error)
         }
-    };
-    if replaced {
-        space::flush(held, target.id.get(), range);
     }
-    Ok(())
 }
 
 fn limit_of(rights: Rights) -> MapFlags {
@@ -313,34 +339,40 @@ fn free_record(id: Id) {
     MAPPINGS.free(id);
 }
 
-/// Maps the pages of a range, all or none of them, and counts them. Returns whether any replaced
-/// another; what a failed call had replaced by then stays unmapped.
+/// Whether pages that were mapped took the place of others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replaced {
+    /// They did not: no processor has old translations.
+    Nothing,
+    /// Some did.
+    Some,
+}
+
+/// Maps the pages of a range, all or none of them, and counts them; what a failed call had
+/// replaced by then stays unmapped.
 fn map_pages<const H: u8>(
     held: &mut Held<H>,
     target: &Process,
     range: UserRange,
     first: u64,
     mode: PageMode,
-) -> Result<bool, Error> {
-    let mut replaced = 0;
+) -> Result<Replaced, Error> {
     let mapped = &target.counters.pages;
     let mut tables = target.tables.lock(held);
-    let mut allocate = || target.charged_frame();
-    for page in 0..range.pages() {
-        let address = range.start() + page * PAGE;
-        match tables.map(address, first + page * PAGE, mode, &mut allocate) {
-            Ok(was_mapped) => replaced += u64::from(was_mapped),
-            Err(error) => {
-                for done in 0..page {
-                    tables.unmap(range.start() + done * PAGE);
-                }
-                mapped.fetch_sub(replaced, Ordering::Relaxed);
-                return Err(error);
-            }
+    match tables.map(range, first, mode, &mut || target.charged_frame()) {
+        Ok(0) => {
+            mapped.fetch_add(range.pages(), Ordering::Relaxed);
+            Ok(Replaced::Nothing)
+        }
+        Ok(replaced) => {
+            mapped.fetch_add(range.pages() - replaced, Ordering::Relaxed);
+            Ok(Replaced::Some)
+        }
+        Err((error, replaced)) => {
+            mapped.fetch_sub(replaced, Ordering::Relaxed);
+            Err(error)
         }
     }
-    mapped.fetch_add(range.pages() - replaced, Ordering::Relaxed);
-    Ok(replaced > 0)
 }
 
 /// Installs the mappings that a pager's reply carries.
@@ -354,36 +386,39 @@ pub(crate) fn map_from_reply(
     target: &Process,
     info: Info,
 ) -> Result<(), Error> {
-    const BYTES: usize = size_of::<MapItem>();
     const MOST: usize = 16;
-    let count = info.bytes() / BYTES;
-    if !info.bytes().is_multiple_of(BYTES) || count > MOST {
+    let bytes = info.bytes();
+    let count = bytes / size_of::<MapItem>();
+    if !bytes.is_multiple_of(size_of::<MapItem>()) || count > MOST {
         return Err(Error::InvalidArgument);
     }
-    let mut words = [0_u64; MOST * BYTES / 8];
-    if info.bytes() <= skink_abi::REGISTER_BYTES {
-        for (word, register) in words.iter_mut().zip(pager.registers.payload()) {
-            *word = register.get();
-        }
-    } else {
-        let page = physical::pointer::<u64>(pager.ipc_page());
-        for (index, word) in words.iter_mut().take(info.bytes() / 8).enumerate() {
-            // SAFETY: within the pager's IPC page; read once, since the pager may change it.
-            *word = unsafe { page.add(index).read_volatile() };
-        }
-    }
     let owner = PROCESSES.get(pager.process.get());
-    for [address, page_offset, pages, rest] in words.as_chunks::<4>().0.iter().take(count) {
-        let item = MapItem {
-            address: *address,
-            page_offset: *page_offset,
-            pages: *pages,
-            memory: *rest as u32,
-            flags: MapFlags((rest >> 32) as u32),
-        };
-        map_item(held, owner, target, &item)?;
+    if bytes <= skink_abi::REGISTER_BYTES {
+        let words = pager.registers.payload();
+        for [address, page_offset, pages, rest] in words.as_chunks::<4>().0.iter().take(count) {
+            let words = [address.get(), page_offset.get(), pages.get(), rest.get()];
+            map_item(held, owner, target, &item_of(words))?;
+        }
+        return Ok(());
+    }
+    let page = physical::pointer::<[u64; 4]>(pager.ipc_page());
+    for index in 0..count {
+        // SAFETY: within the pager's IPC page; read once, since the pager may change it.
+        let words = unsafe { page.add(index).read_volatile() };
+        map_item(held, owner, target, &item_of(words))?;
     }
     Ok(())
+}
+
+/// Reads an item as it lies in a payload.
+fn item_of([address, page_offset, pages, rest]: [u64; 4]) -> MapItem {
+    MapItem {
+        address,
+        page_offset,
+        pages,
+        memory: rest as u32,
+        flags: MapFlags((rest >> 32) as u32),
+    }
 }
 
 /// Unmaps a range. Tracked mappings must be unmapped as a whole.
@@ -407,12 +442,8 @@ pub(crate) fn unmap(
             return Err(Error::Dead);
         }
         let records = take_records(&mut state, range)?;
-        let mut tables = target.tables.lock(state.held());
-        for page in 0..pages {
-            if tables.unmap(address + page * PAGE) {
-                target.counters.pages.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
+        let unmapped = target.tables.lock(state.held()).unmap(range);
+        target.counters.pages.fetch_sub(unmapped, Ordering::Relaxed);
         records
     };
     // The objects may go only when no processor can reach them any more.
@@ -473,19 +504,13 @@ pub(crate) fn protect(
         return Err(Error::InvalidArgument);
     }
     let range = UserRange::new(address, pages)?;
-    let mut result = Ok(());
-    {
+    let result = {
         let mut tables = target.tables.lock(held);
         if tables.root() == 0 {
             return Err(Error::Dead);
         }
-        for page in 0..pages {
-            if let Err(error) = tables.protect(address + page * PAGE, flags) {
-                result = Err(error);
-                break;
-            }
-        }
-    }
+        tables.protect(range, flags)
+    };
     space::flush(held, target.id.get(), range);
     result
 }

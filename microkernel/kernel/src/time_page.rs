@@ -1,6 +1,7 @@
 //! The time page: one frame that every process can read.
 
 use skink_abi::{Error, MapFlags, TimePage, layout};
+use skink_kcore::range::UserRange;
 use spin::Once;
 
 use crate::arch::x86_64::paging::{PageMode, Tables};
@@ -44,7 +45,8 @@ pub(crate) fn map(tables: &mut Tables) -> Result<(), Error> {
         limit: MapFlags::READ,
         is_device: false,
     };
+    let range = UserRange::new(layout::TIME_PAGE, 1)?;
     tables
-        .map(layout::TIME_PAGE, frame, mode, &mut pool::allocate_zeroed)
-        .map(|_| ())
+        .map(range, frame, mode, &mut pool::allocate_zeroed)
+        .map_or_else(|(error, _)| Err(error), |_| Ok(()))
 }

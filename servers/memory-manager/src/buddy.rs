@@ -28,6 +28,8 @@ pub struct BuddyEntry {
 pub struct Buddy<'a> {
     entries: &'a mut [BuddyEntry],
     lists: [Link; ORDERS],
+    /// One bit for each order of which there is a free block.
+    orders: u32,
     free: u64,
 }
 
@@ -37,6 +39,7 @@ impl<'a> Buddy<'a> {
         Buddy {
             entries,
             lists: [Link::NONE; ORDERS],
+            orders: 0,
             free: 0,
         }
     }
@@ -48,8 +51,7 @@ impl<'a> Buddy<'a> {
 
     /// Returns the length of the longest run that [`Buddy::allocate`] can give.
     pub fn largest_run(&self) -> u64 {
-        let order = self.lists.iter().rposition(|list| *list != Link::NONE);
-        order.map_or(0, |order| 1 << order)
+        self.orders.checked_ilog2().map_or(0, |order| 1 << order)
     }
 
     /// Returns whether the frame lies in a free block.
@@ -68,13 +70,34 @@ impl<'a> Buddy<'a> {
             return None;
         }
         let wanted = frames.next_power_of_two().trailing_zeros() as usize;
-        let from = (wanted..ORDERS).find(|&order| self.lists[order] != Link::NONE)?;
-        let first = self.lists[from].frame()?;
-        self.unlink(first, from);
-        self.free -= u64::from(size(from));
-        // What is behind the run goes back: the upper halves of the split, and the rest of the
-        // power of two that was not asked for.
-        self.release(first + frames, size(from) - frames);
+        let fitting = self.orders & (u32::MAX << wanted);
+        if fitting == 0 {
+            return None;
+        }
+        let from = fitting.trailing_zeros() as usize;
+        let first = self.split(from, wanted)?;
+        // So does what was not asked for of the power of two.
+        if frames < size(wanted) {
+            self.release(first + frames, size(wanted) - frames);
+        }
+        Some(first)
+    }
+
+    /// Takes one frame: as [`Buddy::allocate`], for the path of a fault.
+    #[inline]
+    pub fn allocate_one(&mut self) -> Option<Frame> {
+        self.split(self.orders.trailing_zeros() as usize, 0)
+    }
+
+    /// Takes a block of an order out of one of order `from`, if there is one.
+    #[inline]
+    fn split(&mut self, from: usize, order: usize) -> Option<Frame> {
+        let first = self.pop(from)?;
+        // Of each split the upper half stays free. The lower one is used, so they do not join.
+        for half in (order..from).rev() {
+            self.link(first + size(half), half);
+        }
+        self.free -= u64::from(size(order));
         Some(first)
     }
 
@@ -109,6 +132,21 @@ impl<'a> Buddy<'a> {
         self.link(first, order);
     }
 
+    /// Takes the first block of an order.
+    #[inline]
+    fn pop(&mut self, order: usize) -> Option<Frame> {
+        let list = self.lists.get_mut(order)?;
+        let first = list.frame()?;
+        let next = core::mem::take(&mut self.entries[first as usize]).next;
+        *list = next;
+        match next.frame() {
+            Some(next) => self.entries[next as usize].previous = Link::NONE,
+            None => self.orders &= !size(order),
+        }
+        Some(first)
+    }
+
+    #[inline]
     fn link(&mut self, first: Frame, order: usize) {
         let next = self.lists[order];
         if let Some(next) = next.frame() {
@@ -120,6 +158,7 @@ impl<'a> Buddy<'a> {
             head: order as u32 + 1,
         };
         self.lists[order] = Link::to(first);
+        self.orders |= size(order);
     }
 
     fn unlink(&mut self, first: Frame, order: usize) {
@@ -127,6 +166,9 @@ impl<'a> Buddy<'a> {
         match entry.previous.frame() {
             Some(previous) => self.entries[previous as usize].next = entry.next,
             None => self.lists[order] = entry.next,
+        }
+        if self.lists[order] == Link::NONE {
+            self.orders &= !size(order);
         }
         if let Some(next) = entry.next.frame() {
             self.entries[next as usize].previous = entry.previous;
@@ -166,5 +208,10 @@ mod tests {
         assert_eq!(buddy.allocate(8), None);
         assert_eq!(buddy.allocate(u32::MAX), None);
         assert_eq!(buddy.allocate(4), Some(4));
+        assert_eq!(buddy.allocate_one(), Some(1));
+        assert_eq!(buddy.allocate_one(), Some(2));
+        assert_eq!(buddy.allocate(1), Some(3));
+        assert_eq!(buddy.allocate_one(), None);
+        assert_eq!(buddy.free_frames(), 0);
     }
 }

@@ -19,7 +19,7 @@ use skink_abi::FaultMessage;
 
 use crate::buddy::{Buddy, BuddyEntry};
 use crate::machine::{Copy, Life, Machine};
-use crate::objects::{Object, Objects};
+use crate::objects::{ASKED_PER_OBJECT, Object, Objects};
 use crate::regions::{Backing, Region};
 use crate::residents::{Bucket, ResidentEntry, Residents};
 use crate::resolve::{Access, Refusal, Resolution, resolve};
@@ -115,18 +115,26 @@ impl<'a, M: Machine> Manager<'a, M> {
     ///
     /// The reason for which the process has to end.
     pub fn fault(&mut self, space: u32, fault: &FaultMessage) -> Result<Mapping, Refusal> {
-        let mut result = self.try_fault(space, fault);
-        if result == Err(Refusal::OutOfMemory) {
-            self.reclaim();
-            result = self.try_fault(space, fault);
+        let mut has_reclaimed = false;
+        loop {
+            match self.try_fault(space, fault) {
+                Ok(mapping) => {
+                    self.faults += 1;
+                    return Ok(mapping);
+                }
+                Err(Refusal::OutOfMemory) if !has_reclaimed => {
+                    self.reclaim();
+                    has_reclaimed = true;
+                }
+                Err(refusal) => {
+                    self.refused_faults += 1;
+                    return Err(refusal);
+                }
+            }
         }
-        match result {
-            Ok(_) => self.faults += 1,
-            Err(_) => self.refused_faults += 1,
-        }
-        result
     }
 
+    #[inline]
     fn try_fault(&mut self, number: u32, fault: &FaultMessage) -> Result<Mapping, Refusal> {
         let space = self.spaces.live_mut(number).ok_or(Refusal::NoSpace)?;
         let page = fault.address / PAGE_BYTES;
@@ -137,25 +145,25 @@ impl<'a, M: Machine> Manager<'a, M> {
         };
         let protection = region.protection;
 
-        if let Some(frame) = self.residents.find(number, page)
+        let spot = self.residents.spot(number, page);
+        if let Some(frame) = self.residents.find_at(spot)
             && Access::of(fault).is_allowed(protection)
         {
             // Two threads touched it at once, or an old translation was still in use.
-            let content = Content::Present;
             return Ok(Mapping {
                 page,
                 frame,
                 pages: 1,
                 protection,
-                content,
+                content: Content::Present,
             });
         }
         let (frame, pages, content) = match resolution {
             Resolution::Refuse(refusal) => return Err(refusal),
             Resolution::Zeros(wanted) => {
-                let free = absent_around(&self.residents, number, page, wanted);
-                let (frame, pages) =
-                    allocate_around(&mut self.buddy, page, free).ok_or(Refusal::OutOfMemory)?;
+                let (residents, buddy) = (&self.residents, &mut self.buddy);
+                let (frame, pages) = allocate_absent(residents, buddy, number, page, wanted)
+                    .ok_or(Refusal::OutOfMemory)?;
                 (frame, pages, Content::Foreign)
             }
             Resolution::Copy { image_page, bytes } => {
@@ -168,9 +176,12 @@ impl<'a, M: Machine> Manager<'a, M> {
             }
         };
         region.window.pages = pages.clone();
-        for (page, frame) in pages.clone().zip(frame..) {
-            self.residents
-                .insert(&mut space.frames, number, page, frame);
+        let list = &mut space.frames;
+        if pages == (page..page + 1) {
+            self.residents.insert_at(list, spot, frame);
+        } else {
+            let pages = pages.clone();
+            self.residents.insert_run(list, number, pages, frame);
         }
         let count = pages.end - pages.start;
         self.anonymous += count;
@@ -236,6 +247,7 @@ impl<'a, M: Machine> Manager<'a, M> {
             .ok()
             .filter(|_| (1..=MAX_OBJECT_PAGES).contains(&pages));
         let count = count.ok_or(MemoryError::BadRange)?;
+        self.sweep_objects(ASKED_PER_OBJECT);
         if self.objects.check_add(owner).is_err() {
             self.sweep_objects(usize::MAX);
             self.objects.check_add(owner)?;
@@ -279,6 +291,7 @@ impl<'a, M: Machine> Manager<'a, M> {
     }
 
     /// Takes all that can be taken without harm to anyone.
+    #[cold]
     fn reclaim(&mut self) {
         self.sweep_objects(usize::MAX);
         self.note_deaths();
@@ -369,6 +382,22 @@ fn copy_page<M: Machine>(
         return Err(Refusal::ImageGone);
     }
     Ok(frame)
+}
+
+/// Allocates frames for `page` and those around it that are wanted and not in memory, or for fewer.
+#[inline]
+fn allocate_absent(
+    residents: &Residents<'_>,
+    buddy: &mut Buddy<'_>,
+    space: u32,
+    page: u64,
+    wanted: Range<u64>,
+) -> Option<(Frame, Range<u64>)> {
+    if wanted.end - wanted.start == 1 {
+        return buddy.allocate_one().map(|frame| (frame, wanted));
+    }
+    let absent = absent_around(residents, space, page, wanted);
+    allocate_around(buddy, page, absent)
 }
 
 /// Shrinks `wanted` to the run of pages around `page` that are not in memory.

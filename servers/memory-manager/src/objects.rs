@@ -1,8 +1,10 @@
 //! Memory objects that were given out, and when their frames come back.
 //!
 //! The kernel counts the handles and mappings of an object. When only the manager's own handle is
-//! left nobody can ever get another one, so the frames are free. That is found out by asking: a
-//! few objects at each round, all of them when memory is short.
+//! left nobody can ever get another one, so the frames are free. That is found out by asking: two
+//! objects for each that is made, so that the unused do not outgrow the used, more of them when a
+//! process has ended or somebody wants to know, all when memory is short. Not by the clock: a
+//! server that waits for a time as well cannot be called on the kernel's short way.
 
 use alloc::vec::Vec;
 
@@ -12,6 +14,9 @@ use crate::Frame;
 
 /// Most objects of all clients together: the manager holds a handle to each.
 pub const MAX_ALL_OBJECTS: usize = 4096;
+
+/// Objects asked for each one that is made.
+pub const ASKED_PER_OBJECT: usize = 2;
 
 /// An object that was given out.
 #[derive(Debug)]

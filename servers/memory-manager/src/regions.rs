@@ -160,11 +160,16 @@ impl<M> Region<M> {
 #[derive(Debug)]
 pub struct Regions<M> {
     list: Vec<Region<M>>,
+    /// Where the region was that was found last. Faults mostly go on where the last one was.
+    recent: usize,
 }
 
 impl<M> Default for Regions<M> {
     fn default() -> Self {
-        Regions { list: Vec::new() }
+        Regions {
+            list: Vec::new(),
+            recent: 0,
+        }
     }
 }
 
@@ -175,10 +180,18 @@ impl<M> Regions<M> {
     }
 
     /// Returns the region in which a page lies.
+    #[inline]
     pub fn find_mut(&mut self, page: u64) -> Option<&mut Region<M>> {
-        let index = self.first_behind(page);
+        let is_recent = self
+            .list
+            .get(self.recent)
+            .is_some_and(|region| region.range.contains(page));
+        if is_recent {
+            return self.list.get_mut(self.recent);
+        }
+        self.recent = self.first_behind(page);
         self.list
-            .get_mut(index)
+            .get_mut(self.recent)
             .filter(|region| region.range.contains(page))
     }
 

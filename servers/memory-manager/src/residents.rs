@@ -4,6 +4,8 @@
 //! a page in never allocates and looking one up costs the same for every size of space. The
 //! frames of a space also form a list, for the day when it ends.
 
+use core::ops::Range;
+
 use crate::Frame;
 use crate::link::Link;
 
@@ -46,6 +48,13 @@ impl FrameList {
 #[repr(transparent)]
 pub struct Bucket(Link);
 
+/// Where a page is looked for and put.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot {
+    key: u64,
+    bucket: usize,
+}
+
 /// Which frame holds which page.
 #[derive(Debug)]
 pub struct Residents<'a> {
@@ -66,13 +75,26 @@ impl<'a> Residents<'a> {
         Residents { entries, buckets }
     }
 
+    /// Returns where a page is to be looked for.
+    #[inline]
+    pub fn spot(&self, space: u32, page: u64) -> Spot {
+        let key = key(space, page);
+        let bucket = self.bucket(key);
+        Spot { key, bucket }
+    }
+
     /// Returns the frame that holds a page.
     pub fn find(&self, space: u32, page: u64) -> Option<Frame> {
-        let key = key(space, page);
-        let mut at = self.buckets[self.bucket(key)].0;
+        self.find_at(self.spot(space, page))
+    }
+
+    /// Returns the frame that holds the page of a spot.
+    #[inline]
+    pub fn find_at(&self, spot: Spot) -> Option<Frame> {
+        let mut at = self.buckets[spot.bucket].0;
         while let Some(frame) = at.frame() {
             let entry = &self.entries[frame as usize];
-            if entry.key == key {
+            if entry.key == spot.key {
                 return Some(frame);
             }
             at = entry.chain;
@@ -88,9 +110,27 @@ impl<'a> Residents<'a> {
 
     /// Notes that a frame, which held nothing, holds a page that was not there.
     pub fn insert(&mut self, list: &mut FrameList, space: u32, page: u64, frame: Frame) {
-        let key = key(space, page);
-        let bucket = self.bucket(key);
-        debug_assert!(self.find(space, page).is_none() && self.page_of(frame).is_none());
+        self.insert_at(list, self.spot(space, page), frame);
+    }
+
+    /// Notes that frames in a row, which held nothing, hold pages in a row that were not there.
+    pub fn insert_run(
+        &mut self,
+        list: &mut FrameList,
+        space: u32,
+        pages: Range<u64>,
+        first: Frame,
+    ) {
+        for (page, frame) in pages.zip(first..) {
+            self.insert(list, space, page, frame);
+        }
+    }
+
+    /// Notes that a frame, which held nothing, holds the page of a spot, which was not there.
+    #[inline]
+    pub fn insert_at(&mut self, list: &mut FrameList, spot: Spot, frame: Frame) {
+        let Spot { key, bucket } = spot;
+        debug_assert!(self.find_at(spot).is_none() && self.page_of(frame).is_none());
         if let Some(next) = list.first.frame() {
             self.entries[next as usize].previous = Link::to(frame);
         }
@@ -147,6 +187,7 @@ impl<'a> Residents<'a> {
         }
     }
 
+    #[inline]
     fn bucket(&self, key: u64) -> usize {
         // Fibonacci hashing of the group; the low bits pick the bucket within it.
         let group = (key >> GROUP_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;

@@ -12,9 +12,10 @@ use libipc::proto::memory::{
     ImageSegment, MemoryError, MemoryManagerDispatcher, MemoryManagerServer, MemoryTotals,
     Protection, SpaceUsage,
 };
-use libipc::server::{Caller, Fault, FaultOutcome, MapItems, Server};
+use libipc::server::{Caller, Fault, Server};
+use libsys::abi::MapItem;
 use libsys::startup::{self, Startup};
-use libsys::{Handle, Memory, Notification, Process, Sender, time};
+use libsys::{Handle, Memory, Notification, Process, Sender};
 use memory_manager::PAGE_BYTES;
 use memory_manager::manager::Manager;
 use memory_manager::resolve::Refusal;
@@ -28,9 +29,7 @@ use crate::tables;
 const DEATH_BIT: u8 = 0;
 /// Frames taken back between two looks at the endpoint: some 0.1 ms.
 const REAP_SLICE: usize = 512;
-/// How often a few objects are asked whether they are still used, ns.
-const SWEEP_PERIOD: u64 = 1000 * time::MS;
-/// Objects asked each time.
+/// Objects asked whether they are still used when a process has ended, or somebody wants to know.
 const SWEEP_SLICE: usize = 128;
 
 type Shared = Rc<RefCell<Manager<'static, Kernel>>>;
@@ -72,7 +71,7 @@ fn start() -> Result<(Server, Shared), &'static str> {
 
     let manager: Shared = Rc::new(RefCell::new(manager));
     let faults = Rc::clone(&manager);
-    server.on_fault(move |fault, items| resolve(&faults, fault, items));
+    server.on_fault(move |fault| resolve(&faults, fault));
     let closed = Rc::clone(&manager);
     server.on_closed(move |badge| {
         // The kernel's own sender is closed when the process is gone, which is told otherwise.
@@ -80,9 +79,8 @@ fn start() -> Result<(Server, Shared), &'static str> {
             closed.borrow_mut().sender_closed(space);
         }
     });
-    let events = server.events();
-    events.spawn(reap_the_dead(Rc::clone(&manager), events.clone()));
-    events.spawn(sweep_objects(Rc::clone(&manager), events.clone()));
+    let tasks = server.events();
+    tasks.spawn(reap_the_dead(Rc::clone(&manager), tasks.clone()));
     Ok((server, manager))
 }
 
@@ -105,31 +103,30 @@ fn take_ram(startup: &Startup) -> Result<(Vec<Handle<Memory>>, Zones), &'static 
 }
 
 /// Answers a page fault. Runs outside of the tasks: it never waits.
-fn resolve(manager: &Shared, fault: &Fault, items: &mut MapItems) -> FaultOutcome {
-    let mut manager = manager.borrow_mut();
+fn resolve(manager: &Shared, fault: &Fault) -> Option<MapItem> {
     let space = space_of_badge(fault.badge).filter(|_| is_pager_badge(fault.badge));
+    let mut manager = manager.borrow_mut();
     let result = space.ok_or(Refusal::NoSpace).and_then(|space| {
         let mapping = manager.fault(space, &fault.message)?;
-        manager
-            .machine()
-            .map_item(&mapping)
-            .ok_or(Refusal::OutOfMemory)
+        let item = manager.machine().map_item(&mapping);
+        item.ok_or(Refusal::OutOfMemory)
     });
-    match result {
-        Ok(item) if items.push(item) => FaultOutcome::Mapped,
-        Ok(_) => FaultOutcome::Refused,
-        Err(refusal) => {
-            log::warn!(
-                "fault of space {:#x} at {:#x}, touched {:#x} (code {:#x}): {}",
-                space.unwrap_or(0),
-                fault.message.instruction,
-                fault.message.address,
-                fault.message.code,
-                refusal.text(),
-            );
-            FaultOutcome::Refused
-        }
-    }
+    result
+        .inspect_err(|refusal| tell_refusal(space, fault, *refusal))
+        .ok()
+}
+
+/// Says why a process is ended.
+#[cold]
+fn tell_refusal(space: Option<u32>, fault: &Fault, refusal: Refusal) {
+    log::warn!(
+        "fault of space {:#x} at {:#x}, touched {:#x} (code {:#x}): {}",
+        space.unwrap_or(0),
+        fault.message.instruction,
+        fault.message.address,
+        fault.message.code,
+        refusal.text(),
+    );
 }
 
 /// Takes back the frames of processes that have ended, a slice at a time.
@@ -147,14 +144,6 @@ async fn reap_the_dead(manager: Shared, events: Events) {
 
 fn reap_slice(manager: &Shared) -> bool {
     manager.borrow_mut().reap(REAP_SLICE)
-}
-
-/// Finds objects that nobody uses any more, a few at a time.
-async fn sweep_objects(manager: Shared, events: Events) {
-    loop {
-        events.sleep_until(time::after(SWEEP_PERIOD)).await;
-        manager.borrow_mut().sweep_objects(SWEEP_SLICE);
-    }
 }
 
 /// Lets the loop look at its endpoint before this task goes on.
@@ -251,6 +240,8 @@ impl MemoryManagerServer for Service {
     }
 
     async fn totals(&self, _caller: &Caller) -> Result<MemoryTotals, MemoryError> {
-        Ok(self.0.borrow().totals())
+        let mut manager = self.0.borrow_mut();
+        manager.sweep_objects(SWEEP_SLICE);
+        Ok(manager.totals())
     }
 }

@@ -8,6 +8,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use skink_abi::{Error, MapFlags, PAGE_SIZE};
+use skink_kcore::range::UserRange;
 use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::page_table::PageTableEntry;
 use x86_64::structures::paging::{PageTable, PageTableFlags};
@@ -189,25 +190,53 @@ unsafe fn walk<'a>(
     inner: PageTableFlags,
     allocate: &mut dyn FnMut() -> Result<u64, Error>,
 ) -> Result<&'a mut PageTableEntry, Error> {
+    // SAFETY: by the caller's duty.
+    let lowest = unsafe { make_lowest(root, address, inner, allocate)? };
+    // SAFETY: as above.
+    Ok(unsafe { &mut (&mut *table(lowest))[index(address, 1)] })
+}
+
+/// Returns the lowest table on the way to an address, making tables where there are none.
+///
+/// # Safety
+///
+/// As [`walk`].
+unsafe fn make_lowest(
+    root: u64,
+    address: u64,
+    inner: PageTableFlags,
+    allocate: &mut dyn FnMut() -> Result<u64, Error>,
+) -> Result<u64, Error> {
     let mut frame = root;
     for level in [4, 3, 2] {
         // SAFETY: by the caller's duty; `frame` is a table of this tree.
         let entry = unsafe { &mut (&mut *table(frame))[index(address, level)] };
         if entry.is_unused() {
-            entry.set_addr(PhysAddr::new(allocate()?), inner);
+            make_table(entry, inner, allocate)?;
         }
         frame = entry.addr().as_u64();
     }
-    // SAFETY: as above.
-    Ok(unsafe { &mut (&mut *table(frame))[index(address, 1)] })
+    Ok(frame)
 }
 
-/// Finds the lowest-level entry of an address, or `None` where a table is missing.
+/// Lets an entry point to a new table; out of line, since it is rare.
+#[cold]
+#[inline(never)]
+fn make_table(
+    entry: &mut PageTableEntry,
+    inner: PageTableFlags,
+    allocate: &mut dyn FnMut() -> Result<u64, Error>,
+) -> Result<(), Error> {
+    entry.set_addr(PhysAddr::new(allocate()?), inner);
+    Ok(())
+}
+
+/// Returns the lowest table on the way to an address, or `None` where a table is missing.
 ///
 /// # Safety
 ///
 /// As [`walk`].
-unsafe fn find<'a>(root: u64, address: u64) -> Option<&'a mut PageTableEntry> {
+unsafe fn find_lowest(root: u64, address: u64) -> Option<u64> {
     let mut frame = root;
     for level in [4, 3, 2] {
         // SAFETY: by the caller's duty.
@@ -217,8 +246,30 @@ unsafe fn find<'a>(root: u64, address: u64) -> Option<&'a mut PageTableEntry> {
         }
         frame = entry.addr().as_u64();
     }
-    // SAFETY: as above.
-    Some(unsafe { &mut (&mut *table(frame))[index(address, 1)] })
+    Some(frame)
+}
+
+/// Bytes of a page.
+const PAGE: u64 = PAGE_SIZE as u64;
+/// Entries of a table.
+const ENTRIES: u64 = 512;
+
+/// Returns how many of `pages` pages from an address on have their entries in the same lowest
+/// table.
+fn pages_in_table(address: u64, pages: u64) -> u64 {
+    pages.min(ENTRIES - index(address, 1) as u64)
+}
+
+/// Returns the entries of `pages` pages from an address on in their lowest table; all of them
+/// must be in there.
+///
+/// # Safety
+///
+/// As [`walk`], for the table.
+unsafe fn entries<'a>(lowest: u64, address: u64, pages: u64) -> &'a mut [PageTableEntry] {
+    let first = physical::pointer::<PageTableEntry>(lowest).wrapping_add(index(address, 1));
+    // SAFETY: within the table, as the caller makes sure.
+    unsafe { core::slice::from_raw_parts_mut(first, pages as usize) }
 }
 
 /// How a page of a process is mapped.
@@ -260,6 +311,26 @@ fn user_flags(mode: PageMode) -> PageTableFlags {
     flags
 }
 
+/// Lets entries map frames in a row, up to one that is used and that the mode does not say to
+/// replace. Returns how many were set, and how many of those were used before.
+#[inline]
+fn set_entries(entries: &mut [PageTableEntry], physical: u64, mode: PageMode) -> (u64, u64) {
+    let flags = user_flags(mode);
+    let may_replace = mode.flags.contains(MapFlags::REPLACE);
+    let (mut set, mut replaced) = (0, 0);
+    for entry in entries {
+        if !entry.is_unused() {
+            if !may_replace {
+                break;
+            }
+            replaced += 1;
+        }
+        entry.set_addr(PhysAddr::new_truncate(physical + set * PAGE), flags);
+        set += 1;
+    }
+    (set, replaced)
+}
+
 /// The page tables of a process. All methods need the process's space lock, which is why they
 /// take `&mut self`.
 pub(crate) struct Tables {
@@ -297,72 +368,115 @@ impl Tables {
         self.root
     }
 
-    /// Maps a page. Returns whether another page was mapped there before.
+    /// Maps pages in a row, all or none of them. Returns how many others they replaced.
     ///
     /// # Errors
     ///
-    /// `AlreadyMapped` unless the mode says to replace, and those of `allocate`.
+    /// `AlreadyMapped` unless the mode says to replace, and those of `allocate`; with the number
+    /// of pages that were replaced by then, which are not mapped any more either.
     pub(crate) fn map(
         &mut self,
-        address: u64,
+        range: UserRange,
         physical: u64,
         mode: PageMode,
         allocate: &mut dyn FnMut() -> Result<u64, Error>,
-    ) -> Result<bool, Error> {
+    ) -> Result<u64, (Error, u64)> {
         let inner =
             PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::USER_ACCESSIBLE;
-        // SAFETY: `&mut self` under the space lock; user addresses only, checked by the callers
-        // with `UserRange`.
-        let entry = unsafe { walk(self.root, address, inner, allocate)? };
-        let was_mapped = !entry.is_unused();
-        if was_mapped && !mode.flags.contains(MapFlags::REPLACE) {
-            return Err(Error::AlreadyMapped);
-        }
-        entry.set_addr(PhysAddr::new_truncate(physical), user_flags(mode));
-        Ok(was_mapped)
-    }
-
-    /// Unmaps a page. Returns whether it was mapped.
-    pub(crate) fn unmap(&mut self, address: u64) -> bool {
-        // SAFETY: `&mut self` under the space lock.
-        match unsafe { find(self.root, address) } {
-            Some(entry) if !entry.is_unused() => {
-                entry.set_unused();
-                true
+        let (mut done, mut replaced) = (0, 0);
+        while done < range.pages() {
+            let address = range.start() + done * PAGE;
+            let pages = pages_in_table(address, range.pages() - done);
+            // SAFETY: `&mut self` under the space lock; user addresses only, as of a `UserRange`.
+            let made = unsafe { make_lowest(self.root, address, inner, allocate) };
+            let lowest = match made {
+                Ok(lowest) => lowest,
+                Err(error) => {
+                    self.unmap_pages(range.start(), done);
+                    return Err((error, replaced));
+                }
+            };
+            // SAFETY: as above.
+            let entries = unsafe { entries(lowest, address, pages) };
+            let (set, others) = set_entries(entries, physical + done * PAGE, mode);
+            done += set;
+            replaced += others;
+            if set < pages {
+                self.unmap_pages(range.start(), done);
+                return Err((Error::AlreadyMapped, replaced));
             }
-            _ => false,
         }
+        Ok(replaced)
     }
 
-    /// Changes how a mapped page may be used. Returns whether it is mapped.
+    /// Unmaps the pages of a range. Returns how many were mapped.
+    pub(crate) fn unmap(&mut self, range: UserRange) -> u64 {
+        self.unmap_pages(range.start(), range.pages())
+    }
+
+    fn unmap_pages(&mut self, start: u64, pages: u64) -> u64 {
+        let mut unmapped = 0;
+        self.for_each_table(start, pages, |entries| {
+            for entry in entries {
+                unmapped += u64::from(!entry.is_unused());
+                entry.set_unused();
+            }
+            Ok(())
+        })
+        .map_or(0, |()| unmapped)
+    }
+
+    /// Changes how the mapped pages of a range may be used.
     ///
     /// # Errors
     ///
-    /// `MissingRight` for more than its handle allowed.
-    pub(crate) fn protect(&mut self, address: u64, flags: MapFlags) -> Result<bool, Error> {
-        // SAFETY: `&mut self` under the space lock.
-        let Some(entry) = (unsafe { find(self.root, address) }) else {
-            return Ok(false);
-        };
-        if entry.is_unused() {
-            return Ok(false);
-        }
-        let mut bits = entry.flags();
+    /// `MissingRight` for more than the handle of a page allowed; those before it are changed.
+    pub(crate) fn protect(&mut self, range: UserRange, flags: MapFlags) -> Result<(), Error> {
         let write = flags.contains(MapFlags::WRITE);
         let execute = flags.contains(MapFlags::EXECUTE);
-        if write && !bits.contains(MAY_WRITE) || execute && !bits.contains(MAY_EXECUTE) {
-            return Err(Error::MissingRight);
+        self.for_each_table(range.start(), range.pages(), |entries| {
+            for entry in entries.iter_mut().filter(|entry| !entry.is_unused()) {
+                let mut bits = entry.flags();
+                if write && !bits.contains(MAY_WRITE) || execute && !bits.contains(MAY_EXECUTE) {
+                    return Err(Error::MissingRight);
+                }
+                bits.set(PageTableFlags::WRITABLE, write);
+                bits.set(PageTableFlags::NO_EXECUTE, !execute);
+                entry.set_flags(bits);
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs `f` on the entries of pages in a row, those of one table at a time. Where there is no
+    /// table it is left out.
+    #[inline]
+    fn for_each_table(
+        &mut self,
+        start: u64,
+        pages: u64,
+        mut f: impl FnMut(&mut [PageTableEntry]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut done = 0;
+        while done < pages {
+            let address = start + done * PAGE;
+            let count = pages_in_table(address, pages - done);
+            // SAFETY: `&mut self` under the space lock.
+            if let Some(lowest) = unsafe { find_lowest(self.root, address) } {
+                // SAFETY: as above.
+                f(unsafe { entries(lowest, address, count) })?;
+            }
+            done += count;
         }
-        bits.set(PageTableFlags::WRITABLE, write);
-        bits.set(PageTableFlags::NO_EXECUTE, !execute);
-        entry.set_flags(bits);
-        Ok(true)
+        Ok(())
     }
 
     /// Translates an address of the process, if it may be used so there.
     pub(crate) fn translate(&self, address: u64, access: Access) -> Option<u64> {
-        // SAFETY: under the space lock; the entry is only read.
-        let entry = unsafe { find(self.root, address)? };
+        // SAFETY: under the space lock.
+        let lowest = unsafe { find_lowest(self.root, address)? };
+        // SAFETY: as above; the entry is only read.
+        let entry = unsafe { &(&*table(lowest))[index(address, 1)] };
         let flags = entry.flags();
         let needed = PageTableFlags::PRESENT | PageTableFlags::USER_ACCESSIBLE;
         let is_device = flags.contains(PageTableFlags::NO_CACHE);
