@@ -1,12 +1,12 @@
 //! Page faults as calls on the pager of a process.
 //!
 //! The fault is sent like a call, with the mark `IS_FAULT`; a pager that waits runs at once. Its
-//! answer without any mapping takes the fast path of replies (fastpath.s), one with mappings the
-//! general way.
+//! answer takes the fast path of replies (fastpath.s) if it has no mapping. One with mappings in
+//! registers is dealt with here, one with more the general way.
 
 use core::sync::atomic::Ordering;
 
-use skink_abi::{FaultMessage, Info};
+use skink_abi::{FaultMessage, Info, ObjectKind, REGISTER_BYTES, RawHandle, Rights};
 use skink_kcore::NONE;
 use skink_kcore::endpoint::Arrival;
 
@@ -106,6 +106,39 @@ fn show(thread: &Thread, receiver: &Thread, fault: FaultMessage) {
     let control = receiver.control();
     // SAFETY: a field of the receiver's control page.
     unsafe { (&raw mut (*control).sequence).write_volatile(thread.call.ticket.get()) };
+}
+
+/// Does a `reply_receive` whose reply is the answer to a page fault, with mappings in registers,
+/// for a pager that nothing else waits for. From fastpath.s, which has found that the reply is one to
+/// a fault and has saved all registers; it holds no lock. Returns false and has done nothing if the
+/// general way must do it.
+pub(crate) extern "C" fn answer_at_once(pager: &'static Thread) -> bool {
+    let registers = &pager.registers;
+    let (info, handles) = (Info(registers.rsi.get()), registers.rdi.get());
+    let receive = RawHandle((handles >> 32) as u32);
+    let process = PROCESSES.get(pager.process.get());
+    let found = process.glance(receive, ObjectKind::Endpoint, Rights::RECEIVE);
+    let Some(found) = found.filter(|_| info.0 <= REGISTER_BYTES as u64) else {
+        return false;
+    };
+    let mut held = Held::enter();
+    let reply = RawHandle(handles as u32);
+    let Some(thread) = ipc::take_fault(&mut held, pager, reply) else {
+        return false;
+    };
+    resolve(&mut held, pager, thread, info);
+    let endpoint = found.object();
+    let guard = ENDPOINTS.get(endpoint).state.lock(&mut held);
+    let nothing_waits = !guard.has_news && !guard.waits.has_caller();
+    if nothing_waits && found.is_current() && sched::is_same_payer(thread) && !thread.is_doomed() {
+        ipc::wait_at_once(guard, pager, endpoint);
+        sched::run_instead(thread);
+    } else {
+        drop(guard);
+        ipc::receive_after_answer(&mut held, pager, thread);
+        sched::finish(&mut held);
+    }
+    true
 }
 
 /// Does what a pager's answer says: installs mappings, or ends the process.

@@ -15,7 +15,7 @@ use skink_kcore::endpoint::{Abandon, Arrival, Requeue};
 use skink_kcore::handles::Entry;
 use skink_kcore::{Id, NONE};
 
-use crate::arch::x86_64::physical;
+use crate::arch::x86_64::{cpu, physical};
 use crate::endpoint::{ENDPOINTS, EndpointState, SENDERS};
 use crate::lock::{Guard, Held, level};
 use crate::process::{PROCESSES, Process};
@@ -279,6 +279,42 @@ fn wait_for_message(
         Some(caller) if has_stopped => sched::run(caller),
         Some(caller) => sched::make_ready(held, caller, Urgency::Normal),
         None => {}
+    }
+}
+
+/// Lets the current thread, which has answered a caller that runs in its place, wait for a message
+/// at an endpoint where there is none. It has no deadline.
+pub(crate) fn wait_at_once(
+    mut guard: EndpointGuard<'_, '_>,
+    thread: &'static Thread,
+    endpoint: Id,
+) {
+    thread.client.set(NONE);
+    thread.next_wait();
+    thread.set_wait(Wait::Message, endpoint);
+    if !thread.is_doomed() {
+        return guard.waits.wait(&ThreadNodes, thread.id.get());
+    }
+    thread.set_wait(Wait::Nothing, NONE);
+    sched::make_ready(guard.held(), thread, Urgency::Normal);
+}
+
+/// The second half of `reply_receive`, after the reply.
+pub(crate) fn receive_after_answer(
+    held: &mut Held<0>,
+    thread: &'static Thread,
+    answered: &'static Thread,
+) {
+    match find_endpoint(held, thread, thread.registers.rdi.get() >> 32) {
+        Ok(endpoint) => {
+            let deadline = thread.registers.rdx.get();
+            wait_for_message(held, thread, endpoint, deadline, Some(answered));
+            object::release_endpoint(held, endpoint);
+        }
+        Err(error) => {
+            thread.set_result(Err(error));
+            sched::make_ready(held, answered, Urgency::Normal);
+        }
     }
 }
 
@@ -586,6 +622,25 @@ fn take_caller(
         end_call(caller);
         caller
     })
+}
+
+/// As [`take_caller`], for a thread that waits for the answer to a page fault and needs nothing but
+/// that.
+pub(crate) fn take_fault(
+    held: &mut Held<0>,
+    pager: &Thread,
+    reply: RawHandle,
+) -> Option<&'static Thread> {
+    with_duty(held, pager.process.get(), reply, |caller| {
+        let is_fault = caller.call.is(IS_FAULT) && caller.is_simple();
+        is_fault.then(|| {
+            // Before it no longer waits: who dooms it then interrupts this CPU.
+            caller.cpu.set(cpu::this().index());
+            end_call(caller);
+            caller
+        })
+    })
+    .ok()?
 }
 
 /// Checks that a process has the duty to answer that a reply handle stands for.

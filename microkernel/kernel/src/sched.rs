@@ -166,6 +166,21 @@ pub(crate) fn run(thread: &'static Thread) {
     switch_to(cpu, thread);
 }
 
+/// Returns whether the one who pays for the time of the running thread also pays for another's.
+#[inline]
+pub(crate) fn is_same_payer(thread: &Thread) -> bool {
+    cpu::this().payer.get() == thread.client.get()
+}
+
+/// Runs a thread that the caller owns, and for which the same one pays, in place of the current
+/// one, which may be anybody's by now.
+#[inline]
+pub(crate) fn run_instead(thread: &'static Thread) {
+    let cpu = cpu::this();
+    thread.cpu.set(cpu.index());
+    switch_to(cpu, thread);
+}
+
 /// Bills the time since the last bill: since the end of the last thread's time, or of idleness. Who
 /// pays is the CPU's affair, not the thread's: along a chain of calls every server works on the
 /// account of the first caller, and the fast path need not note it anywhere.

@@ -89,6 +89,7 @@ core::arch::global_asm!(
     CALL_CRASHES = const thread::CALL_CRASHES,
     CALL_BADGE = const thread::CALL_BADGE,
     CALL_TICKET = const thread::CALL_TICKET,
+    answer_fault = sym crate::fault::answer_at_once,
     end_doomed_caller = sym crate::fastpath::end_doomed_caller,
     end_doomed_server = sym crate::fastpath::end_doomed_server,
 );

@@ -308,15 +308,38 @@ reply_switches:
     jne reply_resumes
     return_to_partner
 
-# A pager's answer that has neither label nor mapping: the thread tries again. All of its registers
-# are where the trap has saved them.
+# A pager's answer. One that has neither label nor mapping is dealt with as other replies: the
+# thread tries again, and all of its registers are where the trap has saved them. One with mappings
+# needs compiled code, which needs them and the rest of the registers in their place.
 reply_to_fault:
     or rax, {IS_FAULT}
     cmp [rbp + {THREADS} + {CALL_DUTY}], rax
     jne reply_lets_go
     test rsi, rsi
     jz reply_is_due
-    jmp reply_lets_go
+    mov byte ptr [r11 + {ENDPOINTS}], 0
+    mov [rdx + {AT_RDI}], rdi
+    mov [rdx + {AT_RSI}], rsi
+    mov qword ptr [rdx + {AT_RDX}], -1
+    mov qword ptr [rdx + {AT_RAX}], {REPLY_RECEIVE}
+    mov [rdx + {AT_R8}], r8
+    mov [rdx + {AT_R9}], r9
+    mov [rdx + {AT_R10}], r10
+    mov [rdx + {AT_RBX}], rbx
+    mov [rdx + {AT_R12}], r12
+    mov [rdx + {AT_R13}], r13
+    mov [rdx + {AT_R14}], r14
+    mov [rdx + {AT_R15}], r15
+    mov rsp, gs:[{CPU_STACK}]
+    lea rdi, [rdx - {REGISTERS}]
+    mov rbx, rdi
+    xor ebp, ebp
+    call {answer_fault}
+    test al, al
+    jnz return_to_user
+    mov rdi, rbx
+    call on_syscall
+    jmp return_to_user
 reply_resumes:
     inc qword ptr [rbp + {THREADS} + {FAULTS}]
     lea rax, [rbp + {THREADS}]
