@@ -53,7 +53,10 @@ pub(crate) fn plain<const N: usize>(
             options(nostack),
         );
     }
-    Error::from_code(status).map_or(Ok((first, second)), Err)
+    if status == 0 {
+        return Ok((first, second));
+    }
+    failed(status).map(|()| (first, second))
 }
 
 /// Makes a plain call: on the host there is no kernel.

@@ -95,6 +95,12 @@ impl Entry {
         has_generation && has_rights && (first >> 32) as u8 & !MAY_USE == kind as u8
     }
 
+    /// Returns the rights that the first word of an entry holds.
+    #[inline(always)]
+    pub const fn rights_of(first: u64) -> Rights {
+        Rights(first as u16)
+    }
+
     /// Returns the object that the first word of an entry names.
     #[inline(always)]
     pub const fn object_of(first: u64) -> Id {

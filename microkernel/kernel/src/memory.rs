@@ -249,13 +249,16 @@ fn find_source(held: &mut Held<0>, owner: &Process, item: &MapItem) -> Result<So
     }
     let handles = owner.handles.lock(held);
     let handle = skink_abi::RawHandle(item.memory);
-    let entry = handles.find(handle, ObjectKind::Memory, needed)?;
-    let memory = MEMORIES.get(entry.object);
+    let Some(found) = owner.glance(handle, ObjectKind::Memory, needed) else {
+        drop(handles);
+        return Err(owner.why_not(held, handle, ObjectKind::Memory, needed));
+    };
+    let memory = MEMORIES.get(found.object());
     memory.check()?;
     range::within(item.page_offset, item.pages, memory.pages.get())?;
     let source = Source {
-        object: entry.object,
-        rights: entry.rights,
+        object: found.object(),
+        rights: found.rights(),
         first: memory.start.get() + item.page_offset * PAGE,
         medium: memory.medium(),
     };
@@ -263,7 +266,7 @@ fn find_source(held: &mut Held<0>, owner: &Process, item: &MapItem) -> Result<So
         return Err(Error::InvalidArgument);
     }
     if source.is_tracked() {
-        MEMORIES.retain(entry.object);
+        MEMORIES.retain(source.object);
     }
     Ok(source)
 }

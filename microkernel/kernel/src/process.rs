@@ -439,6 +439,12 @@ impl Glance {
         Entry::object_of(self.word)
     }
 
+    /// Returns what the holder may do.
+    #[inline]
+    pub(crate) const fn rights(&self) -> Rights {
+        Entry::rights_of(self.word)
+    }
+
     /// Returns whether the entry still is what it was. Under the lock of the object that it named
     /// this says that the object is alive and the right one.
     #[inline]

@@ -17,10 +17,7 @@ const PAGE_FAULT: u64 = 14;
 
 /// Entry of traps from Ring 3, from entry.s, on this CPU's kernel stack.
 #[unsafe(no_mangle)]
-extern "C" fn on_trap() {
-    let cpu = cpu::this();
-    // A trap from Ring 3 comes from the current thread; entry.s saved its registers there.
-    let thread = cpu.current().expect("a program runs");
+extern "C" fn on_trap(thread: &'static Thread) {
     let vector = thread.registers.vector.get();
     if vector == PAGE_FAULT
         && let Some(fault) = fault_of(thread)
@@ -28,6 +25,7 @@ extern "C" fn on_trap() {
     {
         return;
     }
+    let cpu = cpu::this();
     cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
     let mut held = Held::enter();
     if vector < 32 {

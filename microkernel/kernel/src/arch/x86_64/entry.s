@@ -133,6 +133,8 @@ trap_common:
     jz trap_from_kernel
     swapgs
     push_general
+    # The thread begins with the registers.
+    mov rdi, rsp
     mov rsp, gs:[{CPU_STACK}]
     # A program may have set AC, which would let the kernel touch programs' memory by mistake.
     push 2

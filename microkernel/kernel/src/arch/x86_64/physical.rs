@@ -27,10 +27,22 @@ pub(crate) const fn pointer<T>(physical: u64) -> *mut T {
 ///
 /// # Safety
 ///
-/// `bytes` bytes from `physical` are RAM that the caller may overwrite.
+/// `bytes` bytes from `physical`, whole words, are RAM that the caller may overwrite.
+#[inline]
 pub(crate) unsafe fn zero(physical: u64, bytes: u64) {
-    // SAFETY: by the caller's duty; the linear mapping covers all RAM.
-    unsafe { core::ptr::write_bytes(pointer::<u8>(physical), 0, bytes as usize) };
+    // One instruction a word, like any loop without vector registers, and quick on processors that
+    // do better than that.
+    // SAFETY: by the caller's duty; the linear mapping covers all RAM, and the direction flag is
+    // clear in the kernel.
+    unsafe {
+        core::arch::asm!(
+            "rep stosq",
+            inout("rcx") bytes / 8 => _,
+            inout("rdi") pointer::<u64>(physical) => _,
+            in("rax") 0_u64,
+            options(nostack, preserves_flags),
+        );
+    }
 }
 
 /// Copies between frames, or within one.
