@@ -358,6 +358,9 @@ fn rotate(held: &mut Held<0>, cpu: &'static CpuLocal, old: &'static Thread) {
             .ready
             .push_back(&ThreadNodes, old.id.get());
         run(THREADS.get(next));
+    } else {
+        // It goes on; what it used so far is seen all the same.
+        bill(cpu, old);
     }
 }
 
