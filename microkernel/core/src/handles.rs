@@ -45,7 +45,7 @@ impl Entry {
 
     /// Returns the entry as two words. The first holds all that a lookup compares, so that it can
     /// be read without the table's lock: rights (16 bits), generation (16, where a handle has it),
-    /// kind with [`MAY_USE`] (8), object (24).
+    /// kind, and whether the handle may be used for what that is for (8), object (24).
     pub const fn to_words(self) -> [u64; 2] {
         let kind = match self.kind {
             Some(kind) => Entry::kind_byte(kind, self.rights),
