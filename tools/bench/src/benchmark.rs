@@ -30,6 +30,12 @@ pub trait Benchmark {
     /// Why it failed.
     fn run(&mut self, iterations: u32) -> Result<(), Failed>;
 
+    /// Returns the ticks of the last `run` in which it waited for the right moment, which are no part
+    /// of the operation, and forgets them.
+    fn take_pauses(&mut self) -> u64 {
+        0
+    }
+
     /// Cleans up after a batch and returns how many operations it was; 0 if the batch went
     /// otherwise than intended and must not count. Not timed.
     ///
@@ -145,6 +151,7 @@ fn singles(
         let result = benchmark.run(1);
         let ticks = clock().wrapping_sub(start);
         result?;
+        let ticks = ticks.saturating_sub(benchmark.take_pauses());
         singles.push(ticks);
     }
     let operations = benchmark.finish(plan.iterations)?;
@@ -191,6 +198,7 @@ fn batches(
         let result = benchmark.run(plan.iterations);
         let ticks = clock().wrapping_sub(start);
         result?;
+        let ticks = ticks.saturating_sub(benchmark.take_pauses());
         let operations = benchmark.finish(plan.iterations)?;
         if number > 0 {
             batches.push(Batch { ticks, operations });
@@ -215,6 +223,8 @@ mod tests {
     /// Takes so many ticks per repetition; each batch is disturbed less than the one before.
     struct Fake {
         time: Rc<Cell<u64>>,
+        /// Ticks of a pause in each run.
+        pause: u64,
         per_iteration: u64,
         disturbance: u64,
         operations: u64,
@@ -222,10 +232,14 @@ mod tests {
 
     impl Benchmark for Fake {
         fn run(&mut self, iterations: u32) -> Result<(), Failed> {
-            let ticks = self.per_iteration * u64::from(iterations) + self.disturbance;
+            let ticks = self.per_iteration * u64::from(iterations) + self.disturbance + self.pause;
             self.time.set(self.time.get() + ticks);
             self.disturbance /= 2;
             Ok(())
+        }
+
+        fn take_pauses(&mut self) -> u64 {
+            self.pause
         }
 
         fn finish(&mut self, iterations: u32) -> Result<u64, Failed> {
@@ -237,6 +251,7 @@ mod tests {
         let time = Rc::new(Cell::new(0));
         let fake = |per_iteration, disturbance, operations| Fake {
             time: Rc::clone(&time),
+            pause: 7000,
             per_iteration,
             disturbance,
             operations,

@@ -11,12 +11,12 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use bench::{Benchmark, Entry, Plan};
 use libsys::abi::FOREVER;
 use libsys::ipc::{self, Outgoing, Received};
-use libsys::{Endpoint, Error, Handle, Notification, Sender};
+use libsys::{Endpoint, Error, Handle, Notification, Sender, time};
 use skink_program::Failed;
 
 use super::helpers::ThreadRoom;
 use super::kit::Kit;
-use super::processor::cpu_number;
+use super::processor::{self, cpu_number};
 use super::server::{END, TURN};
 
 /// The benchmarks; they need two CPUs.
@@ -29,11 +29,19 @@ pub(crate) static BENCHMARKS: &[Entry<Kit>] = &[
     },
     Entry {
         name: "ipc.cross_cpu.sleep",
-        about: "waking a thread on another CPU, and seeing its answer in memory",
-        plan: Plan::SHORT,
+        about: "waking a thread on a sleeping CPU, and seeing its answer in memory",
+        plan: SLOW,
         make: Sleeper::make,
     },
 ];
+
+/// For operations that need a pause before each.
+const SLOW: Plan = Plan {
+    iterations: 200,
+    batches: 15,
+};
+/// Pause before a thread is woken, ns: the other CPU looks for work for a while before it sleeps.
+const UNTIL_ASLEEP_NS: u64 = 100_000;
 
 /// Turns in one place before a batch starts.
 const FIRST_TURNS: u32 = 100;
@@ -112,11 +120,22 @@ impl Benchmark for PollingServer {
     }
 }
 
+/// Lets time pass without giving up the CPU. Returns the ticks.
+fn pause(ns: u64) -> u64 {
+    let start = processor::read();
+    let end = time::now() + ns;
+    while time::now() < end {
+        core::hint::spin_loop();
+    }
+    processor::read().wrapping_sub(start)
+}
+
 /// A thread that sleeps until it is woken, and answers in shared memory.
 struct Sleeper {
     there: Handle<Notification>,
     end: Handle<Notification>,
     shared: Arc<Shared>,
+    pauses: u64,
 }
 
 impl Sleeper {
@@ -131,7 +150,12 @@ impl Sleeper {
                 theirs.turns.fetch_add(1, Ordering::Release);
             }
         })?;
-        Ok(Box::new(Sleeper { there, end, shared }))
+        Ok(Box::new(Sleeper {
+            there,
+            end,
+            shared,
+            pauses: 0,
+        }))
     }
 }
 
@@ -143,6 +167,7 @@ impl Benchmark for Sleeper {
     fn run(&mut self, iterations: u32) -> Result<(), Failed> {
         for _ in 0..iterations {
             let before = self.shared.turns.load(Ordering::Relaxed);
+            self.pauses += pause(UNTIL_ASLEEP_NS);
             ipc::notify(&self.there)?;
             let mut rest = PATIENCE;
             while self.shared.turns.load(Ordering::Acquire) == before {
@@ -153,6 +178,10 @@ impl Benchmark for Sleeper {
             }
         }
         Ok(())
+    }
+
+    fn take_pauses(&mut self) -> u64 {
+        core::mem::take(&mut self.pauses)
     }
 
     fn finish(&mut self, iterations: u32) -> Result<u64, Failed> {
