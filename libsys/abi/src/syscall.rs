@@ -53,6 +53,9 @@ syscalls! {
     Notify = 5, "notify", 1;
     /// (notification or 0, deadline) -> bits: waits for bits, or just for the deadline.
     Wait = 6, "wait", 2;
+    /// (count) -> entries done, error code of the one that failed: makes the calls in the first
+    /// entries of the IPC page one after another ([`crate::BatchEntry`]).
+    Batch = 7, "batch", 1;
 
     /// (handle, rights) -> handle: copies a handle, with at most the given rights.
     HandleDuplicate = 10, "handle_duplicate", 2;

@@ -5,7 +5,8 @@ use alloc::boxed::Box;
 use bench::arguments::Role;
 use bench::echo::{EchoClient, Record};
 use bench::{Benchmark, Entry, Plan};
-use libsys::abi::FOREVER;
+use libsys::abi::{FOREVER, MAX_BATCH};
+use libsys::batch::Batch;
 use libsys::ipc::{self, Outgoing};
 use libsys::{Endpoint, Handle, Notification, Sender};
 use skink_program::Failed;
@@ -27,6 +28,15 @@ pub(crate) static BENCHMARKS: &[Entry<Kit>] = &[
         about: "notification, one way, nobody waits",
         plan: Plan::SHORT,
         make: |_kit| Ok(Box::new(Notify(Handle::<Notification>::create()?))),
+    },
+    Entry {
+        name: "ipc.batch_per_call",
+        about: "64 notifications in one system call, per notification",
+        plan: Plan {
+            iterations: 100,
+            batches: 15,
+        },
+        make: |_kit| Ok(Box::new(Notifies(Handle::<Notification>::create()?))),
     },
     Entry {
         name: "ipc.notify_roundtrip.same_space",
@@ -110,6 +120,29 @@ impl Benchmark for Notify {
             return Err(Failed::new("bits of the notification are missing"));
         }
         Ok(iterations.into())
+    }
+}
+
+/// As many notifications as go in one crossing.
+struct Notifies(Handle<Notification>);
+
+impl Benchmark for Notifies {
+    fn run(&mut self, iterations: u32) -> Result<(), Failed> {
+        for _ in 0..iterations {
+            let mut batch = Batch::with_capacity(MAX_BATCH);
+            for _ in 0..MAX_BATCH {
+                batch.notify(&self.0);
+            }
+            batch.run().check()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, iterations: u32) -> Result<u64, Failed> {
+        if ipc::wait(&self.0, 0)? != u64::MAX {
+            return Err(Failed::new("bits of the notification are missing"));
+        }
+        Ok(u64::from(iterations) * MAX_BATCH as u64)
     }
 }
 
