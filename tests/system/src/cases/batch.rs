@@ -7,10 +7,10 @@ use alloc::vec::Vec;
 use libsys::abi::{BatchEntry, MAX_BATCH, PAGE_SIZE, Syscall};
 use libsys::batch::Batch;
 use libsys::mappings::Reservation;
-use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, ipc};
+use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, ipc, time};
 
 use crate::Test;
-use crate::context::{Context, because, ending, ensure, own};
+use crate::context::{Context, SOON, because, ending, ensure, own};
 use crate::raw::{self, Outcome};
 use crate::wire;
 
@@ -161,7 +161,7 @@ fn same_processes(memory: &Handle<Memory>) -> Result<(), String> {
     let seen = process.info().map_err(because("info"))?;
     ensure!(info == seen && seen.handles == 2, "{info:?}, not {seen:?}");
     process.kill(0).map_err(because("kill"))?;
-    let bits = bits(&bell)?;
+    let bits = ipc::wait(&bell, time::after(SOON)).map_err(because("not watched"))?;
     ensure!(bits == u64::MAX, "the watcher has bits {bits:#x}");
     Ok(())
 }
