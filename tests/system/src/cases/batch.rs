@@ -6,8 +6,7 @@ use alloc::vec::Vec;
 
 use libsys::abi::{BatchEntry, MAX_BATCH, PAGE_SIZE, Syscall};
 use libsys::batch::Batch;
-use libsys::mappings::Reservation;
-use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, ipc, time};
+use libsys::{Endpoint, Error, Handle, Memory, Notification, Process, Rights, ipc, time};
 
 use crate::Test;
 use crate::context::{Context, SOON, because, ending, ensure, own};
@@ -168,6 +167,9 @@ fn same_processes(memory: &Handle<Memory>) -> Result<(), String> {
 
 #[cfg(bare)]
 fn same_mappings(memory: &Handle<Memory>) -> Result<(), String> {
+    use libsys::MapFlags;
+    use libsys::mappings::Reservation;
+
     let place = Reservation::new(2).map_err(because("no room"))?;
     let (first, second) = (place.address(), place.address() + PAGE_SIZE as u64);
     let process = libsys::startup::process();
