@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+pub mod batch;
 pub mod elf;
 #[cfg(bare)]
 pub mod given;

@@ -73,18 +73,9 @@ impl Handle<Process> {
     ///
     /// `MissingRight` without [`Rights::TRANSFER`] on the handle, `TooManyHandles`, `Dead`.
     pub fn grant<K: Kind>(&self, handle: &Handle<K>, rights: Rights) -> Result<RawHandle> {
-        self.grant_raw(handle.raw(), rights)
-    }
-
-    /// As [`Handle::<Process>::grant`], for a handle known by number only.
-    ///
-    /// # Errors
-    ///
-    /// As [`Handle::<Process>::grant`].
-    pub fn grant_raw(&self, handle: RawHandle, rights: Rights) -> Result<RawHandle> {
         let arguments = [
             self.raw().0.into(),
-            handle.0.into(),
+            handle.raw().0.into(),
             rights.0.into(),
             0,
             0,
@@ -148,7 +139,7 @@ pub(crate) fn exit_thread() -> ! {
     }
 }
 
-const fn empty_info() -> ProcessInfo {
+pub(crate) const fn empty_info() -> ProcessInfo {
     ProcessInfo {
         id: 0,
         state: ProcessState::Alive as u32,

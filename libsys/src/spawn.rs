@@ -27,9 +27,10 @@ use core::marker::PhantomData;
 use skink_abi::layout::{HEAP, HEAP_END, STACK_BYTES, STACK_TOP, STATE_REGION, THREAD_CONTROL};
 use skink_abi::{MapFlags, MapItem, PAGE_SIZE, RawHandle, Rights, ThreadParams};
 
+use crate::batch::Batch;
 use crate::elf::{Elf, ElfError};
 use crate::startup::Startup;
-use crate::{Error, Handle, Kind, Memory, Notification, Process};
+use crate::{Error, Handle, Kind, Memory, Notification, Process, process};
 
 pub use paged::{Pager, PagerError, Space};
 pub use pinned::{Pool, pinned_pages};
@@ -281,18 +282,20 @@ impl<'a> Spawn<'a> {
         )?)))
     }
 
-    /// Puts the handles into the process's table and notes their numbers there.
-    fn grant_handles(&mut self, process: &Handle<Process>) -> Result<(), SpawnError> {
-        for (name, handle, rights) in self.grants.drain(..) {
-            let number = process.grant_raw(handle, rights)?;
-            self.startup.handles.push((name, number.0));
+    /// Puts the handles into the process's table, its own too, and encodes the start-up pages,
+    /// which tell it their numbers.
+    fn startup_pages(&mut self, process: &Handle<Process>) -> Result<Vec<u8>, SpawnError> {
+        let mut batch = Batch::with_capacity(self.grants.len() + 1);
+        for (_, handle, rights) in &self.grants {
+            batch.grant(process, *handle, *rights);
         }
-        Ok(())
-    }
-
-    /// Encodes the start-up pages for a process whose handles were granted.
-    fn startup_pages(&self, process: &Handle<Process>) -> Result<Vec<u8>, SpawnError> {
-        let own = process.grant(process, SELF_RIGHTS)?;
+        let own = batch.grant(process, process.raw(), SELF_RIGHTS);
+        let granted = batch.run();
+        for (position, (name, ..)) in self.grants.drain(..).enumerate() {
+            let number = granted.value(position)? as u32;
+            self.startup.handles.push((name, number));
+        }
+        let own = granted.value(own)? as u32;
         startup_pages::encode(&self.startup, |header| {
             header.heap_start = HEAP;
             header.heap_bytes = self.heap_pages() * PAGE;
@@ -303,7 +306,7 @@ impl<'a> Spawn<'a> {
             };
             header.state_bytes = self.state_bytes;
             header.has_service_page = self.has_service_page.into();
-            header.process = own.0;
+            header.process = own;
         })
     }
 
@@ -315,20 +318,28 @@ impl<'a> Spawn<'a> {
         control: (&Handle<Memory>, u64),
     ) -> Result<Child, SpawnError> {
         let process = unborn.process()?;
-        if let Some(watcher) = self.watcher {
-            process.watch(watcher)?;
-        }
-        let id = process.info()?.id;
-        process.start_thread(&ThreadParams {
+        let mut info = process::empty_info();
+        let thread = ThreadParams {
             entry: elf.entry(),
             stack: FIRST_STACK,
             argument: 0,
             control: THREAD_CONTROL,
             control_memory: control.0.raw().0,
             control_page: u32::try_from(control.1).map_err(|_| SpawnError::PoolTooSmall)?,
-        })?;
+        };
+        let mut batch = Batch::with_capacity(3);
+        if let Some(watcher) = self.watcher {
+            batch.watch(process, watcher);
+        }
+        batch.info(process, &mut info);
+        // The last: it does not run unless the others went well.
+        batch.start_thread(process, &thread);
+        batch.run().check()?;
         let process = unborn.0.take().ok_or(SpawnError::Kernel(Error::Dead))?;
-        Ok(Child { process, id })
+        Ok(Child {
+            process,
+            id: info.id,
+        })
     }
 }
 

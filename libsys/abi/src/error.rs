@@ -37,7 +37,8 @@ macro_rules! errors {
 }
 
 errors! {
-    /// No such system call. Remedy: rebuild the program for this kernel.
+    /// No such system call, or one that a batch cannot hold. Remedy: rebuild the program for this
+    /// kernel.
     InvalidSyscall = 1, "no such system call";
     /// The handle was never given out or was closed since.
     InvalidHandle = 2, "invalid or closed handle";

@@ -34,7 +34,7 @@ pub use message::{
     FaultMessage, Info, MAX_HANDLES, MAX_MESSAGE_BYTES, REGISTER_BYTES, ThreadControl,
 };
 pub use objects::{
-    ExitReason, HandleInfo, KernelStats, MapFlags, MapItem, MemoryInfo, NAME_BYTES,
+    BatchEntry, ExitReason, HandleInfo, KernelStats, MapFlags, MapItem, MemoryInfo, NAME_BYTES,
     PORT_STREAM_READ, PortStream, ProcessInfo, ProcessState, SystemInfo, ThreadParams,
 };
 pub use syscall::Syscall;
@@ -57,6 +57,13 @@ pub const MAX_MAP_PAGES: u64 = 4096;
 
 /// Most pages that one [`MapItem`] with [`MapFlags::ZERO`] may name.
 pub const MAX_ZERO_PAGES: u64 = 64;
+
+/// Most entries of one `batch`.
+pub const MAX_BATCH: usize = 64;
+
+/// Time after which a `batch` begins no further entry, ns: interrupts are off all the while.
+/// `libsys` goes on with the rest.
+pub const MAX_BATCH_NS: u64 = 20_000;
 
 /// How often a request may crash its server before its caller gets [`Error::ServerCrashed`].
 pub const MAX_REQUEST_CRASHES: u8 = 2;

@@ -52,6 +52,16 @@ pub struct MapItem {
     pub flags: MapFlags,
 }
 
+/// One call of a `batch`, as it lies in the IPC page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct BatchEntry {
+    /// Number of the call ([`crate::Syscall`]).
+    pub call: u64,
+    /// Its arguments. If the call succeeds, the first two hold its results afterwards.
+    pub arguments: [u64; 6],
+}
+
 /// What a memory object is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]

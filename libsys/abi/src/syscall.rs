@@ -54,7 +54,10 @@ syscalls! {
     /// (notification or 0, deadline) -> bits: waits for bits, or just for the deadline.
     Wait = 6, "wait", 2;
     /// Loads other page tables and the caller's again; for measuring what that costs at least.
-    NullSwitch = 7, "null_switch", 0;
+    NullSwitch = 8, "null_switch", 0;
+    /// (count) -> entries done, error code of the one that failed: makes the calls in the first
+    /// entries of the IPC page one after another ([`crate::BatchEntry`]).
+    Batch = 7, "batch", 1;
 
     /// (handle, rights) -> handle: copies a handle, with at most the given rights.
     HandleDuplicate = 10, "handle_duplicate", 2;

@@ -102,7 +102,6 @@ impl Spawn<'_> {
 
         self.grants
             .push(("memory".into(), space.sender()?.raw(), SPACE_RIGHTS));
-        self.grant_handles(process)?;
         let bytes = self.startup_pages(process)?;
         let startup_pages = (bytes.len() as u64).div_ceil(PAGE);
         // One object for both, so that a process costs one and not two.

@@ -128,7 +128,6 @@ impl Spawn<'_> {
             layout.segment(image, segment)?;
         }
         process.map(&layout.items)?;
-        self.grant_handles(process)?;
         let mut bytes = self.startup_pages(process)?;
         if bytes.len() as u64 > STARTUP_PAGES * PAGE {
             return Err(SpawnError::StartupTooLong);

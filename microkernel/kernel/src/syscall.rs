@@ -1,8 +1,9 @@
 //! System calls: decoding, and one handler per call in the files below.
 //!
 //! The IPC calls have their own path (`ipc`); everything else comes here as up to six words and
-//! goes back as a status and two values.
+//! goes back as a status and two values: one by one, or many in one crossing (`batch`).
 
+mod batch;
 mod devices;
 mod handles;
 mod memory;
@@ -78,6 +79,10 @@ fn dispatch(held: &mut Held<0>, thread: &'static Thread) {
         Syscall::ReplyReceive => ipc::reply_receive(held, thread),
         Syscall::Receive => ipc::receive(held, thread),
         Syscall::Reply => ipc::reply(held, thread),
+        Syscall::Batch => {
+            let result = batch::run(held, thread);
+            thread.set_result(result);
+        }
         Syscall::ProcessExit => processes::exit(held, thread),
         Syscall::ThreadExit => teardown::end_thread(held, thread),
         Syscall::ThreadYield => {
@@ -159,11 +164,12 @@ fn plain(number: Syscall, call: &mut Call<'_>) -> Result {
         Syscall::DebugLog => devices::debug_log(call),
         Syscall::KernelLogRead => devices::read_log(call),
         Syscall::DeviceMemory => devices::create_device_memory(call),
-        // The calls that were dealt with before.
+        // The calls that were dealt with before: no batch can hold them.
         Syscall::Call
         | Syscall::ReplyReceive
         | Syscall::Receive
         | Syscall::Reply
+        | Syscall::Batch
         | Syscall::Wait
         | Syscall::ProcessExit
         | Syscall::ThreadExit

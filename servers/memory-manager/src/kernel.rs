@@ -3,9 +3,11 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
 use libsys::abi::{MAX_MAP_PAGES, MapItem, ProcessState};
+use libsys::batch::Batch;
 use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender};
 use memory_manager::machine::{Copy, Life, Machine};
 use memory_manager::manager::{Content, Mapping};
@@ -117,30 +119,32 @@ impl Machine for Kernel {
     fn unmap(
         &mut self,
         process: &Handle<Process>,
-        page: u64,
-        pages: u64,
+        ranges: &[Range<u64>],
     ) -> Result<(), MemoryError> {
-        // Shared regions were mapped in the same parts, as the kernel wants them unmapped.
-        parts(pages).try_for_each(|(first, count)| {
-            process
-                .unmap((page + first) * PAGE_BYTES, count)
-                .map_err(memory_error)
-        })
+        let mut batch = Batch::with_capacity(ranges.len());
+        for range in ranges {
+            // Shared regions were mapped in the same parts, as the kernel wants them unmapped.
+            for (first, count) in parts(range.end - range.start) {
+                batch.unmap(process, (range.start + first) * PAGE_BYTES, count);
+            }
+        }
+        batch.run().check().map_err(memory_error)
     }
 
     fn protect(
         &mut self,
         process: &Handle<Process>,
-        page: u64,
-        pages: u64,
+        ranges: &[Range<u64>],
         protection: Protection,
     ) -> Result<(), MemoryError> {
         let flags = flags(protection);
-        parts(pages).try_for_each(|(first, count)| {
-            process
-                .protect((page + first) * PAGE_BYTES, count, flags)
-                .map_err(memory_error)
-        })
+        let mut batch = Batch::with_capacity(ranges.len());
+        for range in ranges {
+            for (first, count) in parts(range.end - range.start) {
+                batch.protect(process, (range.start + first) * PAGE_BYTES, count, flags);
+            }
+        }
+        batch.run().check().map_err(memory_error)
     }
 
     fn map_shared(

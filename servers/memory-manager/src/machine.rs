@@ -1,5 +1,7 @@
 //! What the manager lets the kernel do: everything that is not policy.
 
+use core::ops::Range;
+
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
 
 use crate::Frame;
@@ -58,14 +60,14 @@ pub trait Machine {
     /// Ends a process.
     fn kill(&mut self, process: &Self::Process);
 
-    /// Unmaps pages, on all processors.
+    /// Unmaps ranges of pages, on all processors.
     ///
     /// # Errors
     ///
     /// `ProcessDead`; the pages may still be mapped until it is gone.
-    fn unmap(&mut self, process: &Self::Process, page: u64, pages: u64) -> Result<(), MemoryError>;
+    fn unmap(&mut self, process: &Self::Process, ranges: &[Range<u64>]) -> Result<(), MemoryError>;
 
-    /// Protects mapped pages otherwise, on all processors.
+    /// Protects ranges of mapped pages otherwise, on all processors.
     ///
     /// # Errors
     ///
@@ -73,8 +75,7 @@ pub trait Machine {
     fn protect(
         &mut self,
         process: &Self::Process,
-        page: u64,
-        pages: u64,
+        ranges: &[Range<u64>],
         protection: Protection,
     ) -> Result<(), MemoryError>;
 

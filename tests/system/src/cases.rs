@@ -1,5 +1,6 @@
 //! All tests, one file per subject.
 
+mod batch;
 mod delivery;
 mod fuzz;
 mod handles;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
     [
         ipc::TESTS,
         handles::TESTS,
+        batch::TESTS,
         delivery::TESTS,
         waits::TESTS,
         malformed::TESTS,

@@ -9,6 +9,8 @@ pub(crate) struct Outcome {
     pub(crate) status: u64,
     /// `rdx`.
     pub(crate) first: u64,
+    /// `rsi`.
+    pub(crate) second: u64,
 }
 
 /// Makes a system call with these values in `rdi rsi rdx r8 r9 r10`.
@@ -21,7 +23,7 @@ pub(crate) struct Outcome {
 #[cfg(bare)]
 pub(crate) unsafe fn syscall(number: u64, arguments: [u64; 6]) -> Outcome {
     let [a0, a1, a2, a3, a4, a5] = arguments;
-    let (status, first);
+    let (status, first, second);
     // SAFETY: all registers that a call may change are named, rbx is kept on the stack; memory is
     // the caller's duty.
     unsafe {
@@ -31,7 +33,7 @@ pub(crate) unsafe fn syscall(number: u64, arguments: [u64; 6]) -> Outcome {
             "pop rbx",
             inlateout("rax") number => status,
             inlateout("rdi") a0 => _,
-            inlateout("rsi") a1 => _,
+            inlateout("rsi") a1 => second,
             inlateout("rdx") a2 => first,
             inlateout("r8") a3 => _,
             inlateout("r9") a4 => _,
@@ -44,7 +46,11 @@ pub(crate) unsafe fn syscall(number: u64, arguments: [u64; 6]) -> Outcome {
             lateout("r11") _,
         );
     }
-    Outcome { status, first }
+    Outcome {
+        status,
+        first,
+        second,
+    }
 }
 
 /// Fails: on the host the kernel is another one.
@@ -57,6 +63,7 @@ pub(crate) unsafe fn syscall(_number: u64, _arguments: [u64; 6]) -> Outcome {
     Outcome {
         status: libsys::Error::InvalidSyscall.code(),
         first: 0,
+        second: 0,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What children do. Each role is a function from its arguments to an exit code.
 
+#[cfg(bare)]
+mod batch;
 mod delivery;
 mod fuzz;
 mod hostile;
@@ -69,6 +71,12 @@ pub(crate) fn play(program: &Program) -> i32 {
         "holder" => server::hold(&role),
         "client" => server::ask(&role),
         "quit" => server::quit(&role),
+        #[cfg(bare)]
+        "batch-quota" => batch::use_up(&role),
+        #[cfg(bare)]
+        "batch-race" => batch::race(&role),
+        #[cfg(bare)]
+        "batch-death" => batch::die(&role),
         "full" => delivery::full(&role),
         "stuffed-client" => delivery::stuffed(&role),
         "without-fs" => delivery::without_fs(&role),

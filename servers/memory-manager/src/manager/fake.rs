@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
@@ -53,8 +54,8 @@ impl Machine for FakeMachine {
         self.0.borrow_mut().end(*process);
     }
 
-    fn unmap(&mut self, process: &usize, page: u64, pages: u64) -> Result<(), MemoryError> {
-        for page in page..page + pages {
+    fn unmap(&mut self, process: &usize, ranges: &[Range<u64>]) -> Result<(), MemoryError> {
+        for page in ranges.iter().cloned().flatten() {
             self.0
                 .borrow_mut()
                 .mapped
@@ -67,11 +68,10 @@ impl Machine for FakeMachine {
     fn protect(
         &mut self,
         process: &usize,
-        page: u64,
-        pages: u64,
+        ranges: &[Range<u64>],
         protection: Protection,
     ) -> Result<(), MemoryError> {
-        for page in page..page + pages {
+        for page in ranges.iter().cloned().flatten() {
             let mut world = self.0.borrow_mut();
             world
                 .mapped

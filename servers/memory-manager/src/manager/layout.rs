@@ -1,8 +1,12 @@
 //! Laying spaces out: what clients ask for regions.
 
 use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::slice;
 
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
+use skink_abi::MAX_BATCH;
 
 use super::Manager;
 use crate::PAGE_BYTES;
@@ -132,19 +136,22 @@ impl<M: Machine> Manager<'_, M> {
                 continue;
             };
             if matches!(region.backing, Backing::Shared) {
-                machine.unmap(&space.process, part.first(), part.pages())?;
+                let whole = part.first()..part.end();
+                machine.unmap(&space.process, slice::from_ref(&whole))?;
                 continue;
             }
             let mut at = part.first();
-            while let Some((first, count)) = next_run(residents, number, at, &part) {
-                machine.unmap(&space.process, first, count)?;
-                for page in first..first + count {
+            loop {
+                let runs = next_runs(residents, number, at, &part);
+                let Some(last) = runs.last() else { break };
+                at = last.end;
+                machine.unmap(&space.process, &runs)?;
+                for page in runs.into_iter().flatten() {
                     if let Some(frame) = residents.remove(&mut space.frames, number, page) {
                         buddy.release(frame, 1);
                         *anonymous -= 1;
                     }
                 }
-                at = first + count;
             }
         }
         space.regions.remove(&range);
@@ -180,13 +187,16 @@ impl<M: Machine> Manager<'_, M> {
                 continue;
             };
             if matches!(region.backing, Backing::Shared) {
-                machine.protect(&space.process, part.first(), part.pages(), protection)?;
+                let whole = part.first()..part.end();
+                machine.protect(&space.process, slice::from_ref(&whole), protection)?;
                 continue;
             }
             let mut at = part.first();
-            while let Some((first, count)) = next_run(residents, number, at, &part) {
-                machine.protect(&space.process, first, count, protection)?;
-                at = first + count;
+            loop {
+                let runs = next_runs(residents, number, at, &part);
+                let Some(last) = runs.last() else { break };
+                at = last.end;
+                machine.protect(&space.process, &runs, protection)?;
             }
         }
         space.regions.protect(&range, protection);
@@ -194,16 +204,22 @@ impl<M: Machine> Manager<'_, M> {
     }
 }
 
-/// Returns the first run of pages at or behind `at`, within `range`, that are in memory. Looks
-/// pages up one by one: the index keeps neighbours in one cache line.
-fn next_run(
+/// Returns the first runs of pages at or behind `at`, within `range`, that are in memory: as many as
+/// the kernel unmaps in one crossing. Looks pages up one by one: the index keeps neighbours in one
+/// cache line.
+fn next_runs(
     residents: &Residents<'_>,
     space: u32,
-    at: u64,
+    mut at: u64,
     range: &PageRange,
-) -> Option<(u64, u64)> {
+) -> Vec<Range<u64>> {
     let is_there = |page: &u64| residents.find(space, *page).is_some();
-    let first = (at..range.end()).find(is_there)?;
-    let count = (first..range.end()).take_while(is_there).count() as u64;
-    Some((first, count))
+    let runs = core::iter::from_fn(|| {
+        let first = (at..range.end()).find(is_there)?;
+        at = (first..range.end())
+            .find(|page| !is_there(page))
+            .unwrap_or(range.end());
+        Some(first..at)
+    });
+    runs.take(MAX_BATCH).collect()
 }

@@ -53,6 +53,8 @@ fn limits_have_their_values() {
         ("MAX_PROCESS_HANDLES", skink_abi::MAX_PROCESS_HANDLES as u64),
         ("MAX_MAP_PAGES", skink_abi::MAX_MAP_PAGES),
         ("MAX_ZERO_PAGES", skink_abi::MAX_ZERO_PAGES),
+        ("MAX_BATCH", skink_abi::MAX_BATCH as u64),
+        ("MAX_BATCH_NS", skink_abi::MAX_BATCH_NS),
         ("MAX_REQUEST_CRASHES", skink_abi::MAX_REQUEST_CRASHES.into()),
         ("NAME_BYTES", skink_abi::NAME_BYTES as u64),
     ] {

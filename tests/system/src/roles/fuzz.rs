@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use libsys::abi::layout::{
     HEAP, IMAGE_BASE, MAPPINGS, STACK_TOP, STARTUP, THREAD_CONTROL, USER_END,
 };
-use libsys::abi::{PAGE_SIZE, Syscall};
+use libsys::abi::{BatchEntry, MAX_BATCH, PAGE_SIZE, Syscall};
+use libsys::ipc;
 
 use super::Role;
 use super::hostile::{KERNEL, NON_CANONICAL};
@@ -29,6 +30,10 @@ pub(super) fn run(role: &Role<'_>) -> Result<i32, i32> {
         let number = number(&mut random);
         let mut arguments = [0; 6].map(|_: u64| argument(&mut random, &handles));
         soften(number, &mut arguments, &mut random);
+        if number == Syscall::Batch as u64 {
+            fill_page(&mut random, &handles);
+            arguments[0] = random.below(MAX_BATCH as u64 + 2);
+        }
         // SAFETY: none is promised: this process may fail in any way, and the test expects it.
         unsafe { raw::syscall(number, arguments) };
     }
@@ -56,6 +61,19 @@ fn soften(number: u64, arguments: &mut [u64; 6], random: &mut Random) {
         Some(Syscall::Wait) => arguments[1] = deadline,
         _ => {}
     }
+}
+
+/// Fills the IPC page with calls, so that a batch has something to do.
+fn fill_page(random: &mut Random, handles: &[u64]) {
+    ipc::with_page(|page| {
+        for entry in page.as_chunks_mut::<{ size_of::<BatchEntry>() }>().0 {
+            let (call, arguments) = entry.split_at_mut(8);
+            call.copy_from_slice(&number(random).to_le_bytes());
+            for word in arguments.as_chunks_mut::<8>().0 {
+                *word = argument(random, handles).to_le_bytes();
+            }
+        }
+    });
 }
 
 fn argument(random: &mut Random, handles: &[u64]) -> u64 {

@@ -5,12 +5,13 @@ use alloc::boxed::Box;
 use bench::arguments::Role;
 use bench::echo::{EchoClient, Record};
 use bench::{Benchmark, Entry, Plan};
-use libsys::abi::FOREVER;
+use libsys::abi::{FOREVER, MAX_BATCH};
+use libsys::batch::Batch;
 use libsys::ipc::{self, Outgoing};
-use libsys::{Endpoint, Handle, Notification, Sender};
+use libsys::{Endpoint, Handle, Notification, Process, Rights, Sender};
 use skink_program::Failed;
 
-use super::helpers::{EndBit, ServerProcess, ThreadRoom};
+use super::helpers::{EndBit, ServerProcess, ThreadRoom, wait_for_end};
 use super::kit::Kit;
 use super::server;
 
@@ -27,6 +28,21 @@ pub(crate) static BENCHMARKS: &[Entry<Kit>] = &[
         about: "notification, one way, nobody waits",
         plan: Plan::SHORT,
         make: |_kit| Ok(Box::new(Notify(Handle::<Notification>::create()?))),
+    },
+    Entry {
+        name: "ipc.grant",
+        about: "copy of a handle put into another process's table",
+        plan: Plan::SHORT,
+        make: |_kit| Ok(Box::new(Grants::<1>::new()?)),
+    },
+    Entry {
+        name: "ipc.batch_per_call",
+        about: "64 such copies in one system call, per copy",
+        plan: Plan {
+            iterations: 16,
+            batches: 15,
+        },
+        make: |_kit| Ok(Box::new(Grants::<MAX_BATCH>::new()?)),
     },
     Entry {
         name: "ipc.notify_roundtrip.same_space",
@@ -128,6 +144,61 @@ impl Benchmark for Notify {
             return Err(Failed::new("bits of the notification are missing"));
         }
         Ok(iterations.into())
+    }
+}
+
+/// Copies of a handle for another process, `N` at a time.
+struct Grants<const N: usize> {
+    gift: Handle<Notification>,
+    process: Handle<Process>,
+}
+
+impl<const N: usize> Grants<N> {
+    /// Kernel memory of the process: enough for the handles of one batch.
+    const QUOTA: u64 = 96 * 1024;
+
+    fn new() -> Result<Self, Failed> {
+        Ok(Grants {
+            gift: Handle::<Notification>::create()?,
+            process: Handle::<Process>::create("heir", Self::QUOTA)?,
+        })
+    }
+}
+
+impl<const N: usize> Benchmark for Grants<N> {
+    fn run(&mut self, iterations: u32) -> Result<(), Failed> {
+        for _ in 0..iterations {
+            if N == 1 {
+                self.process.grant(&self.gift, Rights::NOTIFY)?;
+                continue;
+            }
+            let mut batch = Batch::with_capacity(N);
+            for _ in 0..N {
+                batch.grant(&self.process, self.gift.raw(), Rights::NOTIFY);
+            }
+            batch.run().check()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, iterations: u32) -> Result<u64, Failed> {
+        let granted = u64::from(iterations) * N as u64;
+        let there = u64::from(self.process.info()?.handles);
+        self.process.kill(0)?;
+        if !wait_for_end(&self.process) || there != granted {
+            return Err(Failed::new(format_args!(
+                "{granted} handles were granted, {there} are there"
+            )));
+        }
+        self.process = Handle::<Process>::create("heir", Self::QUOTA)?;
+        Ok(granted)
+    }
+}
+
+impl<const N: usize> Drop for Grants<N> {
+    fn drop(&mut self) {
+        // The process never ran, and nobody waits for its end.
+        let _ = self.process.kill(0);
     }
 }
 
