@@ -170,7 +170,7 @@ impl EndpointState {
                 registers.rsi.set(Info::new(0, 8, 0).0 | Info::NOTIFICATION);
                 registers.rdx.set(0);
                 registers.rdi.set(0);
-                registers.r8.set(bits);
+                registers.set_payload(&[bits]);
                 return true;
             }
         }
@@ -183,16 +183,17 @@ impl EndpointState {
         registers.rsi.set(Info::default().0 | Info::CLOSED);
         registers.rdx.set(SENDERS.get(sender).badge.get());
         registers.rdi.set(0);
+        registers.set_payload(&[]);
         true
     }
 }
 
-/// Lets a waiting receiver have news that has just come.
-pub(crate) fn offer_news<const H: u8>(held: &mut Held<H>, endpoint: Id, urgency: Urgency) {
+/// Lets a waiting receiver have news that has just come. Returns whether one got it.
+pub(crate) fn offer_news<const H: u8>(held: &mut Held<H>, endpoint: Id, urgency: Urgency) -> bool {
     let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
     guard.has_news = true;
     let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) else {
-        return;
+        return false;
     };
     let thread = THREADS.get(receiver);
     if guard.take_news(thread) {
