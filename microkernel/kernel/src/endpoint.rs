@@ -201,8 +201,10 @@ pub(crate) fn offer_news<const H: u8>(held: &mut Held<H>, endpoint: Id, urgency:
         let held = guard.held();
         sched::clear_deadline(held, thread);
         sched::make_ready(held, thread, urgency);
+        true
     } else {
         guard.waits.wait(&ThreadNodes, receiver);
+        false
     }
 }
 
@@ -255,7 +257,8 @@ pub(crate) fn receiver_died(held: &mut Held<0>, endpoint: Id) {
             guard.closed.push_back(&SenderNodes, sender);
         }
     }
-    offer_news(held, endpoint, Urgency::Normal);
+    // Several badges are news for several receivers.
+    while offer_news(held, endpoint, Urgency::Normal) {}
 }
 
 /// Ends an endpoint: nobody can receive from it any more.
