@@ -174,14 +174,21 @@ enum State {
     Receiving(usize, u64),
 }
 
+/// Whether a receiver knows of a closed badge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Known {
+    Yes,
+    No,
+}
+
 /// A closed badge that is not forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct News {
     endpoint: usize,
     badge: u64,
-    /// Tells which comes first, of those told and of those not told.
+    /// Tells which comes first, of those that are known and of those that are not.
     order: u64,
-    is_told: bool,
+    known: Known,
 }
 
 /// A number of actors and what they see.
@@ -269,7 +276,7 @@ impl<const ACTORS: usize> Model<ACTORS> {
                     endpoint,
                     badge,
                     order,
-                    is_told: false,
+                    known: Known::No,
                 };
                 if let Some(place) = self.news.iter_mut().find(|place| place.is_none()) {
                     *place = Some(news);
@@ -354,7 +361,9 @@ impl<const ACTORS: usize> Model<ACTORS> {
     }
 
     fn forget(&mut self, endpoint: usize, badge: u64) -> Told {
-        let is_it = |news: &News| news.is_told && news.endpoint == endpoint && news.badge == badge;
+        let is_it = |news: &News| {
+            news.known == Known::Yes && news.endpoint == endpoint && news.badge == badge
+        };
         match self
             .news
             .iter_mut()
@@ -378,10 +387,10 @@ impl<const ACTORS: usize> Model<ACTORS> {
             }
         }
         for endpoint in 0..ENDPOINTS {
-            while let Some(index) = self.first_news(endpoint, true) {
+            while let Some(index) = self.first_news(endpoint, Known::Yes) {
                 let order = self.draw();
                 if let Some(news) = &mut self.news[index] {
-                    news.is_told = false;
+                    news.known = Known::No;
                     news.order = order;
                 }
             }
@@ -443,10 +452,10 @@ impl<const ACTORS: usize> Model<ACTORS> {
             0 => {}
             bits => return Some(Told::Bits(bits)),
         }
-        if let Some(index) = self.first_news(endpoint, false) {
+        if let Some(index) = self.first_news(endpoint, Known::No) {
             let order = self.draw();
             let news = self.news[index].as_mut()?;
-            news.is_told = true;
+            news.known = Known::Yes;
             news.order = order;
             return Some(Told::Closed(news.badge));
         }
@@ -502,10 +511,10 @@ impl<const ACTORS: usize> Model<ACTORS> {
             .map(|(_, actor)| actor)
     }
 
-    fn first_news(&self, at: usize, is_told: bool) -> Option<usize> {
+    fn first_news(&self, at: usize, known: Known) -> Option<usize> {
         let news = self.news.iter().enumerate();
         news.filter_map(|(index, news)| Some((index, news.as_ref()?)))
-            .filter(|(_, news)| news.endpoint == at && news.is_told == is_told)
+            .filter(|(_, news)| news.endpoint == at && news.known == known)
             .min_by_key(|(_, news)| news.order)
             .map(|(index, _)| index)
     }

@@ -7,6 +7,7 @@ mod hostile;
 mod ipc;
 mod malformed;
 mod memory;
+mod paths;
 mod quota;
 mod recovery;
 mod storm;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         ipc::TESTS,
         handles::TESTS,
         delivery::TESTS,
+        paths::TESTS,
         waits::TESTS,
         malformed::TESTS,
         recovery::TESTS,

@@ -2,7 +2,7 @@
 
 use crate::endpoint::Abandon;
 
-use super::{Duty, ENDPOINTS, Event, Message, Model, News, State, Step};
+use super::{Duty, ENDPOINTS, Event, Known, Message, Model, News, State, Step};
 
 /// Lengths of payloads at which something may change: words, registers that are saved in groups,
 /// all registers, pages.
@@ -128,12 +128,12 @@ impl<const ACTORS: usize> Model<ACTORS> {
         let told = news
             .take(self.news.len())
             .flatten()
-            .find(|news| news.is_told);
+            .find(|news| news.known == Known::Yes);
         let unknown = News {
             endpoint,
             badge: 0,
             order: 0,
-            is_told: true,
+            known: Known::Yes,
         };
         let News {
             endpoint, badge, ..
