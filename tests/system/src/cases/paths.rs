@@ -38,7 +38,7 @@ pub(super) const TESTS: &[Test] = &[
 
 const ACTORS: usize = 5;
 /// Programs that are run.
-const PROGRAMS: u64 = 6;
+const PROGRAMS: u64 = 12;
 /// Events of each.
 const EVENTS: u64 = 120;
 /// The way of a call that waits for ever, if all else allows it.
