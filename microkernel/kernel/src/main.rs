@@ -19,6 +19,7 @@ mod cell;
 mod endpoint;
 #[cfg(bare)]
 mod fastpath;
+#[cfg(bare)]
 mod fault;
 #[cfg(bare)]
 mod first_process;
