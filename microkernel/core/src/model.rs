@@ -16,6 +16,7 @@
 //! 4. The duty to answer belongs to the process that the request was delivered to. It ends with an
 //!    answer, with being dropped, and with the call: then it is gone, whoever names it.
 //! 5. A request that crashed [`MAX_REQUEST_CRASHES`] receivers fails.
+//! 6. A page fault is a request to the pager. After the answer the program goes on where it was.
 //!
 //! An actor is a process with one thread. All of them have both sides of all endpoints.
 
@@ -95,6 +96,12 @@ pub enum Step {
         /// Where it waits.
         endpoint: usize,
     },
+    /// Touches an address at which nothing is. The endpoint is its pager's; for ever, since no
+    /// answer maps anything: all are to be empty, and the actor tries again.
+    Touch {
+        /// Who is told.
+        endpoint: usize,
+    },
     /// Closes a reply handle.
     Drop {
         /// For which request.
@@ -140,6 +147,17 @@ pub enum Told {
         /// The duty to answer it.
         duty: Duty,
     },
+    /// A page fault came.
+    Fault {
+        /// Badge of the pager's sender.
+        badge: u64,
+        /// Its ticket.
+        sequence: u64,
+        /// Whether an earlier receiver died holding it.
+        is_redelivered: bool,
+        /// The duty to answer it.
+        duty: Duty,
+    },
     /// Bits came.
     Bits(u64),
     /// A badge was closed.
@@ -156,7 +174,8 @@ pub enum Told {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Call {
     endpoint: usize,
-    message: Message,
+    /// Nothing for a page fault.
+    message: Option<Message>,
     ticket: u64,
     is_redelivered: bool,
     crashes: u8,
@@ -170,6 +189,8 @@ enum State {
     Gone,
     Free,
     Calling(Call),
+    /// Touches again what it touched, when the others have gone on.
+    Retrying(usize),
     /// Waits at an endpoint; the number tells who came last.
     Receiving(usize, u64),
 }
@@ -196,6 +217,8 @@ struct News {
 pub struct Model<const ACTORS: usize> {
     states: [State; ACTORS],
     told: [Option<Told>; ACTORS],
+    /// Page faults of the step that lasts.
+    faults: [u64; ACTORS],
     tickets: [u64; ENDPOINTS],
     bits: [u64; ENDPOINTS],
     news: [Option<News>; MOST_NEWS],
@@ -218,6 +241,7 @@ impl<const ACTORS: usize> Model<ACTORS> {
         Model {
             states: [State::Free; ACTORS],
             told: [None; ACTORS],
+            faults: [0; ACTORS],
             tickets: [0; ENDPOINTS],
             bits: [0; ENDPOINTS],
             news: [None; MOST_NEWS],
@@ -251,6 +275,15 @@ impl<const ACTORS: usize> Model<ACTORS> {
         matches!(self.states[actor], State::Calling(_))
     }
 
+    /// Returns how often an actor has faulted that waits for its pager; 0 if it does not.
+    #[must_use]
+    pub fn faults(&self, actor: usize) -> u64 {
+        match self.states[actor] {
+            State::Calling(Call { message: None, .. }) => self.faults[actor],
+            _ => 0,
+        }
+    }
+
     /// Returns whether an actor waits for a message.
     #[must_use]
     pub fn is_receiving(&self, actor: usize) -> bool {
@@ -262,7 +295,13 @@ impl<const ACTORS: usize> Model<ACTORS> {
         match event {
             Event::Step(actor, step) => {
                 self.told[actor] = None;
+                self.faults[actor] = 0;
                 self.step(actor, step);
+                for retrying in 0..ACTORS {
+                    if let State::Retrying(endpoint) = self.states[retrying] {
+                        self.touch(retrying, endpoint);
+                    }
+                }
             }
             Event::End(actor, how) => self.end(actor, how),
             Event::Start(actor) => self.states[actor] = State::Free,
@@ -288,11 +327,12 @@ impl<const ACTORS: usize> Model<ACTORS> {
 
     fn step(&mut self, actor: usize, step: Step) {
         match step {
-            Step::Call { endpoint, message } => self.call(actor, endpoint, message),
+            Step::Call { endpoint, message } => self.call(actor, endpoint, Some(message)),
             Step::CallBriefly { endpoint, message } => {
-                self.call(actor, endpoint, message);
+                self.call(actor, endpoint, Some(message));
                 self.finish(actor, Told::Failed(Error::Timeout));
             }
+            Step::Touch { endpoint } => self.touch(actor, endpoint),
             Step::Receive { endpoint } => self.receive(actor, endpoint),
             Step::TryReceive { endpoint } => {
                 self.receive(actor, endpoint);
@@ -324,7 +364,12 @@ impl<const ACTORS: usize> Model<ACTORS> {
         }
     }
 
-    fn call(&mut self, actor: usize, endpoint: usize, message: Message) {
+    fn touch(&mut self, actor: usize, endpoint: usize) {
+        self.faults[actor] += 1;
+        self.call(actor, endpoint, None);
+    }
+
+    fn call(&mut self, actor: usize, endpoint: usize, message: Option<Message>) {
         let ticket = self.tickets[endpoint];
         self.tickets[endpoint] += 1;
         self.states[actor] = State::Calling(Call {
@@ -353,7 +398,10 @@ impl<const ACTORS: usize> Model<ACTORS> {
                 if holder != actor {
                     return Err(Error::InvalidHandle);
                 }
-                self.finish(duty.caller, told);
+                match call.message {
+                    Some(_) => self.finish(duty.caller, told),
+                    None => self.states[duty.caller] = State::Retrying(call.endpoint),
+                }
                 Ok(())
             }
             _ => Err(Error::ReplyGone),
@@ -423,10 +471,16 @@ impl<const ACTORS: usize> Model<ACTORS> {
         }
     }
 
-    /// Returns whether the rules say who gets which of the requests that the end of an actor
-    /// gives back: not if several meet receivers that wait, since they come one by one.
+    /// Returns whether the rules say all that follows from the end of an actor: not who gets which
+    /// request if several meet receivers that wait, since they come one by one; nor when a process
+    /// is gone whose page fault is given up.
     #[must_use]
     pub fn is_end_certain(&self, actor: usize) -> bool {
+        let is_last_try =
+            |call: Call| call.message.is_none() && call.crashes + 1 >= MAX_REQUEST_CRASHES;
+        if (0..ACTORS).any(|caller| self.held_by(caller, actor).is_some_and(is_last_try)) {
+            return false;
+        }
         (0..ENDPOINTS).all(|endpoint| {
             let here = |caller: &usize| {
                 let call = self.held_by(*caller, actor);
@@ -468,12 +522,22 @@ impl<const ACTORS: usize> Model<ACTORS> {
             return None;
         };
         call.holder = Some((receiver, delivery));
-        Some(Told::Request {
-            badge: Self::badge_of(caller),
-            sequence: call.ticket,
-            is_redelivered: call.is_redelivered,
-            message: call.message,
-            duty,
+        let (badge, sequence) = (Self::badge_of(caller), call.ticket);
+        let is_redelivered = call.is_redelivered;
+        Some(match call.message {
+            Some(message) => Told::Request {
+                badge,
+                sequence,
+                is_redelivered,
+                message,
+                duty,
+            },
+            None => Told::Fault {
+                badge,
+                sequence,
+                is_redelivered,
+                duty,
+            },
         })
     }
 

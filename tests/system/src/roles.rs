@@ -16,7 +16,7 @@ mod waits;
 
 pub(crate) use hostile::{FLAG_IGNORED, KERNEL, NON_CANONICAL, NOWHERE};
 pub(crate) use memory::{CHILD_WORD, REGION, SHARED_WORD};
-pub(crate) use paths::{CRASH, Slots, Word, digest, payload_word};
+pub(crate) use paths::{CRASH, Slots, TOUCH, Word, digest, payload_word};
 pub(crate) use storm::{Count, Counts};
 
 use alloc::vec::Vec;

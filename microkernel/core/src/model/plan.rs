@@ -9,6 +9,12 @@ use super::{Duty, ENDPOINTS, Event, Known, Message, Model, News, State, Step};
 const LENGTHS: [u16; 17] = [
     0, 1, 7, 8, 9, 24, 25, 31, 32, 33, 63, 64, 65, 72, 1024, 4095, 4096,
 ];
+/// The answer to a page fault.
+const NOTHING: Message = Message {
+    label: 0,
+    bytes: 0,
+    content: 0,
+};
 /// Badges that are closed start here; those of actors are below.
 const FIRST_CLOSED: u64 = 1000;
 
@@ -78,12 +84,18 @@ impl<const ACTORS: usize> Model<ACTORS> {
         // Those who meet go on.
         let is_met = self.last_receiver(endpoint).is_some();
         let calls = if is_met { 93 } else { 50 };
-        match (picks.below(100), self.plan_duty(actor, picks)) {
-            (..=3, _) => self.plan_forget(endpoint, picks),
-            (4..=9, _) => Step::TryReceive { endpoint },
+        let duty = self.plan_duty(actor, picks);
+        let is_fault = duty.is_some_and(|duty| self.faults(duty.caller) > 0);
+        let message = if is_fault { NOTHING } else { message };
+        match (picks.below(100), duty) {
+            (0 | 1, _) if can_wait && (0..ACTORS).all(|other| self.faults(other) == 0) => {
+                Step::Touch { endpoint }
+            }
+            (..=4, _) => self.plan_forget(endpoint, picks),
+            (5..=9, _) => Step::TryReceive { endpoint },
             (10..=13, _) => Step::CallBriefly { endpoint, message },
-            (14..=17, Some(duty)) => Step::Drop { duty },
-            (18..=37, Some(duty)) => Step::Reply { duty, message },
+            (14..=17, Some(duty)) if !is_fault => Step::Drop { duty },
+            (14..=37, Some(duty)) => Step::Reply { duty, message },
             (38..=89, Some(duty)) => Step::ReplyReceive {
                 duty,
                 message,

@@ -15,7 +15,7 @@ const ACTORS: usize = 6;
 #[derive(Clone, Copy)]
 struct Call {
     endpoint: usize,
-    message: Message,
+    message: Option<Message>,
     is_redelivered: bool,
     holder: Option<(usize, u32)>,
 }
@@ -31,6 +31,8 @@ struct Kernel {
     closed: [VecDeque<u64>; ENDPOINTS],
     told_badges: [VecDeque<u64>; ENDPOINTS],
     deliveries: u32,
+    /// Who touches again, and where that is told.
+    retrying: Option<(usize, usize)>,
 }
 
 impl Kernel {
@@ -45,6 +47,7 @@ impl Kernel {
             closed: Default::default(),
             told_badges: Default::default(),
             deliveries: 0,
+            retrying: None,
         }
     }
 
@@ -53,6 +56,9 @@ impl Kernel {
             Event::Step(actor, step) => {
                 self.told[actor] = None;
                 self.step(actor, step);
+                if let Some((actor, endpoint)) = self.retrying.take() {
+                    self.call(actor, endpoint, None);
+                }
             }
             Event::End(actor, how) => self.end(actor, how),
             Event::Start(_) => {}
@@ -69,9 +75,10 @@ impl Kernel {
 
     fn step(&mut self, actor: usize, step: Step) {
         match step {
-            Step::Call { endpoint, message } => self.call(actor, endpoint, message),
+            Step::Call { endpoint, message } => self.call(actor, endpoint, Some(message)),
+            Step::Touch { endpoint } => self.call(actor, endpoint, None),
             Step::CallBriefly { endpoint, message } => {
-                self.call(actor, endpoint, message);
+                self.call(actor, endpoint, Some(message));
                 self.stop_calling(actor);
                 self.told[actor] = Some(Told::Failed(Error::Timeout));
             }
@@ -109,7 +116,7 @@ impl Kernel {
         }
     }
 
-    fn call(&mut self, actor: usize, endpoint: usize, message: Message) {
+    fn call(&mut self, actor: usize, endpoint: usize, message: Option<Message>) {
         self.calls[actor] = Some(Call {
             endpoint,
             message,
@@ -128,12 +135,24 @@ impl Kernel {
         let call = self.calls[caller].as_mut().expect("it calls");
         call.holder = Some((receiver, delivery));
         self.receiving[receiver] = None;
-        self.told[receiver] = Some(Told::Request {
-            badge: Model::<ACTORS>::badge_of(caller),
-            sequence: self.threads.ticket(caller as u32),
-            is_redelivered: call.is_redelivered,
-            message: call.message,
-            duty: Duty { caller, delivery },
+        let badge = Model::<ACTORS>::badge_of(caller);
+        let sequence = self.threads.ticket(caller as u32);
+        let is_redelivered = call.is_redelivered;
+        let duty = Duty { caller, delivery };
+        self.told[receiver] = Some(match call.message {
+            Some(message) => Told::Request {
+                badge,
+                sequence,
+                is_redelivered,
+                message,
+                duty,
+            },
+            None => Told::Fault {
+                badge,
+                sequence,
+                is_redelivered,
+                duty,
+            },
         });
     }
 
@@ -180,7 +199,10 @@ impl Kernel {
             _ => return Err(Error::ReplyGone),
         }
         self.calls[duty.caller] = None;
-        self.told[duty.caller] = Some(told);
+        match call.message {
+            Some(_) => self.told[duty.caller] = Some(told),
+            None => self.retrying = Some((duty.caller, call.endpoint)),
+        }
         Ok(())
     }
 
@@ -281,9 +303,9 @@ fn random_programs_come_to_all_outcomes() {
     for number in 0..10_000_u64 {
         let before: Vec<_> = (0..ACTORS).map(|actor| model.told(actor)).collect();
         model.apply(model.plan(number));
-        for actor in 0..ACTORS {
+        for (actor, before) in before.into_iter().enumerate() {
             let told = model.told(actor);
-            if let Some(told) = told.filter(|_| told != before[actor]) {
+            if let Some(told) = told.filter(|_| told != before) {
                 *seen.entry(name(told)).or_insert(0) += 1;
             }
         }
@@ -293,6 +315,7 @@ fn random_programs_come_to_all_outcomes() {
         "Bits",
         "Closed",
         "Done",
+        "Fault",
         "InvalidArgument",
         "InvalidHandle",
         "Redelivered",

@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use libsys::abi::{FOREVER, Info, REGISTER_BYTES, Syscall};
+use libsys::abi::{FOREVER, FaultMessage, Info, REGISTER_BYTES, Syscall};
 use libsys::ipc;
 use libsys::{Endpoint, Error, Handle, Memory, Notification, Rights, Sender, time};
 use skink_kcore::endpoint::Abandon;
@@ -18,7 +18,7 @@ use skink_kcore::model::{Duty, ENDPOINTS, Event, Message, Model, Step, Told};
 use crate::Test;
 use crate::context::{Context, Running, SOON, because, ensure};
 use crate::random::Random;
-use crate::roles::{CRASH, Slots, Word, digest, payload_word};
+use crate::roles::{CRASH, NOWHERE, Slots, TOUCH, Word, digest, payload_word};
 use crate::wire;
 
 pub(super) const TESTS: &[Test] = &[
@@ -45,6 +45,8 @@ const EVENTS: u64 = 120;
 const FAST: Option<u64> = None;
 /// The way of a call that waits this long, ns.
 const GENERAL: Option<u64> = Some(3_600_000 * time::MS);
+/// The processor's error code of a touch in Ring 3 that reads.
+const USER_READ: u64 = 1 << 2;
 /// A deadline that has passed: a call is delivered if somebody waits for it, and given up then.
 const PAST: u64 = 1;
 /// How often is looked whether an actor waits, ns.
@@ -66,8 +68,8 @@ struct Actor {
     turn: u64,
     /// Number of the last command whose outcome was compared.
     compared: u64,
-    /// Calls that it had made before that.
-    calls: u64,
+    /// Calls that it had made before that, and page faults that had been resolved.
+    before: (u64, u64),
 }
 
 /// Plays programs.
@@ -127,7 +129,7 @@ impl<'a> Driver<'a> {
                 commands: Handle::<Notification>::create().map_err(because("notification"))?,
                 turn: 0,
                 compared: 0,
-                calls: 0,
+                before: (0, 0),
             });
             driver.start(actor)?;
         }
@@ -153,6 +155,11 @@ impl<'a> Driver<'a> {
             .handle("sender-0", &first.senders[actor], Rights::ALL)
             .handle("sender-1", &second.senders[actor], Rights::ALL);
         self.actors[actor].process = Some(self.context.start(spawn)?);
+        self.wait_done(actor)?;
+        // All that it needs for this must be there when it gets another pager.
+        self.slots.set(actor, Word::Content, 0);
+        self.send(actor, TOUCH)?;
+        self.actors[actor].compared = self.actors[actor].turn;
         self.wait_done(actor)
     }
 
@@ -201,6 +208,12 @@ impl<'a> Driver<'a> {
         let way = self.random.pick(self.ways);
         let deadline = way.map_or(FOREVER, time::after);
         let (call, place, message, duty, deadline) = match step {
+            Step::Touch { endpoint } => {
+                let pager = &self.places[endpoint].senders[actor];
+                self.process(actor)?.set_pager(pager)?;
+                self.slots.set(actor, Word::Content, NOWHERE);
+                return self.send(actor, TOUCH);
+            }
             Step::Call { endpoint, message } => {
                 (Syscall::Call, endpoint, Some(message), None, deadline)
             }
@@ -242,9 +255,9 @@ impl<'a> Driver<'a> {
     }
 
     fn send(&mut self, actor: usize, command: u64) -> Result<(), String> {
-        let calls = self.process(actor)?.info()?.calls;
+        let info = self.process(actor)?.info()?;
         let this = &mut self.actors[actor];
-        this.calls = calls;
+        this.before = (info.calls, info.faults);
         this.turn += 1;
         self.slots.set(actor, Word::Command, command);
         self.slots.set(actor, Word::Turn, this.turn);
@@ -283,7 +296,8 @@ impl<'a> Driver<'a> {
     /// Waits until the kernel says that an actor's step waits.
     fn wait_blocked(&self, actor: usize) -> Result<(), String> {
         let deadline = time::after(SOON);
-        let calls = self.actors[actor].calls;
+        let (calls, resolved) = self.actors[actor].before;
+        let faults = self.model.faults(actor);
         loop {
             let info = self.process(actor)?.info()?;
             ensure!(
@@ -291,10 +305,12 @@ impl<'a> Driver<'a> {
                 "it came to an end: {}",
                 self.show(actor)
             );
-            // One that waits for a command has no step to make. A page fault is no call.
-            let is_blocked = match self.model.is_calling(actor) {
-                true => info.is_calling == 1 && info.calls > calls,
-                false => info.is_receiving == 1,
+            // One that waits for a command has no step to make. A page fault is no call; all but
+            // the last of them are resolved.
+            let is_blocked = match (self.model.is_calling(actor), faults) {
+                (true, 0) => info.is_calling == 1 && info.calls > calls,
+                (true, _) => info.is_calling == 1 && info.faults == resolved + faults - 1,
+                (false, _) => info.is_receiving == 1,
             };
             if is_blocked {
                 return Ok(());
@@ -324,7 +340,7 @@ impl<'a> Driver<'a> {
         self.actors[actor].compared = turn;
         self.check(actor, told)
             .map_err(|why| format!("expected {told:x?}: {why}; {}", self.show(actor)))?;
-        if let Told::Request { duty, .. } = told {
+        if let Told::Request { duty, .. } | Told::Fault { duty, .. } = told {
             let handle = self.slots.get(actor, Word::Handles);
             self.replies.push((duty, handle));
         }
@@ -349,6 +365,19 @@ impl<'a> Driver<'a> {
             Told::Closed(badge) => {
                 self.check_head(actor, Info::CLOSED, Some(badge))?;
                 self.check_registers(actor, &[])
+            }
+            Told::Fault {
+                badge,
+                sequence,
+                is_redelivered,
+                ..
+            } => {
+                let mark = if is_redelivered { Info::REDELIVERED } else { 0 };
+                let info = Info::new(0, size_of::<FaultMessage>(), 0).0 | Info::FAULT;
+                self.check_head(actor, info | mark, Some(badge))?;
+                ensure!(saw(Word::Sequence) == sequence, "another sequence number");
+                let instruction = self.slots.payload(actor, 1);
+                self.check_registers(actor, &[NOWHERE, instruction, USER_READ])
             }
             Told::Answer(message) => {
                 self.check_head(actor, info_of(message).0, None)?;

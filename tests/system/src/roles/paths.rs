@@ -25,6 +25,9 @@ const SECRET: u64 = 0x5ec2_e700;
 /// Command that makes an actor crash; no system call has this number.
 pub(crate) const CRASH: u64 = 1 << 32;
 
+/// Command that makes an actor touch an address, or its own memory if that is 0.
+pub(crate) const TOUCH: u64 = 2 << 32;
+
 /// Words that an actor and the driver share.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Word {
@@ -36,7 +39,7 @@ pub(crate) enum Word {
     Info,
     /// Driver: reply handle.
     Reply,
-    /// Driver: what the payload is made of, or a badge.
+    /// Driver: what the payload is made of, a badge, or an address.
     Content,
     /// Driver: deadline.
     Deadline,
@@ -142,6 +145,7 @@ pub(super) fn act(role: &Role<'_>) -> Result<i32, i32> {
         turn = actor.slots.get(actor.me, Word::Turn);
         match actor.told(Word::Command) {
             CRASH => crash(),
+            TOUCH => actor.touch(),
             command if command == Syscall::HandleClose as u64 => {
                 actor.plain(command, [actor.told(Word::Reply), 0]);
             }
@@ -179,6 +183,15 @@ impl Actor {
     /// What stands where no payload does: nobody else must ever see it.
     fn secret(&self, index: usize) -> u64 {
         SECRET << 32 | (self.me as u64) << 16 | index as u64
+    }
+
+    fn touch(&self) {
+        let mut address = self.told(Word::Content);
+        if address == 0 {
+            address = (&raw const self.page).expose_provenance() as u64;
+        }
+        // SAFETY: a word of `self`, or what is a page fault for ever.
+        unsafe { core::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() };
     }
 
     fn plain(&self, command: u64, [first, second]: [u64; 2]) {
