@@ -4,7 +4,8 @@
 //! links in the objects themselves, reached through small traits, so that nothing here allocates
 //! and nothing here needs a pointer.
 //!
-//! Start with [`list`], then [`endpoint`] (the IPC state machine) and [`handles`].
+//! Start with [`list`], then [`endpoint`] (the IPC state machine) and [`handles`]. What programs see
+//! of endpoints is specified in [`model`], which is for tests.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ pub mod deadlines;
 pub mod endpoint;
 pub mod handles;
 pub mod list;
+pub mod model;
 pub mod placement;
 pub mod range;
 

@@ -170,7 +170,7 @@ impl EndpointState {
                 registers.rsi.set(Info::new(0, 8, 0).0 | Info::NOTIFICATION);
                 registers.rdx.set(0);
                 registers.rdi.set(0);
-                registers.r8.set(bits);
+                registers.set_payload(&[bits]);
                 return true;
             }
         }
@@ -183,16 +183,17 @@ impl EndpointState {
         registers.rsi.set(Info::default().0 | Info::CLOSED);
         registers.rdx.set(SENDERS.get(sender).badge.get());
         registers.rdi.set(0);
+        registers.set_payload(&[]);
         true
     }
 }
 
-/// Lets a waiting receiver have news that has just come.
-pub(crate) fn offer_news<const H: u8>(held: &mut Held<H>, endpoint: Id, urgency: Urgency) {
+/// Lets a waiting receiver have news that has just come. Returns whether one got it.
+pub(crate) fn offer_news<const H: u8>(held: &mut Held<H>, endpoint: Id, urgency: Urgency) -> bool {
     let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
     guard.has_news = true;
     let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) else {
-        return;
+        return false;
     };
     let thread = THREADS.get(receiver);
     if guard.take_news(thread) {
@@ -200,8 +201,10 @@ pub(crate) fn offer_news<const H: u8>(held: &mut Held<H>, endpoint: Id, urgency:
         let held = guard.held();
         sched::clear_deadline(held, thread);
         sched::make_ready(held, thread, urgency);
+        true
     } else {
         guard.waits.wait(&ThreadNodes, receiver);
+        false
     }
 }
 
@@ -254,7 +257,8 @@ pub(crate) fn receiver_died(held: &mut Held<0>, endpoint: Id) {
             guard.closed.push_back(&SenderNodes, sender);
         }
     }
-    offer_news(held, endpoint, Urgency::Normal);
+    // Several badges are news for several receivers.
+    while offer_news(held, endpoint, Urgency::Normal) {}
 }
 
 /// Ends an endpoint: nobody can receive from it any more.

@@ -99,10 +99,7 @@ fn show(thread: &Thread, receiver: &Thread, fault: FaultMessage) {
     let info = Info::new(0, size_of::<FaultMessage>(), 0).0 | Info::FAULT;
     out.rsi.set(info);
     out.rdx.set(thread.call.badge.get());
-    let words = [fault.address, fault.instruction, fault.code, 0, 0, 0, 0, 0];
-    for (to, word) in out.payload().into_iter().zip(words) {
-        to.set(word);
-    }
+    out.set_payload(&[fault.address, fault.instruction, fault.code]);
     let control = receiver.control();
     // SAFETY: a field of the receiver's control page.
     unsafe { (&raw mut (*control).sequence).write_volatile(thread.call.ticket.get()) };

@@ -391,9 +391,7 @@ fn deliver(
     if caller.call.is(IS_FAULT) {
         let fault = caller.fault();
         let words = [fault.address, fault.instruction, fault.code];
-        for (to, word) in receiver.registers.payload().iter().zip(words) {
-            to.set(word);
-        }
+        receiver.registers.set_payload(&words);
         let info = Info(Info::new(0, size_of::<FaultMessage>(), 0).0 | Info::FAULT);
         show_request(caller, receiver, info);
         return Ok(());
@@ -459,6 +457,7 @@ fn copy_payload(from: &Thread, to: &Thread, bytes: usize) {
         // SAFETY: both are IPC pages, RAM that their threads' processes hold a reference to;
         // `bytes` is at most a page.
         unsafe { physical::copy(from.ipc_page(), to.ipc_page(), words) };
+        to.registers.set_payload(&[]);
     }
 }
 

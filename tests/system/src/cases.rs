@@ -8,6 +8,7 @@ mod hostile;
 mod ipc;
 mod malformed;
 mod memory;
+mod paths;
 mod quota;
 mod recovery;
 mod rings;
@@ -23,6 +24,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         handles::TESTS,
         batch::TESTS,
         delivery::TESTS,
+        paths::TESTS,
         waits::TESTS,
         malformed::TESTS,
         recovery::TESTS,

@@ -10,7 +10,7 @@ use libipc::proto::memory::{MemoryManagerClient, MemoryTotals};
 use libipc::spawn::MemoryPager;
 use libsys::abi::{ExitReason, KernelStats, PAGE_SIZE, ProcessInfo, ProcessState};
 use libsys::spawn::{Image, Spawn};
-use libsys::{Handle, Memory, Process, System, time};
+use libsys::{Handle, Memory, Process, Sender, System, time};
 use skink_manifest::bundle::Bundle;
 use skink_program::{Failed, Program};
 
@@ -26,8 +26,9 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
-/// Longest time that a child may take for something short.
-pub(crate) const SOON: u64 = 10_000 * time::MS;
+/// Longest time that a child may take for something short: only there to end a hang, so it is ample
+/// for an emulated machine on a busy host.
+pub(crate) const SOON: u64 = 60_000 * time::MS;
 /// How often the state of a child is looked at, ns.
 const LOOK: u64 = time::MS;
 /// Exit code that is told to children that are ended because their test is over.
@@ -164,6 +165,11 @@ impl Running {
     /// Waits until it has ended by itself with exit code 0.
     pub(crate) fn succeed(&self) -> Result<(), String> {
         expect_exit(&self.end()?, 0)
+    }
+
+    /// Has its page faults sent here from now on. What it has touched before stays mapped.
+    pub(crate) fn set_pager(&self, pager: &Handle<Sender>) -> Result<(), String> {
+        self.process.set_pager(pager).map_err(because("no pager"))
     }
 
     /// Ends it and waits until all of it is gone.

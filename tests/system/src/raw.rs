@@ -133,6 +133,72 @@ pub(crate) fn ipc_without_fs(call: Syscall, message: &mut Message) {
     ipc!(call as u64, message, "mov ecx, ss", "mov fs, ecx");
 }
 
+/// As [`ipc`], and returns whether the call kept `rbp` and `rsp`, which carry no payload.
+#[cfg(bare)]
+pub(crate) fn ipc_keeping(number: u64, message: &mut Message) -> bool {
+    let [w0, w1, w2, w3, w4, w5, w6, w7] = &mut message.words;
+    let distance: u64;
+    // SAFETY: as in `ipc!`; rbp is kept on the stack.
+    unsafe {
+        core::arch::asm!(
+            "push rbp",
+            // Not by `mov`: rbp is no frame pointer here.
+            "lea rbp, [rsp]",
+            "xchg rbx, {w7}",
+            "syscall",
+            "xchg rbx, {w7}",
+            "mov rcx, rbp",
+            "sub rcx, rsp",
+            "pop rbp",
+            w7 = inout(reg) *w7,
+            inlateout("rax") number => message.status,
+            inlateout("rdi") message.handles,
+            inlateout("rsi") message.info,
+            inlateout("rdx") message.deadline,
+            inlateout("r8") *w0,
+            inlateout("r9") *w1,
+            inlateout("r10") *w2,
+            inlateout("r12") *w3,
+            inlateout("r13") *w4,
+            inlateout("r14") *w5,
+            inlateout("r15") *w6,
+            out("rcx") distance,
+            out("r11") _,
+        );
+    }
+    distance == 0
+}
+
+/// Returns the sequence number of the request that this thread received last.
+#[cfg(bare)]
+pub(crate) fn sequence() -> u64 {
+    const OFFSET: usize = core::mem::offset_of!(libsys::abi::ThreadControl, sequence);
+    let sequence: u64;
+    // SAFETY: fs points to the control page of the thread, which is always mapped.
+    unsafe {
+        core::arch::asm!(
+            "mov {}, fs:[{offset}]",
+            out(reg) sequence,
+            offset = const OFFSET,
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+    sequence
+}
+
+/// Fails: on the host the kernel is another one.
+#[cfg(not(bare))]
+pub(crate) fn ipc_keeping(_number: u64, message: &mut Message) -> bool {
+    message.status = libsys::Error::InvalidSyscall.code();
+    true
+}
+
+/// Returns nothing of use: on the host there are no requests.
+#[cfg(not(bare))]
+pub(crate) fn sequence() -> u64 {
+    0
+}
+
 /// Fails: on the host the kernel is another one.
 #[cfg(not(bare))]
 pub(crate) fn ipc(_call: Syscall, message: &mut Message) {

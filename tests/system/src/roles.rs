@@ -6,6 +6,7 @@ mod delivery;
 mod fuzz;
 mod hostile;
 mod memory;
+mod paths;
 mod quota;
 pub(crate) mod rings;
 mod server;
@@ -18,6 +19,7 @@ mod waits;
 
 pub(crate) use hostile::{FLAG_IGNORED, KERNEL, NON_CANONICAL, NOWHERE};
 pub(crate) use memory::{CHILD_WORD, REGION, SHARED_WORD};
+pub(crate) use paths::{CRASH, Slots, TOUCH, Word, digest, payload_word};
 pub(crate) use storm::{Count, Counts};
 
 use alloc::vec::Vec;
@@ -80,6 +82,7 @@ pub(crate) fn play(program: &Program) -> i32 {
         "full" => delivery::full(&role),
         "stuffed-client" => delivery::stuffed(&role),
         "without-fs" => delivery::without_fs(&role),
+        "actor" => paths::act(&role),
         "bequeath" => quota::bequeath(&role),
         "storm-client" => storm::call(&role),
         "storm-server" => storm::serve(&role),

@@ -8,13 +8,14 @@ use crate::Id;
 use crate::list::tests::Arena;
 use crate::list::{Links, Nodes};
 
-struct Threads {
+/// Threads with what an endpoint keeps about them.
+pub(crate) struct Threads {
     links: Arena,
     calls: RefCell<Vec<(u64, u8)>>,
 }
 
 impl Threads {
-    fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         Threads {
             links: Arena::new(size),
             calls: RefCell::new(vec![(0, 0); size]),

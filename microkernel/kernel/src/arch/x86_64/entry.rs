@@ -224,6 +224,14 @@ impl Registers {
         ]
     }
 
+    /// Sets the registers that carry the payload of a message; those behind it are 0.
+    pub(crate) fn set_payload(&self, words: &[u64]) {
+        let mut words = words.iter();
+        for register in self.payload() {
+            register.set(words.next().copied().unwrap_or(0));
+        }
+    }
+
     fn general(&self) -> [&Word; 15] {
         [
             &self.r15, &self.r14, &self.r13, &self.r12, &self.r11, &self.r10, &self.r9, &self.r8,

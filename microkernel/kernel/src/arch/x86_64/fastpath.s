@@ -33,8 +33,45 @@
     ja \slow
 .endm
 
-# Copies the payload of a long message between two IPC pages, a whole number of words. The
-# registers that carry short payloads have no meaning then; r8 to r10 are used and cleared.
+# The partner gets all registers of the payload as they are. These clear those behind it: what the
+# program has there is its own affair. Of at most 8 bytes, the most frequent:
+.macro clear_behind_word
+    xor ebx, ebx
+    xor r9d, r9d
+    xor r10d, r10d
+    xor r12d, r12d
+    xor r13d, r13d
+    xor r14d, r14d
+    xor r15d, r15d
+    test esi, esi
+    cmovz r8, rbx
+.endm
+
+# Of 9 to 32 bytes.
+.macro clear_behind_half
+    xor ebx, ebx
+    xor r13d, r13d
+    xor r14d, r14d
+    xor r15d, r15d
+    cmp esi, 16
+    cmovbe r10, rbx
+    cmp esi, 24
+    cmovbe r12, rbx
+.endm
+
+# Of 33 to 64 bytes. Uses rax.
+.macro clear_behind
+    xor eax, eax
+    cmp esi, 40
+    cmovbe r14, rax
+    cmp esi, 48
+    cmovbe r15, rax
+    cmp esi, 56
+    cmovbe rbx, rax
+.endm
+
+# Copies the payload of a long message between two IPC pages, a whole number of words. Uses r8 to
+# r10, and clears all registers that carry short payloads.
 .macro copy_long from, to
     mov r8, rsi
     mov r9, rdi
@@ -52,6 +89,11 @@
     xor r8d, r8d
     xor r9d, r9d
     xor r10d, r10d
+    xor r12d, r12d
+    xor r13d, r13d
+    xor r14d, r14d
+    xor r15d, r15d
+    xor ebx, ebx
 .endm
 
 # Loads the address space of the thread with the offset rbp, if it is another one. First the wish,
@@ -117,11 +159,9 @@ fast_call:
     # The request, for a redelivery.
     mov [rdx + {AT_RSI}], rsi
     mov [rdx + {AT_R8}], r8
-    mov [rdx + {AT_R9}], r9
-    mov [rdx + {AT_R10}], r10
-    mov [rdx + {AT_R12}], r12
-    cmp esi, 32
+    cmp esi, 8
     ja call_saves_more
+    clear_behind_word
 call_looks_up:
     # rcx: entry of the handle, rbp: its first word.
     movzx eax, di
@@ -195,12 +235,21 @@ call_switches:
     return_to_partner
 
 call_saves_more:
+    mov [rdx + {AT_R9}], r9
+    mov [rdx + {AT_R10}], r10
+    mov [rdx + {AT_R12}], r12
+    cmp esi, 32
+    ja 4f
+    clear_behind_half
+    jmp call_looks_up
+4:
     cmp esi, {REGISTER_BYTES}
     ja 3f
     mov [rdx + {AT_RBX}], rbx
     mov [rdx + {AT_R13}], r13
     mov [rdx + {AT_R14}], r14
     mov [rdx + {AT_R15}], r15
+    clear_behind
     jmp call_looks_up
 3:
     check_long slow_call
@@ -224,8 +273,9 @@ slow_call:
 .balign 16
 fast_reply_receive:
     begin_fast
-    cmp esi, {REGISTER_BYTES}
-    ja reply_is_long
+    cmp esi, 8
+    ja reply_has_more
+    clear_behind_word
 reply_looks_up:
     # rcx: entry of the endpoint's handle, rax: its first word, r11: offset of the endpoint.
     mov r11, rdi
@@ -347,7 +397,17 @@ reply_resumes:
     inc qword ptr gs:[{CPU_SWITCHES}]
     jmp return_to_user
 
-reply_is_long:
+reply_has_more:
+    cmp esi, 32
+    ja 4f
+    clear_behind_half
+    jmp reply_looks_up
+4:
+    cmp esi, {REGISTER_BYTES}
+    ja 3f
+    clear_behind
+    jmp reply_looks_up
+3:
     check_long slow_reply
     jmp reply_looks_up
 
