@@ -177,7 +177,10 @@ proptest! {
         prop_assert_eq!(decode::<i16>(&bytes), reference(&bytes));
         prop_assert_eq!(decode::<Vec<bool>>(&bytes), reference(&bytes));
         prop_assert_eq!(decode::<String>(&bytes), reference(&bytes));
-        prop_assert_eq!(decode::<char>(&bytes), reference(&bytes));
+        // postcard itself reads the first of several characters and forgets the others.
+        let text: Option<String> = reference(&bytes);
+        let letter = text.and_then(|text| text.parse::<char>().ok());
+        prop_assert_eq!(decode::<char>(&bytes), letter);
         prop_assert_eq!(
             decode::<Nested>(&bytes).map(MarkedNested::from),
             reference(&bytes)

@@ -265,9 +265,9 @@ pub fn call_for_words(
     let mut registers = outgoing(label, bytes, handles)?;
     registers.handles = sender.raw().0.into();
     registers.deadline_or_badge = deadline;
-    raw::ipc(Syscall::Call, &mut registers)?;
+    let words = raw::ipc(Syscall::Call, &mut registers)?;
     let info = Info(registers.info);
-    Ok((info, Words(registers.words), incoming(info)))
+    Ok((info, Words(words), incoming(info)))
 }
 
 /// Sends `N` words, at most 8, and waits for the answer. Handles that come with it are closed.
@@ -285,10 +285,10 @@ pub fn call_short<const N: usize>(
     let mut registers = outgoing_words(label, words);
     registers.handles = sender.raw().0.into();
     registers.deadline_or_badge = deadline;
-    raw::ipc(Syscall::Call, &mut registers)?;
+    let words = raw::ipc(Syscall::Call, &mut registers)?;
     let info = Info(registers.info);
     drop(incoming(info));
-    Ok((info, Words(registers.words)))
+    Ok((info, Words(words)))
 }
 
 /// Waits for the next message on the endpoint.
@@ -312,8 +312,8 @@ pub fn receive_short(endpoint: &Handle<Endpoint>, deadline: u64) -> Result<(Rece
         deadline_or_badge: deadline,
         ..IpcRegisters::default()
     };
-    raw::ipc(Syscall::Receive, &mut registers)?;
-    Ok((received(&registers), Words(registers.words)))
+    let words = raw::ipc(Syscall::Receive, &mut registers)?;
+    Ok((received(&registers, &words), Words(words)))
 }
 
 /// Answers a request with `bytes` bytes that lie in the IPC page.
@@ -330,7 +330,7 @@ pub fn reply(reply: Handle<Reply>, label: u32, bytes: usize, handles: &Outgoing)
         // The kernel has consumed it.
         let _ = reply.into_raw();
     }
-    result
+    result.map(|_words| ())
 }
 
 /// Answers a request and waits for the next message, in one crossing. A caller that no longer
@@ -389,8 +389,8 @@ pub fn answer_and_receive(
     };
     registers.handles = u64::from(reply) | u64::from(endpoint.raw().0) << 32;
     registers.deadline_or_badge = deadline;
-    raw::ipc(syscall, &mut registers)?;
-    Ok((received(&registers), Words(registers.words)))
+    let words = raw::ipc(syscall, &mut registers)?;
+    Ok((received(&registers, &words), Words(words)))
 }
 
 /// As [`reply_receive`], with `N` words, at most 8, as the answer; a short payload of the next
@@ -419,8 +419,8 @@ fn reply_and_wait(
 ) -> Result<(Received, Words)> {
     registers.handles = u64::from(reply.into_raw().0) | u64::from(endpoint.raw().0) << 32;
     registers.deadline_or_badge = deadline;
-    raw::ipc(Syscall::ReplyReceive, &mut registers)?;
-    Ok((received(&registers), Words(registers.words)))
+    let words = raw::ipc(Syscall::ReplyReceive, &mut registers)?;
+    Ok((received(&registers, &words), Words(words)))
 }
 
 /// Answers requests with the `N` words that `answer` makes of badge, info and payload, and returns
@@ -442,18 +442,18 @@ pub fn serve_short<const N: usize>(
         deadline_or_badge: skink_abi::FOREVER,
         ..IpcRegisters::default()
     };
-    raw::ipc(Syscall::Receive, &mut registers)?;
+    let mut words = raw::ipc(Syscall::Receive, &mut registers)?;
     loop {
         if registers.info & OTHER != 0 {
-            return Ok((received(&registers), Words(registers.words)));
+            return Ok((received(&registers, &words), Words(words)));
         }
-        let words = Words(registers.words);
-        let words = answer(registers.deadline_or_badge, Info(registers.info), &words);
+        let (badge, info) = (registers.deadline_or_badge, Info(registers.info));
+        let answer = answer(badge, info, &Words(words));
         let reply = registers.handles;
-        registers = outgoing_words(0, words);
+        registers = outgoing_words(0, answer);
         registers.handles = reply | receive_side;
         registers.deadline_or_badge = skink_abi::FOREVER;
-        raw::ipc(Syscall::ReplyReceive, &mut registers)?;
+        words = raw::ipc(Syscall::ReplyReceive, &mut registers)?;
     }
 }
 
@@ -498,9 +498,11 @@ fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters
         end_last_word(bytes)?;
     } else if bytes > 0 {
         with_page(|page| {
-            for (word, chunk) in registers.words.iter_mut().zip(page.as_chunks::<8>().0) {
+            let mut words = [0; REGISTER_BYTES / 8];
+            for (word, chunk) in words.iter_mut().zip(page.as_chunks::<8>().0) {
                 *word = u64::from_le_bytes(*chunk);
             }
+            registers.set_words(&words);
         });
     }
     if handles.count > 0 {
@@ -531,9 +533,7 @@ fn outgoing_words<const N: usize>(label: u32, words: [u64; N]) -> IpcRegisters {
         info: Info::new(label, N * 8, 0).0,
         ..IpcRegisters::default()
     };
-    for (place, word) in registers.words.iter_mut().zip(words) {
-        *place = word;
-    }
+    registers.set_words(&words);
     registers
 }
 
@@ -546,7 +546,7 @@ fn stored((received, words): (Received, Words)) -> Received {
 }
 
 #[inline(always)]
-fn received(registers: &IpcRegisters) -> Received {
+fn received(registers: &IpcRegisters, words: &[u64; REGISTER_BYTES / 8]) -> Received {
     let info = Info(registers.info);
     let badge = registers.deadline_or_badge;
     // One comparison for what comes most often.
@@ -554,7 +554,7 @@ fn received(registers: &IpcRegisters) -> Received {
         return Received::Request(request(registers));
     }
     if info.has(Info::NOTIFICATION) {
-        return Received::Notification(registers.words[0]);
+        return Received::Notification(words[0]);
     }
     if info.has(Info::CLOSED) {
         return Received::Closed(badge);

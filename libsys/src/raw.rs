@@ -1,12 +1,11 @@
 //! The `syscall` instruction: all assembly of user space is here.
 
-#[cfg(bare)]
 use core::mem::MaybeUninit;
 
 use skink_abi::{Error, Syscall};
 
 /// What an IPC call passes and returns in registers.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct IpcRegisters {
     /// `rdi`: handles in, reply handle out.
     pub(crate) handles: u64,
@@ -14,8 +13,31 @@ pub(crate) struct IpcRegisters {
     pub(crate) info: u64,
     /// `rdx`: deadline in, badge out.
     pub(crate) deadline_or_badge: u64,
-    /// The payload words.
-    pub(crate) words: [u64; 8],
+    /// The payload words. Those behind a short payload need not be set: the kernel clears them
+    /// before anybody else sees them.
+    pub(crate) words: [MaybeUninit<u64>; 8],
+}
+
+impl Default for IpcRegisters {
+    #[inline(always)]
+    fn default() -> Self {
+        IpcRegisters {
+            handles: 0,
+            info: 0,
+            deadline_or_badge: 0,
+            words: [MaybeUninit::uninit(); 8],
+        }
+    }
+}
+
+impl IpcRegisters {
+    /// Sets the payload, at most eight words.
+    #[inline(always)]
+    pub(crate) fn set_words(&mut self, words: &[u64]) {
+        for (place, word) in self.words.iter_mut().zip(words) {
+            *place = MaybeUninit::new(*word);
+        }
+    }
 }
 
 /// Makes a plain call with up to six arguments: `Ok((rdx, rsi))` or the error. What is left out is
@@ -56,7 +78,7 @@ pub(crate) fn plain<const N: usize>(
     if status == 0 {
         return Ok((first, second));
     }
-    failed(status).map(|()| (first, second))
+    Err(failed(status))
 }
 
 /// Makes a plain call: on the host there is no kernel.
@@ -68,10 +90,10 @@ pub(crate) fn plain<const N: usize>(
     Err(Error::InvalidSyscall)
 }
 
-/// Makes an IPC call; the registers hold the answer afterwards.
+/// Makes an IPC call; the registers hold the answer afterwards, and its payload words are returned.
 #[cfg(bare)]
 #[inline(always)]
-pub(crate) fn ipc(call: Syscall, registers: &mut IpcRegisters) -> Result<(), Error> {
+pub(crate) fn ipc(call: Syscall, registers: &mut IpcRegisters) -> Result<[u64; 8], Error> {
     let status: u64;
     let [w0, w1, w2, w3, w4, w5, w6, w7] = &mut registers.words;
     // SAFETY: as in `plain`; in addition the kernel may write the thread's control and IPC pages,
@@ -99,22 +121,23 @@ pub(crate) fn ipc(call: Syscall, registers: &mut IpcRegisters) -> Result<(), Err
             options(nostack),
         );
     }
-    if status == 0 {
-        return Ok(());
+    if status != 0 {
+        return Err(failed(status));
     }
-    failed(status)
+    // SAFETY: the instructions above have written all of them.
+    Ok(registers.words.map(|word| unsafe { word.assume_init() }))
 }
 
-/// Makes an error of a status that is not 0.
+/// Makes an error of a status that is not 0. The kernel knows no others than these.
 #[cfg(bare)]
 #[cold]
-fn failed(status: u64) -> Result<(), Error> {
-    Error::from_code(status).map_or(Ok(()), Err)
+fn failed(status: u64) -> Error {
+    Error::from_code(status).unwrap_or(Error::InvalidSyscall)
 }
 
 /// Makes an IPC call: on the host there is no kernel.
 #[cfg(not(bare))]
-pub(crate) fn ipc(_call: Syscall, _registers: &mut IpcRegisters) -> Result<(), Error> {
+pub(crate) fn ipc(_call: Syscall, _registers: &mut IpcRegisters) -> Result<[u64; 8], Error> {
     Err(Error::InvalidSyscall)
 }
 
