@@ -7,51 +7,27 @@
 //! Handles in a request are copied to the receiver; those that the caller moves leave its table
 //! only when the reply arrives, so that a redelivered request still has them.
 
-use skink_abi::{
-    Error, FaultMessage, Info, MAX_HANDLES, ObjectKind, REGISTER_BYTES, RawHandle, Rights,
-    ThreadControl,
-};
-use skink_kcore::endpoint::{Abandon, Arrival, Requeue};
-use skink_kcore::handles::Entry;
+mod ending;
+mod transfer;
+
+use skink_abi::{Error, FaultMessage, Info, ObjectKind, REGISTER_BYTES, RawHandle, Rights};
+use skink_kcore::endpoint::Arrival;
 use skink_kcore::{Id, NONE};
 
+use self::ending::fail_call;
+pub(crate) use self::ending::{abandon, fail_callers, fail_receivers, interrupt_wait};
+use self::transfer::{Leftovers, Undelivered, copy_handles, remove_moved, write_control};
 use crate::arch::x86_64::{cpu, physical};
 use crate::endpoint::{ENDPOINTS, EndpointState, SENDERS};
 use crate::lock::{Guard, Held, level};
 use crate::process::{PROCESSES, Process};
 use crate::sched::{self, Urgency};
 use crate::thread::{
-    IN_SERVICE, IS_FAULT, MOVES_HANDLES, REDELIVERED, THREADS, Thread, ThreadNodes, Wait, caller_of,
+    IS_FAULT, MOVES_HANDLES, REDELIVERED, THREADS, Thread, ThreadNodes, Wait, caller_of,
 };
-use crate::{fault, notification, object};
+use crate::{fault, object};
 
 type EndpointGuard<'l, 'h> = Guard<'l, 'h, EndpointState, { level::ENDPOINT }>;
-
-/// Who is to blame that a message could not be delivered.
-enum Undelivered {
-    /// The caller passed handles that it has not.
-    Caller(Error),
-    /// The receiver has no room for handles.
-    Receiver(Error),
-}
-
-/// Handles that were copied for a message that was then not delivered: to be dropped when no
-/// lock is held.
-#[derive(Default)]
-struct Leftovers(heapless::Vec<Entry, { MAX_HANDLES + 1 }>);
-
-impl Leftovers {
-    fn push(&mut self, entry: Entry) {
-        // There are never more than a message's handles.
-        let _ = self.0.push(entry);
-    }
-
-    fn drop_all(self, held: &mut Held<0>) {
-        for entry in self.0 {
-            object::release(held, entry);
-        }
-    }
-}
 
 fn process_of(thread: &Thread) -> &'static Process {
     PROCESSES.get(thread.process.get())
@@ -461,99 +437,6 @@ fn copy_payload(from: &Thread, to: &Thread, bytes: usize) {
     }
 }
 
-fn write_control(thread: &Thread, write: impl FnOnce(*mut ThreadControl)) {
-    write(thread.control());
-}
-
-fn sent_handles(thread: &Thread) -> [u32; MAX_HANDLES] {
-    let control = thread.control();
-    // SAFETY: a field of the thread's control page; the program may change it at any time, so it
-    // is read once.
-    unsafe { (&raw const (*control).send_handles).read_volatile() }
-}
-
-/// Copies the handles of a message into the receiver's table.
-fn copy_handles<const H: u8>(
-    held: &mut Held<H>,
-    (from, sender): (&Process, &Thread),
-    (to, receiver): (&Process, &Thread),
-    info: Info,
-    leftovers: &mut Leftovers,
-) -> Result<(), Undelivered> {
-    let sent = sent_handles(sender);
-    let mut received = [0; MAX_HANDLES];
-    let mut kinds = [0; 8];
-    let mut result = Ok(());
-    for (slot, &handle) in sent.iter().take(info.handles()).enumerate() {
-        let copied = from
-            .handles
-            .lock(held)
-            .get(RawHandle(handle))
-            .and_then(|entry| {
-                entry.require(Rights::TRANSFER)?;
-                object::retain(&entry)?;
-                Ok(entry)
-            });
-        let entry = match copied {
-            Ok(entry) => entry,
-            Err(error) => {
-                result = Err(Undelivered::Caller(error));
-                break;
-            }
-        };
-        match to.handles.lock(held).insert(entry) {
-            Ok(handle) => {
-                received[slot] = handle.0;
-                kinds[slot] = entry.kind.map_or(0, |kind| kind as u8);
-            }
-            Err(error) => {
-                leftovers.push(entry);
-                result = Err(Undelivered::Receiver(error));
-                break;
-            }
-        }
-    }
-    write_control(receiver, |control| {
-        // SAFETY: fields of the receiver's control page.
-        unsafe {
-            (&raw mut (*control).received_handles).write_volatile(received);
-            (&raw mut (*control).received_kinds).write_volatile(kinds);
-        }
-    });
-    if result.is_err() {
-        take_back(held, to, received, leftovers);
-    }
-    result
-}
-
-fn take_back<const H: u8>(
-    held: &mut Held<H>,
-    to: &Process,
-    received: [u32; MAX_HANDLES],
-    leftovers: &mut Leftovers,
-) {
-    let mut handles = to.handles.lock(held);
-    for handle in received.into_iter().filter(|&handle| handle != 0) {
-        if let Ok(entry) = handles.remove(RawHandle(handle)) {
-            leftovers.push(entry);
-        }
-    }
-}
-
-/// Removes from a caller's table the handles that it moved with its request or reply.
-fn remove_moved(held: &mut Held<0>, thread: &Thread, info: Info) {
-    let process = process_of(thread);
-    let sent = sent_handles(thread);
-    for (slot, handle) in sent.into_iter().take(info.handles()).enumerate() {
-        if info.moved() & 1 << slot != 0 {
-            let removed = process.handles.lock(held).remove(RawHandle(handle));
-            if let Ok(entry) = removed {
-                object::release(held, entry);
-            }
-        }
-    }
-}
-
 /// Answers the call that a reply handle of the current thread stands for: the caller that was
 /// answered is now owned by this CPU and ready to run.
 fn answer(
@@ -686,152 +569,6 @@ pub(crate) fn drop_reply(held: &mut Held<0>, server: Id, handle: RawHandle) -> R
     let caller = take_caller(held, server, handle)?;
     fail_call(held, caller, Error::ReplyDropped);
     Ok(())
-}
-
-/// Puts the request of a thread back to its endpoint if it is one that a dead process had the duty
-/// to answer.
-pub(crate) fn abandon(held: &mut Held<0>, caller: &'static Thread, server: Id, how: Abandon) {
-    let wait = caller.wait();
-    let is_served = || caller.wait() == wait && caller.call.is_served_by(server);
-    if wait.kind() != Wait::Reply || !is_served() {
-        return;
-    }
-    let mut guard = ENDPOINTS.get(wait.object()).state.lock(held);
-    if !is_served() {
-        return;
-    }
-    // Handles of the dead process's other threads must not match any more.
-    let call = &caller.call;
-    call.count();
-    call.set_marks(call.marks() & !IN_SERVICE | REDELIVERED);
-    if guard.waits.abandon(&ThreadNodes, caller.id.get(), how) == Requeue::Poisoned {
-        end_call(caller);
-        drop(guard);
-        crate::stats::POISONED.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-        return fail_call(held, caller, Error::ServerCrashed);
-    }
-    crate::stats::REDELIVERED.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-    // Another process may receive from the endpoint already.
-    let mut leftovers = Leftovers::default();
-    let mut ready = None;
-    if let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) {
-        let receiver = THREADS.get(receiver);
-        match guard.waits.take(&ThreadNodes) {
-            Some(first) => {
-                let first = THREADS.get(first);
-                ready = finish_deliver(&mut guard, first, receiver, &mut leftovers);
-            }
-            None => guard.waits.wait(&ThreadNodes, receiver.id.get()),
-        }
-    }
-    drop(guard);
-    leftovers.drop_all(held);
-    match ready {
-        Some(Next::Run(thread)) => sched::make_ready(held, thread, Urgency::Normal),
-        Some(Next::Fail(failed, error)) => fail_call(held, failed, error),
-        None => {}
-    }
-}
-
-/// Ends the call of an owned thread with an error and lets it run.
-fn fail_call(held: &mut Held<0>, thread: &'static Thread, error: Error) {
-    sched::clear_deadline(held, thread);
-    if thread.call.is(IS_FAULT) {
-        crate::teardown::end_by_fault(held, thread, 14, thread.call.fault[0].get());
-    } else {
-        thread.registers.rax.set(error.code());
-    }
-    sched::make_ready(held, thread, Urgency::Normal);
-}
-
-/// Fails all calls on an endpoint that nobody will ever receive from: those that wait, and those
-/// that a receiver has, of which no list is kept.
-pub(crate) fn fail_callers(held: &mut Held<0>, endpoint: Id) {
-    for id in 0..THREADS.made() {
-        let caller = THREADS.get(id);
-        let wait = caller.wait();
-        if wait.kind() != Wait::Reply || wait.object() != endpoint {
-            continue;
-        }
-        let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
-        if caller.wait() != wait {
-            continue;
-        }
-        if !caller.call.is(IN_SERVICE) {
-            guard.waits.forget_caller(&ThreadNodes, id);
-        }
-        end_call(caller);
-        drop(guard);
-        fail_call(held, caller, Error::EndpointGone);
-    }
-}
-
-/// Fails all receivers of an endpoint that was revoked.
-pub(crate) fn fail_receivers(held: &mut Held<0>, endpoint: Id) {
-    loop {
-        let mut guard = ENDPOINTS.get(endpoint).state.lock(held);
-        let Some(receiver) = guard.waits.take_receiver(&ThreadNodes) else {
-            break;
-        };
-        let receiver = THREADS.get(receiver);
-        receiver.set_wait(Wait::Nothing, NONE);
-        drop(guard);
-        sched::clear_deadline(held, receiver);
-        receiver.registers.rax.set(Error::EndpointGone.code());
-        sched::make_ready(held, receiver, Urgency::Normal);
-    }
-}
-
-/// Ends whatever a thread waits for with an error, if it still waits: for a deadline (then the
-/// number of the wait is given) and for the end of its process.
-pub(crate) fn interrupt_wait<const H: u8>(
-    held: &mut Held<H>,
-    thread: &'static Thread,
-    error: Error,
-    number: Option<u32>,
-) {
-    let wait = thread.wait();
-    let object = wait.object();
-    let is_same =
-        || thread.wait() == wait && number.is_none_or(|number| thread.wait_number.get() == number);
-    let taken = match wait.kind() {
-        Wait::Nothing => false,
-        Wait::Reply => {
-            let mut guard = ENDPOINTS.get(object).state.lock(held);
-            let same = is_same();
-            if same {
-                if !thread.call.is(IN_SERVICE) {
-                    guard.waits.forget_caller(&ThreadNodes, thread.id.get());
-                }
-                end_call(thread);
-            }
-            same
-        }
-        Wait::Message => {
-            let mut guard = ENDPOINTS.get(object).state.lock(held);
-            let same = is_same();
-            if same {
-                guard.waits.forget_receiver(&ThreadNodes, thread.id.get());
-                thread.set_wait(Wait::Nothing, NONE);
-            }
-            same
-        }
-        Wait::Bits => notification::forget_waiter(held, object, thread, is_same),
-        Wait::Time => match number {
-            // The timer took it out of the only queue that it was in, if it is still that wait.
-            Some(number) if number == thread.wait_number.get() => {
-                thread.set_wait(Wait::Nothing, NONE);
-                true
-            }
-            Some(_) => false,
-            None => sched::take_sleeper(held, thread),
-        },
-    };
-    if taken {
-        sched::clear_deadline(held, thread);
-        thread.registers.rax.set(error.code());
-        sched::make_ready(held, thread, Urgency::Normal);
-    }
 }
 
 /// A handle number as a register holds it.
