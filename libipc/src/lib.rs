@@ -54,6 +54,7 @@ pub use server::{Caller, Server};
 ///     #[idempotent]
 ///     fn double(number: u32) -> Result<u64, DoublerError>;
 /// }
+/// # fn main() {}
 /// ```
 ///
 /// gives `DoublerClient::double(&self, number: u32) -> Result<u64, Failure<DoublerError>>`, the
@@ -90,5 +91,6 @@ pub use server::{Caller, Server};
 ///     #[idempotent]
 ///     fn double(number: Number) -> Result<u64, DoublerError>;
 /// }
+/// # fn main() {}
 /// ```
 pub use libipc_macros::interface;

@@ -1,4 +1,4 @@
-//! Time since boot, and waiting for it.
+//! Time since boot, waiting for it, and wall time.
 
 use skink_abi::Syscall;
 
@@ -18,6 +18,21 @@ pub fn now() -> u64 {
 #[cold]
 pub fn clock() -> u64 {
     raw::plain(Syscall::Clock, []).map_or(0, |(ns, _)| ns)
+}
+
+/// Returns the wall time, nanoseconds since the beginning of 1970 in Universal Time, without a system
+/// call; `None` if the machine has no clock that says so. [`skink_abi::calendar`] makes a date of it.
+#[cfg(bare)]
+#[inline]
+pub fn wall() -> Option<u64> {
+    let at_boot = page().wall_at_boot()?;
+    Some(at_boot.saturating_add(now()))
+}
+
+/// Returns the wall time: on the host there is no page.
+#[cfg(not(bare))]
+pub fn wall() -> Option<u64> {
+    None
 }
 
 /// Returns the number of the CPU that runs this, from 0 up, if it can be told without a system

@@ -19,6 +19,7 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod calendar;
 pub mod debug_exit;
 mod error;
 mod handle;

@@ -39,6 +39,8 @@ pub struct TimePage {
     multiplier: AtomicU64,
     shift: AtomicU64,
     has_cpu_number: AtomicU64,
+    /// Unix time at boot, ns; 0 if it is not known.
+    wall_at_boot: AtomicU64,
 }
 
 impl TimePage {
@@ -51,6 +53,7 @@ impl TimePage {
             multiplier: AtomicU64::new(0),
             shift: AtomicU64::new(0),
             has_cpu_number: AtomicU64::new(0),
+            wall_at_boot: AtomicU64::new(0),
         }
     }
 
@@ -72,6 +75,20 @@ impl TimePage {
     /// Says that `rdtscp` returns the number of the CPU beside the counter.
     pub fn set_cpu_number(&self) {
         self.has_cpu_number.store(1, Ordering::Release);
+    }
+
+    /// Sets the wall time at boot: nanoseconds since the beginning of 1970, Universal Time.
+    pub fn set_wall_at_boot(&self, ns: u64) {
+        self.wall_at_boot.store(ns, Ordering::Release);
+    }
+
+    /// Returns the wall time at boot, if it is known.
+    #[inline]
+    pub fn wall_at_boot(&self) -> Option<u64> {
+        match self.wall_at_boot.load(Ordering::Acquire) {
+            0 => None,
+            ns => Some(ns),
+        }
     }
 
     /// Returns whether `rdtscp` returns the number of the CPU.
@@ -126,6 +143,7 @@ mod tests {
     fn a_fresh_page_does_not_know_the_time() {
         let page = TimePage::new();
         assert_eq!(page.now(|| 5000), None);
+        assert_eq!(page.wall_at_boot(), None);
         page.publish(GIGAHERTZ);
         assert_eq!(page.now(|| 5000), Some(4000));
         assert!(!page.has_cpu_number());

@@ -5,7 +5,7 @@ use skink_kcore::range::UserRange;
 use spin::Once;
 
 use crate::arch::x86_64::paging::{PageMode, Tables};
-use crate::arch::x86_64::{cpu, physical, time};
+use crate::arch::x86_64::{cpu, physical, rtc, time};
 use crate::pool;
 
 /// Pages that a process has mapped from the start.
@@ -25,6 +25,12 @@ pub(crate) fn init() -> Result<(), Error> {
     let page = unsafe { &*physical::pointer::<TimePage>(frame) };
     if let Some(clock) = time::clock() {
         page.publish(clock);
+    }
+    match rtc::unix_seconds() {
+        Some(seconds) => {
+            page.set_wall_at_boot((seconds * 1_000_000_000).saturating_sub(time::now()))
+        }
+        None => log::warn!("the machine's clock shows no time"),
     }
     if cpu::has_rdtscp() {
         page.set_cpu_number();

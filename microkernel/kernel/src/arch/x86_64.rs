@@ -10,6 +10,7 @@ pub(crate) mod fpu;
 pub(crate) mod ioapic;
 pub(crate) mod paging;
 pub(crate) mod physical;
+pub(crate) mod rtc;
 pub(crate) mod serial;
 pub(crate) mod smp;
 pub(crate) mod tables;

@@ -32,6 +32,19 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 );
                 Ok(())
             }),
+        Scenario::new("shows the wall time of the host")
+            .exec("date -s; date")
+            .expect(|run| {
+                run.expect_code(0)?;
+                let shown: u64 = run.output.lines().next().unwrap_or_default().parse()?;
+                let now = std::time::SystemTime::now();
+                let now = now.duration_since(std::time::UNIX_EPOCH)?.as_secs();
+                anyhow::ensure!(
+                    (now.saturating_sub(120)..=now + 1).contains(&shown),
+                    "the system shows {shown} s, the host {now} s"
+                );
+                run.expect_text(" UTC\n")
+            }),
         Scenario::new("a command that fails gives a failing exit code")
             .exec("cat /no/such/file")
             .expect(|run| run.expect_code(1)),

@@ -74,7 +74,7 @@ fn needs(name: &str) -> Needs {
         ..files
     };
     match name {
-        "echo" => none,
+        "date" | "echo" => none,
         "help" => Needs {
             bundle: true,
             ..none

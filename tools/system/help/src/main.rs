@@ -21,6 +21,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("cd", "changes the current directory (in the shell)"),
     ("chaos", "kills services at random while a program runs"),
     ("cp", "copies files"),
+    ("date", "shows the wall time"),
     ("echo", "prints its arguments"),
     ("exit", "leaves the shell"),
     ("free", "shows memory use"),
