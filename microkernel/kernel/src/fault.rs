@@ -10,7 +10,7 @@ use skink_abi::{FaultMessage, Info, ObjectKind, REGISTER_BYTES, RawHandle, Right
 use skink_kcore::NONE;
 use skink_kcore::endpoint::Arrival;
 
-use crate::arch::x86_64::cpu;
+use crate::arch::x86_64::{cpu, time};
 use crate::endpoint::{ENDPOINTS, SENDERS};
 use crate::lock::Held;
 use crate::process::PROCESSES;
@@ -118,6 +118,9 @@ pub(crate) extern "C" fn answer_at_once(pager: &'static Thread) -> bool {
     let Some(found) = found.filter(|_| info.0 <= REGISTER_BYTES as u64) else {
         return false;
     };
+    // Mapping may take a while: it counts as an entry of its own.
+    let cpu = cpu::this();
+    cpu.entered_at.store(time::ticks(), Ordering::Relaxed);
     let mut held = Held::enter();
     let reply = RawHandle(handles as u32);
     let Some(thread) = ipc::take_fault(&mut held, pager, reply) else {
@@ -130,6 +133,7 @@ pub(crate) extern "C" fn answer_at_once(pager: &'static Thread) -> bool {
     if nothing_waits && found.is_current() && sched::is_same_payer(thread) && !thread.is_doomed() {
         ipc::wait_at_once(guard, pager, endpoint);
         sched::run_instead(thread);
+        sched::note_entry(cpu);
     } else {
         drop(guard);
         ipc::receive_after_answer(&mut held, pager, thread);

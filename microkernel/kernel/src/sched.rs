@@ -460,6 +460,7 @@ fn poll(cpu: &'static CpuLocal, bit: u64) {
     if cpu::count() == 1 {
         return;
     }
+    note_entry(cpu);
     POLLING.fetch_or(bit, Ordering::SeqCst);
     let start = time::ticks();
     let most = POLL_US * time::ticks_per_ms() / 1000;
@@ -474,8 +475,11 @@ fn poll(cpu: &'static CpuLocal, bit: u64) {
         x86_64::instructions::interrupts::disable();
     }
     POLLING.fetch_and(!bit, Ordering::SeqCst);
-    let ticks = time::ticks().wrapping_sub(start);
-    cpu.sched.idle_ticks.fetch_add(ticks, Ordering::Relaxed);
+    let now = time::ticks();
+    // Interrupts were on: what follows counts anew.
+    cpu.entered_at.store(now, Ordering::Relaxed);
+    let idle = now.wrapping_sub(start);
+    cpu.sched.idle_ticks.fetch_add(idle, Ordering::Relaxed);
 }
 
 #[inline]
@@ -488,7 +492,7 @@ fn take_ready(held: &mut Held<0>, cpu: &'static CpuLocal) -> Option<Id> {
 
 /// Notes how long interrupts were off.
 #[inline]
-fn note_entry(cpu: &CpuLocal) {
+pub(crate) fn note_entry(cpu: &CpuLocal) {
     let ticks = time::ticks().wrapping_sub(cpu.entered_at.load(Ordering::Relaxed));
     if ticks > cpu.sched.longest_entry.load(Ordering::Relaxed) {
         cpu.sched.longest_entry.store(ticks, Ordering::Relaxed);
