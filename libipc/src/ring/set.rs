@@ -154,7 +154,9 @@ impl<K: Copy + Ord, M: RingMemory> RingSet<K, M> {
         }
     }
 
-    /// Returns whether all rings sleep: nothing is to be done before a bit comes.
+    /// Returns whether all rings sleep: nothing is to be done before a bit comes. A server whose
+    /// rings do not all sleep must look for bits too, now and then: a client can keep its own ring
+    /// from sleeping for ever.
     pub fn is_asleep(&self) -> bool {
         self.ready.is_empty()
     }

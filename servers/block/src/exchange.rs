@@ -18,6 +18,10 @@ use crate::{Answer, BufferView, Origin, Scheduler, Tables};
 /// there.
 type Submissions = BTreeMap<u64, SubmissionId>;
 
+/// Requests taken in one turn. A client can submit what is refused at once for ever; between two
+/// turns the bells of the others are heard.
+const TURN: usize = 256;
+
 /// All rings of a device, and its scheduler between them.
 #[derive(Debug)]
 pub struct Exchange {
@@ -110,9 +114,13 @@ impl Exchange {
 
     /// Takes requests from the clients, in turn, and hands to the driver what it can take.
     pub fn take_requests(&mut self, tables: &Tables) {
-        while self.scheduler.has_room()
-            && let Some((queue, submission)) = self.rings.next_request()
-        {
+        for _ in 0..TURN {
+            if !self.scheduler.has_room() {
+                break;
+            }
+            let Some((queue, submission)) = self.rings.next_request() else {
+                break;
+            };
             self.last_token += 1;
             let token = self.last_token;
             let origin = Origin { queue, token };
