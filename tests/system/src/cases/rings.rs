@@ -204,6 +204,8 @@ fn vandal(context: &Context) -> Result<(), String> {
     let hostile = Line::new(context, &bell, 0)?;
     let mut line = Line::new(context, &bell, 1)?;
     let server = serve(context, &bell, &[&hostile, &line], NEVER)?;
+    // Who answers has taken both rings: what is no ring any more it would rightly refuse.
+    line.finish(1)?;
     let doorbell = bell.mint(1).map_err(because("mint"))?;
     let spawn = context
         .role("ring-vandal", &[5, SLOTS as u64])
