@@ -24,6 +24,19 @@
     mov [rdx + {AT_RBP}], rbp
 .endm
 
+# Points rcx to the entry of a handle of the current thread's process, by the index, the lower half
+# of the handle, and its lowest byte. Uses rax and rbp.
+.macro find_entry index, index_in_page, slow
+    movzx eax, \index
+    movzx ecx, \index_in_page
+    shr eax, 8
+    cmp eax, {HANDLE_PAGES}
+    jae \slow
+    mov rbp, [rdx + {HANDLES}]
+    shl ecx, 4
+    add rcx, [rbp + rax * 8]
+.endm
+
 # Goes to \slow unless the message in esi that does not fit into registers is plain: no handles, no
 # marks, at most a page. All of those have bits above the length.
 .macro check_long slow
@@ -164,14 +177,7 @@ fast_call:
     clear_behind_word
 call_looks_up:
     # rcx: entry of the handle, rbp: its first word.
-    movzx eax, di
-    movzx ecx, dil
-    shr eax, 8
-    cmp eax, {HANDLE_PAGES}
-    jae slow_call
-    mov rbp, [rdx + {HANDLES}]
-    shl ecx, 4
-    add rcx, [rbp + rax * 8]
+    find_entry di, dil, slow_call
     mov rbp, [rcx]
     mov eax, edi
     xor rax, rbp
@@ -280,14 +286,7 @@ reply_looks_up:
     # rcx: entry of the endpoint's handle, rax: its first word, r11: offset of the endpoint.
     mov r11, rdi
     shr r11, 32
-    movzx eax, r11w
-    movzx ecx, r11b
-    shr eax, 8
-    cmp eax, {HANDLE_PAGES}
-    jae slow_reply
-    mov rbp, [rdx + {HANDLES}]
-    shl ecx, 4
-    add rcx, [rbp + rax * 8]
+    find_entry r11w, r11b, slow_reply
     mov rax, [rcx]
     xor r11, rax
     shr r11, 16
