@@ -3,7 +3,7 @@
 //! The payload of every message lies in the thread's IPC page on both sides; the stubs move it
 //! through registers when it is short. Write the request with [`with_page`], send it, and read
 //! the answer with [`with_page`]. Who has or wants only words leaves the page alone with
-//! [`call_short`] and [`reply_receive_short`].
+//! [`call_short`] and [`serve_short`].
 
 mod handles;
 
@@ -255,8 +255,11 @@ pub fn reply_receive(
     deadline: u64,
 ) -> Result<Received> {
     clean(bytes);
-    let registers = outgoing(label, bytes, handles)?;
-    reply_and_wait(registers, reply, endpoint, deadline).map(stored)
+    let mut registers = outgoing(label, bytes, handles)?;
+    registers.handles = u64::from(reply.into_raw().0) | u64::from(endpoint.raw().0) << 32;
+    registers.deadline_or_badge = deadline;
+    let words = raw::ipc(Syscall::ReplyReceive, &mut registers)?;
+    Ok(stored((received(&registers, &words), Words(words))))
 }
 
 /// An answer without handles that lies in the IPC page, where [`with_clean_page`] wrote it.
@@ -293,36 +296,6 @@ pub fn answer_and_receive(
     registers.handles = u64::from(reply) | u64::from(endpoint.raw().0) << 32;
     registers.deadline_or_badge = deadline;
     let words = raw::ipc(syscall, &mut registers)?;
-    Ok((received(&registers, &words), Words(words)))
-}
-
-/// As [`reply_receive`], with `N` words, at most 8, as the answer; a short payload of the next
-/// message is left in words too.
-///
-/// # Errors
-///
-/// As [`receive`].
-#[inline]
-pub fn reply_receive_short<const N: usize>(
-    reply: Handle<Reply>,
-    label: u32,
-    words: [u64; N],
-    endpoint: &Handle<Endpoint>,
-    deadline: u64,
-) -> Result<(Received, Words)> {
-    reply_and_wait(outgoing_words(label, words), reply, endpoint, deadline)
-}
-
-#[inline]
-fn reply_and_wait(
-    mut registers: IpcRegisters,
-    reply: Handle<Reply>,
-    endpoint: &Handle<Endpoint>,
-    deadline: u64,
-) -> Result<(Received, Words)> {
-    registers.handles = u64::from(reply.into_raw().0) | u64::from(endpoint.raw().0) << 32;
-    registers.deadline_or_badge = deadline;
-    let words = raw::ipc(Syscall::ReplyReceive, &mut registers)?;
     Ok((received(&registers, &words), Words(words)))
 }
 
