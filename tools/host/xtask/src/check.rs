@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::build::build;
+use crate::setup::{self, Tool};
 use crate::workspace::{Workspace, compile, succeed};
 
 /// Runs the checks in order of cost and stops at the first that fails.
@@ -29,6 +30,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         .args(["doc", "--quiet", "--workspace", "--no-deps"]);
     succeed(&mut doc, "cargo doc")?;
     step("host tests");
+    setup::need(&[Tool::Spin])?;
     succeed(
         workspace.cargo().args(["test", "--quiet", "--workspace"]),
         "cargo test",

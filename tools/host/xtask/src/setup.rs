@@ -24,6 +24,8 @@ pub(crate) enum Tool {
     Ovmf,
     /// The debugger.
     Gdb,
+    /// The model checker.
+    Spin,
 }
 
 impl Tool {
@@ -45,6 +47,7 @@ impl Tool {
             ],
             Self::Ovmf => &[(&[OVMF[0].0, OVMF[1].0], "ovmf")],
             Self::Gdb => &[(&["gdb"], "gdb")],
+            Self::Spin => &[(&["spin"], "spin")],
         }
     }
 }
