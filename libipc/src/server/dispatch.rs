@@ -169,6 +169,17 @@ impl Output {
         }
     }
 
+    /// Writes a reply that is encoded already, for who passes on what another server said.
+    #[cfg(not(bare))]
+    pub fn encoded(&self, status: Status, payload: &[u8]) -> Answer {
+        self.write_with(|page| page[..payload.len()].copy_from_slice(payload));
+        Answer {
+            status,
+            bytes: payload.len() as u32,
+            handles: None,
+        }
+    }
+
     /// Writes the error that a method returned.
     #[inline]
     pub fn error<E: Serialize>(&self, error: &E) -> Answer {

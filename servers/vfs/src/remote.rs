@@ -27,9 +27,14 @@ pub struct Remote {
 impl Remote {
     /// Makes a backend of the sender to a service.
     pub fn new(service: &str, sender: Option<Handle<Sender>>) -> Remote {
+        Remote::with_client(service, sender.map(FileSystemClient::new_unchecked))
+    }
+
+    /// Makes a backend of a client that may not have shaken hands yet.
+    pub fn with_client(service: &str, client: Option<FileSystemClient>) -> Remote {
         Remote {
             service: service.into(),
-            client: sender.map(FileSystemClient::new_unchecked),
+            client,
             has_shaken_hands: Cell::new(false),
         }
     }

@@ -1,0 +1,236 @@
+//! Programs use files of the vfs over tmpfs, and servers die at every step.
+//!
+//! Whatever dies when: every reply that a program gets, and what is in the files at the end, is what
+//! it would have been without.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::rc::Rc;
+
+use libipc::Interface;
+use libipc::loopback::Loopback;
+use libipc::proto::file_system::{FileSystemClient, FileSystemDispatcher, FileSystemSchema};
+use libipc::proto::vfs::{
+    Access, Create, FileId, LastLink, OpenOptions, VfsClient, VfsDispatcher, VfsSchema,
+};
+use libsys::Error;
+use skink_simulation::{Endpoint, Kept, Place, ServerMemory, Steps, When};
+use tmpfs::TmpFs;
+use vfs::{Mount, Remote, Vfs};
+
+const TMPFS_BYTES: usize = 160 * 1024;
+const VFS_BYTES: usize = 16 * 1024;
+const TABLE: &str = "docs/reference/kill-points.md";
+
+/// The programs: their badge, and what they do in turn.
+struct World {
+    steps: Rc<Steps>,
+    programs: Rc<Loopback>,
+    client: VfsClient,
+}
+
+impl World {
+    fn new(deaths: Vec<u64>) -> World {
+        let steps = Rc::new(Steps::with_deaths(deaths));
+        let tmpfs = {
+            let (kept, writer) = (Kept::new(TMPFS_BYTES), Rc::clone(&steps));
+            Endpoint::new("tmpfs", FileSystemSchema::SCHEMA, &steps, move || {
+                start_tmpfs(&kept, &writer)
+            })
+        };
+        let vfs = {
+            let (kept, writer) = (Kept::new(VFS_BYTES), Rc::clone(&steps));
+            Endpoint::new("vfs", VfsSchema::SCHEMA, &steps, move || {
+                let client = FileSystemClient::from_client(tmpfs.for_server().client());
+                start_vfs(kept.map(&writer), client)
+            })
+        };
+        let programs = vfs.for_programs();
+        let client = VfsClient::from_client(programs.client());
+        World {
+            steps,
+            programs,
+            client,
+        }
+    }
+
+    /// Runs the script and returns what the programs saw, line by line.
+    fn run(&self) -> Vec<String> {
+        let mut seen = Vec::new();
+        let mut see = |what: &str, result: String| seen.push(format!("{what}: {result}"));
+        let vfs = &self.client;
+        for (badge, name) in [(1, "a"), (2, "b")] {
+            self.programs.set_badge(badge);
+            let path = |rest: &str| format!("/tmp/{name}{rest}").into_bytes();
+            see("make", format!("{:?}", vfs.make_dir(&path(""))));
+            see("again", format!("{:?}", vfs.make_dir(&path(""))));
+            let opened = vfs.open(&path("/f"), NEW).map(|opened| opened.file);
+            see("open", format!("{opened:?}"));
+            let file = opened.expect("a new file can be opened");
+            let write = |at, content: &[u8]| format!("{:?}", vfs.write_small(file, at, content));
+            see("write", write(0, b"0123456789"));
+            see("over", write(3, &[name.as_bytes()[0]; 600]));
+            see("truncate", format!("{:?}", vfs.truncate(file, 12)));
+            see("read", format!("{:?}", vfs.read_small(file, 2, 100)));
+            see("taken", format!("{:?}", vfs.open(&path("/f"), NEW)));
+            see("append", format!("{:?}", append(vfs, &path("/f"), b"end")));
+            see("close", format!("{:?}", vfs.close(file)));
+            see("closed", format!("{:?}", vfs.read_small(file, 0, 1)));
+            see(
+                "move",
+                format!("{:?}", vfs.rename(&path("/f"), &path("/g"))),
+            );
+            see(
+                "moved",
+                format!("{:?}", vfs.rename(&path("/f"), &path("/g"))),
+            );
+            see("link", format!("{:?}", vfs.symlink(&path("/l"), b"g")));
+            see("follow", format!("{:?}", vfs.canonical(&path("/l"))));
+            see("remove", format!("{:?}", vfs.unlink(&path("/l"))));
+            see("removed", format!("{:?}", vfs.unlink(&path("/l"))));
+            see("full", format!("{:?}", vfs.remove_dir(&path(""))));
+        }
+        // Each has its own open file left, and sees what the other one did.
+        for (badge, name) in [(1, "b"), (2, "a")] {
+            self.programs.set_badge(badge);
+            let path = format!("/tmp/{name}/g").into_bytes();
+            let size = vfs.stat(&path, LastLink::Follow);
+            see("stat", format!("{:?}", size.map(|it| (it.bytes, it.kind))));
+            see("content", format!("{:?}", content(vfs, &path)));
+        }
+        seen
+    }
+}
+
+const NEW: OpenOptions = OpenOptions {
+    access: Access::ReadWrite,
+    create: Create::New,
+    truncate: false,
+    append: false,
+};
+
+fn append(vfs: &VfsClient, path: &[u8], content: &[u8]) -> Result<FileId, String> {
+    let words = |error| format!("{error:?}");
+    let file = vfs.open(path, OpenOptions::append()).map_err(words)?.file;
+    let end = vfs
+        .write_small(file, 0, content)
+        .map_err(|error| format!("{error:?}"))?;
+    // Left open: it has to outlive the vfs.
+    let size = vfs
+        .stat_file(file)
+        .map_err(|error| format!("{error:?}"))?
+        .bytes;
+    assert_eq!(size, 15, "{end:?}");
+    Ok(file)
+}
+
+fn content(vfs: &VfsClient, path: &[u8]) -> Result<Vec<u8>, String> {
+    let words = |error| format!("{error:?}");
+    let file = vfs.open(path, OpenOptions::read()).map_err(words)?.file;
+    let bytes = vfs
+        .read_small(file, 0, 1000)
+        .map_err(|error| format!("{error:?}"))?;
+    vfs.close(file).map_err(|error| format!("{error:?}"))?;
+    Ok(bytes)
+}
+
+/// tmpfs keeps its tree and the content in two parts of its region.
+fn start_tmpfs(kept: &Kept, steps: &Rc<Steps>) -> Rc<Loopback> {
+    let tree_bytes = TmpFs::<ServerMemory>::tree_bytes(TMPFS_BYTES);
+    let (tree, data) = kept.map_parts(tree_bytes, steps);
+    let (fs, report, dropped) = TmpFs::open(tree, data).expect("the region is large enough");
+    assert!(
+        !report.has_losses() && dropped == 0,
+        "{report}, {dropped} blocks"
+    );
+    let service = tmpfs::service::Service::new(fs, || 0);
+    Loopback::new(FileSystemDispatcher::new(Rc::new(service)))
+}
+
+fn start_vfs(memory: ServerMemory, tmpfs: FileSystemClient) -> Rc<Loopback> {
+    let remote = Remote::with_client("tmpfs", Some(tmpfs));
+    let mounts = vec![Mount::new(b"/tmp".to_vec(), "tmpfs", remote)];
+    let (vfs, report) = Vfs::open(mounts, memory).expect("the region is large enough");
+    assert!(!report.has_losses(), "{report}");
+    let service = vfs::service::Service::new(vfs, |_| Err(Error::Unavailable));
+    Loopback::new(VfsDispatcher::new(Rc::new(service)))
+}
+
+/// Runs with some deaths, and compares with what is right. Returns whether all came to pass.
+fn compare(deaths: &[u64], right: &[String]) -> bool {
+    let world = World::new(deaths.to_vec());
+    let seen = world.run();
+    for (seen, right) in seen.iter().zip(right) {
+        assert_eq!(seen, right, "deaths at steps {deaths:?}");
+    }
+    assert_eq!(seen.len(), right.len());
+    world.steps.is_done()
+}
+
+#[test]
+fn a_death_at_any_step_changes_nothing() {
+    let world = World::new(vec![]);
+    let right = world.run();
+    let steps = world.steps.taken();
+    assert!(steps > 1_000, "{steps}");
+    for death in 1..=steps {
+        assert!(compare(&[death], &right), "nobody died at step {death}");
+    }
+    skink_docs::expect_content(TABLE, &table(&world.steps.passed(), steps));
+}
+
+#[test]
+fn a_second_death_during_recovery_changes_nothing() {
+    let world = World::new(vec![]);
+    let right = world.run();
+    let firsts = (1..=world.steps.taken()).step_by(11);
+    let pairs = firsts.flat_map(|first| (1..=24).map(move |later| [first, first + later]));
+    // The last deaths of the longest way may lie behind its end.
+    let missed = pairs.filter(|pair| !compare(pair, &right)).count();
+    assert!(missed < 24, "{missed}");
+}
+
+#[test]
+fn the_mark_of_redelivery_is_needed() {
+    let world = World::new(vec![]);
+    let right = world.run();
+    let differs = |death| {
+        let world = World::new(vec![death]);
+        world.steps.forget_redelivery();
+        world.run() != right
+    };
+    assert!((1..=world.steps.taken()).any(differs));
+}
+
+/// Writes the table of all steps.
+fn table(passed: &BTreeMap<(&'static str, Place, When), u64>, steps: u64) -> String {
+    let mut text = String::from(
+        "# Kill points\n\n\
+        Every step at which the simulation ends a server (`tests/simulation`), with the number of times that the scripted\n\
+        workload passes it: two programs use files of the vfs over tmpfs. The workload runs once for each of these points,\n\
+        and once for each of many pairs; all replies and all content must be those of a run without a death.\n\
+        This page is generated.\n\n\
+        | server | step | before | during | after |\n|---|---|---|---|---|\n",
+    );
+    let mut rows: BTreeMap<(&str, Place), [u64; 3]> = BTreeMap::new();
+    for (&(server, place, when), &count) in passed {
+        rows.entry((server, place)).or_default()[when as usize] += count;
+    }
+    let cell = |count: u64| match count {
+        0 => "–".to_owned(),
+        count => count.to_string(),
+    };
+    for ((server, place), [before, during, after]) in rows {
+        let (before, during, after) = (cell(before), cell(during), cell(after));
+        let _ = writeln!(
+            text,
+            "| {server} | {place} | {before} | {during} | {after} |"
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{steps} points in all. A commit is one store of an aligned word, and a message is taken or replied to as a \
+        whole:\nthere is no *during*."
+    );
+    text
+}
