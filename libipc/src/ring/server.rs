@@ -61,6 +61,9 @@ pub struct RingServer<M = Mapping> {
     cancels: Cancels,
     is_waiting: bool,
     is_wake_due: bool,
+    /// Whether the client has to be woken even if it seems to be awake: an earlier instance may
+    /// have died between claiming that and doing it.
+    is_wake_owed: bool,
 }
 
 /// How far the slots were looked through for entries to be cancelled.
@@ -76,7 +79,7 @@ struct Cancels {
 impl<M: RingMemory> RingServer<M> {
     /// Takes a ring that a client made, or that an earlier instance of this server had: what is
     /// not completed comes again. Call [`RingServer::flush`] soon: the earlier instance may have
-    /// completed something and died before it told the client.
+    /// completed something and died before it told the client. The first flush always does.
     ///
     /// # Errors
     ///
@@ -100,6 +103,7 @@ impl<M: RingMemory> RingServer<M> {
             },
             is_waiting: false,
             is_wake_due: true,
+            is_wake_owed: true,
             shared,
         };
         server.count = server.shared.submissions();
@@ -212,7 +216,11 @@ impl<M: RingMemory> RingServer<M> {
     /// Returns whether the client has to be notified of completions.
     #[inline]
     pub fn take_wake(&mut self) -> bool {
-        core::mem::take(&mut self.is_wake_due) && self.shared.claim_wake(Side::Client)
+        if !core::mem::take(&mut self.is_wake_due) {
+            return false;
+        }
+        let is_owed = core::mem::take(&mut self.is_wake_owed);
+        self.shared.claim_wake(Side::Client) || is_owed
     }
 
     /// Tells the client of completions, unless it looks by itself.

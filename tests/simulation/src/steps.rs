@@ -18,6 +18,10 @@ pub enum Place {
     Call,
     /// It replies.
     Reply,
+    /// It stores a word in a ring that it shares with a client.
+    Ring,
+    /// It wakes the other side of a ring.
+    Doorbell,
     /// It opens its state region after a restart.
     Recover,
 }
@@ -30,6 +34,8 @@ impl fmt::Display for Place {
             Place::Commit => "commit",
             Place::Call => "call",
             Place::Reply => "reply",
+            Place::Ring => "ring word",
+            Place::Doorbell => "doorbell",
             Place::Recover => "recover",
         })
     }

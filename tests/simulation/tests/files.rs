@@ -3,8 +3,6 @@
 //! Whatever dies when: every reply that a program gets, and what is in the files at the end, is what
 //! it would have been without.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::rc::Rc;
 
 use libipc::Interface;
@@ -14,7 +12,7 @@ use libipc::proto::vfs::{
     Access, Create, FileId, LastLink, OpenOptions, VfsClient, VfsDispatcher, VfsSchema,
 };
 use libsys::Error;
-use skink_simulation::{Endpoint, Kept, Place, ServerMemory, Steps, When};
+use skink_simulation::{Endpoint, Kept, ServerMemory, Steps};
 use tmpfs::TmpFs;
 use vfs::{Mount, Remote, Vfs};
 
@@ -176,14 +174,24 @@ fn a_death_at_any_step_changes_nothing() {
     for death in 1..=steps {
         assert!(compare(&[death], &right), "nobody died at step {death}");
     }
-    skink_docs::expect_content(TABLE, &table(&world.steps.passed(), steps));
+    let table = format!(
+        "# Kill points\n\n\
+        Every step at which the simulation ends a server (`tests/simulation`), with the number of times that the scripted\n\
+        workload passes it: two programs use files of the vfs over tmpfs. The workload runs once for each of these points,\n\
+        and once for each of many pairs; all replies and all content must be those of a run without a death.\n\
+        [Rings](kill-points-rings.md) have a page of their own. This page is generated.\n\n{}\n\
+        {steps} points in all. A commit is one store of an aligned word, and a message is taken or replied to as a \
+        whole:\nthere is no *during*.\n",
+        skink_simulation::table(&world.steps.passed())
+    );
+    skink_docs::expect_content(TABLE, &table);
 }
 
 #[test]
 fn a_second_death_during_recovery_changes_nothing() {
     let world = World::new(vec![]);
     let right = world.run();
-    let firsts = (1..=world.steps.taken()).step_by(11);
+    let firsts = (1..=world.steps.taken()).step_by(19);
     let pairs = firsts.flat_map(|first| (1..=24).map(move |later| [first, first + later]));
     // The last deaths of the longest way may lie behind its end.
     let missed = pairs.filter(|pair| !compare(pair, &right)).count();
@@ -200,37 +208,4 @@ fn the_mark_of_redelivery_is_needed() {
         world.run() != right
     };
     assert!((1..=world.steps.taken()).any(differs));
-}
-
-/// Writes the table of all steps.
-fn table(passed: &BTreeMap<(&'static str, Place, When), u64>, steps: u64) -> String {
-    let mut text = String::from(
-        "# Kill points\n\n\
-        Every step at which the simulation ends a server (`tests/simulation`), with the number of times that the scripted\n\
-        workload passes it: two programs use files of the vfs over tmpfs. The workload runs once for each of these points,\n\
-        and once for each of many pairs; all replies and all content must be those of a run without a death.\n\
-        This page is generated.\n\n\
-        | server | step | before | during | after |\n|---|---|---|---|---|\n",
-    );
-    let mut rows: BTreeMap<(&str, Place), [u64; 3]> = BTreeMap::new();
-    for (&(server, place, when), &count) in passed {
-        rows.entry((server, place)).or_default()[when as usize] += count;
-    }
-    let cell = |count: u64| match count {
-        0 => "–".to_owned(),
-        count => count.to_string(),
-    };
-    for ((server, place), [before, during, after]) in rows {
-        let (before, during, after) = (cell(before), cell(during), cell(after));
-        let _ = writeln!(
-            text,
-            "| {server} | {place} | {before} | {during} | {after} |"
-        );
-    }
-    let _ = writeln!(
-        text,
-        "\n{steps} points in all. A commit is one store of an aligned word, and a message is taken or replied to as a \
-        whole:\nthere is no *during*."
-    );
-    text
 }
