@@ -11,6 +11,7 @@ mod memory;
 mod paths;
 mod quota;
 mod recovery;
+mod revival;
 mod rings;
 mod storm;
 mod waits;
@@ -28,6 +29,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         waits::TESTS,
         malformed::TESTS,
         recovery::TESTS,
+        revival::TESTS,
         rings::TESTS,
         hostile::TESTS,
         memory::TESTS,
