@@ -1,6 +1,7 @@
 //! All tests, one file per subject.
 
 mod batch;
+mod debug;
 mod delivery;
 mod fuzz;
 mod handles;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         malformed::TESTS,
         recovery::TESTS,
         revival::TESTS,
+        debug::TESTS,
         rings::TESTS,
         hostile::TESTS,
         memory::TESTS,

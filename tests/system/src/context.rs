@@ -101,6 +101,11 @@ impl Context {
         &self.memory
     }
 
+    /// Returns the machine.
+    pub(crate) fn system(&self) -> &Handle<System> {
+        &self.system
+    }
+
     /// Returns the number of CPUs.
     pub(crate) fn cpus(&self) -> Result<u64, String> {
         let info = self.system.system_info().map_err(because("no machine"))?;
