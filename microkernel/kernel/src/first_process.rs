@@ -14,7 +14,7 @@ use heapless::{String, Vec};
 use serde::Serialize;
 use skink_abi::layout::{self, StartupHeader};
 use skink_abi::{
-    Error, MAX_MAP_PAGES, MAX_ZERO_PAGES, MapFlags, NAME_BYTES, ObjectKind, PAGE_SIZE,
+    Error, ExitReason, MAX_MAP_PAGES, MAX_ZERO_PAGES, MapFlags, NAME_BYTES, ObjectKind, PAGE_SIZE,
     ProcessState, Rights,
 };
 use skink_kcore::Id;
@@ -37,8 +37,11 @@ const STATE_PAGES: u64 = 256;
 /// Most ranges of its space that the kernel maps.
 const MAX_PIECES: usize = 16;
 /// It is given up when it ends more often than this in a row, each time within [`SHORT_RUN_NS`] of
-/// its start: nothing that it could still do would be worth the time.
+/// its start.
 const MAX_SHORT_RUNS: u32 = 8;
+/// Exit code of an `init` that found that the system cannot be started. In its first life that is the
+/// last word: nothing is there yet that another life could save.
+const CANNOT_START: u64 = 1;
 /// A second in all.
 const SHORT_RUN_NS: u64 = 125_000_000;
 /// Most pieces of RAM; smaller ones beyond that are left unused.
@@ -171,6 +174,10 @@ pub(crate) fn start(held: &mut Held<0>, boot: Boot, quota: u64) -> Result<(), &'
 
 /// Notes that `init` has ended, and gives it up if it does nothing else.
 pub(crate) fn note_end(exit: &Exit) {
+    let is_first = GENERATION.load(Ordering::Relaxed) == 0;
+    if is_first && matches!(exit.reason, ExitReason::Exited) && exit.code == CANNOT_START {
+        panic::init_ended(exit);
+    }
     let ran = time::now().saturating_sub(STARTED_AT.load(Ordering::Relaxed));
     if ran > SHORT_RUN_NS {
         SHORT_RUNS.store(0, Ordering::Relaxed);

@@ -48,12 +48,14 @@ pub(crate) fn rest(held: &mut Held<0>, process: &Process) -> bool {
     teardown::drop_pager(held, process);
     // The tables to begin with stay paid for, so that a revival cannot fail for want of quota.
     process.charge_again(FIRST_TABLES_BYTES);
+    // Whoever drops the last handle looks under this lock whether it is dead.
+    let mut state = process.state.lock(held);
     if process.number() == INIT_NUMBER {
+        teardown::tell(&mut state);
+        drop(state);
         first_process::begin_reload(held, process);
         return false;
     }
-    // Whoever drops the last handle looks under this lock whether it is dead.
-    let mut state = process.state.lock(held);
     // Only the one that it keeps to itself until it is gone.
     if PROCESSES.references(process.id.get()) == 1 {
         give_up(process);

@@ -9,26 +9,24 @@ use super::processes::with_process;
 use super::{Call, Result};
 use crate::arch::x86_64::paging::Access;
 use crate::arch::x86_64::physical;
-use crate::process::{PROCESSES, Process};
+use crate::lock::{Guard, level};
+use crate::process::{PROCESSES, Process, State};
 use crate::{object, user};
 
+const PAGE: u64 = PAGE_SIZE as u64;
 /// Most entries of page tables that one call looks at.
 const MAX_ENTRIES: usize = 2048;
 
 pub(super) fn mappings(call: &mut Call<'_>) -> Result {
     let [handle, address, out, most, ..] = call.arguments;
-    if address % PAGE_SIZE as u64 != 0 || address > USER_END {
+    if address % PAGE != 0 || address > USER_END {
         return Err(Error::InvalidArgument);
     }
     let most = most.min(MAX_PAGE_RUNS as u64) as usize;
     with_process(call, handle, Rights::MANAGE, |call, target| {
         let mut runs = [PageRun::default(); MAX_PAGE_RUNS];
         let (count, next) = {
-            // While this is held, no page that is mapped can be used for anything else.
-            let mut state = target.state.lock(call.held);
-            if !target.is_alive() {
-                return Err(Error::Dead);
-            }
+            let mut state = live(call, target)?;
             let tables = target.tables.lock(state.held());
             tables.runs(address, &mut runs[..most], MAX_ENTRIES)
         };
@@ -63,53 +61,21 @@ pub(super) fn open(call: &mut Call<'_>) -> Result {
 }
 
 pub(super) fn peek(call: &mut Call<'_>) -> Result {
-    in_parts(call, |call, target, address, buffer, part| {
-        {
-            let mut state = target.state.lock(call.held);
-            if !target.is_alive() {
-                return Err(Error::Dead);
-            }
-            user::read_bytes(state.held(), target, address, part)?;
-        }
-        user::write_bytes(call.held, call.process, buffer, part)
-    })
+    copy(call, Access::Read)
 }
 
 pub(super) fn poke(call: &mut Call<'_>) -> Result {
-    in_parts(call, |call, target, address, buffer, part| {
-        user::read_bytes(call.held, call.process, buffer, part)?;
-        let bytes = part.len() as u64;
-        // That page is the kernel's, and everybody's.
-        if address < TIME_PAGE + PAGE_SIZE as u64 && address.saturating_add(bytes) > TIME_PAGE {
-            return Err(Error::BadAddress);
-        }
-        let mut state = target.state.lock(call.held);
-        if !target.is_alive() {
-            return Err(Error::Dead);
-        }
-        let put = |physical, done: u64, length: u64| {
-            let piece = &part[done as usize..(done + length) as usize];
-            // SAFETY: a page of RAM of a program; what the program may do with it does not matter.
-            unsafe { physical::write(physical, piece) };
-            Ok(())
-        };
-        user::pieces(state.held(), target, address, bytes, Access::Read, put)
-    })
+    let [_, _, address, _, bytes, _] = call.arguments;
+    // The time page is the kernel's, and everybody's.
+    if address < TIME_PAGE + PAGE && address.saturating_add(bytes) > TIME_PAGE {
+        return Err(Error::BadAddress);
+    }
+    copy(call, Access::Write)
 }
 
-/// Moves the bytes of a range of another process's memory part by part: `part` gets the process, the
-/// addresses there and here, and room for the bytes. Two processes' page tables cannot be locked
-/// at a time.
-fn in_parts(
-    call: &mut Call<'_>,
-    mut part: impl FnMut(
-        &mut Call<'_>,
-        &'static Process,
-        u64,
-        u64,
-        &mut [u8],
-    ) -> core::result::Result<(), Error>,
-) -> Result {
+/// Reads or writes another process's memory, part by part: two processes' page tables cannot be
+/// locked at a time.
+fn copy(call: &mut Call<'_>, access: Access) -> Result {
     require_debug(call)?;
     let [_, handle, address, buffer, bytes, _] = call.arguments;
     if bytes > MAX_PEEK_BYTES {
@@ -117,13 +83,53 @@ fn in_parts(
     }
     with_process(call, handle, Rights::MANAGE, |call, target| {
         let mut room = [0; 512];
-        let mut done = 0;
-        while done < bytes {
-            let length = (bytes - done).min(room.len() as u64);
+        for done in (0..bytes).step_by(room.len()) {
+            let part = &mut room[..(bytes - done).min(512) as usize];
             let (there, here) = (address.wrapping_add(done), buffer.wrapping_add(done));
-            part(call, target, there, here, &mut room[..length as usize])?;
-            done += length;
+            if access == Access::Write {
+                user::read_bytes(call.held, call.process, here, part)?;
+            }
+            copy_part(call, target, there, part, access)?;
+            if access == Access::Read {
+                user::write_bytes(call.held, call.process, here, part)?;
+            }
         }
         Ok((bytes, 0))
     })
+}
+
+fn copy_part(
+    call: &mut Call<'_>,
+    target: &Process,
+    address: u64,
+    part: &mut [u8],
+    access: Access,
+) -> core::result::Result<(), Error> {
+    let mut state = live(call, target)?;
+    let bytes = part.len() as u64;
+    let put = |physical, done: u64, length: u64| {
+        let piece = &mut part[done as usize..(done + length) as usize];
+        match access {
+            // SAFETY: a page of RAM.
+            Access::Read => unsafe { physical::read(physical, piece) },
+            // SAFETY: a page of RAM of a program; what the program may do with it does not matter.
+            Access::Write => unsafe { physical::write(physical, piece) },
+        }
+        Ok(())
+    };
+    user::pieces(state.held(), target, address, bytes, Access::Read, put)
+}
+
+/// Locks a live process. While it is locked, no page that it has mapped can be used for anything
+/// else.
+fn live<'l>(
+    call: &'l mut Call<'_>,
+    target: &'l Process,
+) -> core::result::Result<Guard<'l, 'l, State, { level::PROCESS }>, Error> {
+    let state = target.state.lock(call.held);
+    if target.is_alive() {
+        Ok(state)
+    } else {
+        Err(Error::Dead)
+    }
 }

@@ -31,6 +31,7 @@ const _: () = assert!(ARENA_WINDOW.checked_add(ARENAS * ARENA_BYTES).is_some());
 
 /// The handle allowed writing.
 const MAY_WRITE: PageTableFlags = PageTableFlags::BIT_9;
+const NO_EXECUTE: PageTableFlags = PageTableFlags::NO_EXECUTE;
 /// The handle allowed executing.
 const MAY_EXECUTE: PageTableFlags = PageTableFlags::BIT_10;
 
@@ -336,28 +337,16 @@ fn user_flags(mode: PageMode) -> PageTableFlags {
     flags
 }
 
-/// Returns how a page may be used now.
-fn now_of(flags: PageTableFlags) -> MapFlags {
-    let mut now = MapFlags::READ;
-    if flags.contains(PageTableFlags::WRITABLE) {
-        now = now | MapFlags::WRITE;
+/// Returns what a page may be used for that is marked with `write`, `execute`, or both.
+fn uses(flags: PageTableFlags, write: PageTableFlags, execute: PageTableFlags) -> MapFlags {
+    let mut uses = MapFlags::READ;
+    if flags.contains(write) {
+        uses = uses | MapFlags::WRITE;
     }
-    if !flags.contains(PageTableFlags::NO_EXECUTE) {
-        now = now | MapFlags::EXECUTE;
+    if flags.contains(execute) {
+        uses = uses | MapFlags::EXECUTE;
     }
-    now
-}
-
-/// Returns how a page could be used.
-fn limit_of(flags: PageTableFlags) -> MapFlags {
-    let mut limit = MapFlags::READ;
-    if flags.contains(MAY_WRITE) {
-        limit = limit | MapFlags::WRITE;
-    }
-    if flags.contains(MAY_EXECUTE) {
-        limit = limit | MapFlags::EXECUTE;
-    }
-    limit
+    uses
 }
 
 /// Lets entries map frames in a row, up to one that is used and that the mode does not say to
@@ -598,8 +587,8 @@ impl Tables {
                 address,
                 physical: frame,
                 pages: 1,
-                flags: now_of(flags),
-                limit: limit_of(flags),
+                flags: uses(flags ^ NO_EXECUTE, PageTableFlags::WRITABLE, NO_EXECUTE),
+                limit: uses(flags, MAY_WRITE, MAY_EXECUTE),
             };
             let last = runs[..count].last_mut().filter(|last| last.continues(&run));
             if let Some(last) = last {
