@@ -147,7 +147,8 @@ fn rights(context: &Context) -> Result<(), String> {
 
 fn open(context: &Context) -> Result<(), String> {
     let system = context.system();
-    let child = context.start(context.role("holder", &[0]))?;
+    let endpoint = Handle::<Endpoint>::create().map_err(because("endpoint"))?;
+    let child = wire::serve(context, &endpoint)?;
     let number = child.info()?.id;
     let opened = system.open_process(number).map_err(because("open"))?;
     let info = opened.info().map_err(because("info"))?;
