@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use libipc::proto::init::{Cause, ServiceInfo, ServiceState, ServiceStatistics};
+use libipc::proto::init::{Cause, NO_LEVEL, ServiceInfo, ServiceState, ServiceStatistics};
 use skink_program::{Align, Table, human};
 
 /// Returns the table of `svc list`.
@@ -24,7 +24,7 @@ pub(crate) fn list(services: &[ServiceInfo]) -> String {
         let when = |is_known: bool, text: String| if is_known { text } else { "-".to_string() };
         table.row([
             service.name.clone(),
-            service.level.to_string(),
+            when(service.level != NO_LEVEL, service.level.to_string()),
             state(service.state).to_string(),
             when(has_process, service.process.to_string()),
             service.restarts.to_string(),
