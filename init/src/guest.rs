@@ -16,16 +16,17 @@ mod worker;
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 
 use init::control::{self, Control};
-use init::ledger::{Kept, Ledger};
+use init::ledger::Kept;
 use init::vault::Vault;
 use libipc::Server;
 use libipc::proto::init::InitDispatcher;
+use libsys::System;
 use libsys::startup::{self, Startup};
-use libsys::{Handle, System};
 
-use book::{Book, BookError, adopt};
+use book::{Book, adopt};
 use keeper::{FATAL_EXIT, Keeper};
 use own::Oneself;
 use setup::{Setup, SetupError};
@@ -55,7 +56,7 @@ fn serve(startup: &Startup) -> Result<core::convert::Infallible, SetupError> {
     let book: &'static Book = Box::leak(Box::new(Book::open()?));
     let own = Oneself::take_up(book);
     let setup = Setup::new(startup, book)?;
-    let vault = take_vault_up(book)?;
+    let vault = take_vault_up(book);
     let keeper = Rc::new(Keeper::new(&setup, own));
     for process in sweep::lost_processes(book, startup) {
         keeper.take_up(process);
@@ -79,8 +80,8 @@ fn serve(startup: &Startup) -> Result<core::convert::Infallible, SetupError> {
 }
 
 /// Takes up what clients keep.
-fn take_vault_up(book: &Book) -> Result<Vault<control::Kept>, SetupError> {
-    let noted: alloc::vec::Vec<_> = book.read(|ledger: &Ledger| ledger.vault().collect());
+fn take_vault_up(book: &Book) -> Vault<control::Kept> {
+    let noted: Vec<_> = book.read(|ledger| ledger.vault().collect());
     let mut vault = Vault::default();
     for ((client, key), kept) in noted {
         let taken_up = match kept {
@@ -94,16 +95,13 @@ fn take_vault_up(book: &Book) -> Result<Vault<control::Kept>, SetupError> {
             Err(error) => log::error!("vault of {client:#x}, key {key:#x}: {error}"),
         }
     }
-    Ok(vault)
+    vault
 }
 
-/// Powers the machine off: without the ledger nobody can take the system up again.
+/// Powers the machine off: nobody can take the system up again.
 fn power_off(startup: &Startup) {
-    if let Some(system) = startup::take::<System>(startup, "system") {
-        let result: Result<(), BookError> =
-            Handle::shutdown(&system, FATAL_EXIT).map_err(Into::into);
-        if let Err(error) = result {
-            log::error!("power off: {error}");
-        }
+    let system = startup::take::<System>(startup, "system");
+    if let Some(Err(error)) = system.map(|system| system.shutdown(FATAL_EXIT)) {
+        log::error!("power off: {error}");
     }
 }

@@ -37,8 +37,6 @@ pub enum Key {
     Wake,
     /// Wakes the worker.
     Bell,
-    /// Has the main thread show that it turns.
-    Pulse,
     /// The pages of a thread.
     Thread(u8),
     /// `init`'s way to the memory manager.

@@ -140,7 +140,7 @@ impl Setup {
         }
         // The threads never end, so their frames are never free again.
         core::mem::forget(worker_memory);
-        watchdog::start(&watchdog_memory, &notification, book)?;
+        watchdog::start(&watchdog_memory, common)?;
         core::mem::forget(watchdog_memory);
         Ok(Setup {
             endpoint,

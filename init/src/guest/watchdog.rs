@@ -7,15 +7,12 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use init::heartbeat::{Judgement, Look, Watcher};
-use init::ledger::Key;
 use libsys::mappings::Reservation;
 use libsys::thread::{self, ThreadPlace};
 use libsys::{Handle, Memory, Notification, ipc, startup, time};
 use skink_manifest::service::Heartbeat;
 
-use super::WAKE_BIT;
-use super::book::Book;
-use super::setup::SetupError;
+use super::kit::Common;
 
 /// Pages of the thread: control page, IPC page and stack.
 pub(crate) const THREAD_PAGES: u64 = 6;
@@ -35,13 +32,8 @@ pub(crate) fn turned() {
     TURNS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Starts the thread. `notification` is that of the main thread.
-pub(crate) fn start(
-    memory: &Handle<Memory>,
-    notification: &Handle<Notification>,
-    book: &Book,
-) -> Result<(), SetupError> {
-    let pulse = book.keep::<_, SetupError>(Key::Pulse, || Ok(notification.mint(1 << WAKE_BIT)?))?;
+/// Starts the thread.
+pub(crate) fn start(memory: &Handle<Memory>, common: &'static Common) -> libsys::Result<()> {
     // One more page than the thread has: a guard in front of its stack.
     let place = Reservation::new(THREAD_PAGES + 1)?;
     let address = place.address();
@@ -53,11 +45,10 @@ pub(crate) fn start(
         pages: THREAD_PAGES,
         address,
     };
-    thread::spawn(&place, move || watch(&pulse))?;
-    Ok(())
+    thread::spawn(&place, || watch(&common.wake)).map(drop)
 }
 
-fn watch(pulse: &Handle<Notification>) -> ! {
+fn watch(wake: &Handle<Notification>) -> ! {
     let process = startup::process();
     let mut watcher = Watcher::new(&HEARTBEAT, time::now());
     loop {
@@ -68,7 +59,7 @@ fn watch(pulse: &Handle<Notification>) -> ! {
         };
         match watcher.judge(&HEARTBEAT, look, time::now()) {
             // Neither can fail, and there is nobody to tell.
-            Judgement::Ping => drop(ipc::notify(pulse)),
+            Judgement::Ping => drop(ipc::notify(wake)),
             Judgement::Hung => drop(process.kill(EXIT_CODE)),
             Judgement::Alive | Judgement::Late | Judgement::Waiting => {}
         }
