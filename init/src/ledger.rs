@@ -52,8 +52,6 @@ pub enum Part {
     Endpoint,
     /// Notification.
     Notification,
-    /// Sets its heartbeat bit.
-    Ping,
     /// Its way to `init`.
     Init,
     /// Memory for devices.

@@ -66,7 +66,7 @@ impl Statistics {
             Cause::Exited(_) => &mut self.counts.exited,
             Cause::Fault { .. } => &mut self.counts.faulted,
             Cause::Asked => &mut self.counts.asked,
-            Cause::Hung => &mut self.counts.hung,
+            Cause::Hung | Cause::Overdue => &mut self.counts.hung,
             Cause::NotStarted => &mut self.counts.not_started,
             Cause::Killed(_) => &mut self.counts.killed,
         };

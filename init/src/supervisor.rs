@@ -31,8 +31,6 @@ pub enum Action {
         /// Number of the instance, from 1.
         generation: u64,
     },
-    /// Set the heartbeat bit of the service.
-    Ping(usize),
     /// End the process of the service.
     End(usize),
     /// Power the machine off: a service is gone without which nothing works.
@@ -175,14 +173,17 @@ impl Supervisor {
     pub fn looked(&mut self, service: usize, look: Look, now: u64) -> Option<Action> {
         let entry = self.entries.get_mut(service)?;
         match entry.judge(look, now)? {
-            Judgement::Alive | Judgement::Waiting => None,
+            Judgement::Alive | Judgement::Suspect => None,
             Judgement::Late => {
                 entry.statistics.add_late_heartbeat();
                 None
             }
-            Judgement::Ping => Some(Action::Ping(service)),
             Judgement::Hung => {
                 entry.ending = Some(Cause::Hung);
+                Some(Action::End(service))
+            }
+            Judgement::Overdue => {
+                entry.ending = Some(Cause::Overdue);
                 Some(Action::End(service))
             }
         }

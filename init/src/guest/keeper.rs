@@ -13,7 +13,7 @@ use core::cell::{Cell, RefCell};
 
 use init::MS;
 use init::control::{OWN_NAME, Services};
-use init::heartbeat::Look;
+use init::heartbeat::{Doing, Look};
 use init::ledger::{self, Instance, Number, Record, Situation};
 use init::supervisor::life::Stage;
 use init::supervisor::{Action, Kept, Supervisor};
@@ -37,6 +37,8 @@ pub(crate) const ENDED_BY_INIT: u64 = 137;
 pub(crate) const FATAL_EXIT: u32 = 14;
 /// Time between two looks at a service that does not serve yet, at first and at most, ns.
 const READY_POLL_NS: (u64, u64) = (MS / 2, 250 * MS);
+/// Services to be looked at within this time are looked at together, ns.
+const LOOK_SLACK_NS: u64 = 10 * MS;
 /// Bit of a log reader's notification: log rings are there.
 const RINGS_BIT: u64 = 1;
 
@@ -278,7 +280,6 @@ impl Keeper {
                         self.jobs.add(job);
                     }
                 }
-                Action::Ping(service) => notify(&self.kits[service].ping),
                 Action::End(service) => self.end(service),
                 Action::PowerOff(service) => {
                     log::error!(
@@ -468,17 +469,15 @@ impl Keeper {
     }
 
     fn look_at_heartbeats(&self, now: u64) {
-        let services = self.supervisor.borrow().to_look_at(now);
+        // Those that are nearly due too, so that all are looked at in one turn from then on.
+        let services = self.supervisor.borrow().to_look_at(now + LOOK_SLACK_NS);
         for service in services {
             let Some(look) = self.look(service) else {
                 continue;
             };
             let action = self.supervisor.borrow_mut().looked(service, look, now);
             if action == Some(Action::End(service)) {
-                log::warn!(
-                    "{} does not answer its heartbeat",
-                    self.kits[service].service.name
-                );
+                log::warn!("{} hangs: {look:?}", self.kits[service].service.name);
             }
             self.perform(action);
         }
@@ -494,10 +493,7 @@ impl Keeper {
             .process
             .info()
             .ok()?;
-        Some(Look {
-            beats: page.heartbeat(),
-            is_calling: info.is_calling != 0,
-        })
+        Some(look_of(&info, page.heartbeat(), page.oldest_request()))
     }
 
     fn next_look(&self) -> u64 {
@@ -616,6 +612,23 @@ fn refused(error: libsys::Error) -> InitError {
 fn notify(notification: &Handle<Notification>) {
     if let Err(error) = ipc::notify(notification) {
         log::error!("notification not set: {error}");
+    }
+}
+
+/// Says what is seen of a process, for its heartbeat.
+pub(crate) fn look_of(info: &ProcessInfo, beats: u64, oldest_request: u64) -> Look {
+    Look {
+        beats,
+        calls: info.calls,
+        cpu_ns: info.cpu_ns + info.served_ns,
+        doing: if info.is_calling != 0 || info.is_receiving != 0 {
+            Doing::Waiting
+        } else if info.is_sleeping != 0 {
+            Doing::Sleeping
+        } else {
+            Doing::Running
+        },
+        oldest_request,
     }
 }
 

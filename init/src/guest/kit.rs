@@ -11,6 +11,7 @@ use init::ledger::{Position, Record, ServiceRecord};
 use libipc::spawn::MemoryPager;
 use libsys::abi::PAGE_SIZE;
 use libsys::abi::layout::{LOG_RING, LOG_RING_BYTES, MAPPINGS, SERVICE_PAGE, STATE_REGION};
+use libsys::mappings::Mapping;
 use libsys::service::ServicePage;
 use libsys::spawn::{Child, Image, Pool, Premapped, Spawn, SpawnError};
 use libsys::{
@@ -21,7 +22,10 @@ use skink_manifest::Service;
 use skink_manifest::service::{Grant, SystemRight};
 
 use super::book::Book;
+use super::watchdog;
 
+/// Bytes of an image that are hashed without a sign of life.
+const HASHED_AT_ONCE: usize = 64 * 1024;
 const READ_WRITE: MapFlags = MapFlags(MapFlags::READ.0 | MapFlags::WRITE.0);
 /// What holders of a handle may pass on to their own children and servers.
 const SHARE: Rights = Rights(Rights::DUPLICATE.0 | Rights::TRANSFER.0);
@@ -81,8 +85,6 @@ pub(crate) struct Kit {
     pub(crate) endpoint: Handle<Endpoint>,
     /// Its notification.
     pub(crate) notification: Handle<Notification>,
-    /// Sets the heartbeat bit of its notification.
-    pub(crate) ping: Handle<Notification>,
     /// Its way to `init`.
     pub(crate) init: Handle<Sender>,
     /// What its manifest names.
@@ -93,6 +95,8 @@ pub(crate) struct Kit {
     pub(crate) state: Option<(Handle<Memory>, u64)>,
     /// Service page.
     pub(crate) page: Handle<Memory>,
+    /// The same, to look at it without a system call.
+    pub(crate) page_view: Mapping,
     /// Log ring.
     pub(crate) log_ring: Handle<Memory>,
     /// Frames of a pinned service: two sets, so that a restart need not wait for the end of the
@@ -180,7 +184,7 @@ impl Kit {
     /// Returns the service page as it is now.
     pub(crate) fn service_page(&self) -> Option<ServicePage> {
         let mut bytes = [0; size_of::<ServicePage>()];
-        self.page.read(0, &mut bytes).ok()?;
+        self.page_view.read_bytes(0, &mut bytes).ok()?;
         Some(ServicePage::from_bytes(&bytes))
     }
 
@@ -191,7 +195,12 @@ impl Kit {
     /// Checks the image, the first time only: the bundle is read only.
     fn verify(&self, book: &Book) -> Result<(), StartError> {
         if !self.is_noted(book, |service| service.is_verified) {
-            if Sha256::digest(self.program.bytes).as_slice() != self.program.digest {
+            let mut hash = Sha256::new();
+            for part in self.program.bytes.chunks(HASHED_AT_ONCE) {
+                hash.update(part);
+                watchdog::turned();
+            }
+            if hash.finalize().as_slice() != self.program.digest {
                 return Err(StartError::Digest);
             }
             book.note(Record::Verified(self.position))?;

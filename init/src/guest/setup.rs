@@ -12,13 +12,13 @@ use core::fmt;
 use init::control::badge_of_service;
 use init::ledger::{Key, Part, Position};
 use init::reserve::{self, Reserve};
-use libipc::server::PING_BIT;
 use libsys::abi::PAGE_SIZE;
 use libsys::abi::layout::LOG_RING_BYTES;
 use libsys::elf::Elf;
+use libsys::mappings::Mapping;
 use libsys::spawn::{Pool, pinned_pages};
 use libsys::startup::{self, Startup};
-use libsys::{Endpoint, Error, Handle, Memory, Notification, Sender};
+use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Sender};
 use skink_manifest::Service;
 use skink_manifest::bundle::{Bundle, BundleError, Kind};
 use skink_manifest::service::{DecodeError, Grant};
@@ -284,17 +284,18 @@ fn make_kit(
         // It is zeroed before the first instance starts.
         pages => Some((frames.take(key(Part::State), pages, name)?, pages)),
     };
+    let page = frames.take_zeroed(key(Part::Page), 1, name)?;
     Ok(Kit {
         position,
         program,
         endpoint: book.keep(key(Part::Endpoint), || make(Handle::<Endpoint>::create()))?,
-        ping: book.keep(key(Part::Ping), || make(notification.mint(1 << PING_BIT)))?,
         notification,
         init,
         named: Named::default(),
         dma,
         state,
-        page: frames.take_zeroed(key(Part::Page), 1, name)?,
+        page_view: Mapping::map(&page, MapFlags::READ)?,
+        page,
         log_ring: frames.take_zeroed(key(Part::LogRing), LOG_RING_BYTES / PAGE, name)?,
         pools: make_pools(position, &service, program, frames)?,
         service,

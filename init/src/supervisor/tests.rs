@@ -32,6 +32,7 @@ fn service(name: &str, policy: RestartPolicy) -> Service {
         heartbeat: Heartbeat {
             period_ms: 100,
             timeout_ms: 200,
+            request_ms: 0,
         },
     }
 }
@@ -201,10 +202,6 @@ fn a_stopped_service_comes_back_on_request_only() {
 #[test]
 fn a_hung_service_is_ended_and_the_cause_is_known() {
     let mut supervisor = one(RestartPolicy::Always);
-    let silent = Look {
-        beats: 0,
-        is_calling: false,
-    };
     let mut ended = false;
     for _ in 0..20 {
         let now = supervisor.next_deadline();
@@ -212,6 +209,10 @@ fn a_hung_service_is_ended_and_the_cause_is_known() {
             break;
         }
         assert_eq!(supervisor.to_look_at(now), [0]);
+        let silent = Look {
+            cpu_ns: now,
+            ..Look::default()
+        };
         ended |= supervisor.looked(0, silent, now) == Some(Action::End(0));
     }
     assert!(ended);
@@ -326,7 +327,7 @@ proptest! {
                         prop_assert_eq!(generation, generations);
                         (begun, is_resumed) = (true, false);
                     }
-                    Action::End(0) | Action::Ping(0) => prop_assert!(is_running),
+                    Action::End(0) => prop_assert!(is_running),
                     other => prop_assert!(false, "{:?}", other),
                 }
             }
@@ -361,7 +362,7 @@ proptest! {
                     actions.extend(supervisor.start_all());
                 }
                 Event::Look(beats) => {
-                    actions.extend(supervisor.looked(0, Look { beats, is_calling: false }, now));
+                    actions.extend(supervisor.looked(0, Look { beats, cpu_ns: now, ..Look::default() }, now));
                 }
             }
             actions.extend(supervisor.due(now));

@@ -50,12 +50,14 @@ pub enum Cause {
     },
     /// Somebody with control over the services asked for it.
     Asked,
-    /// It did not answer the heartbeat in time.
+    /// Its loop did not turn, though it used CPU time.
     Hung,
     /// It could not be started.
     NotStarted,
     /// Another process with a handle to it ended it, for example the pager after a wild access.
     Killed(u64),
+    /// It held a request for longer than its manifest allows.
+    Overdue,
 }
 
 /// One line of `svc list`.
@@ -97,7 +99,7 @@ pub struct ServiceStatistics {
     pub faulted: u32,
     /// Instances that were ended on request.
     pub asked: u32,
-    /// Instances that were ended because they hung.
+    /// Instances that were ended because they hung, or held a request for too long.
     pub hung: u32,
     /// Instances that another process ended.
     pub killed: u32,
@@ -153,7 +155,7 @@ impl core::fmt::Display for InitError {
 }
 
 /// Control of the services, and the vault.
-#[crate::interface(version = 3)]
+#[crate::interface(version = 4)]
 pub trait Init {
     /// Lists the services, `init` itself as the last; the cursor is the position in the list.
     #[stream]

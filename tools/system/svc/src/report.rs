@@ -61,6 +61,7 @@ fn cause(cause: Cause) -> String {
         }
         Cause::Asked => "asked for".to_string(),
         Cause::Hung => "hung".to_string(),
+        Cause::Overdue => "held a request too long".to_string(),
         Cause::NotStarted => "not started".to_string(),
         Cause::Killed(code) => format!("killed with {code}"),
     }
