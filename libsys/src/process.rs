@@ -1,10 +1,11 @@
 //! Processes and threads.
 
 use skink_abi::{
-    ExitReason, PageRun, ProcessInfo, ProcessState, RawHandle, Rights, Syscall, ThreadParams,
+    ExitReason, MAX_PEEK_BYTES, PageRun, ProcessInfo, ProcessState, RawHandle, Rights, Syscall,
+    ThreadParams,
 };
 
-use crate::{Handle, Kind, Notification, Process, Result, Sender, System, Thread, raw};
+use crate::{Handle, Kind, Notification, Process, Result, Sender, System, Thread, memory, raw};
 
 impl Handle<Process> {
     /// Makes an empty process with a quota of kernel memory, taken from the caller's own.
@@ -161,6 +162,64 @@ impl Handle<System> {
             Err(crate::Error::Unavailable) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// For debuggers and fault injection: nothing that a system needs to run.
+impl Handle<System> {
+    /// Gives a handle to the process with a number, with the rights to end it and to look at it.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight` without [`Rights::DEBUG`], `Unavailable` if there is none.
+    pub fn open_process(&self, number: u64) -> Result<Handle<Process>> {
+        let arguments = [self.raw().0.into(), number];
+        let (raw, _) = raw::plain(Syscall::ProcessOpen, arguments)?;
+        Ok(Handle::from_raw(RawHandle(raw as u32)))
+    }
+
+    /// Reads another process's memory.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight` without [`Rights::DEBUG`] here and [`Rights::MANAGE`] on the process,
+    /// `BadAddress` where nothing is mapped, `Dead`.
+    pub fn peek(&self, process: &Handle<Process>, address: u64, buffer: &mut [u8]) -> Result<()> {
+        let mut at = address;
+        for part in buffer.chunks_mut(MAX_PEEK_BYTES as usize) {
+            let arguments = self.range(process, at, part);
+            memory::copy_touching(Syscall::ProcessPeek, arguments, part)?;
+            at = at.wrapping_add(part.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Writes another process's memory, also where the process itself may not. Text of programs is
+    /// shared with the boot bundle and with all who run it: what is written there stays for every
+    /// life to come, and everybody sees it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::<System>::peek`]; bytes in pages before the one that is not mapped are written.
+    pub fn poke(&self, process: &Handle<Process>, address: u64, bytes: &[u8]) -> Result<()> {
+        let mut at = address;
+        for part in bytes.chunks(MAX_PEEK_BYTES as usize) {
+            memory::touch(part);
+            raw::plain(Syscall::ProcessPoke, self.range(process, at, part))?;
+            at = at.wrapping_add(part.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn range(&self, process: &Handle<Process>, address: u64, part: &[u8]) -> [u64; 6] {
+        [
+            self.raw().0.into(),
+            process.raw().0.into(),
+            address,
+            part.as_ptr() as u64,
+            part.len() as u64,
+            0,
+        ]
     }
 }
 

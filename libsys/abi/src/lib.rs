@@ -56,6 +56,9 @@ pub const MAX_PROCESS_HANDLES: usize = 8192;
 /// on them without a break. `libsys` splits longer ranges.
 pub const MAX_MAP_PAGES: u64 = 4096;
 
+/// Most bytes that one `process_peek` or `process_poke` moves.
+pub const MAX_PEEK_BYTES: u64 = 4096;
+
 /// Most runs of pages that one `process_mappings` tells.
 pub const MAX_PAGE_RUNS: usize = 64;
 

@@ -249,6 +249,24 @@ pub struct KernelStats {
     pub longest_entry_ticks: u64,
     /// Nanoseconds that CPUs were idle, summed.
     pub idle_ns: u64,
+    /// Handles in use, of all processes.
+    pub handles: u64,
+    /// Processes, dead ones to which somebody has a handle included.
+    pub processes: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Endpoints.
+    pub endpoints: u64,
+    /// Senders.
+    pub senders: u64,
+    /// Notifications.
+    pub notifications: u64,
+    /// Memory objects.
+    pub memories: u64,
+    /// Tracked mappings.
+    pub mappings: u64,
+    /// Interrupt objects.
+    pub interrupt_objects: u64,
 }
 
 /// [`PortStream::direction`] for reading; 0 writes.

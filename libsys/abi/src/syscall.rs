@@ -95,6 +95,15 @@ syscalls! {
     /// address on.
     ProcessMappings = 29, "process_mappings", 4;
 
+    /// (system, number) -> process: gives a handle to the process with a number.
+    ProcessOpen = 33, "process_open", 2;
+    /// (system, process, address, buffer, bytes): copies out of another process's memory, whatever
+    /// its pages allow, at most 4 KiB.
+    ProcessPeek = 34, "process_peek", 5;
+    /// (system, process, address, buffer, bytes): copies into another process's memory, whatever
+    /// its pages allow, at most 4 KiB.
+    ProcessPoke = 35, "process_poke", 5;
+
     /// (process, *ThreadParams) -> thread: makes a thread and lets it run.
     ThreadCreate = 30, "thread_create", 2;
     /// Ends the calling thread.

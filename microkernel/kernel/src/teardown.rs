@@ -1,8 +1,8 @@
 //! The end of threads and processes.
 //!
 //! Ending a process dooms its threads; each ends when a processor would run it. Then everything
-//! that the process had is taken apart in slices of bounded length, at the end of whatever entries
-//! into the kernel come: first the requests that it held go back to their endpoints, then its
+//! that the process had is taken apart in slices of bounded length, as many as the time allows at
+//! the end of whatever entries into the kernel come: first the requests that it held go back to their endpoints, then its
 //! handles go, unless it keeps them ([`crate::revival`]), then those who watch it are told, then its
 //! mappings and page tables go, and they are told again that all of it is gone.
 

@@ -8,7 +8,7 @@ use skink_kcore::handles::Entry;
 use skink_kcore::range::{self, UserRange};
 use skink_kcore::{Id, NONE};
 
-use super::objects::{give, take_notification};
+use super::objects::{MAKER, give, take_notification};
 use super::{Call, Result};
 use crate::endpoint::SENDERS;
 use crate::ipc::RawHandle32;
@@ -50,8 +50,7 @@ pub(super) fn create(call: &mut Call<'_>) -> Result {
         }
     }
     let id = Process::create(call.held, Some(call.process), quota, name)?;
-    let rights = Rights::DUPLICATE | Rights::TRANSFER | Rights::MANAGE | Rights::INSPECT;
-    let given = give(call, Entry::new(ObjectKind::Process, rights, id, 0));
+    let given = give(call, Entry::new(ObjectKind::Process, MAKER, id, 0));
     if given.is_err() {
         teardown::end_process(call.held, PROCESSES.get(id), killed(0));
     }
@@ -249,8 +248,7 @@ fn start_thread(
     thread.fs_base.set(params.control);
     // One reference for the process's list, one for the handle.
     THREADS.retain(id);
-    let rights = Rights::DUPLICATE | Rights::TRANSFER | Rights::MANAGE | Rights::INSPECT;
-    let entry = Entry::new(ObjectKind::Thread, rights, id, 0);
+    let entry = Entry::new(ObjectKind::Thread, MAKER, id, 0);
     let handle = match give(call, entry) {
         Ok(handle) => handle,
         Err(error) => {

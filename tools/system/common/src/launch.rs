@@ -52,6 +52,8 @@ struct Needs {
     log: bool,
     /// The machine, for looking.
     system: bool,
+    /// The machine, for looking into any process and changing it.
+    debug: bool,
     /// The bundle with the images of programs.
     bundle: bool,
     /// Kernel memory to start others.
@@ -66,6 +68,7 @@ fn needs(name: &str) -> Needs {
         init: false,
         log: false,
         system: false,
+        debug: false,
         bundle: false,
         launch: false,
     };
@@ -98,6 +101,7 @@ fn needs(name: &str) -> Needs {
             init: true,
             log: true,
             system: true,
+            debug: name != "bench",
             bundle: true,
             launch: true,
         },
@@ -369,7 +373,11 @@ impl Launcher {
         if needs.system
             && let Some(system) = &self.system
         {
-            spawn = spawn.handle("system", system, SYSTEM_RIGHTS);
+            let debug = match needs.debug {
+                true => Rights::DEBUG,
+                false => Rights::NONE,
+            };
+            spawn = spawn.handle("system", system, SYSTEM_RIGHTS | debug);
         }
         if needs.launch {
             spawn = spawn.kernel_quota(launcher_quota());
