@@ -121,6 +121,20 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                     .context("there is no list of services")?;
                 expect_restarts(list, |name| if name == "init" { 100 } else { 0 })
             }),
+        // One CPU: under this clock time passes on all of them while one works.
+        Scenario::new("a server that loops is found within 100 ms")
+            .smp(&[1])
+            .virtual_time()
+            .time_limit(180)
+            .exec("system-tests init.finds init.is-ended")
+            .expect(|run| {
+                run.expect_code(0)?;
+                let hang = note(&run.output, "longest hang: ")?;
+                ensure!(hang <= 100_000, "a hang lasted {hang} us");
+                let away = note(&run.output, "init was away: ")?;
+                ensure!(away <= 100_000, "init was away for {away} us");
+                Ok(())
+            }),
         Scenario::new("what the system cannot live without is not killed")
             .exec("svc kill memory-manager; echo alive")
             .expect(|run| {
@@ -214,6 +228,15 @@ fn expect_one_campaign<'a>(
     ensure!(good, "after {runs} good runs the summary is {summary:?}");
     let after = output.len() - lines.map(str::len).sum::<usize>();
     Ok(&output[after..])
+}
+
+/// Returns the microseconds that a guest test noted behind some words.
+fn note(output: &str, words: &str) -> anyhow::Result<u64> {
+    let mut lines = output.lines().map(str::trim_start);
+    let us = lines.find_map(|line| line.strip_prefix(words)?.strip_suffix(" us"));
+    us.context(format!("nothing was said of {words:?}"))?
+        .parse()
+        .context("not a number")
 }
 
 /// Checks the restarts in the table of `svc list`, and that all services run.
