@@ -54,7 +54,9 @@ struct Processes {
 
 #[derive(Debug)]
 struct Running {
-    child: Child,
+    process: Handle<Process>,
+    /// Its number.
+    id: u64,
     /// The pool of a pinned one.
     pool: Option<u8>,
     since: u64,
@@ -63,8 +65,8 @@ struct Running {
 impl Running {
     fn noted(&self) -> Instance {
         Instance {
-            process: number_of(&self.child.process),
-            id: self.child.id,
+            process: number_of(&self.process),
+            id: self.id,
             pool: self.pool,
         }
     }
@@ -78,12 +80,12 @@ impl Processes {
             _ => 0,
         };
         let running = situation.running.and_then(|instance| {
-            let child = Child {
+            Some(Running {
                 process: take_up(instance.process)?,
                 id: instance.id,
-            };
-            let pool = instance.pool;
-            Some(Running { child, pool, since })
+                pool: instance.pool,
+                since,
+            })
         });
         let ending = situation.ending.iter();
         Processes {
@@ -191,8 +193,7 @@ impl Keeper {
             .and_then(|of| of.making_in);
         // The thread is the last that a process gets.
         if info.state == ProcessState::Alive as u32 && info.threads > 0 {
-            let id = info.id;
-            self.run(service, Child { process, id }, pool);
+            self.run(service, (process, info.id), pool);
             return;
         }
         end_process(&process, &self.kits[service].service.name);
@@ -325,7 +326,7 @@ impl Keeper {
     fn started(&self, job: Job, result: Result<Child, StartError>, pool: Option<u8>) {
         let service = job.service;
         let error = match result {
-            Ok(child) => return self.run(service, child, pool),
+            Ok(child) => return self.run(service, (child.process, child.id), pool),
             Err(error) => error,
         };
         log::error!("{} not started: {error}", self.kits[service].service.name);
@@ -352,15 +353,16 @@ impl Keeper {
     }
 
     /// Takes a new process in.
-    fn run(&self, service: usize, child: Child, pool: Option<u8>) {
+    fn run(&self, service: usize, (process, id): (Handle<Process>, u64), pool: Option<u8>) {
         let now = time::now();
         let kit = &self.kits[service];
-        log::debug!("{} runs as process {}", kit.service.name, child.id);
+        log::debug!("{} runs as process {id}", kit.service.name);
         {
             let processes = &mut self.processes.borrow_mut()[service];
             processes.making_in = None;
             processes.running = Some(Running {
-                child,
+                process,
+                id,
                 pool,
                 since: now,
             });
@@ -394,7 +396,7 @@ impl Keeper {
     fn end(&self, service: usize) {
         self.note_service(service);
         if let Some(running) = &self.processes.borrow()[service].running {
-            end_process(&running.child.process, &self.kits[service].service.name);
+            end_process(&running.process, &self.kits[service].service.name);
         }
     }
 
@@ -425,12 +427,12 @@ impl Keeper {
             let is_lost = matches!(stage, Stage::Running { .. });
             return is_lost.then_some((Cause::NotStarted, None));
         };
-        let info = running.child.process.info().ok()?;
+        let info = running.process.info().ok()?;
         if info.state == ProcessState::Alive as u32 {
             return None;
         }
         let running = processes.running.take()?;
-        let process = running.child.process;
+        let process = running.process;
         match running.pool {
             Some(pool) => {
                 processes.ending.push((process, pool));
@@ -486,13 +488,7 @@ impl Keeper {
     fn look(&self, service: usize) -> Option<Look> {
         let page = self.kits[service].service_page()?;
         let processes = self.processes.borrow();
-        let info = processes[service]
-            .running
-            .as_ref()?
-            .child
-            .process
-            .info()
-            .ok()?;
+        let info = processes[service].running.as_ref()?.process.info().ok()?;
         Some(look_of(&info, page.heartbeat(), page.oldest_request()))
     }
 
@@ -561,13 +557,13 @@ impl Services for Keeper {
         let manifest = &self.kits.get(service)?.service;
         let processes = self.processes.borrow();
         let running = processes.get(service)?.running.as_ref();
-        let process = running.and_then(|running| running.child.process.info().ok());
+        let process = running.and_then(|running| running.process.info().ok());
         let counter = |of: fn(&ProcessInfo) -> u64| process.as_ref().map_or(0, of);
         Some(ServiceInfo {
             name: manifest.name.clone(),
             level: manifest.level,
             state: status.state,
-            process: running.map_or(0, |running| running.child.id),
+            process: running.map_or(0, |running| running.id),
             generation: status.generation,
             restarts: status.restarts,
             last_cause: status.last_cause,
