@@ -1,69 +1,99 @@
 //! Who hangs.
 //!
-//! Every turn of a server's loop raises a counter. A server that has nothing to do does not turn,
-//! so one whose counter stands still is pinged first, and only if that does not move it in time
-//! does it hang. A server that waits for an answer to its own call is not to blame: the one it
-//! calls is watched too. On an overloaded machine time passes without anybody having run, so a
-//! time-out also takes several looks.
+//! Every turn of a server's loop raises a counter, and work that takes longer than a turn should
+//! raises it too (`libsys::service::beat`). A server whose counter stands still hangs only if there
+//! is evidence against it: it used CPU time meanwhile, or it slept in something else than its
+//! receive. Time in which it was ready and others ran is none, nor is time in which it waited for
+//! the answer to a call of its own or a page, nor for messages or bits: the one that it waits for
+//! is watched too.
+//!
+//! A server whose loop turns can still forget a request. It tells since when it has the oldest one
+//! that it has not answered; where the manifest sets a limit, that is watched as well.
+//!
+//! The clock of a guest goes on while its host runs something else, so CPU time is not all that it
+//! seems. Each look counts at most for the time that it was planned for: a guest that stood still
+//! for a second between two looks has not gained a second of evidence.
 
 use skink_manifest::service::Heartbeat;
 
 use crate::MS;
 
-/// Looks after a ping before a server can count as hung.
-const LEAST_LOOKS: u32 = 3;
-/// Looks during the time-out.
+/// Looks during the time-out, at a server whose counter stands still.
 const LOOKS_PER_TIMEOUT: u64 = 4;
 
 /// What is seen when a server is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     /// Turns of its loop.
     pub beats: u64,
-    /// Whether it waits for the answer to a call of its own.
-    pub is_calling: bool,
+    /// Calls that it made.
+    pub calls: u64,
+    /// CPU time that it used, for itself and for its callers, ns.
+    pub cpu_ns: u64,
+    /// What it does just now.
+    pub doing: Doing,
+    /// Since when it has the oldest request that it has not answered, ns since boot; 0 for none.
+    pub oldest_request: u64,
+}
+
+/// What a server does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Doing {
+    /// It runs or could run.
+    #[default]
+    Running,
+    /// It waits for a message, for bits, for an answer or for a page.
+    Waiting,
+    /// It waits for nothing but a time.
+    Sleeping,
 }
 
 /// What to make of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// It turned since the last look.
+    /// It turned since the last look, or nothing can be said against it.
     Alive,
-    /// It answered a ping only after the time-out; it was waiting for others or not running.
+    /// It turned, but only after more than half of the time-out.
     Late,
-    /// It may be idle: ping it.
-    Ping,
-    /// It has been pinged; wait for it.
-    Waiting,
+    /// There is evidence against it, but not enough.
+    Suspect,
     /// It hangs: end it.
     Hung,
+    /// It has held a request for too long: end it.
+    Overdue,
 }
 
 /// Watches the heartbeat of one instance of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watcher {
-    beats: u64,
-    ping: Option<Ping>,
+    last: Look,
+    last_look: u64,
+    /// The evidence since the last turn, ns.
+    evidence_ns: u64,
+    /// How long the same request has been the oldest, ns.
+    held_ns: u64,
+    /// How long the wait for the next look was planned, ns.
+    planned_ns: u64,
     next_look: u64,
 }
 
-/// A ping that was not answered yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ping {
-    sent: u64,
-    /// Since when the server alone is to blame for the silence.
-    silent_since: u64,
-    looks: u32,
-}
-
 impl Watcher {
-    /// Starts to watch an instance that was started at `now`.
+    /// Starts to watch an instance at `now`.
     pub const fn new(settings: &Heartbeat, now: u64) -> Self {
-        let next_look = look_after(settings, now, regular_wait(settings));
+        let planned_ns = settings.period_ms as u64 * MS;
         Watcher {
-            beats: 0,
-            ping: None,
-            next_look,
+            last: Look {
+                beats: 0,
+                calls: 0,
+                cpu_ns: 0,
+                doing: Doing::Running,
+                oldest_request: 0,
+            },
+            last_look: now,
+            evidence_ns: 0,
+            held_ns: 0,
+            planned_ns,
+            next_look: look_after(settings, now, planned_ns),
         }
     }
 
@@ -74,53 +104,61 @@ impl Watcher {
 
     /// Judges what is seen at `now`.
     pub fn judge(&mut self, settings: &Heartbeat, look: Look, now: u64) -> Judgement {
-        let timeout = u64::from(settings.timeout_ms) * MS;
-        let judgement = if look.beats != self.beats {
-            self.beats = look.beats;
-            match self.ping.take() {
-                Some(ping) if now.saturating_sub(ping.sent) > timeout => Judgement::Late,
-                _ => Judgement::Alive,
-            }
-        } else if let Some(ping) = &mut self.ping {
-            ping.looks += 1;
-            if look.is_calling {
-                ping.silent_since = now;
-                ping.looks = 0;
-            }
-            let is_over = now.saturating_sub(ping.silent_since) >= timeout;
-            if is_over && ping.looks >= LEAST_LOOKS {
-                Judgement::Hung
-            } else {
-                Judgement::Waiting
-            }
-        } else {
-            self.ping = Some(Ping {
-                sent: now,
-                silent_since: now,
-                looks: 0,
-            });
-            Judgement::Ping
+        let elapsed_ns = now.saturating_sub(self.last_look).min(self.planned_ns);
+        let judgement = match self.judge_turns(settings, look, elapsed_ns) {
+            Judgement::Hung => Judgement::Hung,
+            _ if self.is_overdue(settings, look, elapsed_ns) => Judgement::Overdue,
+            judgement => judgement,
         };
-        let wait_ns = if self.ping.is_some() {
-            pinged_wait(settings)
-        } else {
-            regular_wait(settings)
+        self.last = look;
+        self.last_look = now;
+        self.planned_ns = match judgement {
+            Judgement::Suspect => suspect_wait(settings),
+            _ => u64::from(settings.period_ms) * MS,
         };
-        self.next_look = look_after(settings, now, wait_ns);
+        self.next_look = look_after(settings, now, self.planned_ns);
         judgement
+    }
+
+    fn judge_turns(&mut self, settings: &Heartbeat, look: Look, elapsed_ns: u64) -> Judgement {
+        let timeout_ns = u64::from(settings.timeout_ms) * MS;
+        let has_turned = look.beats != self.last.beats;
+        if has_turned || look.calls != self.last.calls || look.doing == Doing::Waiting {
+            let was_late = has_turned && self.evidence_ns * 2 > timeout_ns;
+            self.evidence_ns = 0;
+            return if was_late {
+                Judgement::Late
+            } else {
+                Judgement::Alive
+            };
+        }
+        let used_ns = look.cpu_ns.saturating_sub(self.last.cpu_ns);
+        self.evidence_ns += match look.doing {
+            Doing::Sleeping => elapsed_ns,
+            Doing::Running | Doing::Waiting => used_ns.min(elapsed_ns),
+        };
+        if self.evidence_ns >= timeout_ns {
+            Judgement::Hung
+        } else {
+            Judgement::Suspect
+        }
+    }
+
+    fn is_overdue(&mut self, settings: &Heartbeat, look: Look, elapsed_ns: u64) -> bool {
+        if look.oldest_request == 0 || look.oldest_request != self.last.oldest_request {
+            self.held_ns = 0;
+            return false;
+        }
+        self.held_ns += elapsed_ns;
+        settings.request_ms != 0 && self.held_ns >= u64::from(settings.request_ms) * MS
     }
 }
 
-/// Returns the time between looks at a server that turns, ns.
-const fn regular_wait(settings: &Heartbeat) -> u64 {
-    settings.period_ms as u64 * MS
-}
-
-/// Returns the time between looks at a server that was pinged, ns. At least 1 ms, so that a tiny
-/// time-out does not keep `init` spinning.
-const fn pinged_wait(settings: &Heartbeat) -> u64 {
-    let part = settings.timeout_ms as u64 * MS / LOOKS_PER_TIMEOUT;
-    if part < MS { MS } else { part }
+/// Returns the time between looks at a server whose counter stands still, ns. At least 1 ms, so
+/// that a tiny time-out does not keep `init` spinning.
+fn suspect_wait(settings: &Heartbeat) -> u64 {
+    let part = u64::from(settings.timeout_ms) * MS / LOOKS_PER_TIMEOUT;
+    part.clamp(MS, (u64::from(settings.period_ms) * MS).max(MS))
 }
 
 /// Returns when to look after `wait_ns`; never at a server without a period.
@@ -133,122 +171,4 @@ const fn look_after(settings: &Heartbeat, now: u64, wait_ns: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SETTINGS: Heartbeat = Heartbeat {
-        period_ms: 1_000,
-        timeout_ms: 2_000,
-    };
-
-    /// Looks whenever it is time to, until `end_ms`; `seen` says what is seen at a time in ms.
-    fn watch(end_ms: u64, seen: impl Fn(u64, bool) -> Look) -> Vec<(u64, Judgement)> {
-        let mut watcher = Watcher::new(&SETTINGS, 0);
-        let mut is_pinged = false;
-        let mut found = Vec::new();
-        while watcher.next_look() <= end_ms * MS {
-            let now = watcher.next_look();
-            let judgement = watcher.judge(&SETTINGS, seen(now / MS, is_pinged), now);
-            is_pinged = matches!(judgement, Judgement::Ping | Judgement::Waiting);
-            found.push((now / MS, judgement));
-            if judgement == Judgement::Hung {
-                break;
-            }
-        }
-        found
-    }
-
-    #[test]
-    fn a_busy_server_is_never_pinged() {
-        let found = watch(20_000, |now, _| Look {
-            beats: now,
-            is_calling: false,
-        });
-        assert!(
-            found
-                .iter()
-                .all(|(_, judgement)| *judgement == Judgement::Alive)
-        );
-        assert_eq!(found.len(), 20);
-    }
-
-    #[test]
-    fn an_idle_server_answers_its_ping() {
-        // It turns only when pinged.
-        let mut watcher = Watcher::new(&SETTINGS, 0);
-        let mut beats = 0;
-        for _ in 0..50 {
-            let now = watcher.next_look();
-            match watcher.judge(
-                &SETTINGS,
-                Look {
-                    beats,
-                    is_calling: false,
-                },
-                now,
-            ) {
-                Judgement::Ping => beats += 1,
-                Judgement::Alive => {}
-                other => panic!("{other:?}"),
-            }
-        }
-        assert!(beats > 10);
-    }
-
-    #[test]
-    fn a_silent_server_hangs_after_the_time_out() {
-        let found = watch(20_000, |_, _| Look {
-            beats: 0,
-            is_calling: false,
-        });
-        assert_eq!(found[0], (1_000, Judgement::Ping));
-        assert_eq!(*found.last().unwrap(), (3_000, Judgement::Hung));
-    }
-
-    #[test]
-    fn a_server_that_waits_for_others_does_not_hang_until_they_answered() {
-        let found = watch(20_000, |now, _| Look {
-            beats: 0,
-            is_calling: now < 9_000,
-        });
-        let (at, last) = *found.last().unwrap();
-        assert_eq!(last, Judgement::Hung);
-        assert!(at >= 10_500, "{at}");
-        let found = watch(20_000, |now, _| Look {
-            beats: u64::from(now > 9_000),
-            is_calling: now <= 9_000,
-        });
-        assert!(
-            found
-                .iter()
-                .any(|(_, judgement)| *judgement == Judgement::Late)
-        );
-    }
-
-    #[test]
-    fn time_that_passed_without_looks_does_not_count() {
-        let mut watcher = Watcher::new(&SETTINGS, 0);
-        let silent = Look {
-            beats: 0,
-            is_calling: false,
-        };
-        assert_eq!(
-            watcher.judge(&SETTINGS, silent, 1_000 * MS),
-            Judgement::Ping
-        );
-        // Nobody ran for a minute.
-        assert_eq!(
-            watcher.judge(&SETTINGS, silent, 61_000 * MS),
-            Judgement::Waiting
-        );
-    }
-
-    #[test]
-    fn period_zero_means_never() {
-        let settings = Heartbeat {
-            period_ms: 0,
-            timeout_ms: 0,
-        };
-        assert_eq!(Watcher::new(&settings, 5).next_look(), u64::MAX);
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ extern crate alloc;
 pub mod back_off;
 pub mod control;
 pub mod heartbeat;
+pub mod ledger;
 pub mod reserve;
 pub mod statistics;
 pub mod supervisor;

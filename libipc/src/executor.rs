@@ -188,6 +188,11 @@ impl<T> Slots<T> {
         task
     }
 
+    /// Goes over the tasks that are in their slots.
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.task.as_ref())
+    }
+
     /// Returns whether no task waits in a slot.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

@@ -32,8 +32,6 @@ pub use journal::{MemoryJournal, ReplyJournal};
 use dispatch::{Core, Delivery, Polled};
 use fault::Outcome;
 
-/// Notification bit by which `init` asks whether the loop turns.
-pub const PING_BIT: u8 = 63;
 /// Notification bit by which `init` asks the service to come to rest.
 pub const QUIESCE_BIT: u8 = 62;
 
@@ -204,8 +202,7 @@ impl Server {
     }
 
     fn handle_bits(&self, bits: u64) {
-        // A ping is answered by the beat of the next turn.
-        self.core.events().raise(bits & !(1 << PING_BIT));
+        self.core.events().raise(bits);
     }
 
     #[inline]

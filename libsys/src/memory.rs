@@ -100,6 +100,8 @@ impl Handle<Memory> {
                 [self.raw().0.into(), offset + done, part],
             )?;
             done += part;
+            // A large object takes longer than a turn of a server should.
+            crate::service::beat();
         }
         Ok(())
     }

@@ -260,6 +260,7 @@ pub(crate) const fn empty_info() -> ProcessInfo {
         mapped_pages: 0,
         is_calling: 0,
         is_receiving: 0,
+        is_sleeping: 0,
         name: [0; skink_abi::NAME_BYTES],
     }
 }

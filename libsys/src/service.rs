@@ -18,6 +18,7 @@ pub struct ServicePage {
     ready: AtomicU64,
     /// Which instance of the service this is: 1 for the first.
     pub generation: u64,
+    oldest_request: AtomicU64,
 }
 
 impl ServicePage {
@@ -28,6 +29,7 @@ impl ServicePage {
             heartbeat: AtomicU64::new(0),
             ready: AtomicU64::new(0),
             generation,
+            oldest_request: AtomicU64::new(0),
         }
     }
 
@@ -38,6 +40,7 @@ impl ServicePage {
             self.heartbeat(),
             self.is_ready().into(),
             self.generation,
+            self.oldest_request(),
         ];
         let mut bytes = [0; size_of::<ServicePage>()];
         for (part, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
@@ -60,6 +63,7 @@ impl ServicePage {
             heartbeat: AtomicU64::new(word(1)),
             ready: AtomicU64::new(word(2)),
             generation: word(3),
+            oldest_request: AtomicU64::new(word(4)),
         }
     }
 
@@ -69,6 +73,12 @@ impl ServicePage {
         let count = self.heartbeat.load(Ordering::Relaxed);
         self.heartbeat
             .store(count.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Says since when the service has the oldest request that it has not answered, ns since
+    /// boot; 0 for none.
+    pub fn set_oldest_request(&self, since: u64) {
+        self.oldest_request.store(since, Ordering::Relaxed);
     }
 
     /// Says that the service serves.
@@ -81,9 +91,23 @@ impl ServicePage {
         self.heartbeat.load(Ordering::Relaxed)
     }
 
+    /// Returns since when the service has the oldest request that it has not answered, ns since
+    /// boot; 0 for none.
+    pub fn oldest_request(&self) -> u64 {
+        self.oldest_request.load(Ordering::Relaxed)
+    }
+
     /// Returns whether the service serves.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) != 0
+    }
+}
+
+/// Says that this service is at work, in the middle of what takes longer than a turn of its loop
+/// should: call it every few milliseconds. In a process that is no service nothing happens.
+pub fn beat() {
+    if let Some(page) = page() {
+        page.beat();
     }
 }
 
@@ -116,7 +140,8 @@ mod tests {
         assert_eq!(offset_of!(ServicePage, heartbeat), 8);
         assert_eq!(offset_of!(ServicePage, ready), 16);
         assert_eq!(offset_of!(ServicePage, generation), 24);
-        assert_eq!(size_of::<ServicePage>(), 32);
+        assert_eq!(offset_of!(ServicePage, oldest_request), 32);
+        assert_eq!(size_of::<ServicePage>(), 40);
     }
 
     #[test]
@@ -126,11 +151,13 @@ mod tests {
         page.beat();
         page.beat();
         page.set_ready();
+        page.set_oldest_request(7);
         assert_eq!(
             (page.heartbeat(), page.is_ready(), page.generation),
             (2, true, 3)
         );
         let copy = ServicePage::from_bytes(&page.to_bytes());
+        assert_eq!(copy.oldest_request(), 7);
         assert_eq!(
             (copy.heartbeat(), copy.is_ready(), copy.generation),
             (2, true, 3)

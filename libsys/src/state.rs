@@ -304,6 +304,8 @@ fn replay<S: State, M: StateMemory>(
     report: &mut Report,
 ) {
     while let Some(record) = half.next_record(memory) {
+        // A long journal takes longer than a turn of a server should.
+        crate::service::beat();
         match record.and_then(|bytes| postcard::from_bytes(bytes).ok()) {
             Some(record) => {
                 state.apply(record);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{Problem, check};
 
 /// Version of the compiled form; another one is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Highest level: programs and what starts them.
 pub const TOP_LEVEL: u8 = 7;
 /// Highest level whose services are pinned: all their memory is there before they start, they
@@ -176,8 +176,10 @@ pub enum RestartPolicy {
 pub struct Heartbeat {
     /// Time between two looks at it, ms; 0 for never.
     pub period_ms: u32,
-    /// Time that it has to answer a ping before it counts as hung, ms.
+    /// CPU time without a turn of its loop after which it counts as hung, ms.
     pub timeout_ms: u32,
+    /// How long it may hold a request without answering it, ms; 0 for as long as it likes.
+    pub request_ms: u32,
 }
 
 /// Why compiled manifests cannot be used.

@@ -70,14 +70,17 @@ impl Default for RestartTable {
 struct HeartbeatTable {
     period_ms: u32,
     timeout_ms: u32,
+    request_ms: u32,
 }
 
 impl Default for HeartbeatTable {
-    // Loose on purpose: a loaded emulator on a loaded host must not look like a hung server.
+    // A hang is found within 100 ms: 20 until the first look that sees no turn, 40 of CPU time, up
+    // to 10 until that is billed and 10 until it is looked at, and some to spare.
     fn default() -> Self {
         Self {
-            period_ms: 1_000,
-            timeout_ms: 5_000,
+            period_ms: 20,
+            timeout_ms: 40,
+            request_ms: 0,
         }
     }
 }
@@ -118,6 +121,7 @@ impl Manifest {
             heartbeat: Heartbeat {
                 period_ms: self.heartbeat.period_ms,
                 timeout_ms: self.heartbeat.timeout_ms,
+                request_ms: self.heartbeat.request_ms,
             },
         }
     }

@@ -80,7 +80,9 @@ fn defaults_are_those_of_the_guide() {
     assert_eq!(server.image, "server");
     assert_eq!(server.memory.heap, 256 << 10);
     assert_eq!(server.restart.policy, RestartPolicy::Always);
-    assert_eq!(server.heartbeat.period_ms, 1_000);
+    let heartbeat = server.heartbeat;
+    assert_eq!((heartbeat.period_ms, heartbeat.timeout_ms), (20, 40));
+    assert_eq!(heartbeat.request_ms, 0);
     assert!(server.rights.system.is_empty() && server.rights.grants.is_empty());
 }
 
@@ -158,7 +160,7 @@ fn only_one_service_gets_the_ram() {
 fn other_versions_are_refused() {
     let mut bytes = compile(&[("server.toml", SERVER)]).unwrap();
     bytes[0] += 1;
-    assert_eq!(decode(&bytes), Err(DecodeError::BadVersion(2)));
+    assert_eq!(decode(&bytes), Err(DecodeError::BadVersion(3)));
     assert_eq!(decode(&[]), Err(DecodeError::Damaged));
 }
 

@@ -6,11 +6,12 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
 
+use init::ledger::{Position, Record, ServiceRecord};
 use libipc::spawn::MemoryPager;
 use libsys::abi::PAGE_SIZE;
 use libsys::abi::layout::{LOG_RING, LOG_RING_BYTES, MAPPINGS, SERVICE_PAGE, STATE_REGION};
+use libsys::mappings::Mapping;
 use libsys::service::ServicePage;
 use libsys::spawn::{Child, Image, Pool, Premapped, Spawn, SpawnError};
 use libsys::{
@@ -20,6 +21,11 @@ use sha2::{Digest as _, Sha256};
 use skink_manifest::Service;
 use skink_manifest::service::{Grant, SystemRight};
 
+use super::book::Book;
+use super::watchdog;
+
+/// Bytes of an image that are hashed without a sign of life.
+const HASHED_AT_ONCE: usize = 64 * 1024;
 const READ_WRITE: MapFlags = MapFlags(MapFlags::READ.0 | MapFlags::WRITE.0);
 /// What holders of a handle may pass on to their own children and servers.
 const SHARE: Rights = Rights(Rights::DUPLICATE.0 | Rights::TRANSFER.0);
@@ -38,6 +44,8 @@ pub(crate) struct Common {
     pub(crate) command_line: String,
     /// Has `init` look after the services.
     pub(crate) wake: Handle<Notification>,
+    /// What the next instance of `init` must know.
+    pub(crate) book: &'static Book,
 }
 
 /// The program of a service, in the boot bundle.
@@ -67,6 +75,8 @@ pub(crate) struct Named {
 /// All that a service needs to be started.
 #[derive(Debug)]
 pub(crate) struct Kit {
+    /// Its position among the services.
+    pub(crate) position: Position,
     /// Its manifest.
     pub(crate) service: Service,
     /// Its program.
@@ -75,8 +85,6 @@ pub(crate) struct Kit {
     pub(crate) endpoint: Handle<Endpoint>,
     /// Its notification.
     pub(crate) notification: Handle<Notification>,
-    /// Sets the heartbeat bit of its notification.
-    pub(crate) ping: Handle<Notification>,
     /// Its way to `init`.
     pub(crate) init: Handle<Sender>,
     /// What its manifest names.
@@ -87,15 +95,13 @@ pub(crate) struct Kit {
     pub(crate) state: Option<(Handle<Memory>, u64)>,
     /// Service page.
     pub(crate) page: Handle<Memory>,
+    /// The same, to look at it without a system call.
+    pub(crate) page_view: Mapping,
     /// Log ring.
     pub(crate) log_ring: Handle<Memory>,
     /// Frames of a pinned service: two sets, so that a restart need not wait for the end of the
     /// last instance.
     pub(crate) pools: Vec<Pool>,
-    /// Whether the image has the digest it must have.
-    pub(crate) is_verified: AtomicBool,
-    /// Whether an instance has run, so that the state region may hold something.
-    pub(crate) has_run: AtomicBool,
 }
 
 /// Why a service could not be started.
@@ -105,6 +111,8 @@ pub(crate) enum StartError {
     Digest,
     /// It has no such pool.
     NoPool,
+    /// `init` has no room to note what it does.
+    NotNoted,
     /// The process could not be made.
     Spawn(SpawnError),
 }
@@ -114,6 +122,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::Digest => f.write_str("image is damaged: its SHA-256 is wrong"),
             StartError::NoPool => f.write_str("no reserved memory"),
+            StartError::NotNoted => f.write_str("no room left in the ledger"),
             StartError::Spawn(error) => error.fmt(f),
         }
     }
@@ -122,6 +131,12 @@ impl fmt::Display for StartError {
 impl From<SpawnError> for StartError {
     fn from(error: SpawnError) -> Self {
         StartError::Spawn(error)
+    }
+}
+
+impl From<libsys::state::Full> for StartError {
+    fn from(_: libsys::state::Full) -> Self {
+        StartError::NotNoted
     }
 }
 
@@ -148,7 +163,8 @@ impl Kit {
         generation: u64,
         paging: Paging<'_>,
     ) -> Result<Child, StartError> {
-        self.verify()?;
+        self.verify(common.book)?;
+        self.prepare_state(common.book)?;
         self.page
             .write(0, &ServicePage::new(generation).to_bytes())?;
         let spawn = self.describe(common);
@@ -157,30 +173,49 @@ impl Kit {
             memory: &common.bundle,
             first_page: self.program.offset as u64 / PAGE,
         };
-        let child = match paging {
+        Ok(match paging {
             Paging::Pinned(pool) => {
                 spawn.start_pinned(&image, self.pools.get(pool).ok_or(StartError::NoPool)?)?
             }
             Paging::Paged(pager) => spawn.start_paged(&image, pager)?,
-        };
-        self.has_run.store(true, Ordering::Release);
-        Ok(child)
+        })
     }
 
     /// Returns the service page as it is now.
     pub(crate) fn service_page(&self) -> Option<ServicePage> {
         let mut bytes = [0; size_of::<ServicePage>()];
-        self.page.read(0, &mut bytes).ok()?;
+        self.page_view.read_bytes(0, &mut bytes).ok()?;
         Some(ServicePage::from_bytes(&bytes))
     }
 
+    fn is_noted(&self, book: &Book, of: fn(&ServiceRecord) -> bool) -> bool {
+        book.read(|ledger| ledger.service(self.position).is_some_and(of))
+    }
+
     /// Checks the image, the first time only: the bundle is read only.
-    fn verify(&self) -> Result<(), StartError> {
-        if !self.is_verified.load(Ordering::Acquire) {
-            if Sha256::digest(self.program.bytes).as_slice() != self.program.digest {
+    fn verify(&self, book: &Book) -> Result<(), StartError> {
+        if !self.is_noted(book, |service| service.is_verified) {
+            let mut hash = Sha256::new();
+            for part in self.program.bytes.chunks(HASHED_AT_ONCE) {
+                hash.update(part);
+                watchdog::turned();
+            }
+            if hash.finalize().as_slice() != self.program.digest {
                 return Err(StartError::Digest);
             }
-            self.is_verified.store(true, Ordering::Release);
+            book.note(Record::Verified(self.position))?;
+        }
+        Ok(())
+    }
+
+    /// Fills the state region with zeros for the first instance; what RAM held before is nobody's
+    /// business. Noted before that instance runs: what it writes must never be taken for that.
+    fn prepare_state(&self, book: &Book) -> Result<(), StartError> {
+        if let Some((state, pages)) = &self.state
+            && !self.is_noted(book, |service| service.has_state)
+        {
+            state.zero(0, pages * PAGE)?;
+            book.note(Record::HasState(self.position))?;
         }
         Ok(())
     }
@@ -205,14 +240,7 @@ impl Kit {
             .handle("notification", &self.notification, Rights::ALL)
             .handle("init", &self.init, Rights::CALL | SHARE);
         if let Some((state, pages)) = &self.state {
-            // The first instance finds zeros; what RAM held before is nobody's business.
-            let is_fresh = !self.has_run.load(Ordering::Acquire);
-            let flags = if is_fresh {
-                READ_WRITE | MapFlags::ZERO
-            } else {
-                READ_WRITE
-            };
-            let region = whole(STATE_REGION, state, *pages, flags);
+            let region = whole(STATE_REGION, state, *pages, READ_WRITE);
             spawn = spawn.map(region).state_bytes(pages * PAGE);
         }
         for (name, sender) in &self.named.calls {

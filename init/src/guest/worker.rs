@@ -7,6 +7,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use init::ledger::Key;
 use libipc::proto::memory::MemoryManagerClient;
 use libipc::spawn::MemoryPager;
 use libsys::abi::FOREVER;
@@ -16,6 +17,7 @@ use libsys::thread::{self, ThreadPlace};
 use libsys::{Handle, Memory, Notification, Sender, ipc};
 use spin::Mutex;
 
+use super::book::{Book, BookError};
 use super::kit::{Common, Kit, Paging, StartError};
 
 /// Pages of the thread: control page, IPC page and stack. SHA-256 and the checks of images need
@@ -53,8 +55,9 @@ pub(crate) struct Jobs {
 
 impl Jobs {
     /// Makes an empty queue.
-    pub(crate) fn new() -> libsys::Result<Jobs> {
-        let bell = Handle::<Notification>::create()?;
+    pub(crate) fn new(book: &Book) -> Result<Jobs, BookError> {
+        let bell =
+            book.keep::<_, BookError>(Key::Bell, || Ok(Handle::<Notification>::create()?))?;
         Ok(Jobs {
             queue: Mutex::default(),
             done: Mutex::default(),

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 pub const PAGE_OF_RINGS: usize = 4;
 /// Most keys that the vault keeps for one caller.
 pub const MAX_VAULT_KEYS: usize = 128;
+/// In place of a level for `init` itself, which stands beside the levels: everyone may call it, and
+/// it calls none of those that it looks after.
+pub const NO_LEVEL: u8 = u8::MAX;
 
 /// What a service does just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,12 +50,14 @@ pub enum Cause {
     },
     /// Somebody with control over the services asked for it.
     Asked,
-    /// It did not answer the heartbeat in time.
+    /// Its loop did not turn, though it used CPU time.
     Hung,
     /// It could not be started.
     NotStarted,
     /// Another process with a handle to it ended it, for example the pager after a wild access.
     Killed(u64),
+    /// It held a request for longer than its manifest allows.
+    Overdue,
 }
 
 /// One line of `svc list`.
@@ -60,7 +65,7 @@ pub enum Cause {
 pub struct ServiceInfo {
     /// Name.
     pub name: String,
-    /// Level: synchronous calls only go to lower ones.
+    /// Level: synchronous calls only go to lower ones. [`NO_LEVEL`] for `init` itself.
     pub level: u8,
     /// What it does just now.
     pub state: ServiceState,
@@ -94,7 +99,7 @@ pub struct ServiceStatistics {
     pub faulted: u32,
     /// Instances that were ended on request.
     pub asked: u32,
-    /// Instances that were ended because they hung.
+    /// Instances that were ended because they hung, or held a request for too long.
     pub hung: u32,
     /// Instances that another process ended.
     pub killed: u32,
@@ -150,9 +155,9 @@ impl core::fmt::Display for InitError {
 }
 
 /// Control of the services, and the vault.
-#[crate::interface(version = 3)]
+#[crate::interface(version = 4)]
 pub trait Init {
-    /// Lists the services; the cursor is the position in the list.
+    /// Lists the services, `init` itself as the last; the cursor is the position in the list.
     #[stream]
     fn services() -> Result<Stream<ServiceInfo, u32>, InitError>;
 
@@ -161,7 +166,8 @@ pub trait Init {
     fn statistics(name: &str) -> Result<ServiceStatistics, InitError>;
 
     /// Ends the process of a service, as a crash would. It is started again by its restart
-    /// policy. Needs control.
+    /// policy. Needs control. `init` itself can be named too, here and in the other methods: it
+    /// answers when it has been started again.
     #[exactly_once]
     fn kill(name: &str) -> Result<(), InitError>;
 

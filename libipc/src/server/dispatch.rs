@@ -15,6 +15,7 @@ use core::task::{Context, Poll, Waker};
 use libsys::abi::{Info, MAX_MESSAGE_BYTES};
 use libsys::ipc::Words;
 use libsys::place::{Placed, Places};
+use libsys::{service, time};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -246,6 +247,8 @@ pub(crate) struct Request<R> {
     caller: Caller,
     contract: Contract,
     reply: R,
+    /// When it began to wait, ns since boot.
+    since: u64,
 }
 
 enum Task<R> {
@@ -261,6 +264,8 @@ pub(crate) struct Core<R> {
     slots: Slots<Task<R>>,
     /// Tasks that found no slot free.
     waiting: VecDeque<Task<R>>,
+    /// When the oldest request that waits began to, as it stands in the service page; 0 for none.
+    oldest: u64,
     events: Events,
     output: Output,
     places: Places,
@@ -273,6 +278,7 @@ impl<R> Core<R> {
             journal: None,
             slots: Slots::new(),
             waiting: VecDeque::new(),
+            oldest: 0,
             events,
             output: Output::default(),
             places: Places::new(),
@@ -327,6 +333,7 @@ impl<R> Core<R> {
         };
         self.slots.remove(is_abandoned);
         self.waiting.retain(|task| !is_abandoned(task));
+        self.find_oldest();
     }
 
     /// Runs a new request as far as it goes: its reply if it is done at once.
@@ -373,13 +380,18 @@ impl<R> Core<R> {
             }
             Ok(Started::Waits(future)) => {
                 let contract = contract_of(schema, method);
+                let since = time::now().max(1);
                 let task = Task::Request(Request {
                     future,
                     caller,
                     contract,
                     reply,
+                    since,
                 });
                 self.keep(task);
+                if self.oldest == 0 {
+                    self.publish_oldest(since);
+                }
                 None
             }
             Err(Status::UnknownMethod) if method == HANDSHAKE => {
@@ -394,6 +406,27 @@ impl<R> Core<R> {
         match self.slots.reserve() {
             Some(slot) => self.slots.put(slot, task),
             None => self.waiting.push_back(task),
+        }
+    }
+
+    /// Tells `init` since when the oldest request waits.
+    fn publish_oldest(&mut self, since: u64) {
+        self.oldest = since;
+        if let Some(page) = service::page() {
+            page.set_oldest_request(since);
+        }
+    }
+
+    /// Finds the oldest request after one has gone.
+    fn find_oldest(&mut self) {
+        let tasks = self.slots.tasks().chain(&self.waiting);
+        let since = tasks.filter_map(|task| match task {
+            Task::Request(request) => Some(request.since),
+            Task::Plain(_) => None,
+        });
+        let oldest = since.min().unwrap_or(0);
+        if oldest != self.oldest {
+            self.publish_oldest(oldest);
         }
     }
 
@@ -460,6 +493,9 @@ impl<R> Core<R> {
                 self.slots.release(slot);
                 self.journal_answer(request.caller, request.contract, &answer);
                 self.places.recycle(request.future);
+                if request.since == self.oldest {
+                    self.find_oldest();
+                }
                 Some((request.reply, answer))
             }
         }

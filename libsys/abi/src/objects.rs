@@ -200,7 +200,9 @@ pub struct ProcessInfo {
     /// Whether a thread of it waits for the answer to a call (1) or none does (0).
     pub is_calling: u32,
     /// Whether a thread of it waits to receive (1) or none does (0).
-    pub is_receiving: u32,
+    pub is_receiving: u16,
+    /// Whether a thread of it waits for nothing but a time (1) or none does (0).
+    pub is_sleeping: u16,
     /// Name, filled up with zeros.
     pub name: [u8; NAME_BYTES],
 }

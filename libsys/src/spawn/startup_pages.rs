@@ -23,6 +23,7 @@ pub(super) fn encode(
         process: 0,
         blob_bytes: u32::try_from(blob.len()).map_err(|_| SpawnError::StartupTooLong)?,
         generation: 0,
+        ended_ns: 0,
     };
     fill(&mut header);
     let mut bytes = header_bytes(&header);
@@ -51,6 +52,7 @@ fn header_bytes(header: &StartupHeader) -> Vec<u8> {
     let longs = longs.iter().flat_map(|long| long.to_le_bytes());
     longs
         .chain(words.iter().flat_map(|word| word.to_le_bytes()))
+        .chain(header.ended_ns.to_le_bytes())
         .collect()
 }
 

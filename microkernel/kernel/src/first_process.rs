@@ -94,6 +94,8 @@ struct Image {
 static IMAGE: spin::Once<Image> = spin::Once::new();
 /// When `init` was started, ns since boot.
 static STARTED_AT: AtomicU64 = AtomicU64::new(0);
+/// When it ended last, ns since boot.
+static ENDED_AT: AtomicU64 = AtomicU64::new(0);
 /// How many times it was started again.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 /// How many times in a row it ended within [`SHORT_RUN_NS`].
@@ -178,8 +180,11 @@ pub(crate) fn note_end(exit: &Exit) {
     if is_first && matches!(exit.reason, ExitReason::Exited) && exit.code == CANNOT_START {
         panic::init_ended(exit);
     }
-    let ran = time::now().saturating_sub(STARTED_AT.load(Ordering::Relaxed));
-    if ran > SHORT_RUN_NS {
+    let now = time::now();
+    ENDED_AT.store(now, Ordering::Relaxed);
+    let ran = now.saturating_sub(STARTED_AT.load(Ordering::Relaxed));
+    // To be ended on purpose is no failure.
+    if ran > SHORT_RUN_NS || exit.reason == ExitReason::Killed {
         SHORT_RUNS.store(0, Ordering::Relaxed);
     } else if SHORT_RUNS.fetch_add(1, Ordering::Relaxed) >= MAX_SHORT_RUNS {
         panic::init_ended(exit);
@@ -215,7 +220,10 @@ pub(crate) fn reload_slice(held: &mut Held<0>, process: &'static Process) -> boo
     let generation = GENERATION.fetch_add(1, Ordering::Relaxed) + 1;
     let header = physical::pointer::<StartupHeader>(image.startup);
     // SAFETY: the frames that were written at boot; nobody runs who could read them.
-    unsafe { (&raw mut (*header).generation).write(generation) };
+    unsafe {
+        (&raw mut (*header).generation).write(generation);
+        (&raw mut (*header).ended_ns).write(ENDED_AT.load(Ordering::Relaxed));
+    }
     let started = image.start_thread(held, process);
     started.expect("its thread is paid for");
     true
@@ -261,7 +269,6 @@ impl Image {
             let mut state = process.state.lock(held);
             state.threads.push_back(&Family, id);
             state.thread_count += 1;
-            state.exit = Exit::NONE;
             process.set_status(ProcessState::Alive);
         }
         sched::make_ready(held, thread, Urgency::Normal);
@@ -459,6 +466,7 @@ impl Loader<'_> {
             process,
             blob_bytes: used as u32,
             generation: 0,
+            ended_ns: 0,
         };
         // SAFETY: the first bytes of the start-up frames, page aligned.
         unsafe { physical::pointer::<StartupHeader>(frames).write(header) };

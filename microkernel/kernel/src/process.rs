@@ -408,7 +408,7 @@ impl Process {
     pub(crate) fn info(&self, held: &mut Held<0>) -> ProcessInfo {
         let handles = self.handles.lock(held).used();
         let state = self.state.lock(held);
-        let (mut is_calling, mut is_receiving) = (0, 0);
+        let (mut is_calling, mut is_receiving, mut is_sleeping) = (0, 0, 0);
         let mut calls = self.counters.calls.load(Ordering::Relaxed);
         let mut faults = self.counters.faults.load(Ordering::Relaxed);
         for id in state.threads.iter(&Family) {
@@ -418,7 +418,8 @@ impl Process {
             match thread.wait().kind() {
                 Wait::Reply => is_calling = 1,
                 Wait::Message | Wait::Bits => is_receiving = 1,
-                Wait::Nothing | Wait::Time => {}
+                Wait::Time => is_sleeping = 1,
+                Wait::Nothing => {}
             }
         }
         let counters = &self.counters;
@@ -444,6 +445,7 @@ impl Process {
             mapped_pages: counters.pages.load(Ordering::Relaxed),
             is_calling,
             is_receiving,
+            is_sleeping,
             name,
         }
     }

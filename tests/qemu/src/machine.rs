@@ -70,6 +70,8 @@ pub struct Machine {
     pub command_line: String,
     /// How to get to the loader.
     pub boot: Boot,
+    /// Whether the clock counts instructions instead of following the host's.
+    pub is_virtual: bool,
     /// Where the serial output is kept.
     pub log: PathBuf,
     /// More QEMU arguments.
@@ -87,6 +89,7 @@ impl Machine {
             disk_is_writable: false,
             command_line: String::new(),
             boot: Boot::Direct,
+            is_virtual: false,
             log: artefacts.logs.join(format!("{log_name}.log")),
             extra: Vec::new(),
         }
@@ -115,9 +118,12 @@ impl Machine {
             "isa-debug-exit,iobase=0xf4,iosize=0x04",
         ]);
         command.args(match artefacts.accelerator {
-            Accelerator::Kvm => ["-accel", "kvm"],
-            Accelerator::Tcg => ["-accel", "tcg"],
+            Accelerator::Kvm if !self.is_virtual => ["-accel", "kvm"],
+            _ => ["-accel", "tcg"],
         });
+        if self.is_virtual {
+            command.args(["-icount", "shift=0,sleep=off"]);
+        }
         command.args(["-m", &self.memory, "-smp", &self.cpus.to_string()]);
         let log = argument_path(&self.log);
         let mux = match console {

@@ -93,6 +93,7 @@ pub struct Scenario {
     name: String,
     cpus: Vec<u32>,
     memory: String,
+    is_virtual: bool,
     disk: Disk,
     boot: Boot,
     time_limit: Duration,
@@ -120,6 +121,7 @@ impl Scenario {
             name: name.to_owned(),
             cpus: vec![2],
             memory: "256M".to_owned(),
+            is_virtual: false,
             disk: Disk::None,
             boot: Boot::Direct,
             time_limit: Duration::from_mins(1),
@@ -142,6 +144,13 @@ impl Scenario {
     #[must_use]
     pub fn memory(mut self, memory: &str) -> Self {
         memory.clone_into(&mut self.memory);
+        self
+    }
+
+    /// Lets the machine's clock count instructions: what takes how long does not depend on the host.
+    #[must_use]
+    pub fn virtual_time(mut self) -> Self {
+        self.is_virtual = true;
         self
     }
 
@@ -229,6 +238,7 @@ impl Scenario {
         let mut machine = Machine::new(artefacts, log_name);
         machine.cpus = cpus;
         self.memory.clone_into(&mut machine.memory);
+        machine.is_virtual = self.is_virtual;
         machine.boot = self.boot;
         machine.disk = self
             .disk

@@ -6,6 +6,7 @@ mod delivery;
 mod fuzz;
 mod handles;
 mod hostile;
+mod init;
 mod ipc;
 mod malformed;
 mod memory;
@@ -32,6 +33,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         recovery::TESTS,
         revival::TESTS,
         debug::TESTS,
+        init::TESTS,
         rings::TESTS,
         hostile::TESTS,
         memory::TESTS,

@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt::Display;
 
+use libipc::proto::init::InitClient;
+use libipc::proto::log::LogClient;
 use libipc::proto::memory::{MemoryManagerClient, MemoryTotals};
 use libipc::spawn::MemoryPager;
 use libsys::abi::{ExitReason, KernelStats, PAGE_SIZE, ProcessInfo, ProcessState};
@@ -42,6 +44,8 @@ pub(crate) struct Context {
     memory: MemoryManagerClient,
     pager: MemoryPager,
     system: Handle<System>,
+    init: InitClient,
+    log: LogClient,
     notes: RefCell<Vec<String>>,
 }
 
@@ -62,6 +66,8 @@ impl Context {
             pager: MemoryPager::new(memory.clone()),
             memory,
             system: program.system()?,
+            init: program.init()?,
+            log: program.log()?,
             notes: RefCell::default(),
         })
     }
@@ -104,6 +110,16 @@ impl Context {
     /// Returns the machine.
     pub(crate) fn system(&self) -> &Handle<System> {
         &self.system
+    }
+
+    /// Returns `init`.
+    pub(crate) fn init(&self) -> &InitClient {
+        &self.init
+    }
+
+    /// Returns the log server.
+    pub(crate) fn log(&self) -> &LogClient {
+        &self.log
     }
 
     /// Returns the number of CPUs.

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use libipc::proto::init::{Cause, ServiceInfo, ServiceState, ServiceStatistics};
+use libipc::proto::init::{Cause, NO_LEVEL, ServiceInfo, ServiceState, ServiceStatistics};
 use skink_program::{Align, Table, human};
 
 /// Returns the table of `svc list`.
@@ -24,7 +24,7 @@ pub(crate) fn list(services: &[ServiceInfo]) -> String {
         let when = |is_known: bool, text: String| if is_known { text } else { "-".to_string() };
         table.row([
             service.name.clone(),
-            service.level.to_string(),
+            when(service.level != NO_LEVEL, service.level.to_string()),
             state(service.state).to_string(),
             when(has_process, service.process.to_string()),
             service.restarts.to_string(),
@@ -61,6 +61,7 @@ fn cause(cause: Cause) -> String {
         }
         Cause::Asked => "asked for".to_string(),
         Cause::Hung => "hung".to_string(),
+        Cause::Overdue => "held a request too long".to_string(),
         Cause::NotStarted => "not started".to_string(),
         Cause::Killed(code) => format!("killed with {code}"),
     }

@@ -1,0 +1,92 @@
+//! The third thread: ends `init` when its main thread hangs, so that the kernel starts it anew.
+//!
+//! It shares nothing with the main thread but a counter and a notification, takes no lock and
+//! allocates nothing, so that whatever holds the main thread up does not hold it up. Who hangs is
+//! decided as for any service ([`init::heartbeat`]).
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use init::heartbeat::{Doing, Judgement, Look, Watcher};
+use libsys::mappings::Reservation;
+use libsys::thread::{self, ThreadPlace};
+use libsys::{Handle, Memory, Notification, ipc, startup, time};
+use skink_manifest::service::Heartbeat;
+
+use super::kit::Common;
+
+/// Pages of the thread: control page, IPC page and stack.
+pub(crate) const THREAD_PAGES: u64 = 6;
+/// Exit code of an `init` that hung.
+pub(crate) const EXIT_CODE: u64 = 138;
+/// How the main thread is watched: by the CPU time that `init` uses without a turn,
+const LOOP: Heartbeat = Heartbeat {
+    period_ms: 50,
+    timeout_ms: 60,
+    request_ms: 0,
+};
+/// and by the time that passes, in case that it waits for somebody, which it never should.
+const BLOCK: Heartbeat = Heartbeat {
+    period_ms: 250,
+    timeout_ms: 2_000,
+    request_ms: 0,
+};
+
+/// Turns of the main loop.
+static TURNS: AtomicU64 = AtomicU64::new(0);
+
+/// Notes that the main loop has turned, or that `init` is at work on what takes long.
+pub(crate) fn turned() {
+    TURNS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Starts the thread.
+pub(crate) fn start(memory: &Handle<Memory>, common: &'static Common) -> libsys::Result<()> {
+    // One more page than the thread has: a guard in front of its stack.
+    let place = Reservation::new(THREAD_PAGES + 1)?;
+    let address = place.address();
+    // The thread never ends.
+    core::mem::forget(place);
+    let place = ThreadPlace {
+        memory,
+        first_page: 0,
+        pages: THREAD_PAGES,
+        address,
+    };
+    thread::spawn(&place, || watch(&common.wake)).map(drop)
+}
+
+fn watch(wake: &Handle<Notification>) -> ! {
+    let process = startup::process();
+    let now = time::now();
+    let mut watchers = [(LOOP, Doing::Running), (BLOCK, Doing::Sleeping)]
+        .map(|(settings, doing)| (Watcher::new(&settings, now), settings, doing));
+    loop {
+        let next = watchers
+            .iter()
+            .map(|(watcher, ..)| watcher.next_look())
+            .min();
+        time::sleep_until(next.unwrap_or(0));
+        let cpu_ns = process
+            .info()
+            .map_or(0, |info| info.cpu_ns + info.served_ns);
+        for (watcher, settings, doing) in &mut watchers {
+            let now = time::now();
+            if watcher.next_look() > now {
+                continue;
+            }
+            let look = Look {
+                beats: TURNS.load(Ordering::Relaxed),
+                cpu_ns,
+                doing: *doing,
+                ..Look::default()
+            };
+            // Neither can fail, and there is nobody to tell.
+            match watcher.judge(settings, look, now) {
+                // It may have nothing to do.
+                Judgement::Suspect => drop(ipc::notify(wake)),
+                Judgement::Hung | Judgement::Overdue => drop(process.kill(EXIT_CODE)),
+                Judgement::Alive | Judgement::Late => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Servers that hang and servers that do not, in simulated time.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The default.
+const SETTINGS: Heartbeat = Heartbeat {
+    period_ms: 20,
+    timeout_ms: 40,
+    request_ms: 300,
+};
+/// Within which a hang is found, ns.
+const BOUND: u64 = 100 * MS;
+/// How often the kernel bills a thread that runs alone on its CPU, ns.
+const BILLED_EVERY: u64 = 10 * MS;
+
+/// Looks whenever it is time to, each time `delay` late, until it says so or it is `end`. Returns
+/// when it said `Hung`.
+fn watch(
+    start: u64,
+    end: u64,
+    mut delay: impl FnMut() -> u64,
+    mut seen: impl FnMut(u64) -> Look,
+) -> Option<u64> {
+    let mut watcher = Watcher::new(&SETTINGS, start);
+    while watcher.next_look() <= end {
+        let now = watcher.next_look() + delay();
+        if watcher.judge(&SETTINGS, seen(now), now) == Judgement::Hung {
+            return Some(now);
+        }
+    }
+    None
+}
+
+/// CPU time as the kernel has billed it at `now`, if billing happens at `phase` and so on.
+fn billed(used: u64, now: u64, phase: u64, since: u64) -> u64 {
+    let open = (now + BILLED_EVERY - phase) % BILLED_EVERY;
+    used.saturating_sub(open.min(now - since))
+}
+
+proptest! {
+    /// A server turns, then loops for ever; whatever the phases of turns, looks and bills.
+    #[test]
+    fn a_loop_is_found_in_time(
+        start in 0..40 * MS,
+        hangs_at in 100 * MS..200 * MS,
+        turn in 1_u64..15 * MS,
+        phase in 0..BILLED_EVERY,
+    ) {
+        let found = watch(start, 1_000 * MS, || 0, |now| {
+            let is_hung = now > hangs_at;
+            let used = now.min(hangs_at) / 2 + now.saturating_sub(hangs_at);
+            Look {
+                beats: now.min(hangs_at) / turn,
+                calls: 0,
+                cpu_ns: if is_hung { billed(used, now, phase, hangs_at) } else { used },
+                doing: Doing::Running,
+                oldest_request: 0,
+            }
+        });
+        let found = found.expect("never found");
+        prop_assert!(found > hangs_at && found - hangs_at <= BOUND, "after {}", found - hangs_at);
+    }
+
+    /// As above, for one that sleeps and never receives again.
+    #[test]
+    fn an_endless_sleep_is_found_in_time(
+        start in 0..40 * MS,
+        hangs_at in 100 * MS..200 * MS,
+        turn in 1_u64..15 * MS,
+    ) {
+        let found = watch(start, 1_000 * MS, || 0, |now| Look {
+            beats: now.min(hangs_at) / turn,
+            calls: 0,
+            cpu_ns: now.min(hangs_at) / 100,
+            doing: if now > hangs_at { Doing::Sleeping } else { Doing::Waiting },
+            oldest_request: 0,
+        });
+        let found = found.expect("never found");
+        prop_assert!(found > hangs_at && found - hangs_at <= BOUND, "after {}", found - hangs_at);
+    }
+
+    /// A server that turns at least once in 20 ms of the CPU time that it gets is never blamed,
+    /// however little of it that is, however late looks come, and whatever it waits for.
+    #[test]
+    fn who_turns_in_time_is_never_blamed(
+        start in 0..40 * MS,
+        share in 1_u64..100,
+        turn in 1_u64..=20 * MS,
+        phase in 0..BILLED_EVERY,
+        delays in prop::collection::vec(0..50 * MS, 1..20),
+        doing in prop::collection::vec(prop_oneof![Just(Doing::Running), Just(Doing::Waiting)], 1..20),
+    ) {
+        let (mut delays, mut doing) = (delays.into_iter().cycle(), doing.into_iter().cycle());
+        let found = watch(start, 3_000 * MS, || delays.next().unwrap(), |now| {
+            let used = now * share / 100;
+            Look {
+                beats: used / turn,
+                calls: 0,
+                cpu_ns: billed(used, now, phase, 0),
+                doing: doing.next().unwrap(),
+                oldest_request: 0,
+            }
+        });
+        prop_assert_eq!(found, None);
+    }
+
+    /// The host stops the guest for a long time in the middle of a turn, once in a while.
+    #[test]
+    fn a_guest_that_stood_still_is_not_blamed(
+        start in 0..40 * MS,
+        stops in prop::collection::vec((50 * MS..100 * MS, 20 * MS..5_000 * MS), 1..10),
+    ) {
+        // All clocks jump at a stop, with the server on the CPU.
+        let mut total = 0;
+        let mut moments = Vec::new();
+        for (run, stop) in stops {
+            let at = moments.last().map_or(0, |&(at, _)| at) + run;
+            moments.push((at, stop));
+        }
+        let mut watcher = Watcher::new(&SETTINGS, start);
+        let mut run = start;
+        for _ in 0..100 {
+            let before = total;
+            run = run.max(watcher.next_look() - before);
+            while let Some(&(at, stop)) = moments.first() && at <= run {
+                total += stop;
+                moments.remove(0);
+            }
+            let look = Look {
+                beats: run / (10 * MS),
+                calls: 0,
+                cpu_ns: run + total,
+                doing: Doing::Running,
+                oldest_request: 0,
+            };
+            let now = run + total;
+            prop_assert_ne!(watcher.judge(&SETTINGS, look, now), Judgement::Hung);
+        }
+    }
+}
+
+#[test]
+fn who_waits_or_calls_others_is_not_to_blame() {
+    let waits = watch(
+        0,
+        5_000 * MS,
+        || 0,
+        |now| Look {
+            cpu_ns: now,
+            doing: Doing::Waiting,
+            ..Look::default()
+        },
+    );
+    assert_eq!(waits, None);
+    let calls = watch(
+        0,
+        5_000 * MS,
+        || 0,
+        |now| Look {
+            calls: now / (5 * MS),
+            cpu_ns: now,
+            ..Look::default()
+        },
+    );
+    assert_eq!(calls, None);
+    // Ready, but others run.
+    assert_eq!(watch(0, 5_000 * MS, || 0, |_| Look::default()), None);
+}
+
+#[test]
+fn a_turn_after_half_of_the_time_out_is_late() {
+    let mut watcher = Watcher::new(&SETTINGS, 0);
+    let mut look = |now_ms: u64, beats| {
+        let seen = Look {
+            beats,
+            calls: 0,
+            cpu_ns: now_ms * MS,
+            doing: Doing::Running,
+            oldest_request: 0,
+        };
+        watcher.judge(&SETTINGS, seen, now_ms * MS)
+    };
+    assert_eq!(look(20, 0), Judgement::Suspect);
+    assert_eq!(look(30, 0), Judgement::Suspect);
+    assert_eq!(look(40, 1), Judgement::Late);
+    assert_eq!(look(60, 2), Judgement::Alive);
+}
+
+#[test]
+fn a_request_that_is_never_answered_is_found_and_one_after_the_other_is_not() {
+    let mut watcher = Watcher::new(&SETTINGS, 0);
+    let mut turns = |from_ms: u64, to_ms: u64, since: fn(u64) -> u64| {
+        let mut found = None;
+        while watcher.next_look() <= to_ms * MS {
+            let now = watcher.next_look();
+            let look = Look {
+                beats: now,
+                oldest_request: since(now),
+                ..Look::default()
+            };
+            assert!(now >= from_ms * MS);
+            if watcher.judge(&SETTINGS, look, now) == Judgement::Overdue {
+                found.get_or_insert(now);
+            }
+        }
+        found
+    };
+    // Each takes 200 ms.
+    assert_eq!(turns(0, 2_000, |now| now / (200 * MS) * 200 * MS + 1), None);
+    let found = turns(2_000, 4_000, |_| 2_000 * MS).expect("never found");
+    assert!(found >= 2_300 * MS && found <= 2_400 * MS, "{found}");
+}
+
+#[test]
+fn period_zero_means_never() {
+    let settings = Heartbeat {
+        period_ms: 0,
+        timeout_ms: 0,
+        request_ms: 0,
+    };
+    assert_eq!(Watcher::new(&settings, 5).next_look(), u64::MAX);
+}
