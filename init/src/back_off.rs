@@ -2,7 +2,8 @@
 //!
 //! The first restart is immediate, since one crash is best repaired at once. A service that
 //! crashes again before it has run for the reset time is in a crash loop: each restart waits
-//! twice as long as the one before, up to a bound. Being ended on request is no crash.
+//! twice as long as the one before, up to a bound. Being ended on request or by another process is
+//! no crash: the kernel does not hold it against the requests either.
 
 use libipc::proto::init::Cause;
 use skink_manifest::service::{Restart, RestartPolicy};
@@ -56,7 +57,7 @@ impl BackOff {
             RestartPolicy::OnFailure if *cause == Cause::Exited(0) => return Decision::Stop,
             RestartPolicy::OnFailure | RestartPolicy::Always => {}
         }
-        if *cause == Cause::Asked {
+        if matches!(cause, Cause::Asked | Cause::Killed(_)) {
             return Decision::StartAt(now);
         }
         if uptime_ns >= u64::from(policy.reset_after_s) * 1_000 * MS {
@@ -120,6 +121,10 @@ mod tests {
         }
         assert_eq!(
             back_off.on_death(&POLICY, &Cause::Asked, 7, 0),
+            Decision::StartAt(7)
+        );
+        assert_eq!(
+            back_off.on_death(&POLICY, &Cause::Killed(9), 7, 0),
             Decision::StartAt(7)
         );
         assert_eq!(back_off.crashes_in_row(), 5);

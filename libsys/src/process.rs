@@ -211,6 +211,22 @@ impl Handle<System> {
         Ok(())
     }
 
+    /// Has a process end, as if it were killed with code 0, when its threads have executed so many
+    /// instructions from now on, or no longer for 0. Returns how many were left until now; 0 if the
+    /// process was not to end.
+    ///
+    /// The system call in which a thread waits counts when it returns, each round of a repeated
+    /// string instruction counts, and one that faults counts when it is done. A life that begins
+    /// anew has no end set.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight` as for [`Handle::<System>::peek`], `Dead`.
+    pub fn end_after(&self, process: &Handle<Process>, instructions: u64) -> Result<u64> {
+        let arguments = [self.raw().0.into(), process.raw().0.into(), instructions];
+        raw::plain(Syscall::ProcessEndAfter, arguments).map(|(left, _)| left)
+    }
+
     fn range(&self, process: &Handle<Process>, address: u64, part: &[u8]) -> [u64; 6] {
         [
             self.raw().0.into(),

@@ -103,6 +103,9 @@ syscalls! {
     /// (system, process, address, buffer, bytes): copies into another process's memory, whatever
     /// its pages allow, at most 4 KiB.
     ProcessPoke = 35, "process_poke", 5;
+    /// (system, process, instructions) -> instructions left: ends a process after so many
+    /// instructions of its threads, 0 for not at all; tells how many were left until now.
+    ProcessEndAfter = 36, "process_end_after", 3;
 
     /// (process, *ThreadParams) -> thread: makes a thread and lets it run.
     ThreadCreate = 30, "thread_create", 2;

@@ -53,6 +53,7 @@ mod sched;
 mod space;
 #[cfg(bare)]
 mod stats;
+mod stepping;
 #[cfg(bare)]
 mod symbols;
 #[cfg(bare)]

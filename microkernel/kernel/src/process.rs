@@ -67,6 +67,8 @@ pub(crate) struct Process {
     name: [Word; NAME_BYTES / 8],
     /// What it used and did.
     pub(crate) counters: Counters,
+    /// How many instructions it may still execute, and marks ([`crate::stepping`]).
+    pub(crate) steps: AtomicU64,
     /// How far its teardown is. Only the processor that works on it touches this.
     pub(crate) teardown: crate::teardown::Progress,
 }
@@ -134,6 +136,7 @@ impl Object for Process {
             calls: AtomicU64::new(0),
             pages: AtomicU64::new(0),
         },
+        steps: AtomicU64::new(crate::stepping::NEVER),
         teardown: crate::teardown::Progress::NEW,
     };
 }
@@ -246,6 +249,9 @@ impl Process {
             counter.store(0, Ordering::Relaxed);
         }
         counters.pages.store(time_page::PAGES, Ordering::Relaxed);
+        process
+            .steps
+            .store(crate::stepping::NEVER, Ordering::Relaxed);
         process
             .status
             .store(ProcessState::Alive as u32, Ordering::Release);

@@ -13,6 +13,7 @@ use crate::endpoint;
 use crate::first_process;
 use crate::lock::Held;
 use crate::process::{Exit, FIRST_TABLES_BYTES, INIT_NUMBER, PROCESSES, Process};
+use crate::stepping;
 use crate::teardown;
 use crate::time_page;
 
@@ -96,6 +97,7 @@ pub(crate) fn renew<const H: u8>(held: &mut Held<H>, process: &Process) -> Resul
     *process.tables.lock(held) = tables;
     let pages = &process.counters.pages;
     pages.store(time_page::PAGES, Ordering::Relaxed);
+    process.steps.store(stepping::NEVER, Ordering::Relaxed);
     process.teardown.begin(0);
     count_own_handles(process);
     Ok(())

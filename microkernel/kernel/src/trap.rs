@@ -10,8 +10,9 @@ use crate::arch::x86_64::{apic, cpu, fpu, time};
 use crate::lock::Held;
 use crate::process::PROCESSES;
 use crate::thread::Thread;
-use crate::{fault, interrupt, sched, space, teardown};
+use crate::{fault, interrupt, sched, space, stepping, teardown};
 
+const DEBUG: u64 = 1;
 const DEVICE_NOT_AVAILABLE: u64 = 7;
 const PAGE_FAULT: u64 = 14;
 
@@ -31,6 +32,7 @@ extern "C" fn on_trap(thread: &'static Thread) {
     if vector < 32 {
         on_exception(&mut held, thread, vector);
     } else {
+        stepping::join(thread);
         on_interrupt(&mut held, vector as u8);
     }
     sched::finish(&mut held);
@@ -75,6 +77,7 @@ fn fault_of(thread: &Thread) -> Option<FaultMessage> {
 fn on_exception(held: &mut Held<0>, thread: &'static Thread, vector: u64) {
     let mut address = 0;
     match vector {
+        DEBUG if stepping::on_step(held, thread) => return,
         PAGE_FAULT => {
             if let Some(fault) = fault_of(thread)
                 && fault::send(held, thread, fault)

@@ -15,6 +15,7 @@ mod quota;
 mod recovery;
 mod revival;
 mod rings;
+mod stepping;
 mod storm;
 mod waits;
 
@@ -33,6 +34,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         recovery::TESTS,
         revival::TESTS,
         debug::TESTS,
+        stepping::TESTS,
         init::TESTS,
         rings::TESTS,
         hostile::TESTS,

@@ -11,6 +11,8 @@ mod quota;
 mod revival;
 pub(crate) mod rings;
 mod server;
+#[cfg(bare)]
+mod stepper;
 mod storm;
 #[cfg(bare)]
 mod threads;
@@ -88,6 +90,8 @@ pub(crate) fn play(program: &Program) -> i32 {
         "heir" => revival::inherit(&role),
         "rival" => revival::race(&role),
         "bequeath" => quota::bequeath(&role),
+        #[cfg(bare)]
+        "stepper" => stepper::run(&role),
         "storm-client" => storm::call(&role),
         "storm-server" => storm::serve(&role),
         "notifier" => server::notify(&role),

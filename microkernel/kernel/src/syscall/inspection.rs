@@ -11,7 +11,7 @@ use crate::arch::x86_64::paging::Access;
 use crate::arch::x86_64::physical;
 use crate::lock::{Guard, level};
 use crate::process::{PROCESSES, Process, State};
-use crate::{object, user};
+use crate::{object, stepping, user};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Most entries of page tables that one call looks at.
@@ -71,6 +71,14 @@ pub(super) fn poke(call: &mut Call<'_>) -> Result {
         return Err(Error::BadAddress);
     }
     copy(call, Access::Write)
+}
+
+pub(super) fn end_after(call: &mut Call<'_>) -> Result {
+    require_debug(call)?;
+    let [_, handle, instructions, ..] = call.arguments;
+    with_process(call, handle, Rights::MANAGE, |call, target| {
+        Ok((stepping::arm(call.held, target, instructions)?, 0))
+    })
 }
 
 /// Reads or writes another process's memory, part by part: two processes' page tables cannot be

@@ -17,7 +17,7 @@ use crate::memory::MEMORIES;
 use crate::process::{Exit, MAX_THREADS, PROCESSES, Process};
 use crate::sched::{self, Urgency};
 use crate::thread::{Family, THREADS, Thread};
-use crate::{memory, object, revival, teardown, user};
+use crate::{memory, object, revival, stepping, teardown, user};
 
 /// Runs `f` on the process that a handle names, holding a reference to it.
 pub(super) fn with_process(
@@ -243,6 +243,7 @@ fn start_thread(
     thread
         .registers
         .start(params.entry, params.stack, params.argument);
+    stepping::join(thread);
     thread.set_control(physical);
     thread.control_memory.set(memory);
     thread.fs_base.set(params.control);

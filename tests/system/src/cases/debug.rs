@@ -138,6 +138,8 @@ fn rights(context: &Context) -> Result<(), String> {
         looker.open_process(number).err() == Some(Error::MissingRight)
             && looker.peek(&process, PLACE, &mut byte) == missing
             && looker.poke(&process, PLACE, &byte) == missing
+            && looker.end_after(&process, 1) == Err(Error::MissingRight)
+            && context.system().end_after(&look, 1) == Err(Error::MissingRight)
             && context.system().peek(&look, PLACE, &mut byte) == missing
             && context.system().poke(&look, PLACE, &byte) == missing,
         "rights are not asked for"

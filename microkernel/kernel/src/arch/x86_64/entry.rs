@@ -132,6 +132,11 @@ impl Word {
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
+
+    /// Sets bits. The one exception to the rule: the others stay as the owner leaves them.
+    pub(crate) fn insert(&self, bits: u64) {
+        self.0.fetch_or(bits, Ordering::Relaxed);
+    }
 }
 
 /// The registers of a thread that is not running, in the order of `entry.s`.

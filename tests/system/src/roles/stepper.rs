@@ -1,0 +1,60 @@
+//! A program that can count its own instructions.
+
+use core::arch::asm;
+
+use libsys::abi::{FOREVER, Syscall};
+use libsys::mappings::Mapping;
+use libsys::thread::{self, ThreadPlace};
+use libsys::{Handle, MapFlags, Memory, Notification};
+
+use super::{BAD_ROLE, Role, WRONG};
+
+/// Where the second thread lives.
+const SECOND: u64 = 0x61_0000_0000;
+const STACK_PAGES: u64 = 6;
+
+/// Waits for the notification `go0`, and in a second thread for `go1`; then each adds 1 to its word of
+/// the object `counts` with every second instruction, for ever.
+pub(super) fn run(role: &Role<'_>) -> Result<i32, i32> {
+    let counts: Handle<Memory> = role.take("counts")?;
+    let counts = Mapping::map(&counts, MapFlags::READ | MapFlags::WRITE).map_err(|_| WRONG)?;
+    let word = |index: usize| {
+        counts
+            .atomic_u64(index * 8)
+            .map(|word| word.as_ptr() as u64)
+    };
+    let (first, second) = (word(0).map_err(|_| WRONG)?, word(1).map_err(|_| WRONG)?);
+    // A page fault is no instruction, but the page shall be there all the same.
+    super::memory::put(first, 0);
+    let (go, other): (Handle<Notification>, Handle<Notification>) =
+        (role.take("go0")?, role.take("go1")?);
+    let memory = role.program.memory().map_err(|_| BAD_ROLE)?;
+    let memory = memory.create_object(STACK_PAGES).map_err(|_| WRONG)?;
+    let place = ThreadPlace {
+        memory: &memory,
+        first_page: 0,
+        pages: STACK_PAGES,
+        address: SECOND,
+    };
+    let _second = thread::spawn(&place, move || count(&other, second)).map_err(|_| WRONG)?;
+    count(&go, first)
+}
+
+/// Waits, and counts from then on.
+fn count(go: &Handle<Notification>, word: u64) -> ! {
+    // SAFETY: a system call that waits, and then a word of shared memory that lives as long as the
+    // process and that nobody here refers to.
+    unsafe {
+        asm!(
+            "syscall",
+            "2:",
+            "inc qword ptr [r12]",
+            "jmp 2b",
+            in("r12") word,
+            in("rax") Syscall::Wait as u64,
+            in("rdi") u64::from(go.raw().0),
+            in("rsi") FOREVER,
+            options(noreturn),
+        )
+    }
+}
