@@ -10,6 +10,7 @@ extern crate alloc;
 
 mod cases;
 mod context;
+mod cut;
 mod random;
 mod raw;
 mod roles;
@@ -24,14 +25,24 @@ use context::Context;
 
 /// Option that makes this program a child with a role.
 const CHILD: &str = "--child";
+/// Option that makes it end servers.
+const CUT: &str = "--cut";
 
 const HELP: &str = "\
 Usage: system-tests [--list] [NAME]...
+       system-tests --cut [--stride N] [--cuts N] [--seed S] [SERVER]...
 
 Runs the tests whose names start with a NAME, or all of them. Prints one line for each,
 `ok NAME` or `FAILED NAME: why`, and `N passed, N failed` at the end.
 
   -l, --list   print the names of all tests
+
+With --cut it ends each SERVER, or all, at instructions of the requests that it deals
+with, one after the other, and checks that nothing is lost, wrong or done twice:
+
+  --stride N   from one instruction to the N-th after it; 1 for every instruction
+  --cuts N     if there is no stride: cuts of each server, about; 150 if not given
+  --seed S     where to begin within the first stride
 ";
 
 /// A promise that is checked: `Err` says how it was broken.
@@ -51,6 +62,12 @@ fn run(program: &mut Program) -> Outcome {
         .is_some_and(|first| first == CHILD)
     {
         return Ok(roles::play(program));
+    }
+    if let Some((_, rest)) = program.arguments().split_first()
+        && program.arguments()[0] == CUT
+    {
+        let rest = rest.to_vec();
+        return cut::run(program, &rest);
     }
     let options = program.options(&[Flag {
         letter: 'l',
