@@ -1,6 +1,7 @@
 //! Operations on files: what they answer, and what is there afterwards.
 
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -22,8 +23,10 @@ const OLD: &[u8] = b"0123456789abcdef";
 const MORE: &[u8] = b"<more>";
 /// Files of the disks of the tests, of which one is read.
 const ON_DISK: [&str; 2] = ["/sizes/7m", "/big.bin"];
-/// Bytes of it that are known beforehand.
-const KNOWN_BYTES: usize = 1 << 20;
+/// Bytes of it that are known beforehand: more than any server keeps.
+const KNOWN_BYTES: usize = 7 << 20;
+/// Bytes from one read to the next: more than is read ahead.
+const STEP: usize = 1_234_567;
 /// Bytes that are read at once: in a message, and in one transfer.
 const READS: [(&str, usize); 2] = [("read a little", 1000), ("read much", 64 << 10)];
 
@@ -178,7 +181,7 @@ fn operation<'a>(
 }
 
 /// A file of the disk, of which a part is known.
-struct OnDisk {
+pub(super) struct OnDisk {
     files: Files,
     path: &'static str,
     known: Vec<u8>,
@@ -187,7 +190,7 @@ struct OnDisk {
 
 impl OnDisk {
     /// Finds one, if there is a disk.
-    fn find(files: &Files) -> Result<Option<OnDisk>, String> {
+    pub(super) fn find(files: &Files) -> Result<Option<Rc<OnDisk>>, String> {
         let Some(path) = ON_DISK.into_iter().find(|path| files.stat(path).is_ok()) else {
             return Ok(None);
         };
@@ -196,18 +199,18 @@ impl OnDisk {
         let mut file = opened.map_err(because("open"))?;
         let count = file.read(&mut known).map_err(because("read"))?;
         known.truncate(count);
-        Ok(Some(OnDisk {
+        Ok(Some(Rc::new(OnDisk {
             files: files.clone(),
             path,
             known,
             next: Cell::new(0),
-        }))
+        })))
     }
 
     /// Reads somewhere else each time.
     fn read(&self, bytes: usize) -> Result<(), Fault> {
         let at = self.next.get() % (self.known.len() - bytes);
-        self.next.set(at + 40_961);
+        self.next.set(at + STEP);
         let mut content = vec![0; bytes];
         let opened = self.files.open(self.path, OpenOptions::read());
         let file = opened.map_err(because("open"))?;
@@ -224,34 +227,21 @@ impl OnDisk {
     }
 }
 
-/// Returns what is done on a disk, if there is one.
-pub(super) fn disk<'a>(files: &Files) -> Result<Option<Vec<Operation<'a>>>, String> {
-    let mut operations = Vec::new();
-    for (name, bytes) in READS {
-        let Some(disk) = OnDisk::find(files)? else {
-            return Ok(None);
-        };
-        operations.push(Operation::new(name, || Ok(()), move || disk.read(bytes)));
-    }
-    Ok(Some(operations))
+/// Returns what is done on a disk.
+pub(super) fn disk<'a>(disk: &Rc<OnDisk>) -> Vec<Operation<'a>> {
+    let operation = |(name, bytes)| {
+        let disk = Rc::clone(disk);
+        Operation::new(name, || Ok(()), move || disk.read(bytes))
+    };
+    READS.into_iter().map(operation).collect()
 }
 
 /// Returns reading from a disk whose driver has to find its device again.
-pub(super) fn disk_with_new_driver<'a>(
-    files: &Files,
-    context: &'a Context,
-) -> Result<Option<Vec<Operation<'a>>>, String> {
-    let Some(disk) = OnDisk::find(files)? else {
-        return Ok(None);
-    };
+pub(super) fn disk_with_new_driver(disk: Rc<OnDisk>, context: &Context) -> Operation<'_> {
     let run = move || {
         let killed = context.init().kill("virtio-blk");
         killed.map_err(because("kill virtio-blk"))?;
         disk.read(1000)
     };
-    Ok(Some(vec![Operation::new(
-        "find the device",
-        || wait_for_all(context),
-        run,
-    )]))
+    Operation::new("find the device", || wait_for_all(context), run)
 }

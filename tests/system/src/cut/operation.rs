@@ -2,13 +2,15 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
 use libipc::files::Files;
 use skink_program::Program;
 
-use super::{files, others};
+use super::files::{self, OnDisk};
+use super::others;
 use crate::context::Context;
 
 /// A service without which the machine is powered off: only when it is asked for.
@@ -79,13 +81,11 @@ pub(super) fn all<'a>(
     for server in ["tmpfs", "vfs"] {
         all.push((server, files::operations(&files)?));
     }
-    for server in ["ext4", "block", "virtio-blk"] {
-        if let Some(read) = files::disk(&files)? {
-            all.push((server, read));
+    if let Some(disk) = OnDisk::find(&files)? {
+        for server in ["ext4", "block", "virtio-blk"] {
+            all.push((server, files::disk(&disk)));
         }
-    }
-    if let Some(read) = files::disk_with_new_driver(&files, context)? {
-        all.push(("pci", read));
+        all.push(("pci", vec![files::disk_with_new_driver(disk, context)]));
     }
     all.push(("console", others::console(console)));
     all.push(("log", others::log(context)));

@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 
 use libipc::Failure;
 use libipc::proto::console::ConsoleClient;
-use libipc::proto::log::KERNEL;
+use libipc::proto::log::{KERNEL, LogPage};
+use libsys::time;
 
 use super::operation::{Fault, Operation};
 use super::victim::{service, wait_for_all};
-use crate::context::{Context, because, expect_exit};
+use crate::context::{Context, SOON, because, expect_exit};
 
 /// The service that `init` ends on request, and whose lines are read.
 const LOG: &str = "log";
@@ -30,23 +31,33 @@ pub(super) fn console<'a>(console: ConsoleClient) -> Vec<Operation<'a>> {
     vec![Operation::new("write", || Ok(()), write)]
 }
 
-/// Returns reading the kernel's log: its lines stay what they are.
+/// Returns reading the kernel's log: its lines stay what they are, until the oldest give way.
 pub(super) fn log(context: &Context) -> Vec<Operation<'_>> {
-    let mut known = None;
+    let mut known: Option<LogPage> = None;
     let read = move || {
         let page = context.log().read(KERNEL, 0).map_err(because("read"))?;
-        let known = known.get_or_insert_with(|| page.clone());
-        let is_longer = page.lines.len() >= known.lines.len();
-        if page.lost == known.lost && is_longer && page.lines.starts_with(&known.lines) {
-            *known = page;
-            return Ok(());
-        }
-        let (lines, lost) = (page.lines.len(), page.lost);
-        Err(Fault::Lost(format!(
-            "{lines} lines, {lost} lost, or others than before"
-        )))
+        let result = known.as_ref().map_or(Ok(()), |known| compare(known, &page));
+        known = Some(page);
+        result
     };
     vec![Operation::new("read", || Ok(()), read)]
+}
+
+/// Compares the oldest lines of a log with what they were before.
+fn compare(before: &LogPage, now: &LogPage) -> Result<(), Fault> {
+    let gone = now.lost.checked_sub(before.lost);
+    let gone = gone.ok_or_else(|| Fault::Lost("the count of lost lines".into()))?;
+    let mut both = before.lines.iter().skip(gone as usize).zip(&now.lines);
+    if let Some((old, new)) = both.find(|(old, new)| old != new) {
+        return Err(Fault::Wrong(format!("{:?} was {:?}", new.text, old.text)));
+    }
+    if now.lines.is_empty() || (gone == 0 && now.lines.len() < before.lines.len()) {
+        return Err(Fault::Lost(format!("only {} lines", now.lines.len())));
+    }
+    match now.lines.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Fault::Duplicated(format!("{:?}", pair[0].text))),
+        None => Ok(()),
+    }
 }
 
 /// Returns what `init` is asked for: the list of services, and ends of one of them.
@@ -64,15 +75,24 @@ pub(super) fn init(context: &Context) -> Vec<Operation<'_>> {
         }
         Err(Fault::Wrong(format!("the services are {found:?}")))
     };
+    let mut expected = None;
     let kill = move || {
-        let before = service(context, LOG)?.restarts;
+        let restarts = || service(context, LOG).map(|service| service.restarts);
+        let before = *expected.get_or_insert(restarts()?);
         context.init().kill(LOG).map_err(because("kill"))?;
+        let deadline = time::after(SOON);
+        while restarts()? == before {
+            if time::now() > deadline {
+                return Err(Fault::Lost(format!("{LOG} was not ended")));
+            }
+            time::sleep(time::MS);
+        }
         wait_for_all(context)?;
-        let more = service(context, LOG)?.restarts - before;
-        match more {
+        // One that comes late is seen the next time.
+        expected = Some(before + 1);
+        match restarts()? - before {
             1 => Ok(()),
-            0 => Err(Fault::Lost(format!("{LOG} was not ended"))),
-            _ => Err(Fault::Duplicated(format!("{LOG} was ended {more} times"))),
+            more => Err(Fault::Duplicated(format!("{LOG} was ended {more} times"))),
         }
     };
     vec![
