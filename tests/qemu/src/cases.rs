@@ -4,6 +4,7 @@ use crate::Scenario;
 
 mod bad_disks;
 mod boot;
+mod cut;
 mod disks;
 mod files;
 mod panic;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Scenario> {
         disks::scenarios(),
         bad_disks::scenarios(),
         recovery::scenarios(),
+        cut::scenarios(),
         panic::scenarios(),
         system::scenarios(),
     ]
