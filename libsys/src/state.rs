@@ -166,6 +166,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
                 (S::default(), None)
             }
         };
+        crate::gate::require_complete_state(&report);
         let is_clean = report.dropped == 0 && report.found == Found::Intact;
         let mut region = Region {
             half: half.unwrap_or_else(|| Half::first(memory.bytes())),

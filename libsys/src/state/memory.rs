@@ -59,13 +59,15 @@ mod guest {
     }
 
     /// Returns the state region of this service; `None` if it has none, or when it was taken
-    /// before.
+    /// before. Waits at the [gate](crate::gate) until the state is there.
     pub fn mapped() -> Option<MappedMemory> {
         static IS_TAKEN: AtomicBool = AtomicBool::new(false);
         let header = crate::startup::header();
         if header.state_bytes == 0 || IS_TAKEN.swap(true, Ordering::Relaxed) {
             return None;
         }
+        // Who has announced a schema has waited already.
+        crate::gate::announce(0);
         let start = core::ptr::with_exposed_provenance_mut::<u8>(header.state_start as usize);
         // SAFETY: init maps the region there, page aligned, readable and writable for as long as
         // the process lives, and never touches it meanwhile; it is given out once only.
