@@ -16,6 +16,7 @@ pub mod heartbeat;
 pub mod reserve;
 pub mod statistics;
 pub mod supervisor;
+pub mod swap;
 pub mod vault;
 
 /// Nanoseconds in a millisecond.

@@ -159,6 +159,7 @@ mod guest {
         if is_trial() {
             // A service without state has to be let in too.
             announce(0);
+            say(page, Phase::Opened, 0);
             if let Err(why) = test() {
                 log::error!("self-test: {why}");
                 fail(Trouble::SelfTest);

@@ -52,6 +52,8 @@ pub enum Phase {
     Quiesced = 3,
     /// A trial cannot take over.
     Failed = 4,
+    /// A trial has its state and tests itself.
+    Opened = 5,
     /// The word holds something else.
     Nonsense = 255,
 }
@@ -64,6 +66,7 @@ impl Phase {
             2 => Phase::Tested,
             3 => Phase::Quiesced,
             4 => Phase::Failed,
+            5 => Phase::Opened,
             _ => Phase::Nonsense,
         }
     }
