@@ -4,10 +4,13 @@
 //! waits for anyone it supervises. Whatever needs the memory manager is done by a second thread
 //! ([`worker`]), with deadlines.
 
+mod candidate;
 mod keeper;
 mod kernel_log;
 mod kit;
+mod program;
 mod setup;
+mod swapper;
 mod worker;
 
 use alloc::rc::Rc;

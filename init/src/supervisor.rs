@@ -102,6 +102,19 @@ impl Supervisor {
         self.end(service, cause, now)
     }
 
+    /// Returns the number that the next instance of a service will have.
+    pub fn next_generation(&self, service: usize) -> Option<u64> {
+        Some(self.entries.get(service)?.next_generation())
+    }
+
+    /// Notes that another version of a running service took its place at `now`, as the next
+    /// instance. It was started and watched elsewhere before that.
+    pub fn adopted(&mut self, service: usize, now: u64) {
+        if let Some(entry) = self.entries.get_mut(service) {
+            entry.adopt(now);
+        }
+    }
+
     /// Notes that the instance of a service serves since `at`.
     pub fn ready(&mut self, service: usize, at: u64) {
         if let Some(entry) = self.entries.get_mut(service) {

@@ -9,10 +9,13 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use init::MS;
-use init::control::Services;
+use init::control::{Services, Source};
 use init::heartbeat::Look;
 use init::supervisor::{Action, Supervisor};
-use libipc::proto::init::{Cause, InitError, ServiceInfo, ServiceStatistics};
+use init::swap::Ticket;
+use libipc::proto::init::{
+    Cause, InitError, ServiceInfo, ServiceStatistics, ServiceVersion, SwapReason,
+};
 use libsys::abi::{ExitReason, ProcessInfo, ProcessState};
 use libsys::spawn::Child;
 use libsys::{Handle, Kind, Memory, Notification, Process, Rights, ipc, time};
@@ -21,10 +24,11 @@ use skink_manifest::service::Grant;
 
 use super::kit::{Common, Kit, Paging, StartError};
 use super::setup::Setup;
-use super::worker::{Job, Jobs};
+use super::swapper::Attempt;
+use super::worker::{Done, Job, Jobs};
 
 /// Exit code of a process that `init` ended.
-const ENDED_BY_INIT: u64 = 137;
+pub(super) const ENDED_BY_INIT: u64 = 137;
 /// Exit code of the machine when nothing can go on.
 const FATAL_EXIT: u32 = 14;
 /// Time between two looks at a service that does not serve yet, at first and at most, ns.
@@ -34,42 +38,48 @@ const RINGS_BIT: u64 = 1;
 
 /// The processes of one service.
 #[derive(Debug, Default)]
-struct Processes {
-    running: Option<Running>,
+pub(super) struct Processes {
+    pub(super) running: Option<Running>,
     /// What is being torn down, with the pool that it holds.
-    ending: Vec<(Handle<Process>, usize)>,
+    pub(super) ending: Vec<(Handle<Process>, usize)>,
+    /// The pool of another version that is on trial.
+    pub(super) trial_pool: Option<usize>,
 }
 
 #[derive(Debug)]
-struct Running {
-    child: Child,
+pub(super) struct Running {
+    pub(super) child: Child,
     /// The pool of a pinned one.
-    pool: Option<usize>,
-    since: u64,
+    pub(super) pool: Option<usize>,
+    pub(super) since: u64,
 }
 
 impl Processes {
     /// Returns a pool that no process holds.
-    fn free_pool(&mut self, pools: usize) -> Option<usize> {
+    pub(super) fn free_pool(&mut self, pools: usize) -> Option<usize> {
         self.ending.retain(|(process, _)| {
             process
                 .info()
                 .is_ok_and(|info| info.state != ProcessState::Dead as u32)
         });
         let running = self.running.as_ref().and_then(|running| running.pool);
-        (0..pools)
-            .find(|pool| running != Some(*pool) && self.ending.iter().all(|(_, held)| held != pool))
+        (0..pools).find(|pool| {
+            ![running, self.trial_pool].contains(&Some(*pool))
+                && self.ending.iter().all(|(_, held)| held != pool)
+        })
     }
 }
 
 /// Keeps the services as the supervisor wants them.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    common: &'static Common,
-    kits: &'static [Kit],
-    jobs: &'static Jobs,
-    supervisor: RefCell<Supervisor>,
-    processes: RefCell<Vec<Processes>>,
+    pub(super) common: &'static Common,
+    pub(super) kits: &'static [Kit],
+    pub(super) jobs: &'static Jobs,
+    pub(super) supervisor: RefCell<Supervisor>,
+    pub(super) processes: RefCell<Vec<Processes>>,
+    /// The swap that is going on.
+    pub(super) attempt: RefCell<Option<Attempt>>,
     /// Starts of pinned services that wait for a pool.
     waiting: RefCell<VecDeque<Job>>,
     /// When services that do not serve yet are looked at next.
@@ -86,6 +96,7 @@ impl Keeper {
             jobs: setup.jobs,
             supervisor: RefCell::new(Supervisor::new(&services)),
             processes: RefCell::new(setup.kits.iter().map(|_| Processes::default()).collect()),
+            attempt: RefCell::default(),
             waiting: RefCell::default(),
             next_ready_look: Cell::new(0),
         }
@@ -105,6 +116,7 @@ impl Keeper {
         for job in self.waiting.take() {
             self.start_pinned(job);
         }
+        self.look_at_swap();
         let now = time::now();
         self.look_for_readiness(now);
         let due = self.supervisor.borrow_mut().due(now);
@@ -162,7 +174,10 @@ impl Keeper {
 
     fn take_done_starts(&self) {
         for done in self.jobs.take_done() {
-            self.started(done.job, done.result, None);
+            match done {
+                Done::Started(job, result) => self.started(job, result, None),
+                other => self.swap_news(other),
+            }
         }
     }
 
@@ -325,6 +340,7 @@ impl Keeper {
             .borrow()
             .next_deadline()
             .min(self.next_ready_look.get())
+            .min(self.swap_deadline())
     }
 }
 
@@ -333,13 +349,33 @@ impl Services for Keeper {
         self.kits.get(service).map(|kit| &kit.service)
     }
 
+    fn swap(&self, service: usize, source: Source) -> Result<Ticket, InitError> {
+        self.begin_swap(service, source)
+    }
+
+    fn version(&self, service: usize) -> Option<ServiceVersion> {
+        let kit = self.kits.get(service)?;
+        let versions = kit.versions.lock();
+        Some(ServiceVersion {
+            name: kit.service.name.clone(),
+            image: versions.current.name().into(),
+            digest: versions.current.short_digest(),
+            previous: versions
+                .previous
+                .as_ref()
+                .map(|program| (program.name().into(), program.short_digest())),
+        })
+    }
+
     fn kill(&self, service: usize) -> Result<(), InitError> {
+        self.give_up_swap(service, SwapReason::Asked);
         let action = self.supervisor.borrow_mut().kill(service)?;
         self.perform([action]);
         Ok(())
     }
 
     fn restart(&self, service: usize) -> Result<(), InitError> {
+        self.give_up_swap(service, SwapReason::Asked);
         let action = self.supervisor.borrow_mut().restart(service)?;
         self.perform(action);
         // What was started has to be looked at soon.
@@ -400,14 +436,14 @@ fn refused(error: libsys::Error) -> InitError {
     InitError::Kernel
 }
 
-fn notify(notification: &Handle<Notification>) {
+pub(super) fn notify(notification: &Handle<Notification>) {
     if let Err(error) = ipc::notify(notification) {
         log::error!("notification not set: {error}");
     }
 }
 
 /// Translates the kernel's reason.
-fn cause_of(info: &ProcessInfo) -> Cause {
+pub(super) fn cause_of(info: &ProcessInfo) -> Cause {
     if info.reason == ExitReason::Fault as u32 {
         Cause::Fault {
             vector: info.code as u8,

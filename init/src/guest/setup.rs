@@ -17,13 +17,17 @@ use libsys::{Endpoint, Error, Handle, Memory, Notification, Sender};
 use skink_manifest::Service;
 use skink_manifest::bundle::{Bundle, BundleError, Kind};
 use skink_manifest::service::{DecodeError, Grant};
+use spin::{Mutex, Once};
 
-use super::kit::{Common, Kit, Named, Program};
+use super::kit::{Common, Kit, Named, Slot, Versions};
+use super::program::Program;
 use super::worker::{self, Jobs, THREAD_PAGES};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Sets of frames of a pinned service.
 const POOLS: usize = 2;
+/// Pages of each set that the next version of a service may take beyond what this one takes.
+const SPARE_PAGES: u64 = 8;
 /// A state region gets at most one part in so many of all RAM, so that small machines work too.
 const STATE_SHARE: u64 = 8;
 /// `init`'s own badge at the memory manager, apart from those of services.
@@ -129,22 +133,14 @@ fn take<K: libsys::Kind>(startup: &Startup, name: &'static str) -> Result<Handle
 /// still run.
 fn find_program(bundle: &Bundle<'static>, service: &Service) -> Program {
     match bundle.find(&service.image) {
-        Some(entry) => Program {
-            offset: entry.offset,
-            bytes: entry.data,
-            digest: entry.digest,
-        },
+        Some(entry) => Program::of_bundle(&entry),
         None => {
             log::error!(
                 "{}: no image {:?} in the boot bundle",
                 service.name,
                 service.image
             );
-            Program {
-                offset: 0,
-                bytes: &[],
-                digest: &[0; 32],
-            }
+            Program::missing(&service.image)
         }
     }
 }
@@ -210,46 +206,78 @@ fn make_kit(
         0 => None,
         pages => Some(frames.take_zeroed(pages, name)?),
     };
-    let state = match memory
+    let state_pages = memory
         .state
         .div_ceil(PAGE)
-        .min(frames.total_pages / STATE_SHARE)
-    {
-        0 => None,
-        // It is zeroed when it is mapped for the first instance.
-        pages => Some((frames.take(pages, name)?, pages)),
-    };
+        .min(frames.total_pages / STATE_SHARE);
+    let slots = [
+        make_slot(&service, SlotUse::First, state_pages, frames)?,
+        make_slot(&service, SlotUse::Second, state_pages, frames)?,
+    ];
     Ok(Kit {
-        program,
         endpoint: Handle::<Endpoint>::create()?,
         ping: notification.mint(1 << PING_BIT)?,
         notification,
         init,
         named: Named::default(),
         dma,
-        state,
-        page: frames.take_zeroed(1, name)?,
+        state_pages,
+        slots,
         log_ring: frames.take_zeroed(LOG_RING_BYTES / PAGE, name)?,
-        pools: make_pools(&service, program, frames)?,
-        is_verified: false.into(),
+        pools: make_pools(&service, &program, frames)?,
+        versions: Mutex::new(Versions {
+            active: 0,
+            current: program,
+            previous: None,
+        }),
         has_run: false.into(),
         service,
     })
 }
 
+/// Which of the two slots of a service.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SlotUse {
+    /// The one that is used from the start.
+    First,
+    /// The one that is used by the first swap.
+    Second,
+}
+
+fn make_slot(
+    service: &Service,
+    usage: SlotUse,
+    state_pages: u64,
+    frames: &mut Frames,
+) -> Result<Slot, SetupError> {
+    let state = Once::new();
+    // A paged service gets its second region from the memory manager when it is swapped: it may
+    // be large. A pinned one must not depend on that.
+    if state_pages > 0 && (usage == SlotUse::First || service.is_pinned()) {
+        // It is zeroed when it is mapped for the first instance.
+        let region = frames.take(state_pages, &service.name)?;
+        state.call_once(|| region);
+    }
+    Ok(Slot {
+        page: frames.take_zeroed(1, &service.name)?,
+        gate: Handle::<Notification>::create()?,
+        state,
+    })
+}
+
 fn make_pools(
     service: &Service,
-    program: Program,
+    program: &Program,
     frames: &mut Frames,
 ) -> Result<Vec<Pool>, SetupError> {
     if !service.is_pinned() {
         return Ok(Vec::new());
     }
     // An image that is none is refused with a clear error when it is started.
-    let Ok(elf) = Elf::parse(program.bytes) else {
+    let Ok(elf) = Elf::parse(program.bytes()) else {
         return Ok(Vec::new());
     };
-    let pages = pinned_pages(&elf, service.memory.heap, service.memory.stack);
+    let pages = pinned_pages(&elf, service.memory.heap, service.memory.stack) + SPARE_PAGES;
     let pool = |_| {
         Ok(Pool {
             memory: frames.take(pages, &service.name)?,

@@ -46,6 +46,8 @@ pub(super) struct Entry {
     /// Whether the next instance was asked for, whatever the policy says.
     pub(super) is_wanted: bool,
     generation: u64,
+    /// How many of the instances are other versions that took over from a running one.
+    adopted: u64,
     /// Since when it does not serve.
     down_since: Option<u64>,
 }
@@ -61,6 +63,7 @@ impl Entry {
             ending: None,
             is_wanted: false,
             generation: 0,
+            adopted: 0,
             down_since: None,
         }
     }
@@ -72,6 +75,21 @@ impl Entry {
         self.ending = None;
         self.is_wanted = false;
         self.generation
+    }
+
+    pub(super) const fn next_generation(&self) -> u64 {
+        self.generation + 1
+    }
+
+    /// Goes on with another version, which serves at once.
+    pub(super) fn adopt(&mut self, now: u64) {
+        self.generation = self.next_generation();
+        self.adopted += 1;
+        self.ending = None;
+        self.is_wanted = false;
+        self.back_off.reset();
+        self.run(now);
+        self.ready(now);
     }
 
     pub(super) fn run(&mut self, now: u64) {
@@ -161,7 +179,8 @@ impl Entry {
         Status {
             state,
             generation: self.generation,
-            restarts: u32::try_from(self.generation.saturating_sub(1)).unwrap_or(u32::MAX),
+            restarts: u32::try_from(self.generation.saturating_sub(1 + self.adopted))
+                .unwrap_or(u32::MAX),
             last_cause: self.statistics.last_cause(),
             last_downtime_ns: self.statistics.last_downtime_ns(),
             running_since,
