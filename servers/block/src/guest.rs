@@ -9,11 +9,13 @@ use core::convert::Infallible;
 use block::{Buffer, Queue, Record};
 use libipc::events::Events;
 use libipc::proto::block::{
-    BlockDispatcher, BlockError, BlockServer, BufferId, DeviceInfo, QueueId, Statistics,
+    BlockDispatcher, BlockError, BlockSchema, BlockServer, BufferId, DeviceInfo, QueueId,
+    Statistics,
 };
 use libipc::proto::disk::{DiskClient, DiskError};
 use libipc::proto::init::{InitClient, InitError};
 use libipc::ring::{RingClient, pages_for};
+use libipc::schema::Interface;
 use libipc::sync::Mutex;
 use libipc::{Caller, Failure, Server};
 use libsys::abi::PAGE_SIZE;
@@ -59,6 +61,8 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     if report.has_losses() {
         log::warn!("queues and buffers: {report}");
     }
+    // The driver, the rings and the vault belong to the version that serves.
+    libipc::gate::pass(&[BlockSchema::SCHEMA], || Ok(()));
     let tables = Rc::new(RefCell::new(tables));
     let mut server = Server::new(endpoint, notification);
     let events = server.events();

@@ -6,8 +6,10 @@ use core::cell::RefCell;
 use core::convert::Infallible;
 
 use libipc::proto::pci::{
-    Address, BusMaster, Capability, Claim, DeviceInfo, PciDispatcher, PciError, PciServer,
+    Address, BusMaster, Capability, Claim, DeviceInfo, PciDispatcher, PciError, PciSchema,
+    PciServer,
 };
+use libipc::schema::Interface;
 use libipc::stream::Batch;
 use libipc::{Caller, Server};
 use libsys::abi::PAGE_SIZE;
@@ -41,6 +43,8 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     if report.has_losses() {
         log::warn!("claims: {report}");
     }
+    // The configuration space belongs to the version that serves.
+    libipc::gate::pass(&[PciSchema::SCHEMA], || Ok(()));
     let (info, _) = system
         .system_info()
         .map_err(|_| "the machine tells nothing about itself")?;

@@ -6,9 +6,10 @@ use core::convert::Infallible;
 
 use libipc::events::Events;
 use libipc::proto::block::BufferId;
-use libipc::proto::disk::{DiskDispatcher, DiskError, DiskInfo, DiskServer};
+use libipc::proto::disk::{DiskDispatcher, DiskError, DiskInfo, DiskSchema, DiskServer};
 use libipc::proto::init::{InitClient, InitError};
 use libipc::proto::pci::PciClient;
+use libipc::schema::Interface;
 use libipc::{Caller, Failure, Server};
 use libsys::mappings::Mapping;
 use libsys::{Handle, MapFlags, Memory, Notification, Rights, startup};
@@ -36,6 +37,8 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     let pci = PciClient::connect(pci).map_err(report("pci"))?;
     let dma: Handle<Memory> = startup::take(&startup, "dma").ok_or("no DMA memory was given")?;
 
+    // The devices, the ring and the vault belong to the version that serves.
+    libipc::gate::pass(&[DiskSchema::SCHEMA], || Ok(()));
     let server = Server::new(endpoint, notification);
     let events = server.events();
     let mut units = Vec::new();
