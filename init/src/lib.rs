@@ -12,6 +12,7 @@ extern crate alloc;
 
 pub mod back_off;
 pub mod control;
+pub mod escalation;
 pub mod heartbeat;
 pub mod reserve;
 pub mod statistics;

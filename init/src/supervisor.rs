@@ -14,6 +14,7 @@ use skink_manifest::Service;
 use skink_manifest::service::RestartPolicy;
 
 use crate::back_off::Decision;
+use crate::escalation::{Previous, Step};
 use crate::heartbeat::{Judgement, Look};
 use entry::{Entry, State};
 
@@ -108,11 +109,18 @@ impl Supervisor {
     }
 
     /// Notes that another version of a running service took its place at `now`, as the next
-    /// instance. It was started and watched elsewhere before that.
-    pub fn adopted(&mut self, service: usize, now: u64) {
+    /// instance. It was started and watched elsewhere before that. `previous` is the one whose
+    /// place it took.
+    pub fn adopted(&mut self, service: usize, previous: Previous, now: u64) {
         if let Some(entry) = self.entries.get_mut(service) {
-            entry.adopt(now);
+            entry.adopt(previous, now);
         }
+    }
+
+    /// Returns what to do about a service before the start that was decided, beyond starting it.
+    pub fn take_step(&mut self, service: usize) -> Step {
+        let entry = self.entries.get_mut(service);
+        entry.map_or(Step::Restart, |entry| entry.ladder.take())
     }
 
     /// Notes that the instance of a service serves since `at`.

@@ -80,6 +80,8 @@ pub(crate) struct Keeper {
     pub(super) processes: RefCell<Vec<Processes>>,
     /// The swap that is going on.
     pub(super) attempt: RefCell<Option<Attempt>>,
+    /// Services that are to be swapped back as soon as they serve.
+    pub(super) roll_backs: RefCell<Vec<usize>>,
     /// Starts of pinned services that wait for a pool.
     waiting: RefCell<VecDeque<Job>>,
     /// When services that do not serve yet are looked at next.
@@ -97,6 +99,7 @@ impl Keeper {
             supervisor: RefCell::new(Supervisor::new(&services)),
             processes: RefCell::new(setup.kits.iter().map(|_| Processes::default()).collect()),
             attempt: RefCell::default(),
+            roll_backs: RefCell::default(),
             waiting: RefCell::default(),
             next_ready_look: Cell::new(0),
         }
@@ -133,6 +136,7 @@ impl Keeper {
                     service,
                     generation,
                 } => {
+                    self.take_step(service);
                     let job = Job {
                         service,
                         generation,

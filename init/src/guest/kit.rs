@@ -214,6 +214,19 @@ impl Kit {
         versions.previous = Some(before);
     }
 
+    /// Goes back to the version before the last swap, which reads the same state region.
+    pub(crate) fn revert(&self) {
+        let mut versions = self.versions.lock();
+        if let Some(previous) = versions.previous.take() {
+            versions.current = previous;
+        }
+    }
+
+    /// Has the next instance find an empty state region.
+    pub(crate) fn clear_state(&self) {
+        self.has_run.store(false, Ordering::Release);
+    }
+
     fn launch(
         &self,
         common: &Common,

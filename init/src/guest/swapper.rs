@@ -5,6 +5,7 @@
 
 use init::MS;
 use init::control::Source;
+use init::escalation::{Previous, Step};
 use init::swap::{Action, Sight, Subject, Swap, Ticket, View, Which};
 use libipc::proto::init::{InitError, ServiceState, SwapOutcome, SwapReason, SwapReport};
 use libipc::server::QUIESCE_BIT;
@@ -94,6 +95,46 @@ impl Keeper {
         }
     }
 
+    /// Does what is to be done about a service that crashes in a row, before it is started.
+    pub(super) fn take_step(&self, service: usize) {
+        let step = self.supervisor.borrow_mut().take_step(service);
+        let kit = &self.kits[service];
+        let name = &kit.service.name;
+        match step {
+            Step::Restart => {}
+            Step::PreviousVersion => {
+                log::error!("{name} crashes in a row: the version before the swap comes back");
+                kit.revert();
+            }
+            Step::RollBack => {
+                log::error!("{name} crashes in a row: it is swapped back when it serves");
+                self.roll_backs.borrow_mut().push(service);
+            }
+            Step::FreshState if kit.state_pages > 0 => {
+                log::error!("{name} crashes in a row: IT STARTS EMPTY, what it kept is lost");
+                kit.clear_state();
+            }
+            Step::FreshState => {}
+        }
+    }
+
+    /// Begins a swap back that crashes in a row call for.
+    fn roll_back_crashing(&self) {
+        if self.attempt.borrow().is_some() {
+            return;
+        }
+        let Some(service) = self.roll_backs.borrow().first().copied() else {
+            return;
+        };
+        match self.begin_swap(service, Source::Previous) {
+            // It is not that far yet: its readiness is news.
+            Err(InitError::NotRunning | InitError::NotSwappable) => {}
+            Ok(_) | Err(_) => {
+                self.roll_backs.borrow_mut().remove(0);
+            }
+        }
+    }
+
     /// Takes what the worker did for a swap.
     pub(super) fn swap_news(&self, done: Done) {
         match done {
@@ -114,6 +155,7 @@ impl Keeper {
 
     /// Looks at both versions and does what is due.
     pub(super) fn look_at_swap(&self) {
+        self.roll_back_crashing();
         self.start_waiting_trial();
         loop {
             let Some((old, new)) = self.sights() else {
@@ -373,14 +415,21 @@ impl Keeper {
         let (Some(new), Some(program)) = (attempt.new.take(), attempt.program.take()) else {
             return;
         };
+        let kit = &self.kits[attempt.service];
+        let schemas = [0, 1].map(|slot| kit.slots[slot].read_page().map(|page| page.schema()));
+        let previous = if schemas[0] == schemas[1] {
+            Previous::SameSchema
+        } else {
+            Previous::OtherSchema
+        };
         let mut processes = self.processes.borrow_mut();
         let processes = &mut processes[attempt.service];
         attempt.old = processes.running.replace(new);
         processes.trial_pool = None;
-        self.kits[attempt.service].adopt(program);
+        kit.adopt(program);
         self.supervisor
             .borrow_mut()
-            .adopted(attempt.service, time::now());
+            .adopted(attempt.service, previous, time::now());
     }
 
     fn end_version(&self, which: Which) {

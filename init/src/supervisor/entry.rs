@@ -5,7 +5,9 @@ use skink_manifest::Service;
 use skink_manifest::service::{Heartbeat, Restart};
 
 use super::Status;
+use crate::MS;
 use crate::back_off::{BackOff, Decision};
+use crate::escalation::{Ladder, Previous};
 use crate::heartbeat::{Judgement, Look, Watcher};
 use crate::statistics::Statistics;
 
@@ -40,6 +42,7 @@ pub(super) struct Entry {
     heartbeat: Heartbeat,
     pub(super) state: State,
     pub(super) back_off: BackOff,
+    pub(super) ladder: Ladder,
     pub(super) statistics: Statistics,
     /// Why `init` ends the running instance.
     pub(super) ending: Option<Cause>,
@@ -59,6 +62,7 @@ impl Entry {
             heartbeat: service.heartbeat,
             state: State::Waiting,
             back_off: BackOff::default(),
+            ladder: Ladder::default(),
             statistics: Statistics::default(),
             ending: None,
             is_wanted: false,
@@ -82,12 +86,13 @@ impl Entry {
     }
 
     /// Goes on with another version, which serves at once.
-    pub(super) fn adopt(&mut self, now: u64) {
+    pub(super) fn adopt(&mut self, previous: Previous, now: u64) {
         self.generation = self.next_generation();
         self.adopted += 1;
         self.ending = None;
         self.is_wanted = false;
         self.back_off.reset();
+        self.ladder.swapped(previous);
         self.run(now);
         self.ready(now);
     }
@@ -134,13 +139,25 @@ impl Entry {
         let decision = if self.is_wanted {
             Decision::StartAt(now)
         } else {
-            self.back_off.on_death(&self.restart, &cause, now, uptime)
+            let decision = self.back_off.on_death(&self.restart, &cause, now, uptime);
+            match self.back_off.crashes_in_row() {
+                // It was asked for, or comes after a quiet time.
+                0 | 1 if uptime >= self.quiet_ns() => self.ladder.proved(),
+                _ if cause == Cause::Asked => {}
+                in_row => self.ladder.crashed(in_row),
+            }
+            decision
         };
         self.state = match decision {
             Decision::StartAt(until) => State::BackOff { until },
             Decision::Stop | Decision::PowerOff => State::Stopped,
         };
         decision
+    }
+
+    /// Returns how long an instance must run to prove itself.
+    fn quiet_ns(&self) -> u64 {
+        u64::from(self.restart.reset_after_s) * 1_000 * MS
     }
 
     pub(super) fn judge(&mut self, look: Look, now: u64) -> Option<Judgement> {
