@@ -2,17 +2,22 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 
+use libipc::files::Files;
 use libipc::proto::init::{
     InitClient, ServiceVersion, SwapOutcome, SwapPhase, SwapReason, SwapReport,
 };
+use libipc::proto::vfs::OpenOptions;
 use libsys::abi::PAGE_SIZE;
 use sha2::{Digest as _, Sha256};
-use skink_program::files::Files;
 use skink_program::{Failed, Program, human};
 
 use crate::report::{cause, digest};
+
+/// Bytes of a file that are read at once.
+const PART_BYTES: usize = 64 * 1024;
 
 /// Returns which programs all services run.
 pub(crate) fn versions(init: &InitClient) -> Result<Vec<ServiceVersion>, Failed> {
@@ -71,12 +76,7 @@ fn swap_to_file(
     name: &str,
     path: &str,
 ) -> Result<SwapReport, Failed> {
-    let mut bytes = Vec::new();
-    let absolute = program.absolute(path);
-    Files::new(program)?.read(absolute.as_bytes(), |part| {
-        bytes.extend_from_slice(part);
-        Ok(())
-    })?;
+    let bytes = read_file(program, path)?;
     if bytes.is_empty() {
         return Err(Failed::new(format!("{path}: empty file")));
     }
@@ -88,6 +88,23 @@ fn swap_to_file(
     let sum = Sha256::digest(&bytes).into();
     init.swap_memory(name, &memory, bytes.len() as u64, sum)
         .map_err(|failure| Failed::from(failure).about(name))
+}
+
+fn read_file(program: &Program, path: &str) -> Result<Vec<u8>, Failed> {
+    // By messages: the way to the memory manager is needed for the image itself.
+    let files = Files::new(program.vfs()?, None, program.cwd());
+    let absolute = program.absolute(path);
+    let about = |error| Failed::from(error).about(path);
+    let mut file = files
+        .open(absolute.as_bytes(), OpenOptions::read())
+        .map_err(about)?;
+    let (mut bytes, mut part) = (Vec::new(), vec![0; PART_BYTES]);
+    loop {
+        match file.read(&mut part).map_err(about)? {
+            0 => return Ok(bytes),
+            count => bytes.extend_from_slice(&part[..count]),
+        }
+    }
 }
 
 /// Tells what came of a swap.
