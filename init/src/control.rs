@@ -15,6 +15,7 @@ use libsys::{Handle, Kind, Memory, Notification};
 use skink_manifest::Service;
 use skink_manifest::service::Grant;
 
+use crate::ledger;
 use crate::swap::Ticket;
 use crate::vault::Vault;
 
@@ -36,7 +37,11 @@ pub enum Source {
     Previous,
 }
 
-/// What the interface needs of the rest of `init`. Services are named by their position.
+/// Name by which `init` itself is asked for.
+pub const OWN_NAME: &str = "init";
+
+/// What the interface needs of the rest of `init`. Services are named by their position; the
+/// position behind the last one stands for `init` itself, which has no manifest.
 pub trait Services {
     /// Returns the manifest of a service.
     fn manifest(&self, service: usize) -> Option<&Service>;
@@ -47,26 +52,34 @@ pub trait Services {
     /// Returns how a service has fared.
     fn statistics(&self, service: usize) -> Option<ServiceStatistics>;
 
-    /// Ends a service.
+    /// Ends a service; once for each request, however often `init` died meanwhile.
     ///
     /// # Errors
     ///
     /// `NotRunning`, `Critical`.
-    fn kill(&self, service: usize) -> Result<(), InitError>;
+    fn kill(&self, service: usize, caller: &Caller) -> Result<(), InitError>;
 
-    /// Starts a service afresh.
+    /// Starts a service afresh; once for each request, however often `init` died meanwhile.
     ///
     /// # Errors
     ///
     /// `Critical`.
-    fn restart(&self, service: usize) -> Result<(), InitError>;
+    fn restart(&self, service: usize, caller: &Caller) -> Result<(), InitError>;
 
-    /// Begins to replace the program of a service; the ticket tells what came of it.
+    /// Notes what a client is going to keep under a key, for the next instance of `init`.
+    ///
+    /// # Errors
+    ///
+    /// `Kernel` when there is no room to note it.
+    fn note(&self, client: u64, key: u64, kept: Option<ledger::Kept>) -> Result<(), InitError>;
+
+    /// Begins to replace the program of a service; the ticket tells what came of it. A request
+    /// that an earlier instance of `init` began is not begun again: the report tells how it ended.
     ///
     /// # Errors
     ///
     /// `NotRunning`, `Critical`, `Busy`, `NoSuchImage`, `NoPreviousVersion`, `NotSwappable`.
-    fn swap(&self, service: usize, source: Source) -> Result<Ticket, InitError>;
+    fn swap(&self, service: usize, source: Source, caller: &Caller) -> Result<Ticket, InitError>;
 
     /// Returns which program a service runs.
     fn version(&self, service: usize) -> Option<ServiceVersion>;
@@ -102,9 +115,20 @@ pub fn service_of_badge(badge: u64) -> Option<usize> {
 
 /// Something in the vault.
 #[derive(Debug)]
-enum Kept {
+pub enum Kept {
+    /// A memory object.
     Memory(Handle<Memory>),
+    /// A notification.
     Notification(Handle<Notification>),
+}
+
+impl Kept {
+    fn noted(&self) -> ledger::Kept {
+        match self {
+            Kept::Memory(memory) => ledger::Kept::Memory(memory.raw().0),
+            Kept::Notification(notification) => ledger::Kept::Notification(notification.raw().0),
+        }
+    }
 }
 
 /// Answers calls.
@@ -115,11 +139,11 @@ pub struct Control<S> {
 }
 
 impl<S: Services> Control<S> {
-    /// Makes the server of the interface.
-    pub fn new(services: Rc<S>) -> Self {
+    /// Makes the server of the interface, with what is in the vault already.
+    pub fn new(services: Rc<S>, vault: Vault<Kept>) -> Self {
         Control {
             services,
-            vault: RefCell::default(),
+            vault: RefCell::new(vault),
         }
     }
 
@@ -133,9 +157,11 @@ impl<S: Services> Control<S> {
     }
 
     fn find(&self, name: &str) -> Result<usize, InitError> {
-        let mut names = self.names(0);
+        let names = self.names(0).chain([OWN_NAME]);
+        let mut names = names.enumerate();
         names
-            .position(|known| known == name)
+            .find(|(_, known)| *known == name)
+            .map(|(position, _)| position)
             .ok_or(InitError::NoSuchService)
     }
 
@@ -147,7 +173,11 @@ impl<S: Services> Control<S> {
     }
 
     fn put(&self, caller: &Caller, key: u64, kept: Kept) -> Result<(), InitError> {
-        self.vault.borrow_mut().put(caller.badge, key, kept)
+        let mut vault = self.vault.borrow_mut();
+        vault.check(caller.badge, key)?;
+        // What was there is closed only after nothing names it any more.
+        self.services.note(caller.badge, key, Some(kept.noted()))?;
+        vault.put(caller.badge, key, kept)
     }
 
     async fn swap_to(
@@ -157,7 +187,7 @@ impl<S: Services> Control<S> {
         source: Source,
     ) -> Result<SwapReport, InitError> {
         self.check(caller, Grant::Control)?;
-        let ticket = self.services.swap(self.find(name)?, source)?;
+        let ticket = self.services.swap(self.find(name)?, source, caller)?;
         Ok(ticket.report().await)
     }
 
@@ -183,12 +213,12 @@ impl<S: Services> InitServer for Control<S> {
 
     async fn kill(&self, caller: &Caller, name: String) -> Result<(), InitError> {
         self.check(caller, Grant::Control)?;
-        self.services.kill(self.find(&name)?)
+        self.services.kill(self.find(&name)?, caller)
     }
 
     async fn restart(&self, caller: &Caller, name: String) -> Result<(), InitError> {
         self.check(caller, Grant::Control)?;
-        self.services.restart(self.find(&name)?)
+        self.services.restart(self.find(&name)?, caller)
     }
 
     async fn shutdown(&self, caller: &Caller, code: u32) -> Result<(), InitError> {
@@ -241,7 +271,11 @@ impl<S: Services> InitServer for Control<S> {
     }
 
     async fn vault_remove(&self, caller: &Caller, key: u64) -> Result<(), InitError> {
-        self.vault.borrow_mut().remove(caller.badge, key);
+        let mut vault = self.vault.borrow_mut();
+        if vault.get(caller.badge, key).is_some() {
+            self.services.note(caller.badge, key, None)?;
+        }
+        vault.remove(caller.badge, key);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub mod back_off;
 pub mod control;
 pub mod escalation;
 pub mod heartbeat;
+pub mod ledger;
 pub mod reserve;
 pub mod statistics;
 pub mod supervisor;

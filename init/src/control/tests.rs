@@ -1,6 +1,7 @@
 //! Calls through the wire format to a fake of the rest of `init`.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use libipc::Failure;
 use libipc::loopback::Loopback;
@@ -19,6 +20,7 @@ const COPY: u32 = 1_000;
 struct Fake {
     manifests: Vec<Service>,
     killed: Cell<Option<usize>>,
+    noted: RefCell<BTreeMap<(u64, u64), ledger::Kept>>,
 }
 
 impl Services for Fake {
@@ -57,16 +59,16 @@ impl Services for Fake {
         })
     }
 
-    fn kill(&self, service: usize) -> Result<(), InitError> {
+    fn kill(&self, service: usize, _: &Caller) -> Result<(), InitError> {
         self.killed.set(Some(service));
         Ok(())
     }
 
-    fn restart(&self, _service: usize) -> Result<(), InitError> {
+    fn restart(&self, _service: usize, _: &Caller) -> Result<(), InitError> {
         Err(InitError::Critical)
     }
 
-    fn swap(&self, service: usize, source: Source) -> Result<Ticket, InitError> {
+    fn swap(&self, service: usize, source: Source, _: &Caller) -> Result<Ticket, InitError> {
         let ticket = Ticket::new();
         let outcome = match source {
             Source::Image(name) if name == "none" => return Err(InitError::NoSuchImage),
@@ -100,6 +102,15 @@ impl Services for Fake {
         })
     }
 
+    fn note(&self, client: u64, key: u64, kept: Option<ledger::Kept>) -> Result<(), InitError> {
+        let mut noted = self.noted.borrow_mut();
+        match kept {
+            Some(kept) => noted.insert((client, key), kept),
+            None => noted.remove(&(client, key)),
+        };
+        Ok(())
+    }
+
     fn shutdown(&self, _code: u32) -> InitError {
         InitError::Kernel
     }
@@ -131,8 +142,9 @@ fn init() -> (Rc<Fake>, Rc<Loopback>, InitClient) {
     let fake = Rc::new(Fake {
         manifests,
         killed: Cell::default(),
+        noted: RefCell::default(),
     });
-    let control = Control::new(Rc::clone(&fake));
+    let control = Control::new(Rc::clone(&fake), Vault::default());
     let loopback = Loopback::new(InitDispatcher::new(Rc::new(control)));
     let client = InitClient::from_client(loopback.client());
     (fake, loopback, client)
@@ -177,6 +189,8 @@ fn only_those_with_the_grant_control_services() {
     loopback.set_badge(CONTROLLER);
     assert_eq!(client.kill("s1"), Ok(()));
     assert_eq!(fake.killed.get(), Some(1));
+    assert_eq!(client.kill("init"), Ok(()));
+    assert_eq!(fake.killed.get(), Some(6));
     assert_eq!(
         client.kill("s9"),
         Err(Failure::Server(InitError::NoSuchService))
@@ -233,7 +247,7 @@ fn those_who_ask_for_a_swap_are_told_what_came_of_it() {
 
 #[test]
 fn callers_have_vaults_of_their_own() {
-    let (_, loopback, client) = init();
+    let (fake, loopback, client) = init();
     let missing = Err(Failure::Server(InitError::NoSuchKey));
     let get = |key| client.vault_get_memory(key).map(|memory| memory.raw().0);
     client.vault_put_memory(9, &memory(5)).unwrap();
@@ -247,10 +261,16 @@ fn callers_have_vaults_of_their_own() {
     loopback.set_badge(2);
     assert_eq!(get(9), missing);
     assert!(client.vault_list().unwrap().is_empty());
+    client.vault_remove(9).unwrap();
     loopback.set_badge(1);
+    let noted: Vec<_> = fake.noted.borrow().clone().into_iter().collect();
+    let (five, six) = (ledger::Kept::Memory(5), ledger::Kept::Notification(6));
+    let badge = noted[0].0.0;
+    assert_eq!(noted, [((badge, 8), six), ((badge, 9), five)]);
     client.vault_remove(9).unwrap();
     client.vault_remove(9).unwrap();
     assert_eq!(get(9), missing);
+    assert_eq!(fake.noted.borrow().len(), 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What another version of a service needs before it can be started beside the one that runs: an
 //! image that is allowed and fits, and a second state region.
 
+use init::ledger::{Key, Part};
 use libipc::proto::init::SwapReason;
 use libipc::proto::memory::MemoryManagerClient;
 use libsys::abi::PAGE_SIZE;
@@ -11,6 +12,7 @@ use libsys::{Handle, MapFlags, Memory, Rights};
 use skink_manifest::bundle::Bundle;
 use skink_manifest::command_line;
 
+use super::book::{Book, BookError};
 use super::kit::{Common, Kit};
 use super::program::Program;
 
@@ -75,7 +77,7 @@ pub(super) fn prepare(
             return Err(SwapReason::TooLarge { needed, reserved });
         }
     }
-    get_region(kit, manager)?;
+    get_region(kit, common.book, manager)?;
     Ok(program)
 }
 
@@ -117,16 +119,31 @@ fn check_policy(program: &Program, common: &Common) -> Result<(), SwapReason> {
     Err(SwapReason::NotListed)
 }
 
+/// Why there is no second state region; it was logged.
+struct RegionError;
+
+impl From<BookError> for RegionError {
+    fn from(error: BookError) -> Self {
+        log::error!("state region not noted: {error}");
+        RegionError
+    }
+}
+
 /// Makes the state region of the slot that is not active, if there is none yet.
-fn get_region(kit: &Kit, manager: &MemoryManagerClient) -> Result<(), SwapReason> {
-    let other = &kit.slots[1 - kit.running().0];
+fn get_region(kit: &Kit, book: &Book, manager: &MemoryManagerClient) -> Result<(), SwapReason> {
+    let number = 1 - kit.running().0;
+    let other = &kit.slots[number];
     if kit.state_pages == 0 || other.state.is_completed() {
         return Ok(());
     }
-    let region = manager.create_object(kit.state_pages).map_err(|failure| {
-        log::warn!("{}: no second state region: {failure}", kit.service.name);
-        SwapReason::NoMemory
-    })?;
+    let key = Key::Of(kit.position, Part::State(number as u8));
+    let make = || {
+        manager.create_object(kit.state_pages).map_err(|failure| {
+            log::warn!("{}: no second state region: {failure}", kit.service.name);
+            RegionError
+        })
+    };
+    let region = book.keep(key, make).map_err(|_| SwapReason::NoMemory)?;
     other.state.call_once(|| region);
     Ok(())
 }

@@ -6,8 +6,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
 
+use init::ledger::{self, Position, Record, ServiceRecord};
+use init::supervisor::life::Asker;
 use libipc::spawn::MemoryPager;
 use libsys::abi::PAGE_SIZE;
 use libsys::abi::layout::{LOG_RING, LOG_RING_BYTES, MAPPINGS, SERVICE_PAGE, STATE_REGION};
@@ -20,6 +21,7 @@ use skink_manifest::Service;
 use skink_manifest::service::{Grant, SystemRight};
 use spin::{Mutex, Once};
 
+use super::book::Book;
 use super::program::Program;
 
 const READ_WRITE: MapFlags = MapFlags(MapFlags::READ.0 | MapFlags::WRITE.0);
@@ -40,6 +42,8 @@ pub(crate) struct Common {
     pub(crate) command_line: String,
     /// Has `init` look after the services.
     pub(crate) wake: Handle<Notification>,
+    /// What the next instance of `init` must know.
+    pub(crate) book: &'static Book,
 }
 
 /// Handles by name.
@@ -58,6 +62,8 @@ pub(crate) struct Named {
 /// All that a service needs to be started.
 #[derive(Debug)]
 pub(crate) struct Kit {
+    /// Its position among the services.
+    pub(crate) position: Position,
     /// Its manifest.
     pub(crate) service: Service,
     /// Its program, and which of the slots it uses.
@@ -83,8 +89,6 @@ pub(crate) struct Kit {
     /// Frames of a pinned service: two sets, so that a restart need not wait for the end of the
     /// last instance.
     pub(crate) pools: Vec<Pool>,
-    /// Whether an instance has run, so that the state region may hold something.
-    pub(crate) has_run: AtomicBool,
 }
 
 /// What an instance has of its own. There are two for each service, since two instances live side
@@ -127,6 +131,22 @@ pub(crate) struct Versions {
     pub(crate) current: Program,
     /// What it ran before the last swap.
     pub(crate) previous: Option<Program>,
+    /// Whether it runs something else than its manifest says, or did.
+    pub(crate) is_swapped: bool,
+    /// The last request for a swap that was committed.
+    pub(crate) committed_for: Option<Asker>,
+}
+
+impl Versions {
+    /// Returns what the next instance of `init` must know.
+    pub(crate) fn noted(&self) -> ledger::Versions {
+        ledger::Versions {
+            slot: self.active as u8,
+            current: self.is_swapped.then(|| self.current.noted()),
+            previous: self.previous.as_ref().map(Program::noted),
+            committed_for: self.committed_for,
+        }
+    }
 }
 
 /// Why a service could not be started.
@@ -136,6 +156,8 @@ pub(crate) enum StartError {
     Digest,
     /// It has no such pool.
     NoPool,
+    /// `init` has no room to note what it does.
+    NotNoted,
     /// The process could not be made.
     Spawn(SpawnError),
 }
@@ -145,6 +167,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::Digest => f.write_str("image is damaged: its SHA-256 is wrong"),
             StartError::NoPool => f.write_str("no reserved memory"),
+            StartError::NotNoted => f.write_str("no room left in the ledger"),
             StartError::Spawn(error) => error.fmt(f),
         }
     }
@@ -153,6 +176,12 @@ impl fmt::Display for StartError {
 impl From<SpawnError> for StartError {
     fn from(error: SpawnError) -> Self {
         StartError::Spawn(error)
+    }
+}
+
+impl From<libsys::state::Full> for StartError {
+    fn from(_: libsys::state::Full) -> Self {
+        StartError::NotNoted
     }
 }
 
@@ -180,10 +209,11 @@ impl Kit {
         paging: Paging<'_>,
     ) -> Result<Child, StartError> {
         let (active, program) = self.running();
+        self.verify(&program, common.book)?;
+        self.prepare_state(active, common.book)?;
         let page = ServicePage::new(generation);
-        let child = self.launch(common, &program, (&self.slots[active], page), paging)?;
-        self.has_run.store(true, Ordering::Release);
-        Ok(child)
+        let spawn = self.describe(&self.service.name, common, &self.slots[active]);
+        self.launch(common, &program, (&self.slots[active], page), spawn, paging)
     }
 
     /// Starts instance number `generation` of another version beside the one that runs; it waits at
@@ -197,7 +227,11 @@ impl Kit {
     ) -> Result<Child, StartError> {
         let slot = &self.slots[1 - self.running().0];
         let page = ServicePage::new_trial(generation);
-        self.launch(common, program, (slot, page), paging)
+        if !program.is_intact() {
+            return Err(StartError::Digest);
+        }
+        let spawn = self.describe(&self.trial_name(), common, slot);
+        self.launch(common, program, (slot, page), spawn, paging)
     }
 
     /// Returns the active slot and its program.
@@ -206,25 +240,36 @@ impl Kit {
         (versions.active, versions.current.clone())
     }
 
-    /// Makes the other slot and its program those of the service.
-    pub(crate) fn adopt(&self, program: Program) {
+    /// Makes the other slot and its program those of the service. Returns the program that nobody
+    /// needs any more.
+    #[must_use]
+    pub(crate) fn adopt(&self, program: Program, asker: Option<Asker>) -> Option<Program> {
         let mut versions = self.versions.lock();
         versions.active = 1 - versions.active;
+        versions.is_swapped = true;
+        versions.committed_for = asker;
         let before = core::mem::replace(&mut versions.current, program);
-        versions.previous = Some(before);
+        versions.previous.replace(before)
     }
 
-    /// Goes back to the version before the last swap, which reads the same state region.
-    pub(crate) fn revert(&self) {
+    /// Goes back to the version before the last swap, which reads the same state region. Returns
+    /// the program that nobody needs any more.
+    #[must_use]
+    pub(crate) fn revert(&self) -> Option<Program> {
         let mut versions = self.versions.lock();
-        if let Some(previous) = versions.previous.take() {
-            versions.current = previous;
-        }
+        let previous = versions.previous.take()?;
+        Some(core::mem::replace(&mut versions.current, previous))
+    }
+
+    /// Returns the name of a process that was started on trial. It shows which of two processes
+    /// is which, also to an `init` that finds both.
+    pub(crate) fn trial_name(&self) -> String {
+        alloc::format!("{}~", self.service.name)
     }
 
     /// Has the next instance find an empty state region.
-    pub(crate) fn clear_state(&self) {
-        self.has_run.store(false, Ordering::Release);
+    pub(crate) fn clear_state(&self, book: &Book) -> Result<(), StartError> {
+        Ok(book.note(Record::HasState(self.position, false))?)
     }
 
     fn launch(
@@ -232,21 +277,17 @@ impl Kit {
         common: &Common,
         program: &Program,
         (slot, page): (&Slot, ServicePage),
+        spawn: Spawn<'_>,
         paging: Paging<'_>,
     ) -> Result<Child, StartError> {
-        if !program.is_intact() {
-            return Err(StartError::Digest);
-        }
         slot.page.write(0, &page.to_bytes())?;
-        let spawn = self.describe(common, slot);
         let image = program.image(common);
-        let child = match paging {
+        Ok(match paging {
             Paging::Pinned(pool) => {
                 spawn.start_pinned(&image, self.pools.get(pool).ok_or(StartError::NoPool)?)?
             }
             Paging::Paged(pager) => spawn.start_paged(&image, pager)?,
-        };
-        Ok(child)
+        })
     }
 
     /// Returns the service page of the running instance as it is now.
@@ -255,9 +296,37 @@ impl Kit {
         self.slots[active].read_page()
     }
 
-    fn describe<'a>(&'a self, common: &'a Common, slot: &'a Slot) -> Spawn<'a> {
+    fn is_noted(&self, book: &Book, of: fn(&ServiceRecord) -> bool) -> bool {
+        book.read(|ledger| ledger.service(self.position).is_some_and(of))
+    }
+
+    /// Checks the image, the first time only, also if `init` is started again meanwhile.
+    fn verify(&self, program: &Program, book: &Book) -> Result<(), StartError> {
+        if !program.is_intact() {
+            return Err(StartError::Digest);
+        }
+        let is_own = program.name() == self.service.image;
+        if is_own && !self.is_noted(book, |service| service.is_verified) {
+            book.note(Record::Verified(self.position))?;
+        }
+        Ok(())
+    }
+
+    /// Fills the state region with zeros for the first instance; what RAM held before is nobody's
+    /// business. Noted before that instance runs: what it writes must never be taken for that.
+    fn prepare_state(&self, active: usize, book: &Book) -> Result<(), StartError> {
+        if let Some(state) = self.slots[active].state.get()
+            && !self.is_noted(book, |service| service.has_state)
+        {
+            state.zero(0, self.state_pages * PAGE)?;
+            book.note(Record::HasState(self.position, true))?;
+        }
+        Ok(())
+    }
+
+    fn describe<'a>(&'a self, name: &str, common: &'a Common, slot: &'a Slot) -> Spawn<'a> {
         let service = &self.service;
-        let mut spawn = Spawn::new(&service.name)
+        let mut spawn = Spawn::new(name)
             .arguments(service.arguments.iter().map(String::as_str))
             .heap_bytes(service.memory.heap)
             .stack_bytes(service.memory.stack)
@@ -277,15 +346,7 @@ impl Kit {
             .handle("gate", &slot.gate, Rights::ALL)
             .handle("gate-bell", &common.wake, Rights::NOTIFY);
         if let Some(state) = slot.state.get() {
-            // The first instance finds zeros; what RAM held before is nobody's business. A version
-            // on trial, which is never the first, finds the state at the gate.
-            let is_fresh = !self.has_run.load(Ordering::Acquire);
-            let flags = if is_fresh {
-                READ_WRITE | MapFlags::ZERO
-            } else {
-                READ_WRITE
-            };
-            let region = whole(STATE_REGION, state, self.state_pages, flags);
+            let region = whole(STATE_REGION, state, self.state_pages, READ_WRITE);
             spawn = spawn.map(region).state_bytes(self.state_pages * PAGE);
         }
         for (name, sender) in &self.named.calls {

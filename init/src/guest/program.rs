@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use init::ledger;
 use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Mapping;
 use libsys::spawn::Image;
@@ -91,6 +92,23 @@ impl Program {
         };
         let digest = Sha256::digest(content.bytes()).into();
         Ok(Program::new("", digest, content))
+    }
+
+    /// Says that an earlier instance of `init` has found the image to have its digest.
+    pub(crate) fn set_verified(&self) {
+        self.inner.is_verified.store(true, Ordering::Release);
+    }
+
+    /// Returns what the next instance of `init` must know to find it.
+    pub(crate) fn noted(&self) -> ledger::Program {
+        match &self.inner.content {
+            Content::Own { memory, bytes, .. } => {
+                ledger::Program::Memory(memory.raw().0, *bytes as u64)
+            }
+            Content::Bundle(..) | Content::Missing => {
+                ledger::Program::Image(self.inner.name.clone())
+            }
+        }
     }
 
     /// Returns the name in the boot bundle; empty for a program that is not from there.

@@ -6,18 +6,20 @@
 use init::MS;
 use init::control::Source;
 use init::escalation::{Previous, Step};
+use init::supervisor::life::Asker;
 use init::swap::{Action, Sight, Subject, Swap, Ticket, View, Which};
+use libipc::Caller;
 use libipc::proto::init::{InitError, ServiceState, SwapOutcome, SwapReason, SwapReport};
 use libipc::server::QUIESCE_BIT;
-use libsys::abi::ProcessState;
+use libsys::abi::{ProcessInfo, ProcessState};
 use libsys::service::{Order, ServicePage};
 use libsys::spawn::{Child, SpawnError};
-use libsys::{ipc, time};
+use libsys::{Handle, Process, Rights, ipc, time};
 use skink_manifest::bundle::{Bundle, Kind};
 use skink_manifest::service::{Grant, RestartPolicy};
 
 use super::candidate::{self, Candidate};
-use super::keeper::{ENDED_BY_INIT, Keeper, Processes, Running, cause_of, notify};
+use super::keeper::{Keeper, Running, cause_of, end_process, is_name, notify};
 use super::kit::{Kit, Paging, StartError};
 use super::program::Program;
 use super::worker::{Done, Job};
@@ -33,6 +35,8 @@ const POOL_POLL_NS: u64 = 2 * MS;
 pub(crate) struct Attempt {
     service: usize,
     swap: Swap,
+    /// The request that asked for it.
+    asker: Option<Asker>,
     ticket: Ticket,
     /// The version to be tried; taken by the worker, which checks it and gives a program back.
     candidate: Option<Candidate>,
@@ -48,11 +52,21 @@ pub(crate) struct Attempt {
 }
 
 impl Keeper {
-    /// Begins a swap.
-    pub(super) fn begin_swap(&self, service: usize, source: Source) -> Result<Ticket, InitError> {
+    /// Begins a swap, for somebody or because of crashes in a row. A request that an earlier
+    /// instance of `init` committed is answered; one that it began is begun anew.
+    pub(super) fn begin_swap(
+        &self,
+        service: usize,
+        source: Source,
+        caller: Option<&Caller>,
+    ) -> Result<Ticket, InitError> {
         let kit = self.kits.get(service).ok_or(InitError::NoSuchService)?;
         if self.attempt.borrow().is_some() {
             return Err(InitError::Busy);
+        }
+        let committed_for = kit.versions.lock().committed_for;
+        if caller.is_some_and(|caller| committed_for.is_some_and(|last| last.is_again(caller))) {
+            return Ok(committed_before());
         }
         let restart = kit.service.restart.policy;
         // The memory manager lives on in its handles, which no other process can get.
@@ -74,6 +88,7 @@ impl Keeper {
         *self.attempt.borrow_mut() = Some(Attempt {
             service,
             swap,
+            asker: caller.map(Asker::from),
             ticket: ticket.clone(),
             candidate: Some(candidate),
             program: None,
@@ -96,7 +111,8 @@ impl Keeper {
     }
 
     /// Does what is to be done about a service that crashes in a row, before it is started.
-    pub(super) fn take_step(&self, service: usize) {
+    /// Returns the program that is not needed any more.
+    pub(super) fn take_step(&self, service: usize) -> Option<Program> {
         let step = self.supervisor.borrow_mut().take_step(service);
         let kit = &self.kits[service];
         let name = &kit.service.name;
@@ -104,7 +120,7 @@ impl Keeper {
             Step::Restart => {}
             Step::PreviousVersion => {
                 log::error!("{name} crashes in a row: the version before the swap comes back");
-                kit.revert();
+                return kit.revert();
             }
             Step::RollBack => {
                 log::error!("{name} crashes in a row: it is swapped back when it serves");
@@ -112,10 +128,61 @@ impl Keeper {
             }
             Step::FreshState if kit.state_pages > 0 => {
                 log::error!("{name} crashes in a row: IT STARTS EMPTY, what it kept is lost");
-                kit.clear_state();
+                if let Err(error) = kit.clear_state(self.common.book) {
+                    log::error!("{name}: {error}");
+                }
             }
             Step::FreshState => {}
         }
+        None
+    }
+
+    /// Goes on with swaps that an earlier instance of `init` was in the middle of: back, unless
+    /// they were committed.
+    pub(super) fn resume_swaps(&self) {
+        for (service, kit) in self.kits.iter().enumerate() {
+            let name = &kit.service.name;
+            let slot = &kit.slots[kit.running().0];
+            let processes = self.processes.borrow();
+            for (process, _) in &processes[service].ending {
+                end_process(process, name);
+            }
+            if processes[service].running.is_none() {
+                continue;
+            }
+            let order = match slot.read_page().map(|page| page.order()) {
+                Some(Order::Quiesce) => Order::Run,
+                // What it took the place of has been ended.
+                Some(Order::Hold | Order::Open) => Order::Commit,
+                _ => continue,
+            };
+            log::warn!("{name}: swap was interrupted; {order:?}");
+            if let Err(error) = slot.order(order, 0) {
+                log::error!("{name}: order {order:?} not given: {error}");
+            }
+        }
+    }
+
+    /// Ends a process that an earlier instance of `init` started on trial, and gives all others
+    /// back.
+    pub(super) fn end_trial(
+        &self,
+        process: Handle<Process>,
+        info: &ProcessInfo,
+    ) -> Option<Handle<Process>> {
+        let is_meant = |kit: &Kit| is_name(info, &kit.trial_name());
+        let Some(service) = self.kits.iter().position(is_meant) else {
+            return Some(process);
+        };
+        end_process(&process, &self.kits[service].service.name);
+        {
+            let processes = &mut self.processes.borrow_mut()[service];
+            if let Some(pool) = processes.trial_in.take() {
+                processes.ending.push((process, pool));
+            }
+        }
+        self.note_service(service);
+        None
     }
 
     /// Begins a swap back that crashes in a row call for.
@@ -126,7 +193,7 @@ impl Keeper {
         let Some(service) = self.roll_backs.borrow().first().copied() else {
             return;
         };
-        match self.begin_swap(service, Source::Previous) {
+        match self.begin_swap(service, Source::Previous, None) {
             // It is not that far yet: its readiness is news.
             Err(InitError::NotRunning | InitError::NotSwappable) => {}
             Ok(_) | Err(_) => {
@@ -312,18 +379,27 @@ impl Keeper {
             return;
         };
         let kit = &self.kits[job.service];
-        let Some(pool) = self.processes.borrow_mut()[job.service].free_pool(kit.pools.len()) else {
+        let (gone, pool) = {
+            let processes = &mut self.processes.borrow_mut()[job.service];
+            let gone = processes.take_gone();
+            let pool = processes.free_pool(kit.pools.len());
+            processes.trial_in = pool;
+            (gone, pool)
+        };
+        self.note_service(job.service);
+        drop(gone);
+        let Some(pool) = pool else {
             return;
         };
         if let Some(attempt) = &mut *self.attempt.borrow_mut() {
             attempt.waits_for_pool = false;
         }
-        let paging = Paging::Pinned(pool);
+        let paging = Paging::Pinned(pool.into());
         let result = kit.start_trial(self.common, &program, job.generation, paging);
         self.trial_started(result, Some(pool));
     }
 
-    fn trial_started(&self, result: Result<Child, StartError>, pool: Option<usize>) {
+    fn trial_started(&self, result: Result<Child, StartError>, pool: Option<u8>) {
         let result = match result {
             Ok(child) => {
                 let running = Running {
@@ -333,12 +409,9 @@ impl Keeper {
                 };
                 let mut attempt = self.attempt.borrow_mut();
                 match &mut *attempt {
-                    Some(attempt) => {
-                        self.processes.borrow_mut()[attempt.service].trial_pool = pool;
-                        attempt.new = Some(running);
-                    }
+                    Some(attempt) => attempt.new = Some(running),
                     // The swap waits for this news, so there is one.
-                    None => end_process(&running),
+                    None => end_process(&running.child.process, "version on trial"),
                 }
                 Ok(())
             }
@@ -422,14 +495,40 @@ impl Keeper {
         } else {
             Previous::OtherSchema
         };
-        let mut processes = self.processes.borrow_mut();
-        let processes = &mut processes[attempt.service];
-        attempt.old = processes.running.replace(new);
-        processes.trial_pool = None;
-        kit.adopt(program);
+        let unneeded = kit.adopt(program, attempt.asker);
+        {
+            let processes = &mut self.processes.borrow_mut()[attempt.service];
+            processes.trial_in = None;
+            let old = processes.running.replace(new);
+            if let Some(Running { child, pool, since }) = old {
+                // It holds its pool until it is gone, which is noted.
+                let copy = child.process.duplicate(Rights::ALL);
+                match (pool, copy) {
+                    (Some(pool), Ok(process)) => {
+                        processes.ending.push((child.process, pool));
+                        let child = Child { process, ..child };
+                        attempt.old = Some(Running {
+                            child,
+                            pool: None,
+                            since,
+                        });
+                    }
+                    _ => {
+                        attempt.old = Some(Running {
+                            child,
+                            pool: None,
+                            since,
+                        })
+                    }
+                }
+            }
+        }
         self.supervisor
             .borrow_mut()
             .adopted(attempt.service, previous, time::now());
+        // With this record the swap is committed.
+        self.note_service(attempt.service);
+        drop(unneeded);
     }
 
     fn end_version(&self, which: Which) {
@@ -437,17 +536,27 @@ impl Keeper {
         let Some(attempt) = &mut *attempt else {
             return;
         };
-        let mut processes = self.processes.borrow_mut();
-        let processes = &mut processes[attempt.service];
+        let name = &self.kits[attempt.service].service.name;
         match which {
-            Which::Old => attempt.old.iter().for_each(end_process),
+            Which::Old => {
+                if let Some(old) = &attempt.old {
+                    end_process(&old.child.process, name);
+                }
+            }
             Which::New => {
                 attempt.waits_for_pool = false;
-                processes.trial_pool = None;
-                if let Some(running) = attempt.new.take() {
-                    end_process(&running);
-                    tear_down(processes, running);
+                let pool = {
+                    let processes = &mut self.processes.borrow_mut()[attempt.service];
+                    processes.trial_in.take()
+                };
+                if let Some(Running { child, .. }) = attempt.new.take() {
+                    end_process(&child.process, name);
+                    let processes = &mut self.processes.borrow_mut()[attempt.service];
+                    processes
+                        .ending
+                        .extend(pool.map(|pool| (child.process, pool)));
                 }
+                self.note_service(attempt.service);
             }
         }
     }
@@ -466,28 +575,25 @@ impl Keeper {
                 log::warn!("{name} was not swapped: {reason:?} in phase {phase:?}");
             }
         }
-        if let Some(old) = attempt.old {
-            tear_down(&mut self.processes.borrow_mut()[attempt.service], old);
-        }
         attempt.ticket.finish(report);
         // Whoever waited behind the swap is looked at soon.
         notify(&self.common.wake);
     }
 }
 
-fn end_process(running: &Running) {
-    if let Err(error) = running.child.process.kill(ENDED_BY_INIT)
-        && error != libsys::Error::Dead
-    {
-        log::error!("process {} not ended: {error}", running.child.id);
-    }
-}
-
-/// Keeps the pool of an ended process from use until it is gone.
-fn tear_down(processes: &mut Processes, running: Running) {
-    if let Some(pool) = running.pool {
-        processes.ending.push((running.child.process, pool));
-    }
+/// Returns the answer to a request that an earlier instance of `init` committed: the figures are
+/// lost.
+fn committed_before() -> Ticket {
+    let ticket = Ticket::new();
+    ticket.finish(SwapReport {
+        outcome: SwapOutcome::Committed,
+        pause_ns: None,
+        took_ns: 0,
+        state_bytes: 0,
+        is_exported: false,
+        has_other_interface: false,
+    });
+    ticket
 }
 
 /// Looks at a version and at the page of its slot.

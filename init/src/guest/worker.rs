@@ -8,6 +8,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use init::ledger::Key;
 use libipc::proto::init::SwapReason;
 use libipc::proto::memory::MemoryManagerClient;
 use libipc::spawn::MemoryPager;
@@ -18,6 +19,7 @@ use libsys::thread::{self, ThreadPlace};
 use libsys::{Handle, Memory, Notification, Sender, ipc};
 use spin::Mutex;
 
+use super::book::{Book, BookError};
 use super::candidate::{self, Candidate};
 use super::kit::{Common, Kit, Paging, StartError};
 use super::program::Program;
@@ -70,8 +72,9 @@ pub(crate) struct Jobs {
 
 impl Jobs {
     /// Makes an empty queue.
-    pub(crate) fn new() -> libsys::Result<Jobs> {
-        let bell = Handle::<Notification>::create()?;
+    pub(crate) fn new(book: &Book) -> Result<Jobs, BookError> {
+        let bell =
+            book.keep::<_, BookError>(Key::Bell, || Ok(Handle::<Notification>::create()?))?;
         Ok(Jobs {
             queue: Mutex::default(),
             done: Mutex::default(),

@@ -4,7 +4,8 @@ use libipc::proto::init::{Cause, ServiceState};
 use skink_manifest::Service;
 use skink_manifest::service::{Heartbeat, Restart};
 
-use super::Status;
+use super::life::{Asker, Life, Stage};
+use super::{Kept, Status};
 use crate::MS;
 use crate::back_off::{BackOff, Decision};
 use crate::escalation::{Ladder, Previous};
@@ -48,6 +49,8 @@ pub(super) struct Entry {
     pub(super) ending: Option<Cause>,
     /// Whether the next instance was asked for, whatever the policy says.
     pub(super) is_wanted: bool,
+    /// The last request that it was killed or restarted for.
+    pub(super) asked_by: Option<Asker>,
     generation: u64,
     /// How many of the instances are other versions that took over from a running one.
     adopted: u64,
@@ -56,19 +59,58 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(service: &Service) -> Self {
+    /// Takes a service up where the last instance of `init` left it.
+    pub(super) fn new(service: &Service, kept: Kept, now: u64) -> Self {
+        let Kept { life, samples } = kept;
+        let state = match life.stage {
+            Stage::Waiting => State::Waiting,
+            Stage::Starting => State::Starting,
+            Stage::Running { since, is_ready } => State::Running {
+                since,
+                watcher: Watcher::new(&service.heartbeat, now),
+                is_ready,
+            },
+            Stage::BackOff { until } => State::BackOff { until },
+            Stage::Stopped => State::Stopped,
+        };
         Entry {
             restart: service.restart,
             heartbeat: service.heartbeat,
-            state: State::Waiting,
-            back_off: BackOff::default(),
-            ladder: Ladder::default(),
-            statistics: Statistics::default(),
-            ending: None,
-            is_wanted: false,
-            generation: 0,
-            adopted: 0,
-            down_since: None,
+            state,
+            back_off: BackOff::new(life.crashes_in_row),
+            statistics: Statistics::new(life.counts, samples, life.last_cause),
+            ending: life.ending,
+            is_wanted: life.is_wanted,
+            asked_by: life.asked_by,
+            generation: life.generation,
+            adopted: life.adopted,
+            ladder: life.ladder,
+            down_since: life.down_since,
+        }
+    }
+
+    /// Returns what must outlive this instance of `init`.
+    pub(super) fn life(&self) -> Life {
+        Life {
+            stage: match self.state {
+                State::Waiting => Stage::Waiting,
+                State::Starting => Stage::Starting,
+                State::Running {
+                    since, is_ready, ..
+                } => Stage::Running { since, is_ready },
+                State::BackOff { until } => Stage::BackOff { until },
+                State::Stopped => Stage::Stopped,
+            },
+            generation: self.generation,
+            adopted: self.adopted,
+            ladder: self.ladder,
+            crashes_in_row: self.back_off.crashes_in_row(),
+            ending: self.ending,
+            is_wanted: self.is_wanted,
+            down_since: self.down_since,
+            counts: self.statistics.counts().clone(),
+            last_cause: self.statistics.last_cause(),
+            asked_by: self.asked_by,
         }
     }
 
@@ -95,6 +137,10 @@ impl Entry {
         self.ladder.swapped(previous);
         self.run(now);
         self.ready(now);
+    }
+
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub(super) fn run(&mut self, now: u64) {

@@ -198,8 +198,8 @@ fn a_swap_goes_on_from_what_was_written_down() {
     let mut again: Swap = postcard::from_bytes(&bytes).unwrap();
     assert_eq!(again, swap);
     assert_eq!(
-        again.give_up(SwapReason::InitRestarted, 20),
-        swap.give_up(SwapReason::InitRestarted, 20)
+        again.give_up(SwapReason::Asked, 20),
+        swap.give_up(SwapReason::Asked, 20)
     );
 }
 

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 pub const PAGE_OF_RINGS: usize = 4;
 /// Most keys that the vault keeps for one caller.
 pub const MAX_VAULT_KEYS: usize = 128;
+/// In place of a level for `init` itself, which stands beside the levels: everyone may call it, and
+/// it calls none of those that it looks after.
+pub const NO_LEVEL: u8 = u8::MAX;
 
 /// What a service does just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +63,7 @@ pub enum Cause {
 pub struct ServiceInfo {
     /// Name.
     pub name: String,
-    /// Level: synchronous calls only go to lower ones.
+    /// Level: synchronous calls only go to lower ones. [`NO_LEVEL`] for `init` itself.
     pub level: u8,
     /// What it does just now.
     pub state: ServiceState,
@@ -206,8 +209,6 @@ pub enum SwapReason {
     Nonsense,
     /// The state could not be copied.
     NotCopied,
-    /// `init` was started again meanwhile.
-    InitRestarted,
 }
 
 /// How a swap ended.
@@ -276,7 +277,7 @@ impl core::fmt::Display for InitError {
 /// Control of the services, and the vault.
 #[crate::interface(version = 4)]
 pub trait Init {
-    /// Lists the services; the cursor is the position in the list.
+    /// Lists the services, `init` itself as the last; the cursor is the position in the list.
     #[stream]
     fn services() -> Result<Stream<ServiceInfo, u32>, InitError>;
 
@@ -285,7 +286,8 @@ pub trait Init {
     fn statistics(name: &str) -> Result<ServiceStatistics, InitError>;
 
     /// Ends the process of a service, as a crash would. It is started again by its restart
-    /// policy. Needs control.
+    /// policy. Needs control. `init` itself can be named too, here and in the other methods: it
+    /// answers when it has been started again.
     #[exactly_once]
     fn kill(name: &str) -> Result<(), InitError>;
 

@@ -3,7 +3,9 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use libipc::proto::init::{Cause, ServiceInfo, ServiceState, ServiceStatistics, ServiceVersion};
+use libipc::proto::init::{
+    Cause, NO_LEVEL, ServiceInfo, ServiceState, ServiceStatistics, ServiceVersion,
+};
 use skink_program::{Align, Table, human};
 
 /// Returns the table of `svc list`.
@@ -25,7 +27,7 @@ pub(crate) fn list(services: &[ServiceInfo], versions: &[ServiceVersion]) -> Str
         let when = |is_known: bool, text: String| if is_known { text } else { "-".to_string() };
         table.row([
             service.name.clone(),
-            service.level.to_string(),
+            when(service.level != NO_LEVEL, service.level.to_string()),
             state(service.state).to_string(),
             when(has_process, service.process.to_string()),
             version_of(&service.name, versions),

@@ -175,6 +175,5 @@ fn reason_text(reason: SwapReason) -> String {
         SwapReason::CannotServe => "it lacks something that it needs".into(),
         SwapReason::Nonsense => "it reported nonsense".into(),
         SwapReason::NotCopied => "the state could not be copied".into(),
-        SwapReason::InitRestarted => "init was started again".into(),
     }
 }
