@@ -26,18 +26,6 @@ pub(crate) struct OpenFile {
     pub(crate) is_append: bool,
 }
 
-impl OpenFile {
-    /// Makes an open file.
-    pub(crate) fn new(mount: u16, inode: Inode, access: Access, is_append: bool) -> Self {
-        OpenFile {
-            mount,
-            inode,
-            access,
-            is_append,
-        }
-    }
-}
-
 /// All open files, and what must never be given out twice.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct OpenFiles {
@@ -202,7 +190,12 @@ mod tests {
                 sequence: 1 << 40 | u64::from(number),
             };
             let inode = Inode(1 << 32 | u64::from(number));
-            let open = OpenFile::new(1, inode, Access::ReadWrite, true);
+            let open = OpenFile {
+                mount: 1,
+                inode,
+                access: Access::ReadWrite,
+                is_append: true,
+            };
             let file = region.state().next_file(badge).unwrap();
             let record = Record::Open(by, file.0, open);
             region.append(record, Purpose::Grow).unwrap();

@@ -6,10 +6,6 @@ use core::ops::Deref;
 use libsys::state::State;
 use serde::{Deserialize, Serialize};
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "parts of it are only used by its own server")
-)]
 #[path = "../../../../servers/block/src/tables.rs"]
 mod version_1;
 

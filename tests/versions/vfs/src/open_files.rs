@@ -5,10 +5,6 @@ use core::ops::Deref;
 use libsys::state::State;
 use serde::{Deserialize, Serialize};
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "parts of it are only used by its own server")
-)]
 #[path = "../../../../servers/vfs/src/open_files.rs"]
 mod version_1;
 
@@ -86,7 +82,12 @@ mod tests {
     fn version_1_is_migrated_and_gets_its_state_back() {
         let (badge, sequence) = (7, 1);
         let by = By { badge, sequence };
-        let open = OpenFile::new(0, Inode(9), Access::Read, false);
+        let open = OpenFile {
+            mount: 0,
+            inode: Inode(9),
+            access: Access::Read,
+            is_append: false,
+        };
         let (mut old, _) =
             Region::<version_1::OpenFiles, _>::open(FakeMemory::new(64 * 1024)).unwrap();
         old.append(Record::Open(by, 3, open), Purpose::Grow)
