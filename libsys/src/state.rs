@@ -45,11 +45,14 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::gate;
+use crate::service::Trouble;
 pub use crc32c::crc32c;
+
 use half::{Half, Header};
 pub use memory::StateMemory;
 #[cfg(bare)]
-pub use memory::{MappedMemory, mapped, open_in, open_mapped};
+pub use memory::{MappedMemory, mapped, open_mapped};
 pub use report::{ExportError, Found, Full, OpenError, Report};
 pub use schema::{Earlier, NoPrevious, describe, known_schemas, reads, schema_hash};
 pub use shape::Untraceable;
@@ -147,6 +150,9 @@ impl<S: State, M: StateMemory> Region<S, M> {
         if let Some(Header { schema, .. }) = header
             && !reads::<S>(schema)
         {
+            if gate::is_trial() {
+                gate::fail(Trouble::UnknownSchema);
+            }
             on_unknown(schema)?;
             report.found = Found::OtherSchema(schema);
         }
@@ -157,7 +163,10 @@ impl<S: State, M: StateMemory> Region<S, M> {
             is_exported: false,
         };
         match (half, report.found) {
-            (None, _) => region.initialise()?,
+            (None, _) => {
+                gate::require_complete_state(&report);
+                region.initialise()?;
+            }
             (Some(half), Found::OtherSchema(_)) => region.compact(half.other())?,
             (Some(_), _) => region.recover(header, &mut report)?,
         }
@@ -186,6 +195,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
                 found: Found::Lost,
                 ..Report::default()
             };
+            gate::require_complete_state(report);
             self.half = Half::first(self.memory.bytes());
             return self.initialise();
         };
@@ -193,6 +203,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
         report.migrated_from = header
             .map(|header| header.schema)
             .filter(|&schema| schema != Self::schema());
+        gate::require_complete_state(report);
         match report.found {
             // With a damaged snapshot the other half is the only good one: it is kept until the end.
             Found::SnapshotDamaged => self.compact(self.half.again()),

@@ -13,9 +13,10 @@ use console::sync::Queue;
 use console::uart::{self, DeviceError, FIFO_BYTES, Register, STATUS_DATA, STATUS_IDLE, Uart};
 use libipc::events::Events;
 use libipc::proto::console::{
-    ConsoleDispatcher, ConsoleError, ConsoleServer, InputMode, MAX_WRITE,
+    ConsoleDispatcher, ConsoleError, ConsoleSchema, ConsoleServer, InputMode, MAX_WRITE,
 };
 use libipc::proto::init::InitClient;
+use libipc::schema::Interface;
 use libipc::{Caller, Server};
 use libsys::abi::{PORT_STREAM_READ, PortStream};
 use libsys::{Endpoint, Handle, Interrupt, IoPorts, Notification, Sender, ipc, startup, time};
@@ -241,6 +242,8 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         log::error!("the state region was damaged: output may be repeated, input may be lost");
     }
 
+    // The UART and its interrupt belong to the version that serves.
+    libipc::gate::pass(&[ConsoleSchema::SCHEMA], || Ok(()));
     let mut server = Server::new(endpoint, notification);
     let init = InitClient::connect(init).map_err(|_| "init speaks another version")?;
     let on_interrupt = init.vault_get_notification(INTERRUPT_KEY).ok();
