@@ -59,13 +59,7 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     })?;
     // The driver, the rings and the vault belong to the version that serves.
     libipc::gate::pass(&[BlockSchema::SCHEMA], || Ok(()));
-    let crashes = init.statistics(&startup.name).map_or_else(
-        |failure| {
-            log::warn!("init does not tell of crashes: {failure}");
-            0
-        },
-        |statistics| statistics.crashes(),
-    );
+    let crashes = init.crashes(&startup.name);
     block::begin(&mut tables, crashes).map_err(|_| "the state region is too small")?;
     let tables = Rc::new(RefCell::new(tables));
     let mut server = Server::new(endpoint, notification);

@@ -42,13 +42,7 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
 
     // The devices, the ring and the vault belong to the version that serves.
     libipc::gate::pass(&[DiskSchema::SCHEMA], || Ok(()));
-    let crashes = init.statistics(&startup.name).map_or_else(
-        |failure| {
-            log::warn!("init does not tell of crashes: {failure}");
-            0
-        },
-        |statistics| statistics.crashes(),
-    );
+    let crashes = init.crashes(&startup.name);
     let flights = RefCell::new(FlightLog::new(region, crashes));
 
     let mut server = Server::new(endpoint, notification);
