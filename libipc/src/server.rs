@@ -25,11 +25,13 @@ use crate::wire::{InHandles, OutHandles};
 pub(crate) mod dispatch;
 mod fault;
 mod journal;
+mod replies;
 mod rest;
 
 pub use dispatch::{Answer, Arguments, Dispatch, Output, Payload, RequestFuture, Started};
 pub use fault::Fault;
 pub use journal::{MemoryJournal, ReplyJournal};
+pub use replies::{HasReplies, MAX_REPLIES, MAX_REPLIES_PER_BADGE, RegionJournal, Replies};
 
 use dispatch::{Core, Delivery, Polled};
 use fault::Outcome;

@@ -119,6 +119,30 @@ pub struct ServiceStatistics {
     pub late_heartbeats: u32,
 }
 
+impl InitClient {
+    /// Returns how many instances of a service have crashed since boot, for that service: by
+    /// comparing it with what it was told earlier it knows whether the last one did. Without an
+    /// answer it is taken for none.
+    pub fn crashes(&self, name: &str) -> u32 {
+        self.statistics(name).map_or_else(
+            |failure| {
+                log::warn!("init does not tell of crashes: {failure}");
+                0
+            },
+            |statistics| statistics.crashes(),
+        )
+    }
+}
+
+impl ServiceStatistics {
+    /// Returns how many instances ended by something that they did: a wild access is among
+    /// `killed`, for it is the pager that ends them then. Those ended on request do not count.
+    pub fn crashes(&self) -> u32 {
+        let ends = [self.exited, self.faulted, self.hung, self.killed];
+        ends.into_iter().fold(0, u32::saturating_add)
+    }
+}
+
 /// Why `init` refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InitError {

@@ -9,6 +9,7 @@ use core::fmt;
 
 use libsys::gate;
 use libsys::service::{self, Exported, Order};
+use libsys::state::{ExportError, Region, State, StateMemory};
 use libsys::time;
 
 use super::Server;
@@ -74,6 +75,28 @@ impl Rest {
 }
 
 impl Server {
+    /// Has the server write its state for the next version in a swap, where that wants it in an
+    /// older schema, and take it back when the swap is off. `with_region` gives the region to
+    /// what it is called with.
+    pub fn keep_state<S: State, M: StateMemory>(
+        &mut self,
+        with_region: impl Fn(&mut dyn FnMut(&mut Region<S, M>)) + Clone + 'static,
+    ) {
+        let with = with_region.clone();
+        self.on_export(move |schema| {
+            let mut result = Ok(());
+            with(&mut |region| result = region.export(schema));
+            result.map_err(ExportError::why)
+        });
+        self.on_resume(move || {
+            with_region(&mut |region| {
+                if let Err(error) = region.reclaim() {
+                    log::error!("state stays as the other version has it: {error}");
+                }
+            });
+        });
+    }
+
     /// Tests that this version could serve.
     pub(super) fn test_self(&mut self) -> Result<(), &'static str> {
         if !self.core.answers() {

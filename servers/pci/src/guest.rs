@@ -38,11 +38,7 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         startup::take(&startup, "notification").ok_or("no notification was given")?;
     let system: Handle<libsys::System> =
         startup::take(&startup, "system").ok_or("no right to the machine was given")?;
-    let memory = state::mapped().ok_or("no state region was given")?;
-    let (claims, report) = Region::open(memory).map_err(|_| "the state region is too small")?;
-    if report.has_losses() {
-        log::warn!("claims: {report}");
-    }
+    let (claims, _) = state::open_mapped("claims")?;
     // The configuration space belongs to the version that serves.
     libipc::gate::pass(&[PciSchema::SCHEMA], || Ok(()));
     let (info, _) = system
@@ -62,6 +58,10 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         claims: RefCell::new(claims),
     });
     let mut server = Server::new(endpoint, notification);
+    server.keep_state({
+        let pci = Rc::clone(&pci);
+        move |f| f(&mut pci.claims.borrow_mut())
+    });
     server.on_closed({
         let pci = Rc::clone(&pci);
         move |badge| pci.release_all(badge)
