@@ -9,6 +9,9 @@
 //! belongs to the old version until [`Action::Adopt`], and to the new one from there on: that is
 //! the commit. Whatever fails before it is rolled back; what fails behind it is an ordinary death
 //! of the new version. Each phase has a limit, so a swap always ends.
+//!
+//! Nothing of this outlives `init`: an `init` that is started in place finds in its ledger whether
+//! the swap was committed, and in the service page which order the version was given last.
 
 mod ticket;
 
@@ -17,7 +20,6 @@ use alloc::vec::Vec;
 
 use libipc::proto::init::{Cause, SwapOutcome, SwapPhase, SwapReason, SwapReport};
 use libsys::service::{Exported, Order, Phase, Trouble};
-use serde::{Deserialize, Serialize};
 
 use crate::MS;
 
@@ -79,7 +81,7 @@ pub enum Sight {
 }
 
 /// What is to be swapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// Bytes of the state region; 0 when there is none.
     pub state_bytes: u64,
@@ -88,7 +90,7 @@ pub struct Subject {
 }
 
 /// Where the swap is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// Something is going on in this phase; nothing is decided.
     Trying(SwapPhase),
@@ -103,7 +105,7 @@ enum Step {
 }
 
 /// What was begun outside and has not ended yet: a swap is not over before that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Pending {
     is_preparing: bool,
     is_starting: bool,
@@ -119,7 +121,7 @@ impl Pending {
 }
 
 /// One swap.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swap {
     subject: Subject,
     step: Step,

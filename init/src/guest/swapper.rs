@@ -60,7 +60,8 @@ impl Keeper {
         source: Source,
         caller: Option<&Caller>,
     ) -> Result<Ticket, InitError> {
-        let kit = self.kits.get(service).ok_or(InitError::NoSuchService)?;
+        // Behind the last service comes `init` itself.
+        let kit = self.kits.get(service).ok_or(InitError::Critical)?;
         if self.attempt.borrow().is_some() {
             return Err(InitError::Busy);
         }
@@ -75,7 +76,7 @@ impl Keeper {
         }
         let old_id = self.running_id(service).ok_or(InitError::NotRunning)?;
         let page = kit.service_page().ok_or(InitError::Kernel)?;
-        if page.interface() == 0 {
+        if page.interface() == 0 || !page.is_ready() {
             return Err(InitError::NotSwappable);
         }
         let candidate = self.find_candidate(kit, source)?;

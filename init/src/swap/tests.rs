@@ -190,19 +190,6 @@ fn what_was_begun_is_waited_for_before_the_swap_is_over() {
     assert!(report(&actions).is_some() && swap.is_over());
 }
 
-#[test]
-fn a_swap_goes_on_from_what_was_written_down() {
-    let mut swap = at_test();
-    let bytes = postcard::to_allocvec(&swap).unwrap();
-    assert!(bytes.len() < 100, "{} bytes", bytes.len());
-    let mut again: Swap = postcard::from_bytes(&bytes).unwrap();
-    assert_eq!(again, swap);
-    assert_eq!(
-        again.give_up(SwapReason::Asked, 20),
-        swap.give_up(SwapReason::Asked, 20)
-    );
-}
-
 /// A version in the world.
 #[derive(Clone, Copy, Debug, Default)]
 struct Version {

@@ -27,6 +27,15 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 IN_THE_WAY.join(",")
             ))
             .expect(expect_swaps),
+        Scenario::new("a second version migrates the state, and the first one gets it back")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(180)
+            .exec(&format!(
+                "chaos -n {TIMES} -w block=block-2,vfs=vfs-2,virtio-blk=virtio-blk-2 \
+                 sha256sum /{LARGE}"
+            ))
+            .expect(expect_swaps),
         Scenario::new("init may die at any moment of a swap")
             .smp(&[1, 4])
             .disk(Disk::User)
