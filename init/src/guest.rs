@@ -7,14 +7,10 @@
 mod book;
 mod candidate;
 mod keeper;
-mod keeper;
 mod kernel_log;
-mod kernel_log;
-mod kit;
 mod kit;
 mod own;
 mod program;
-mod setup;
 mod setup;
 mod swapper;
 mod sweep;

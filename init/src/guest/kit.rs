@@ -13,7 +13,7 @@ use libipc::spawn::MemoryPager;
 use libsys::abi::PAGE_SIZE;
 use libsys::abi::layout::{LOG_RING, LOG_RING_BYTES, MAPPINGS, SERVICE_PAGE, STATE_REGION};
 use libsys::service::{ARGUMENT_AT, ORDER_AT, Order, ServicePage};
-use libsys::spawn::{Child, Pool, Premapped, Spawn, SpawnError};
+use libsys::spawn::{Child, Image, Pool, Premapped, Spawn, SpawnError};
 use libsys::{
     Endpoint, Handle, Interrupt, IoPorts, MapFlags, Memory, Notification, Rights, Sender, System,
 };
@@ -213,7 +213,8 @@ impl Kit {
         self.prepare_state(active, common.book)?;
         let page = ServicePage::new(generation);
         let spawn = self.describe(&self.service.name, common, &self.slots[active]);
-        self.launch(common, &program, (&self.slots[active], page), spawn, paging)
+        let image = program.image(common);
+        self.launch(&image, (&self.slots[active], page), spawn, paging)
     }
 
     /// Starts instance number `generation` of another version beside the one that runs; it waits at
@@ -231,7 +232,7 @@ impl Kit {
             return Err(StartError::Digest);
         }
         let spawn = self.describe(&self.trial_name(), common, slot);
-        self.launch(common, program, (slot, page), spawn, paging)
+        self.launch(&program.image(common), (slot, page), spawn, paging)
     }
 
     /// Returns the active slot and its program.
@@ -274,19 +275,17 @@ impl Kit {
 
     fn launch(
         &self,
-        common: &Common,
-        program: &Program,
+        image: &Image<'_>,
         (slot, page): (&Slot, ServicePage),
         spawn: Spawn<'_>,
         paging: Paging<'_>,
     ) -> Result<Child, StartError> {
         slot.page.write(0, &page.to_bytes())?;
-        let image = program.image(common);
         Ok(match paging {
             Paging::Pinned(pool) => {
-                spawn.start_pinned(&image, self.pools.get(pool).ok_or(StartError::NoPool)?)?
+                spawn.start_pinned(image, self.pools.get(pool).ok_or(StartError::NoPool)?)?
             }
-            Paging::Paged(pager) => spawn.start_paged(&image, pager)?,
+            Paging::Paged(pager) => spawn.start_paged(image, pager)?,
         })
     }
 

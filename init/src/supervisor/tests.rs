@@ -189,7 +189,7 @@ fn a_version_that_took_over_is_the_next_instance_and_gives_way_when_it_crashes()
     }
     // Kills on request count for nothing.
     for _ in 0..20 {
-        supervisor.kill(0).unwrap();
+        supervisor.kill(0, &Caller::default()).unwrap();
         let _ = supervisor.died(0, CRASH, now);
         assert_eq!(supervisor.take_step(0), Step::Restart);
         supervisor.started(0, now);

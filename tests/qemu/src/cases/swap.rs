@@ -11,6 +11,11 @@ const IN_THE_WAY: [&str; 3] = ["block", "vfs", "virtio-blk"];
 /// How often each is swapped, there and back in turn.
 const TIMES: u32 = 6;
 
+/// A file that is copied to memory.
+const LINES: &str = "lines.txt";
+/// How often `init` is killed during swaps.
+const KILLS: u32 = 20;
+
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("swaps there and back do not disturb a reader")
@@ -22,6 +27,15 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 IN_THE_WAY.join(",")
             ))
             .expect(expect_swaps),
+        Scenario::new("init may die at any moment of a swap")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(180)
+            .exec(&format!(
+                "cp /{LINES} /tmp/x; chaos -n {KILLS} -g 0..20 -k init svc swap tmpfs tmpfs; \
+                 chaos -n {KILLS} -g 0..20 -k init svc swap block block; sha256sum /tmp/x"
+            ))
+            .expect(expect_swaps_without_init),
         Scenario::new("a service that cannot be swapped serves on")
             .smp(&[2])
             .exec(
@@ -63,6 +77,22 @@ fn expect_swaps(run: &Run) -> anyhow::Result<()> {
         "the summary is {summary:?}"
     );
     Ok(())
+}
+
+fn expect_swaps_without_init(run: &Run) -> anyhow::Result<()> {
+    run.expect_code(0)?;
+    let summary = format!("{KILLS} kills in ");
+    let summaries: Vec<&str> = run
+        .output
+        .lines()
+        .filter(|line| line.starts_with(&summary))
+        .collect();
+    ensure!(
+        summaries.len() == 2 && summaries.iter().all(|line| line.contains(", 0 failed, ")),
+        "the summaries are {summaries:?}"
+    );
+    let sum = disk::made_user()?.sum(LINES)?;
+    run.expect_text(&format!("{sum}  /tmp/x\n"))
 }
 
 fn expect_refusals(run: &Run) -> anyhow::Result<()> {
