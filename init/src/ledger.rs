@@ -16,7 +16,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use libipc::proto::init::{Cause, ServiceStatistics};
-use libsys::state::State;
+use libsys::state::{NoPrevious, State};
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::Samples;
@@ -223,6 +223,7 @@ pub struct Ledger {
 
 impl State for Ledger {
     type Record = Record;
+    type Previous = NoPrevious;
 
     const SCHEMA: &'static str = "init.1";
 

@@ -225,3 +225,8 @@ fn a_full_system_fits_into_the_region() {
         }
     }
 }
+
+#[test]
+fn schema_changes_only_with_a_migration() {
+    libsys::golden_schema!("tests/golden/state.txt", Ledger);
+}
