@@ -27,7 +27,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 IN_THE_WAY.join(",")
             ))
             .expect(expect_swaps),
-        Scenario::new("a second version migrates the state, and the first one gets it back")
+        Scenario::new("swaps to a second version migrate the state, and swaps back return it")
             .smp(&[1, 4])
             .disk(Disk::User)
             .time_limit(180)
