@@ -341,6 +341,25 @@ pub fn schema_in<M: StateMemory>(memory: &M) -> Option<u64> {
     Some(half.header(memory)?.schema)
 }
 
+/// Returns the schema of a state that is no [`Region`] but plain words: a hash of its name and of the
+/// numbers that its layout is made of.
+pub const fn layout_hash(name: &str, numbers: &[u64]) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut i = 0;
+    while i < name.len() {
+        hash = (hash ^ name.as_bytes()[i] as u64).wrapping_mul(PRIME);
+        i += 1;
+    }
+    i = 0;
+    while i < numbers.len() {
+        hash = (hash ^ numbers[i]).wrapping_mul(PRIME);
+        hash ^= hash >> 32;
+        i += 1;
+    }
+    hash
+}
+
 /// Returns the half that counts. Without one the region was never used, or is lost: the report
 /// tells.
 fn counting_half<M: StateMemory>(memory: &M, report: &mut Report) -> Option<Half> {

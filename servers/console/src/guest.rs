@@ -19,6 +19,7 @@ use libipc::proto::init::InitClient;
 use libipc::schema::Interface;
 use libipc::{Caller, Server};
 use libsys::abi::{PORT_STREAM_READ, PortStream};
+use libsys::service::Trouble;
 use libsys::{Endpoint, Handle, Interrupt, IoPorts, Notification, Sender, ipc, startup, time};
 
 /// Notification bit of the UART's interrupt.
@@ -236,9 +237,13 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     let init = startup::take::<Sender>(&given, "init").ok_or("no sender to init")?;
     let ports = startup::take::<IoPorts>(&given, "ports").ok_or("no ports")?;
     let interrupt = startup::take::<Interrupt>(&given, "interrupt").ok_or("no interrupt")?;
+    libsys::gate::announce(console::state::SCHEMA);
     let (words, ring) = libsys::given::state_atomics(WORDS).ok_or("no state region")?;
     let (state, found) = State::open(words, ring).ok_or("state region too small")?;
     if found == Found::Damaged {
+        if libsys::gate::is_trial() {
+            libsys::gate::fail(Trouble::StateLost);
+        }
         log::error!("the state region was damaged: output may be repeated, input may be lost");
     }
 
