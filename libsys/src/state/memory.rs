@@ -43,14 +43,14 @@ pub trait StateMemory {
 }
 
 #[cfg(bare)]
-pub use guest::{MappedMemory, mapped};
+pub use guest::{MappedMemory, mapped, open_mapped};
 
 #[cfg(bare)]
 mod guest {
     use core::ops::{Bound, RangeBounds};
     use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 
-    use super::StateMemory;
+    use crate::state::{Region, Report, State, StateMemory};
 
     /// The state region of this service, or a part of it.
     #[derive(Debug)]
@@ -59,18 +59,37 @@ mod guest {
     }
 
     /// Returns the state region of this service; `None` if it has none, or when it was taken
-    /// before.
+    /// before. Waits at the [gate](crate::gate) until the state is there.
     pub fn mapped() -> Option<MappedMemory> {
         static IS_TAKEN: AtomicBool = AtomicBool::new(false);
         let header = crate::startup::header();
         if header.state_bytes == 0 || IS_TAKEN.swap(true, Ordering::Relaxed) {
             return None;
         }
+        // Who has announced a schema has waited already.
+        crate::gate::announce(0);
         let start = core::ptr::with_exposed_provenance_mut::<u8>(header.state_start as usize);
         // SAFETY: init maps the region there, page aligned, readable and writable for as long as
         // the process lives, and never touches it meanwhile; it is given out once only.
         let bytes = unsafe { core::slice::from_raw_parts_mut(start, header.state_bytes as usize) };
         Some(MappedMemory { bytes })
+    }
+
+    /// Opens the state region of this service, whose state is `what`, and logs what was found. A
+    /// trial says which schema it has, and [waits](crate::gate) until the state is there.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no state, for the log.
+    pub fn open_mapped<S: State>(
+        what: &str,
+    ) -> Result<(Region<S, MappedMemory>, Report), &'static str> {
+        crate::gate::announce(Region::<S, MappedMemory>::schema());
+        let memory = mapped().ok_or("no state region was given")?;
+        let (region, report) =
+            Region::open_or_fresh(memory).map_err(|_| "the state region is too small")?;
+        report.log(what);
+        Ok((region, report))
     }
 
     impl MappedMemory {

@@ -16,6 +16,7 @@ mod recovery;
 mod revival;
 mod rings;
 mod storm;
+mod swap;
 mod waits;
 
 use crate::Test;
@@ -38,6 +39,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         hostile::TESTS,
         memory::TESTS,
         quota::TESTS,
+        swap::TESTS,
         storm::TESTS,
         fuzz::TESTS,
     ]
