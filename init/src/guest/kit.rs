@@ -14,7 +14,8 @@ use libsys::abi::layout::{LOG_RING, LOG_RING_BYTES, MAPPINGS, SERVICE_PAGE, STAT
 use libsys::service::ServicePage;
 use libsys::spawn::{Child, Image, Pool, Premapped, Spawn, SpawnError};
 use libsys::{
-    Endpoint, Handle, Interrupt, IoPorts, MapFlags, Memory, Notification, Rights, Sender, System,
+    Endpoint, Handle, Interrupt, IoPorts, MapFlags, Memory, Notification, Process, RawHandle,
+    Rights, Sender, System,
 };
 use sha2::{Digest as _, Sha256};
 use skink_manifest::Service;
@@ -90,8 +91,10 @@ pub(crate) struct Kit {
     /// Log ring.
     pub(crate) log_ring: Handle<Memory>,
     /// Frames of a pinned service: two sets, so that a restart need not wait for the end of the
-    /// last instance.
+    /// last instance; one if it has to, because it is started in the same process.
     pub(crate) pools: Vec<Pool>,
+    /// The process of a service that keeps its handles: all instances run in it.
+    pub(crate) body: Option<Handle<Process>>,
     /// Whether the image has the digest it must have.
     pub(crate) is_verified: AtomicBool,
     /// Whether an instance has run, so that the state region may hold something.
@@ -204,6 +207,10 @@ impl Kit {
             .handle("self", &self.endpoint, Rights::ALL)
             .handle("notification", &self.notification, Rights::ALL)
             .handle("init", &self.init, Rights::CALL | SHARE);
+        if let Some(body) = &self.body {
+            // What it had from `init` in its last life it is given once more, and closes that.
+            spawn = spawn.revive(body, RawHandle::NONE);
+        }
         if let Some((state, pages)) = &self.state {
             // The first instance finds zeros; what RAM held before is nobody's business.
             let is_fresh = !self.has_run.load(Ordering::Acquire);

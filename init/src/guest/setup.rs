@@ -13,7 +13,7 @@ use libsys::abi::layout::LOG_RING_BYTES;
 use libsys::elf::Elf;
 use libsys::spawn::{Pool, pinned_pages};
 use libsys::startup::{self, Startup};
-use libsys::{Endpoint, Error, Handle, Memory, Notification, Sender};
+use libsys::{Endpoint, Error, Handle, Memory, Notification, Process, Sender};
 use skink_manifest::Service;
 use skink_manifest::bundle::{Bundle, BundleError, Kind};
 use skink_manifest::service::{DecodeError, Grant};
@@ -24,6 +24,8 @@ use super::worker::{self, Jobs, THREAD_PAGES};
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Sets of frames of a pinned service.
 const POOLS: usize = 2;
+/// Those of one that is started in the same process, where nothing of the last life may be left.
+const POOLS_OF_KEPT: usize = 1;
 /// A state region gets at most one part in so many of all RAM, so that small machines work too.
 const STATE_SHARE: u64 = 8;
 /// `init`'s own badge at the memory manager, apart from those of services.
@@ -231,6 +233,7 @@ fn make_kit(
         page: frames.take_zeroed(1, name)?,
         log_ring: frames.take_zeroed(LOG_RING_BYTES / PAGE, name)?,
         pools: make_pools(&service, program, frames)?,
+        body: make_body(&service)?,
         is_verified: false.into(),
         has_run: false.into(),
         service,
@@ -256,7 +259,22 @@ fn make_pools(
             pages,
         })
     };
-    (0..POOLS).map(pool).collect()
+    let pools = if service.keeps_handles() {
+        POOLS_OF_KEPT
+    } else {
+        POOLS
+    };
+    (0..pools).map(pool).collect()
+}
+
+/// Makes the process of a service that keeps its handles.
+fn make_body(service: &Service) -> Result<Option<Handle<Process>>, SetupError> {
+    if !service.keeps_handles() {
+        return Ok(None);
+    }
+    let body = Handle::<Process>::create(&service.name, service.memory.kernel)?;
+    body.keep_handles()?;
+    Ok(Some(body))
 }
 
 /// Gives every service a sender to each one that it may call.

@@ -41,7 +41,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Frame;
 use crate::regions::{Backing, PageRange, PrivateImage, Region, Regions};
-use crate::spaces::{MAX_SPACES, generation_of, slot_of};
+use crate::spaces::{MAX_SPACES, generation_of, slot_of, space_of_badge};
 
 /// Number of a handle in the manager's own table.
 pub type RawHandle = u32;
@@ -53,6 +53,17 @@ pub struct RequestName {
     pub badge: u64,
     /// Its place among all requests of the endpoint.
     pub sequence: u64,
+}
+
+impl RequestName {
+    /// Returns the space that its sender names.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace`.
+    pub fn space(self) -> Result<u32, MemoryError> {
+        space_of_badge(self.badge).ok_or(MemoryError::NoSpace)
+    }
 }
 
 /// A region as it is written down.

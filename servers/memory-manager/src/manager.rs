@@ -221,17 +221,14 @@ impl<'a, M: Machine> Manager<'a, M> {
         }
     }
 
-    /// Makes a memory object for the client with this space, or for one without (0).
+    /// Makes a memory object. It counts for the caller's space; callers without one, such as `init`,
+    /// share an account.
     ///
     /// # Errors
     ///
     /// `BadRange`, `LimitReached`, `NoMemory`, `NoKernelMemory`.
-    pub fn create_object(
-        &mut self,
-        by: RequestName,
-        owner: u32,
-        pages: u64,
-    ) -> Result<M::Memory, MemoryError> {
+    pub fn create_object(&mut self, by: RequestName, pages: u64) -> Result<M::Memory, MemoryError> {
+        let owner = by.space().unwrap_or(0);
         // It is not kept who asked: if it was made and not given, it is unused.
         let _ = self.is_done(by);
         let count = u32::try_from(pages)

@@ -318,20 +318,22 @@ impl<M: Machine> Claim<'_, '_, M> {
             if let Some(frame) = frame {
                 let (is_owned, stop) = self.owned.span_at(frame);
                 count = count.min(u64::from(stop - frame));
-                if !is_owned {
-                    let is_own =
-                        region.is_some_and(|region| !matches!(region.backing, Backing::Shared));
-                    self.piece(page..page + count, frame, is_own);
+                let is_private =
+                    region.is_some_and(|region| !matches!(region.backing, Backing::Shared));
+                match (is_owned, is_private) {
+                    (true, _) => {}
+                    (false, true) => self.claim(page..page + count, frame),
+                    (false, false) => self.stray.push(page..page + count),
                 }
             }
             done += count;
         }
     }
 
-    fn piece(&mut self, pages: Range<u64>, first: Frame, is_own: bool) {
+    fn claim(&mut self, pages: Range<u64>, first: Frame) {
         for (page, frame) in pages.zip(first..) {
             // A frame that another page has already can only be there by mistake.
-            if is_own && self.residents.page_of(frame).is_none() {
+            if self.residents.page_of(frame).is_none() {
                 self.residents.insert(self.frames, self.number, page, frame);
             } else {
                 self.stray.push(page..page + 1);

@@ -19,6 +19,7 @@ use crate::journal::{OpenError, RawHandle, RequestName};
 use crate::machine::{Copy, Life, Machine, MappedRun};
 use crate::rebuild::Found;
 use crate::residents::Residents;
+use crate::spaces::client_badge;
 use crate::zones::Zones;
 use crate::{Frame, PAGE_BYTES};
 
@@ -521,12 +522,21 @@ pub(super) fn register(
     manager.create_space(name(), process).map(FakeHandle::send)
 }
 
-/// Returns a name that no other request has.
+/// Returns a name that no other request has, from a client without a space.
 pub(super) fn name() -> RequestName {
+    named(7)
+}
+
+/// As [`name`], from the client with this space.
+pub(super) fn name_of(space: u32) -> RequestName {
+    named(client_badge(space))
+}
+
+fn named(badge: u64) -> RequestName {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     RequestName {
-        badge: 7,
+        badge,
         sequence: NEXT.fetch_add(1, Ordering::Relaxed),
     }
 }

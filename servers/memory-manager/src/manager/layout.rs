@@ -91,11 +91,11 @@ impl<M: Machine> Manager<'_, M> {
     pub fn map_anonymous(
         &mut self,
         by: RequestName,
-        number: u32,
         address: u64,
         pages: u64,
         protection: Protection,
     ) -> Result<(), MemoryError> {
+        let number = by.space()?;
         let range = PageRange::from_client(address, pages)?;
         if self.is_done(by) {
             return Ok(());
@@ -116,10 +116,10 @@ impl<M: Machine> Manager<'_, M> {
     pub fn map_image(
         &mut self,
         by: RequestName,
-        number: u32,
         segment: &ImageSegment,
         memory: M::Memory,
     ) -> Result<(), MemoryError> {
+        let number = by.space()?;
         let range = PageRange::from_client(segment.address, segment.pages)?;
         if self.is_done(by) {
             return Ok(());
@@ -168,13 +168,8 @@ impl<M: Machine> Manager<'_, M> {
     /// # Errors
     ///
     /// `NoSpace`, `BadRange`, `NotMapped`, `SharedRegion`, `LimitReached`, `ProcessDead`.
-    pub fn unmap(
-        &mut self,
-        by: RequestName,
-        number: u32,
-        address: u64,
-        pages: u64,
-    ) -> Result<(), MemoryError> {
+    pub fn unmap(&mut self, by: RequestName, address: u64, pages: u64) -> Result<(), MemoryError> {
+        let number = by.space()?;
         let range = PageRange::from_client(address, pages)?;
         if self.is_done(by) {
             return Ok(());
@@ -232,11 +227,11 @@ impl<M: Machine> Manager<'_, M> {
     pub fn protect(
         &mut self,
         by: RequestName,
-        number: u32,
         address: u64,
         pages: u64,
         protection: Protection,
     ) -> Result<(), MemoryError> {
+        let number = by.space()?;
         let range = PageRange::from_client(address, pages)?;
         if self.is_done(by) {
             return Ok(());

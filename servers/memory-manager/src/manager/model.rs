@@ -7,7 +7,7 @@ use libipc::proto::memory::{MemoryError, Protection};
 use proptest::prelude::*;
 
 use super::Manager;
-use super::fake::{FakeHandle, FakeMachine, fault, manager, name, process, register};
+use super::fake::{FakeHandle, FakeMachine, fault, manager, name, name_of, process, register};
 use crate::resolve::Refusal;
 use crate::{Frame, PAGE_BYTES};
 
@@ -86,7 +86,7 @@ impl Client {
     fn map(&mut self, manager: &mut TestManager, pages: Range<u64>, protection: Protection) {
         let is_free = pages.clone().all(|page| !self.pages.contains_key(&page));
         let (address, count) = (pages.start * PAGE_BYTES, pages.end - pages.start);
-        let result = manager.map_anonymous(name(), self.space, address, count, protection);
+        let result = manager.map_anonymous(name_of(self.space), address, count, protection);
         let expected = if is_free {
             Ok(())
         } else {
@@ -101,7 +101,7 @@ impl Client {
     fn unmap(&mut self, manager: &mut TestManager, pages: Range<u64>) {
         let any = pages.clone().any(|page| self.pages.contains_key(&page));
         let count = pages.end - pages.start;
-        let result = manager.unmap(name(), self.space, pages.start * PAGE_BYTES, count);
+        let result = manager.unmap(name_of(self.space), pages.start * PAGE_BYTES, count);
         assert_eq!(
             result,
             if any {
@@ -116,7 +116,7 @@ impl Client {
     fn protect(&mut self, manager: &mut TestManager, pages: Range<u64>, protection: Protection) {
         let all = pages.clone().all(|page| self.pages.contains_key(&page));
         let (address, count) = (pages.start * PAGE_BYTES, pages.end - pages.start);
-        let result = manager.protect(name(), self.space, address, count, protection);
+        let result = manager.protect(name_of(self.space), address, count, protection);
         assert_eq!(
             result,
             if all {
@@ -215,7 +215,7 @@ impl Model {
             Step::Fault { space, page, code } => {
                 clients[space].fault(manager, machine, page, code);
             }
-            Step::Create { pages } => objects.extend(manager.create_object(name(), 0, pages).ok()),
+            Step::Create { pages } => objects.extend(manager.create_object(name(), pages).ok()),
             Step::DropObject => drop(objects.pop()),
             Step::End { space } => {
                 machine.0.borrow_mut().end(clients[space].process);

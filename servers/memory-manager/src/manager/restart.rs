@@ -14,9 +14,11 @@ use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
 use proptest::prelude::*;
 
 use super::Manager;
-use super::fake::{Body, Died, FakeHandle, FakeMachine, IMAGE_CONTENT, TableMemory, fault, name};
+use super::fake::{
+    Body, Died, FakeHandle, FakeMachine, IMAGE_CONTENT, TableMemory, fault, name, name_of,
+};
 use crate::journal::RequestName;
-use crate::machine::{Life, Machine};
+use crate::machine::Life;
 use crate::resolve::Refusal;
 use crate::{Frame, PAGE_BYTES};
 
@@ -204,37 +206,30 @@ impl Outside {
         by: RequestName,
         step: &Step,
     ) -> Answer {
-        let space = |client: &usize| self.clients[*client].space;
         let place = |pages: &Range<u64>| (pages.start * PAGE_BYTES, pages.end - pages.start);
         Answer::Done(match step {
             Step::Map {
-                client,
-                pages,
-                protection,
+                pages, protection, ..
             } => {
                 let (address, count) = place(pages);
-                manager.map_anonymous(by, space(client), address, count, *protection)
+                manager.map_anonymous(by, address, count, *protection)
             }
             Step::MapImage {
-                client,
-                page,
-                protection,
+                page, protection, ..
             } => {
                 let segment = segment(*page, *protection);
                 let image = self.machine.image(IMAGE_PAGES);
-                manager.map_image(by, space(client), &segment, image)
+                manager.map_image(by, &segment, image)
             }
-            Step::Unmap { client, pages } => {
+            Step::Unmap { pages, .. } => {
                 let (address, count) = place(pages);
-                manager.unmap(by, space(client), address, count)
+                manager.unmap(by, address, count)
             }
             Step::Protect {
-                client,
-                pages,
-                protection,
+                pages, protection, ..
             } => {
                 let (address, count) = place(pages);
-                manager.protect(by, space(client), address, count, *protection)
+                manager.protect(by, address, count, *protection)
             }
             Step::Touch {
                 client,
@@ -242,10 +237,12 @@ impl Outside {
                 is_write,
             } => {
                 let code = if *is_write { 6 } else { 4 };
-                return Answer::Fault(manager.fault(space(client), &fault(*page, code)));
+                return Answer::Fault(
+                    manager.fault(self.clients[*client].space, &fault(*page, code)),
+                );
             }
-            Step::Create { client, pages } => {
-                return Answer::Object(manager.create_object(by, space(client), *pages));
+            Step::Create { pages, .. } => {
+                return Answer::Object(manager.create_object(by, *pages));
             }
             Step::RegisterAgain { client } => {
                 let process = self.machine.process(self.clients[*client].process);
@@ -258,6 +255,18 @@ impl Outside {
                 Ok(())
             }
         })
+    }
+
+    /// Names the request of a step.
+    fn name_for(&self, step: &Step) -> RequestName {
+        match step {
+            Step::Map { client, .. }
+            | Step::MapImage { client, .. }
+            | Step::Unmap { client, .. }
+            | Step::Protect { client, .. }
+            | Step::Create { client, .. } => name_of(self.clients[*client].space),
+            _ => name(),
+        }
     }
 
     /// Does what happens in the kernel before the manager hears of it. Returns whether it has to.
@@ -639,8 +648,9 @@ impl Run<'_> {
                     *life = Life::Running;
                 }
             }
+            let by = self.outside.name_for(step);
             if self.outside.begin(step) {
-                self.outside.current = Some((name(), Request::Step(step.clone())));
+                self.outside.current = Some((by, Request::Step(step.clone())));
                 return true;
             }
         }
@@ -650,7 +660,7 @@ impl Run<'_> {
     /// Ends everything: nothing may be left over.
     fn end(&mut self, manager: &mut TestManager<'_>) {
         // News may wait for any other request.
-        let refused = manager.map_anonymous(name(), 0, 1 << 20, 1, Protection::Read);
+        let refused = manager.map_anonymous(name_of(0), 1 << 20, 1, Protection::Read);
         assert_eq!(refused, Err(MemoryError::NoSpace));
         for process in &self.outside.forsaken {
             let life = self.outside.machine.0.borrow().lives[*process];
@@ -758,7 +768,7 @@ fn a_page_that_no_region_has_is_unmapped_before_its_frame_is_free() {
     let space = manager.create_space(name(), handle).map(FakeHandle::send);
     let (address, space) = (16 * PAGE_BYTES, space.unwrap());
     manager
-        .map_anonymous(name(), space, address, 4, Protection::ReadWrite)
+        .map_anonymous(name_of(space), address, 4, Protection::ReadWrite)
         .unwrap();
     let mapping = manager.fault(space, &fault(16, 6)).unwrap();
     machine.0.borrow_mut().install(process, &mapping);

@@ -3,7 +3,7 @@
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
 
 use super::Content;
-use super::fake::{fault, manager, name, process, register};
+use super::fake::{fault, manager, name, name_of, process, register};
 use crate::machine::{Copy, Life};
 use crate::resolve::Refusal;
 
@@ -15,7 +15,7 @@ fn frames_come_back_when_the_process_is_gone_and_not_before() {
     let process = process(&machine);
     let space = register(&mut manager, process).unwrap();
     manager
-        .map_anonymous(name(), space, 0x10_0000, 40, Protection::ReadWrite)
+        .map_anonymous(name_of(space), 0x10_0000, 40, Protection::ReadWrite)
         .unwrap();
     let mut page = 0x100;
     while page < 0x128 {
@@ -42,10 +42,10 @@ fn memory_of_the_dead_and_unused_objects_serve_a_fault_that_finds_none_free() {
     let (old, new) = (process(&machine), process(&machine));
     let old_space = register(&mut manager, old).unwrap();
     let new_space = register(&mut manager, new).unwrap();
-    let object = manager.create_object(name(), new_space, 4).unwrap();
+    let object = manager.create_object(name_of(new_space), 4).unwrap();
     for space in [old_space, new_space] {
         manager
-            .map_anonymous(name(), space, 0x10_0000, 64, Protection::ReadWrite)
+            .map_anonymous(name_of(space), 0x10_0000, 64, Protection::ReadWrite)
             .unwrap();
     }
     let mut at = 0x100;
@@ -76,7 +76,7 @@ fn private_pages_are_copied_once_and_shared_ones_are_mapped_at_once() {
         protection: Protection::ReadExecute,
     };
     manager
-        .map_image(name(), space, &segment, machine.image(3))
+        .map_image(name_of(space), &segment, machine.image(3))
         .unwrap();
     assert_eq!(machine.0.borrow().mapped.len(), 2);
     assert_eq!(
@@ -89,7 +89,7 @@ fn private_pages_are_copied_once_and_shared_ones_are_mapped_at_once() {
     segment.file_bytes = 5000;
     segment.protection = Protection::ReadWrite;
     manager
-        .map_image(name(), space, &segment, machine.image(3))
+        .map_image(name_of(space), &segment, machine.image(3))
         .unwrap();
     let mapping = manager.fault(space, &fault(0x501, WRITE)).unwrap();
     assert_eq!(mapping.content, Content::New);
@@ -138,7 +138,7 @@ fn images_past_their_end_are_refused() {
             file_bytes,
             protection,
         };
-        let result = manager.map_image(name(), space, &segment, machine.image(3));
+        let result = manager.map_image(name_of(space), &segment, machine.image(3));
         assert_eq!(result, Err(MemoryError::PastEnd), "{segment:?}");
     }
 }
@@ -170,27 +170,27 @@ fn limits_hold() {
     let process = process(&machine);
     let space = register(&mut manager, process).unwrap();
     assert_eq!(
-        manager.create_object(name(), 0, 0).unwrap_err(),
+        manager.create_object(name(), 0).unwrap_err(),
         MemoryError::BadRange
     );
     assert_eq!(
-        manager.create_object(name(), 0, u64::MAX).unwrap_err(),
+        manager.create_object(name(), u64::MAX).unwrap_err(),
         MemoryError::BadRange
     );
     assert_eq!(
-        manager.create_object(name(), 0, 17).unwrap_err(),
+        manager.create_object(name(), 17).unwrap_err(),
         MemoryError::NoMemory
     );
     let mut made = 0;
     while manager
-        .map_anonymous(name(), space, 0x10_0000 + made * 8192, 1, Protection::Read)
+        .map_anonymous(name_of(space), 0x10_0000 + made * 8192, 1, Protection::Read)
         .is_ok()
     {
         made += 1;
     }
     assert_eq!(made as usize, libipc::proto::memory::MAX_REGIONS);
     assert_eq!(
-        manager.map_anonymous(name(), 9, 0x10_0000, 1, Protection::Read),
+        manager.map_anonymous(name_of(9), 0x10_0000, 1, Protection::Read),
         Err(MemoryError::NoSpace)
     );
 }
