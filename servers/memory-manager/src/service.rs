@@ -15,7 +15,7 @@ use libipc::proto::memory::{
 use libipc::server::{Caller, Fault, Server};
 use libsys::abi::MapItem;
 use libsys::startup::{self, Startup};
-use libsys::{Handle, Memory, Notification, Process, Sender, state};
+use libsys::{Handle, Memory, Notification, Process, Sender, state, time};
 use memory_manager::PAGE_BYTES;
 use memory_manager::journal::{OpenError, RequestName};
 use memory_manager::manager::Manager;
@@ -63,6 +63,7 @@ fn start() -> Result<(Server, Shared), &'static str> {
     let (frames, table_frames) = tables::make(&zones, &ram)?;
     let mut server = Server::new(endpoint, notification);
     let kernel = Kernel::new(ram, zones.clone(), server.endpoint(), death, given);
+    let begun = time::now();
     let (manager, found) =
         Manager::open(kernel, &zones, frames, table_frames, store).map_err(refuse)?;
     let totals = manager.totals();
@@ -74,11 +75,12 @@ fn start() -> Result<(Server, Shared), &'static str> {
     );
     if found.journal.found != state::Found::Fresh {
         log::info!(
-            "found {} spaces, {} objects, {} pages of spaces, {} processes gone ({})",
+            "found {} spaces, {} objects, {} pages of spaces, {} processes gone in {} us ({})",
             totals.spaces,
             totals.object_count,
             totals.anonymous,
             found.gone,
+            (time::now() - begun) / 1000,
             found.journal,
         );
     }
