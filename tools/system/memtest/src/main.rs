@@ -13,23 +13,31 @@ use core::fmt::Write as _;
 use libipc::proto::memory::{MemoryManagerClient, Protection};
 use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Reservation;
-use libsys::{Handle, Memory};
-use skink_program::{FAILURE, Failed, Outcome, Program};
+use libsys::{Handle, Memory, time};
+use skink_program::human::seconds;
+use skink_program::{FAILURE, Failed, Flag, Outcome, Program};
 
 const HELP: &str = "\
-Usage: memtest [MIB [PASSES]]
+Usage: memtest [-p] [MIB [PASSES]]
 
 Takes so many MiB of memory (8 if not given), fills them with patterns and checks
 them, so many times (4 if not given). The exit code is 0 only if every word was
 what was written.
+
+  -p, --pause  also prints the longest time between two touches of fresh pages
 ";
 
+const FLAGS: &[Flag] = &[Flag {
+    letter: 'p',
+    name: "pause",
+}];
+
 /// Pages that are mapped by one request.
-const CHUNK_PAGES: u64 = 64;
+const CHUNK_PAGES: u64 = 256;
 const CHUNK_BYTES: u64 = CHUNK_PAGES * PAGE_SIZE as u64;
 const CHUNKS_PER_MIB: u64 = (1 << 20) / CHUNK_BYTES;
-/// Most MiB that can be asked for.
-const MAX_MIB: u64 = 1 << 14;
+/// Most MiB that can be asked for: a space has few regions, and each chunk is one.
+const MAX_MIB: u64 = 240;
 /// Memory objects of each pass, and the pages of each.
 const OBJECTS: u64 = 8;
 const OBJECT_PAGES: u64 = 3;
@@ -37,7 +45,7 @@ const OBJECT_PAGES: u64 = 3;
 skink_program::program!(HELP, run);
 
 fn run(program: &mut Program) -> Outcome {
-    let options = program.options(&[])?;
+    let options = program.options(FLAGS)?;
     let (mib, passes) = match options.operands.as_slice() {
         [] => (8, 4),
         [mib] => (number(mib)?, 4),
@@ -45,17 +53,22 @@ fn run(program: &mut Program) -> Outcome {
         _ => return Err(Failed::usage("too many arguments")),
     };
     if !(1..=MAX_MIB).contains(&mib) {
-        return Err(Failed::usage("between 1 and 16384 MiB"));
+        return Err(Failed::usage("between 1 and 240 MiB"));
     }
     let mut test = Test::new(program.memory()?, mib * CHUNKS_PER_MIB)?;
     for pass in 1..=passes {
         test.pass(pass)?;
     }
-    let wrong = test.wrong;
+    let Test {
+        wrong, longest_ns, ..
+    } = test;
     writeln!(
         program.out(),
         "{passes} passes over {mib} MiB: {wrong} words wrong"
     )?;
+    if options.has('p') {
+        writeln!(program.out(), "longest pause {}", seconds(longest_ns))?;
+    }
     let code = program.finish()?;
     Ok(if wrong == 0 { code } else { FAILURE })
 }
@@ -70,6 +83,8 @@ struct Test {
     place: Reservation,
     chunks: u64,
     wrong: u64,
+    last_touch: u64,
+    longest_ns: u64,
 }
 
 impl Test {
@@ -79,6 +94,8 @@ impl Test {
             place: Reservation::new(chunks * CHUNK_PAGES)?,
             chunks,
             wrong: 0,
+            last_touch: 0,
+            longest_ns: 0,
         })
     }
 
@@ -125,14 +142,25 @@ impl Test {
 
     /// Checks that a fresh chunk is zeros, and writes to each of its words.
     fn fill(&mut self, chunk: u64, pattern: u64) {
+        self.last_touch = time::now();
         for address in words(self.address(chunk)) {
             let word = core::ptr::with_exposed_provenance_mut::<u64>(address as usize);
             // SAFETY: within a chunk that `take` has mapped, aligned, and nobody else's.
             let old = unsafe { word.read_volatile() };
             self.wrong += u64::from(old != 0);
+            if address.is_multiple_of(PAGE_SIZE as u64) {
+                self.touched();
+            }
             // SAFETY: as above.
             unsafe { word.write_volatile(value(address, pattern)) };
         }
+    }
+
+    /// A fresh page was touched. Nothing else is waited for between two of a chunk.
+    fn touched(&mut self) {
+        let now = time::now();
+        self.longest_ns = self.longest_ns.max(now - self.last_touch);
+        self.last_touch = now;
     }
 
     fn check(&mut self, chunk: u64, pattern: u64) {
