@@ -6,6 +6,7 @@ mod bad_disks;
 mod boot;
 mod disks;
 mod files;
+mod memory_manager;
 mod panic;
 mod recovery;
 mod system;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Scenario> {
         disks::scenarios(),
         bad_disks::scenarios(),
         recovery::scenarios(),
+        memory_manager::scenarios(),
         panic::scenarios(),
         system::scenarios(),
     ]
