@@ -99,23 +99,35 @@ impl<'a, M: Machine> Manager<'a, M> {
     ///
     /// The reason for which the process has to end.
     pub fn fault(&mut self, space: u32, fault: &FaultMessage) -> Result<Mapping, Refusal> {
-        let mut has_reclaimed = false;
-        loop {
-            match self.try_fault(space, fault) {
-                Ok(mapping) => {
-                    self.faults += 1;
-                    return Ok(mapping);
-                }
-                Err(Refusal::OutOfMemory) if !has_reclaimed => {
-                    self.reclaim();
-                    has_reclaimed = true;
-                }
-                Err(refusal) => {
-                    self.refused_faults += 1;
-                    return Err(refusal);
-                }
+        match self.try_fault(space, fault) {
+            Ok(mapping) => {
+                self.faults += 1;
+                Ok(mapping)
             }
+            Err(refusal) => self.fault_again(space, fault, refusal),
         }
+    }
+
+    /// Resolves a fault that was refused when there was no memory, after making some free. Apart,
+    /// since a loop would make the usual way longer.
+    #[cold]
+    fn fault_again(
+        &mut self,
+        space: u32,
+        fault: &FaultMessage,
+        refusal: Refusal,
+    ) -> Result<Mapping, Refusal> {
+        let result = if refusal == Refusal::OutOfMemory {
+            self.reclaim();
+            self.try_fault(space, fault)
+        } else {
+            Err(refusal)
+        };
+        match &result {
+            Ok(_) => self.faults += 1,
+            Err(_) => self.refused_faults += 1,
+        }
+        result
     }
 
     #[inline]
