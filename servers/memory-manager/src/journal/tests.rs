@@ -18,21 +18,19 @@ const BY: RequestName = RequestName {
 };
 
 /// Makes a region far up with the longest numbers.
-fn region(index: u64, is_private: bool) -> RegionRecord {
+fn region(index: u64, backing: Backing<u32>) -> RegionRecord {
     let range = PageRange::from_pages((1 << 35) - 2 * (index + 1), 1).unwrap();
-    let backing = if is_private {
-        Backing::Private(PrivateImage {
-            memory: u32::MAX,
-            first_page: 1 << 35,
-            file_bytes: 1 << 47,
-        })
-    } else {
-        Backing::Anonymous
-    };
-    RegionRecord::of(
-        &Region::new(range, Protection::ReadWrite, backing),
-        |image| *image,
-    )
+    let region = Region::new(range, Protection::ReadWrite, backing);
+    RegionRecord::of(&region, |image| *image)
+}
+
+/// A part of an image with the longest numbers.
+fn private() -> Backing<u32> {
+    Backing::Private(PrivateImage {
+        memory: u32::MAX,
+        first_page: 1 << 35,
+        file_bytes: 1 << 47,
+    })
 }
 
 #[test]
@@ -50,7 +48,13 @@ fn everything_up_to_the_limits_fits_into_the_state_region() {
         });
         for index in 0..MAX_REGIONS as u64 {
             if regions < MAX_ALL_REGIONS {
-                let region = region(index, regions < MAX_IMAGES);
+                let is_private = regions < MAX_IMAGES;
+                let backing = if is_private {
+                    private()
+                } else {
+                    Backing::Anonymous
+                };
+                let region = region(index, backing);
                 records.apply(Record::Inserted {
                     space,
                     region,
@@ -100,7 +104,12 @@ fn what_was_written_is_read_back() {
         by: BY,
     });
     for index in 0..3 {
-        let region = region(index * 10, index == 1);
+        let backing = if index == 1 {
+            private()
+        } else {
+            Backing::Anonymous
+        };
+        let region = region(index * 10, backing);
         records.apply(Record::Inserted {
             space: 0x401,
             region,

@@ -5,7 +5,10 @@
 //! answered as the model says, pages hold what was written to them and are shown to nobody else,
 //! each frame has one owner or is free, and no handle is left over.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod client;
+mod step;
+
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -14,133 +17,15 @@ use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
 use proptest::prelude::*;
 
 use super::Manager;
-use super::fake::{
-    Body, Died, FakeHandle, FakeMachine, IMAGE_CONTENT, TableMemory, fault, name, name_of,
-};
+use super::fake::{Body, Died, FakeHandle, FakeMachine, TableMemory, fault, name, name_of};
 use crate::journal::RequestName;
 use crate::machine::Life;
-use crate::resolve::Refusal;
+use crate::resolve::{Access, Refusal};
 use crate::{Frame, PAGE_BYTES};
-
-const CLIENTS: usize = 3;
-const IMAGE_PAGES: u64 = 3;
+use client::{Client, IMAGE_PAGES};
+use step::{CLIENTS, Step, step};
 
 type TestManager<'a> = Manager<'a, FakeMachine>;
-
-/// What happens to the manager.
-#[derive(Clone, Debug)]
-enum Step {
-    Map {
-        client: usize,
-        pages: Range<u64>,
-        protection: Protection,
-    },
-    /// Makes a region of the image: private if it is writable.
-    MapImage {
-        client: usize,
-        page: u64,
-        protection: Protection,
-    },
-    Unmap {
-        client: usize,
-        pages: Range<u64>,
-    },
-    Protect {
-        client: usize,
-        pages: Range<u64>,
-        protection: Protection,
-    },
-    /// A client writes to a page, or reads it.
-    Touch {
-        client: usize,
-        page: u64,
-        is_write: bool,
-    },
-    Create {
-        client: usize,
-        pages: u64,
-    },
-    DropObject,
-    /// A client that is there already is registered once more.
-    RegisterAgain {
-        client: usize,
-    },
-    /// A client ends, at once or slowly, and another takes its place.
-    End {
-        client: usize,
-        is_slow: bool,
-    },
-    /// A client that has never run loses its sender.
-    Forsake {
-        client: usize,
-    },
-    Housekeeping,
-}
-
-fn protection() -> impl Strategy<Value = Protection> {
-    prop_oneof![
-        1 => Just(Protection::Read),
-        4 => Just(Protection::ReadWrite),
-        1 => Just(Protection::ReadExecute)
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let client = || 0..CLIENTS;
-    let pages = || (16..60_u64, 1..12_u64).prop_map(|(first, count)| first..first + count);
-    prop_oneof![
-        4 => (client(), pages(), protection()).prop_map(|(client, pages, protection)| {
-            Step::Map { client, pages, protection }
-        }),
-        2 => (client(), 16..60_u64, protection()).prop_map(|(client, page, protection)| {
-            Step::MapImage { client, page, protection }
-        }),
-        3 => (client(), pages()).prop_map(|(client, pages)| Step::Unmap { client, pages }),
-        2 => (client(), pages(), protection()).prop_map(|(client, pages, protection)| {
-            Step::Protect { client, pages, protection }
-        }),
-        12 => (client(), 16..70_u64, any::<bool>())
-            .prop_map(|(client, page, is_write)| Step::Touch { client, page, is_write }),
-        2 => (client(), 1..6_u64).prop_map(|(client, pages)| Step::Create { client, pages }),
-        1 => Just(Step::DropObject),
-        1 => client().prop_map(|client| Step::RegisterAgain { client }),
-        1 => (client(), any::<bool>()).prop_map(|(client, is_slow)| Step::End { client, is_slow }),
-        1 => client().prop_map(|client| Step::Forsake { client }),
-        1 => Just(Step::Housekeeping),
-    ]
-}
-
-/// What a page of a client is to be.
-#[derive(Clone, Debug)]
-struct Page {
-    protection: Protection,
-    is_shared: bool,
-    content: u64,
-    /// Whether it was touched, so that what it holds must be in memory.
-    is_there: bool,
-}
-
-/// A client as the model sees it.
-#[derive(Debug)]
-struct Client {
-    process: usize,
-    space: u32,
-    pages: BTreeMap<u64, Page>,
-    shared: Vec<Range<u64>>,
-}
-
-impl Client {
-    fn is_free(&self, pages: &Range<u64>) -> bool {
-        self.pages.range(pages.clone()).next().is_none()
-    }
-
-    fn cuts_shared(&self, pages: &Range<u64>) -> bool {
-        self.shared.iter().any(|shared| {
-            let overlaps = shared.start < pages.end && pages.start < shared.end;
-            overlaps && !(pages.start <= shared.start && shared.end <= pages.end)
-        })
-    }
-}
 
 /// What a request was answered with.
 enum Answer {
@@ -234,9 +119,9 @@ impl Outside {
             Step::Touch {
                 client,
                 page,
-                is_write,
+                access,
             } => {
-                let code = if *is_write { 6 } else { 4 };
+                let code = if *access == Access::Write { 6 } else { 4 };
                 return Answer::Fault(
                     manager.fault(self.clients[*client].space, &fault(*page, code)),
                 );
@@ -275,8 +160,8 @@ impl Outside {
             Step::Touch {
                 client,
                 page,
-                is_write,
-            } => !self.touch(client, page, is_write),
+                access,
+            } => !self.touch(client, page, access),
             Step::DropObject => {
                 self.objects.pop();
                 true
@@ -305,13 +190,13 @@ impl Outside {
     }
 
     /// A client touches a page that it can reach. Returns whether it could.
-    fn touch(&mut self, client: usize, page: u64, is_write: bool) -> bool {
+    fn touch(&mut self, client: usize, page: u64, access: Access) -> bool {
         let mut world = self.machine.0.borrow_mut();
         let key = (self.clients[client].process, page);
         let Some((frame, protection)) = world.mapped.get(&key).copied() else {
             return false;
         };
-        if is_write && protection != Protection::ReadWrite {
+        if !access.is_allowed(protection) {
             return false;
         }
         let model = self.clients[client].pages.get_mut(&page);
@@ -326,7 +211,7 @@ impl Outside {
             "at {page}"
         );
         model.is_there = true;
-        if is_write {
+        if access == Access::Write {
             model.content = self.next_content;
             self.next_content += 1;
             world.contents.insert(frame, model.content);
@@ -343,12 +228,7 @@ impl Outside {
             (Request::Register(process), Answer::Sender(sender)) => {
                 let space = sender.expect("not registered").send();
                 assert!(self.seen.insert(space), "a space number came twice");
-                self.clients.push(Client {
-                    process,
-                    space,
-                    pages: BTreeMap::new(),
-                    shared: Vec::new(),
-                });
+                self.clients.push(Client::new(process, space));
             }
             (Request::Step(Step::RegisterAgain { .. }), Answer::Sender(sender)) => {
                 assert_eq!(sender.unwrap_err(), MemoryError::AlreadyRegistered);
@@ -364,10 +244,10 @@ impl Outside {
                 Request::Step(Step::Touch {
                     client,
                     page,
-                    is_write,
+                    access,
                 }),
                 Answer::Fault(mapping),
-            ) => self.check_fault(client, page, is_write, mapping),
+            ) => self.check_fault(client, page, access, mapping),
             (Request::Step(step), Answer::Done(result)) => self.check_done(&step, result),
             _ => panic!("an answer to something else"),
         }
@@ -388,15 +268,13 @@ impl Outside {
         &mut self,
         client: usize,
         page: u64,
-        is_write: bool,
+        access: Access,
         mapping: Result<super::Mapping, Refusal>,
     ) {
         let owner = &self.clients[client];
         let expected = match owner.pages.get(&page) {
             None => Err(Refusal::OutsideRegions),
-            Some(page) if is_write && page.protection != Protection::ReadWrite => {
-                Err(Refusal::Protection)
-            }
+            Some(page) if !access.is_allowed(page.protection) => Err(Refusal::Protection),
             Some(_) => Ok(()),
         };
         match mapping {
@@ -406,7 +284,7 @@ impl Outside {
                 for page in mapping.page..mapping.page + mapping.pages {
                     self.clients[client].pages.get_mut(&page).unwrap().is_there = true;
                 }
-                assert!(self.touch(client, page, is_write));
+                assert!(self.touch(client, page, access));
             }
             Err(Refusal::OutOfMemory) => {}
             Err(refusal) => assert_eq!(expected, Err(refusal)),
@@ -414,81 +292,26 @@ impl Outside {
     }
 
     fn check_done(&mut self, step: &Step, result: Result<(), MemoryError>) {
-        match step {
+        let expected = match step {
             Step::Map {
                 client,
                 pages,
                 protection,
-            } => {
-                let is_free = self.clients[*client].is_free(pages);
-                assert_eq!(result.is_ok(), is_free);
-                if is_free {
-                    let page = |page| (page, new_page(*protection, false, 0));
-                    self.clients[*client].pages.extend(pages.clone().map(page));
-                }
-            }
+            } => self.clients[*client].map(pages.clone(), *protection),
             Step::MapImage {
                 client,
                 page,
                 protection,
-            } => {
-                let client = &mut self.clients[*client];
-                let pages = *page..page + IMAGE_PAGES;
-                let is_free = client.is_free(&pages);
-                assert_eq!(result.is_ok(), is_free);
-                if is_free {
-                    let is_shared = *protection != Protection::ReadWrite;
-                    let content = |at: u64| IMAGE_CONTENT + at - page;
-                    let page = |at| (at, new_page(*protection, is_shared, content(at)));
-                    client.pages.extend(pages.clone().map(page));
-                    if is_shared {
-                        client.shared.push(pages);
-                    }
-                }
-            }
-            Step::Unmap { client, pages } => {
-                let client = &mut self.clients[*client];
-                let expected = if client.is_free(pages) {
-                    Err(MemoryError::NotMapped)
-                } else if client.cuts_shared(pages) {
-                    Err(MemoryError::SharedRegion)
-                } else {
-                    Ok(())
-                };
-                assert_eq!(result, expected);
-                if expected.is_ok() {
-                    client.pages.retain(|page, _| !pages.contains(page));
-                    client
-                        .shared
-                        .retain(|shared| !pages.contains(&shared.start));
-                }
-            }
+            } => self.clients[*client].map_image(*page, *protection),
+            Step::Unmap { client, pages } => self.clients[*client].unmap(pages),
             Step::Protect {
                 client,
                 pages,
                 protection,
-            } => {
-                let client = &mut self.clients[*client];
-                let model = client.pages.range(pages.clone());
-                let expected = if model.clone().count() as u64 != pages.end - pages.start {
-                    Err(MemoryError::NotMapped)
-                } else if client.cuts_shared(pages)
-                    || *protection == Protection::ReadWrite
-                        && model.clone().any(|(_, page)| page.is_shared)
-                {
-                    Err(MemoryError::SharedRegion)
-                } else {
-                    Ok(())
-                };
-                assert_eq!(result, expected);
-                if expected.is_ok() {
-                    for (_, page) in client.pages.range_mut(pages.clone()) {
-                        page.protection = *protection;
-                    }
-                }
-            }
-            _ => assert_eq!(result, Ok(())),
-        }
+            } => self.clients[*client].protect(pages, *protection),
+            _ => Ok(()),
+        };
+        assert_eq!(result, expected);
     }
 
     /// Returns whether the request that is not answered yet may have changed a page.
@@ -566,15 +389,6 @@ impl Outside {
         owned.dedup();
         assert_eq!(owned.len(), count, "a frame has two users");
         assert!(owned.iter().all(|frame| !manager.buddy.is_free(*frame)));
-    }
-}
-
-fn new_page(protection: Protection, is_shared: bool, content: u64) -> Page {
-    Page {
-        protection,
-        is_shared,
-        content,
-        is_there: false,
     }
 }
 
@@ -820,7 +634,7 @@ fn every_kind_of_request_outlives_every_death() {
     let write = |page| Step::Touch {
         client: 0,
         page,
-        is_write: true,
+        access: Access::Write,
     };
     let mut script = vec![
         Step::Map {
