@@ -99,35 +99,23 @@ impl<'a, M: Machine> Manager<'a, M> {
     ///
     /// The reason for which the process has to end.
     pub fn fault(&mut self, space: u32, fault: &FaultMessage) -> Result<Mapping, Refusal> {
-        match self.try_fault(space, fault) {
-            Ok(mapping) => {
-                self.faults += 1;
-                Ok(mapping)
+        let mut has_reclaimed = false;
+        loop {
+            match self.try_fault(space, fault) {
+                Ok(mapping) => {
+                    self.faults += 1;
+                    return Ok(mapping);
+                }
+                Err(Refusal::OutOfMemory) if !has_reclaimed => {
+                    self.reclaim();
+                    has_reclaimed = true;
+                }
+                Err(refusal) => {
+                    self.refused_faults += 1;
+                    return Err(refusal);
+                }
             }
-            Err(refusal) => self.fault_again(space, fault, refusal),
         }
-    }
-
-    /// Resolves a fault that was refused when there was no memory, after making some free. Apart,
-    /// since a loop would make the usual way longer.
-    #[cold]
-    fn fault_again(
-        &mut self,
-        space: u32,
-        fault: &FaultMessage,
-        refusal: Refusal,
-    ) -> Result<Mapping, Refusal> {
-        let result = if refusal == Refusal::OutOfMemory {
-            self.reclaim();
-            self.try_fault(space, fault)
-        } else {
-            Err(refusal)
-        };
-        match &result {
-            Ok(_) => self.faults += 1,
-            Err(_) => self.refused_faults += 1,
-        }
-        result
     }
 
     #[inline]
@@ -417,7 +405,9 @@ impl<'a, M: Machine> Manager<'a, M> {
     }
 }
 
-/// Takes a frame and copies a page of the region's image to it.
+/// Takes a frame and copies a page of the region's image to it. Not inlined, as what else is rare:
+/// the usual way would have to keep its values out of registers.
+#[inline(never)]
 fn copy_page<M: Machine>(
     machine: &mut M,
     buddy: &mut Buddy<'_>,
@@ -447,6 +437,18 @@ fn allocate_absent(
     if wanted.end - wanted.start == 1 {
         return buddy.allocate_one().map(|frame| (frame, wanted));
     }
+    allocate_run(residents, buddy, space, page, wanted)
+}
+
+/// Allocates frames in a row for `page` and those around it that are wanted and not in memory.
+#[inline(never)]
+fn allocate_run(
+    residents: &Residents<'_>,
+    buddy: &mut Buddy<'_>,
+    space: u32,
+    page: u64,
+    wanted: Range<u64>,
+) -> Option<(Frame, Range<u64>)> {
     let absent = absent_around(residents, space, page, wanted);
     allocate_around(buddy, page, absent)
 }

@@ -122,6 +122,7 @@ impl<'a> Residents<'a> {
     }
 
     /// Notes that frames in a row, which held nothing, hold pages in a row that were not there.
+    #[inline(never)]
     pub fn insert_run(
         &mut self,
         list: &mut FrameList,
