@@ -130,8 +130,17 @@ impl<'a> Residents<'a> {
         pages: Range<u64>,
         first: Frame,
     ) {
+        let mut spot = self.spot(space, pages.start);
         for (page, frame) in pages.zip(first..) {
-            self.insert(list, space, page, frame);
+            if page.is_multiple_of(1 << GROUP_BITS) {
+                spot = self.spot(space, page);
+            }
+            self.insert_at(list, spot, frame);
+            // Within a group the buckets are neighbours as the pages are.
+            spot = Spot {
+                key: spot.key + 1,
+                bucket: spot.bucket + 1,
+            };
         }
     }
 
