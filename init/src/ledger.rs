@@ -75,6 +75,8 @@ pub enum Part {
     Interrupt(u8),
     /// Free RAM.
     Ram(u8),
+    /// The process of a service that keeps its handles.
+    Body,
 }
 
 /// Something in the vault.

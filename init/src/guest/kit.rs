@@ -16,7 +16,8 @@ use libsys::mappings::Mapping;
 use libsys::service::{ARGUMENT_AT, ORDER_AT, Order, ServicePage};
 use libsys::spawn::{Child, Image, Pool, Premapped, Spawn, SpawnError};
 use libsys::{
-    Endpoint, Handle, Interrupt, IoPorts, MapFlags, Memory, Notification, Rights, Sender, System,
+    Endpoint, Handle, Interrupt, IoPorts, MapFlags, Memory, Notification, Process, RawHandle,
+    Rights, Sender, System,
 };
 use skink_manifest::Service;
 use skink_manifest::service::{Grant, SystemRight};
@@ -86,8 +87,10 @@ pub(crate) struct Kit {
     /// Log ring.
     pub(crate) log_ring: Handle<Memory>,
     /// Frames of a pinned service: two sets, so that a restart need not wait for the end of the
-    /// last instance.
+    /// last instance; one if it has to, because it is started in the same process.
     pub(crate) pools: Vec<Pool>,
+    /// The process of a service that keeps its handles: all instances run in it.
+    pub(crate) body: Option<Handle<Process>>,
 }
 
 /// What an instance has of its own. There are two for each service, since two instances live side
@@ -345,6 +348,10 @@ impl Kit {
             .handle("init", &self.init, Rights::CALL | SHARE)
             .handle("gate", &slot.gate, Rights::ALL)
             .handle("gate-bell", &common.wake, Rights::NOTIFY);
+        if let Some(body) = &self.body {
+            // What it had from `init` in its last life it is given once more, and closes that.
+            spawn = spawn.revive(body, RawHandle::NONE);
+        }
         if let Some(state) = slot.state.get() {
             let region = whole(STATE_REGION, state, self.state_pages, READ_WRITE);
             spawn = spawn.map(region).state_bytes(self.state_pages * PAGE);

@@ -18,7 +18,7 @@ use libsys::elf::Elf;
 use libsys::mappings::Mapping;
 use libsys::spawn::{Pool, pinned_pages};
 use libsys::startup::{self, Startup};
-use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Sender};
+use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Sender};
 use skink_manifest::Service;
 use skink_manifest::bundle::{Bundle, BundleError, Kind};
 use skink_manifest::service::{DecodeError, Grant};
@@ -33,6 +33,8 @@ use super::{WAKE_BIT, watchdog};
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Sets of frames of a pinned service.
 const POOLS: u8 = 2;
+/// Those of one that is started in the same process, where nothing of the last life may be left.
+const POOLS_OF_KEPT: u8 = 1;
 /// Pages of each set that the next version of a service may take beyond what this one takes.
 const SPARE_PAGES: u64 = 8;
 /// A state region gets at most one part in so many of all RAM, so that small machines work too.
@@ -291,6 +293,7 @@ fn make_kit(
         slots,
         log_ring: frames.take_zeroed(key(Part::LogRing), LOG_RING_BYTES / PAGE, name)?,
         pools: make_pools(position, &service, &program, frames)?,
+        body: make_body(position, &service, book)?,
         versions: Mutex::new(take_versions(position, program, bundle, book)?),
         service,
     })
@@ -387,7 +390,29 @@ fn make_pools(
             pages,
         })
     };
-    (0..POOLS).map(pool).collect()
+    let pools = if service.keeps_handles() {
+        POOLS_OF_KEPT
+    } else {
+        POOLS
+    };
+    (0..pools).map(pool).collect()
+}
+
+/// Makes the process of a service that keeps its handles.
+fn make_body(
+    position: Position,
+    service: &Service,
+    book: &Book,
+) -> Result<Option<Handle<Process>>, SetupError> {
+    if !service.keeps_handles() {
+        return Ok(None);
+    }
+    let body = book.keep(Key::Of(position, Part::Body), || {
+        let body = Handle::<Process>::create(&service.name, service.memory.kernel)?;
+        body.keep_handles()?;
+        make(Ok(body))
+    })?;
+    Ok(Some(body))
 }
 
 /// Gives every service a sender to each one that it may call.

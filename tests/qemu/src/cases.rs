@@ -6,6 +6,7 @@ mod bad_disks;
 mod boot;
 mod disks;
 mod files;
+mod memory_manager;
 mod panic;
 mod recovery;
 mod swap;
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Scenario> {
         bad_disks::scenarios(),
         recovery::scenarios(),
         swap::scenarios(),
+        memory_manager::scenarios(),
         panic::scenarios(),
         system::scenarios(),
     ]

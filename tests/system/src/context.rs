@@ -39,7 +39,6 @@ const TEST_OVER: u64 = 125;
 /// What tests have to work with.
 pub(crate) struct Context {
     images: &'static [u8],
-    init: Option<InitClient>,
     image: &'static [u8],
     image_page: u64,
     bundle: Handle<Memory>,
@@ -63,7 +62,6 @@ impl Context {
         let memory = program.memory()?;
         Ok(Context {
             images,
-            init: program.init().ok(),
             image: entry.data,
             image_page: (entry.offset / PAGE_SIZE) as u64,
             bundle: program.take("bundle")?,
@@ -104,13 +102,6 @@ impl Context {
     /// Starts a child with a role and waits for its end.
     pub(crate) fn run(&self, role: &str, arguments: &[u64]) -> Result<ProcessInfo, String> {
         self.start(self.role(role, arguments))?.end()
-    }
-
-    /// Returns the way to `init`.
-    pub(crate) fn init(&self) -> Result<&InitClient, String> {
-        self.init
-            .as_ref()
-            .ok_or_else(|| "no way to init was given".to_string())
     }
 
     /// Returns an image of the boot bundle.

@@ -49,7 +49,7 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
 
 /// Returns the number of the process that serves.
 fn process(context: &Context) -> Result<u64, String> {
-    for service in context.init()?.services() {
+    for service in context.init().services() {
         let service = service.map_err(because("services not listed"))?;
         if service.name == SERVICE {
             return Ok(service.process);
@@ -60,7 +60,7 @@ fn process(context: &Context) -> Result<u64, String> {
 
 fn from_memory(context: &Context) -> Result<(), String> {
     let (memory, bytes) = image(context, SERVICE)?;
-    let init = context.init()?;
+    let init = context.init();
     let before = process(context)?;
     let report = init
         .swap_memory(SERVICE, &memory, bytes.len() as u64, digest(bytes))
@@ -92,7 +92,7 @@ fn refused(context: &Context) -> Result<(), String> {
     ];
     for (length, sum, reason) in tries {
         let report = context
-            .init()?
+            .init()
             .swap_memory(SERVICE, &memory, length, sum)
             .map_err(because("swap"))?;
         let phase = SwapPhase::Verify;
@@ -110,7 +110,7 @@ fn refused(context: &Context) -> Result<(), String> {
 fn no_server(context: &Context) -> Result<(), String> {
     let before = process(context)?;
     let report = context
-        .init()?
+        .init()
         .swap(SERVICE, "echo")
         .map_err(because("swap"))?;
     match report.outcome {
