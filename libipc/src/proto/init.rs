@@ -116,6 +116,15 @@ pub struct ServiceStatistics {
     pub late_heartbeats: u32,
 }
 
+impl ServiceStatistics {
+    /// Returns how many instances ended by something that they did: a wild access is among
+    /// `killed`, for it is the pager that ends them then. Those ended on request do not count.
+    pub fn crashes(&self) -> u32 {
+        let ends = [self.exited, self.faulted, self.hung, self.killed];
+        ends.into_iter().fold(0, u32::saturating_add)
+    }
+}
+
 /// Why `init` refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InitError {

@@ -43,14 +43,14 @@ pub trait StateMemory {
 }
 
 #[cfg(bare)]
-pub use guest::{MappedMemory, mapped};
+pub use guest::{MappedMemory, mapped, open_mapped};
 
 #[cfg(bare)]
 mod guest {
     use core::ops::{Bound, RangeBounds};
     use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 
-    use super::StateMemory;
+    use crate::state::{Region, Report, State, StateMemory};
 
     /// The state region of this service, or a part of it.
     #[derive(Debug)]
@@ -71,6 +71,21 @@ mod guest {
         // the process lives, and never touches it meanwhile; it is given out once only.
         let bytes = unsafe { core::slice::from_raw_parts_mut(start, header.state_bytes as usize) };
         Some(MappedMemory { bytes })
+    }
+
+    /// Opens the state region of this service, whose state is `what`, and logs what was found.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no state, for the log.
+    pub fn open_mapped<S: State>(
+        what: &str,
+    ) -> Result<(Region<S, MappedMemory>, Report), &'static str> {
+        let memory = mapped().ok_or("no state region was given")?;
+        let (region, report) =
+            Region::open_or_fresh(memory).map_err(|_| "the state region is too small")?;
+        report.log(what);
+        Ok((region, report))
     }
 
     impl MappedMemory {

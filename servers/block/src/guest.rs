@@ -19,7 +19,7 @@ use libipc::{Caller, Failure, Server};
 use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Mapping;
 use libsys::startup::{self, Startup};
-use libsys::state::{self, Purpose, Region};
+use libsys::state::{self, Purpose};
 use libsys::{Handle, MapFlags, Memory, Notification, Rights};
 
 use crate::device::{Device, KeptTables, Place, queue_bit};
@@ -54,11 +54,7 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         log::error!("{error}");
         "init cannot be reached"
     })?;
-    let memory = state::mapped().ok_or("no state region was given")?;
-    let (tables, report) = Region::open(memory).map_err(|_| "the state region is too small")?;
-    if report.has_losses() {
-        log::warn!("queues and buffers: {report}");
-    }
+    let (tables, _) = state::open_mapped("queues and buffers")?;
     let tables = Rc::new(RefCell::new(tables));
     let mut server = Server::new(endpoint, notification);
     let events = server.events();

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use libipc::proto::block::BlockError;
-use libsys::state::State;
+use libsys::state::{NoPrevious, State};
 use serde::{Deserialize, Serialize};
 
 /// Most queues: for each, ring and notification are kept in the vault.
@@ -62,6 +62,7 @@ pub struct Tables {
 
 impl State for Tables {
     type Record = Record;
+    type Previous = NoPrevious;
     const SCHEMA: &'static str = "block.tables.1";
 
     fn apply(&mut self, record: Record) {
@@ -254,6 +255,11 @@ mod tests {
             }
         }
         assert_eq!(count, MAX_BUFFERS as u64);
+    }
+
+    #[test]
+    fn schema_changes_only_with_a_migration() {
+        libsys::golden_schema!("tests/golden/state.txt", Tables);
     }
 
     proptest! {

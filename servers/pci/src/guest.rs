@@ -36,11 +36,7 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         startup::take(&startup, "notification").ok_or("no notification was given")?;
     let system: Handle<libsys::System> =
         startup::take(&startup, "system").ok_or("no right to the machine was given")?;
-    let memory = state::mapped().ok_or("no state region was given")?;
-    let (claims, report) = Region::open(memory).map_err(|_| "the state region is too small")?;
-    if report.has_losses() {
-        log::warn!("claims: {report}");
-    }
+    let (claims, _) = state::open_mapped("claims")?;
     let (info, _) = system
         .system_info()
         .map_err(|_| "the machine tells nothing about itself")?;

@@ -40,9 +40,7 @@ fn serve() -> Result<core::convert::Infallible, alloc::string::String> {
     }
     let memory = mapped().ok_or("no state region; give it one in its manifest")?;
     let (vfs, report) = Vfs::open(mounts, memory).map_err(|_| "the state region is too small")?;
-    if report.has_losses() {
-        log::error!("state: {report}");
-    }
+    report.log("open files");
     let mut server = Server::new(endpoint, notification);
     let endpoint = server.endpoint();
     let service = Rc::new(Service::new(vfs, move |badge| endpoint.mint(badge)));

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use libipc::proto::file_system::{FsError, Inode};
 use libipc::proto::vfs::{Access, FileId, MAX_OPEN_FILES};
-use libsys::state::State;
+use libsys::state::{NoPrevious, State};
 use serde::{Deserialize, Serialize};
 
 /// Most files open at once.
@@ -104,6 +104,7 @@ impl OpenFiles {
 
 impl State for OpenFiles {
     type Record = Record;
+    type Previous = NoPrevious;
     const SCHEMA: &'static str = "vfs.1";
 
     fn apply(&mut self, record: Record) {

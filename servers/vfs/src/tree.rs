@@ -38,7 +38,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     ///
     /// [`Full`] when the memory is too small.
     pub fn open(mounts: Vec<Mount<B>>, memory: M) -> Result<(Self, Report), Full> {
-        let (mut files, report) = Region::<OpenFiles, M>::open(memory)?;
+        let (mut files, report) = Region::<OpenFiles, M>::open_or_fresh(memory)?;
         let names: Vec<_> = mounts
             .iter()
             .map(|mount| (mount.point.clone(), mount.service.clone()))

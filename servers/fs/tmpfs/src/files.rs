@@ -47,7 +47,7 @@ impl<M: StateMemory> TmpFs<M> {
     ///
     /// [`Full`] when the memory is too small.
     pub fn open(tree: M, data: M) -> Result<(Self, Report, usize), Full> {
-        let (tree, report) = Region::<Tree, M>::open(tree)?;
+        let (tree, report) = Region::<Tree, M>::open_or_fresh(tree)?;
         let blocks = Blocks::new(data.bytes() / BLOCK_BYTES);
         let mut fs = TmpFs { tree, data, blocks };
         let dropped = fs.claim_blocks()?;
