@@ -12,6 +12,7 @@ Measures what operations of the system cost.
 
 Suites:
   ipc             system calls, messages, rings, page faults, switches and the clock
+  files           files in memory and on the sample disk; time in which nothing runs is not in it
 
 Options:
   --list          list the benchmarks of the suite and what they measure

@@ -5,10 +5,13 @@ use core::fmt::Write;
 
 use bench::arguments::{Format, Request, Task};
 use bench::report::{Calibration, Measured, Report};
-use bench::{Entry, Group, Suite, measure, repeat};
+use bench::{Clock, Entry, Group, Suite, measure, repeat};
+use libsys::{Handle, System};
 use skink_program::{Align, FAILURE, Failed, Outcome, Program, Table};
 
+mod block;
 mod cross_cpu;
+mod files;
 mod helpers;
 mod ipc;
 mod kit;
@@ -22,21 +25,30 @@ mod time;
 use kit::Kit;
 
 /// Every suite. To add one, add its groups here.
-static SUITES: &[Suite<Kit>] = &[Suite {
-    name: "ipc",
-    about: "system calls, messages, rings, page faults, switches and the clock",
-    groups: &[
-        Group::new(ipc::BENCHMARKS),
-        Group {
-            cpus: 2,
-            entries: cross_cpu::BENCHMARKS,
-        },
-        Group::new(rings::BENCHMARKS),
-        Group::new(memory::BENCHMARKS),
-        Group::new(scheduling::BENCHMARKS),
-        Group::new(time::BENCHMARKS),
-    ],
-}];
+static SUITES: &[Suite<Kit>] = &[
+    Suite {
+        name: "ipc",
+        about: "system calls, messages, rings, page faults, switches and the clock",
+        clock: Clock::All,
+        groups: &[
+            Group::new(ipc::BENCHMARKS),
+            Group {
+                cpus: 2,
+                entries: cross_cpu::BENCHMARKS,
+            },
+            Group::new(rings::BENCHMARKS),
+            Group::new(memory::BENCHMARKS),
+            Group::new(scheduling::BENCHMARKS),
+            Group::new(time::BENCHMARKS),
+        ],
+    },
+    Suite {
+        name: "files",
+        about: "files in memory and on a disk",
+        clock: Clock::Busy,
+        groups: &[Group::new(files::BENCHMARKS), Group::new(block::BENCHMARKS)],
+    },
+];
 
 /// Turns of the loop that shows what a tick is.
 const CALIBRATION_TURNS: u64 = 1_000_000;
@@ -85,13 +97,17 @@ fn measure_suite(program: &mut Program, request: &Request) -> Outcome {
         )));
     }
     let calibration = calibrate();
+    let clock = || match suite.clock {
+        Clock::All => processor::read(),
+        Clock::Busy => busy_ticks(&kit.system),
+    };
     let results = entries.into_iter().map(|entry| {
         let result = (entry.make)(&kit).and_then(|mut benchmark| {
             measure(
                 &mut *benchmark,
                 &mut processor::EmptyLoop,
                 entry.plan,
-                &processor::read,
+                &clock,
             )
         });
         Measured {
@@ -137,6 +153,17 @@ fn repeat_one(program: &mut Program, suite: &'static Suite<Kit>, name: &str) -> 
         out.flush()
     })?;
     match never {}
+}
+
+/// Returns the ticks in which the CPUs were not idle. If the kernel does not tell, which it always
+/// does, a difference of two of these is obviously wrong.
+fn busy_ticks(system: &Handle<System>) -> u64 {
+    let Ok((machine, statistics)) = system.system_info() else {
+        return 0;
+    };
+    let idle = u128::from(statistics.idle_ns) * u128::from(machine.tsc_per_ms) / 1_000_000;
+    // Modulo 2^64, as differences of the counter are.
+    processor::read().wrapping_sub(idle as u64)
 }
 
 fn calibrate() -> Calibration {
