@@ -24,10 +24,12 @@ use crate::wire::{InHandles, OutHandles};
 pub(crate) mod dispatch;
 mod fault;
 mod journal;
+mod replies;
 
 pub use dispatch::{Answer, Arguments, Dispatch, Output, Payload, RequestFuture, Started};
 pub use fault::Fault;
 pub use journal::{MemoryJournal, ReplyJournal};
+pub use replies::{HasReplies, MAX_REPLIES, MAX_REPLIES_PER_BADGE, RegionJournal, Replies};
 
 use dispatch::{Core, Delivery, Polled};
 use fault::Outcome;

@@ -9,7 +9,7 @@
 //!
 //! # Layout
 //!
-//! A header (magic, the active word), then two halves of the same size. Each half holds a schema,
+//! A header (magic, the active word, the [mark](Region::about_to)), then two halves of the same size. Each half holds a schema,
 //! a snapshot and the journal that goes on from it; the active word says which half counts. When
 //! its journal is full, a new snapshot goes to the other half and one aligned store of the active
 //! word makes it count. A record counts from the moment its header word is stored, which happens
@@ -33,6 +33,7 @@ pub mod fake;
 #[cfg(any(test, feature = "fake"))]
 pub mod golden;
 mod half;
+mod mark;
 mod memory;
 mod recover;
 mod report;
@@ -48,7 +49,7 @@ pub use crc32c::crc32c;
 use half::{Half, Header};
 pub use memory::StateMemory;
 #[cfg(bare)]
-pub use memory::{MappedMemory, mapped, open_mapped};
+pub use memory::{MappedMemory, mapped, open_in, open_mapped};
 pub use report::{ExportError, Found, Full, OpenError, Report};
 pub use schema::{Earlier, NoPrevious, describe, known_schemas, reads, schema_hash};
 pub use shape::Untraceable;
@@ -59,6 +60,8 @@ const MAGIC: u64 = u64::from_le_bytes(*b"SKSTATE\x02");
 const MAGIC_AT: usize = 0;
 /// Where the active word lies: the epoch, its lowest bit the half.
 const ACTIVE_AT: usize = 8;
+/// Where the mark lies.
+const MARK_AT: usize = 16;
 /// Where the first half starts.
 const HALVES_AT: usize = 64;
 /// Smallest region that can be used.

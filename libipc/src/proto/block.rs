@@ -37,7 +37,7 @@ pub struct QueueId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct BufferId(pub u32);
 
-/// What was done for a device since the server started.
+/// What was done for a device since boot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Statistics {
     /// Requests of clients that were answered.

@@ -43,7 +43,7 @@ pub trait StateMemory {
 }
 
 #[cfg(bare)]
-pub use guest::{MappedMemory, mapped, open_mapped};
+pub use guest::{MappedMemory, mapped, open_in, open_mapped};
 
 #[cfg(bare)]
 mod guest {
@@ -81,7 +81,18 @@ mod guest {
     pub fn open_mapped<S: State>(
         what: &str,
     ) -> Result<(Region<S, MappedMemory>, Report), &'static str> {
-        let memory = mapped().ok_or("no state region was given")?;
+        open_in(mapped().ok_or("no state region was given")?, what)
+    }
+
+    /// As [`open_mapped`], in a part of the state region.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_mapped`].
+    pub fn open_in<S: State>(
+        memory: MappedMemory,
+        what: &str,
+    ) -> Result<(Region<S, MappedMemory>, Report), &'static str> {
         let (region, report) =
             Region::open_or_fresh(memory).map_err(|_| "the state region is too small")?;
         report.log(what);

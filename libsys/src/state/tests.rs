@@ -57,7 +57,7 @@ impl State for OtherTable {
     }
 }
 
-type TestRegion = Region<Table, FakeMemory>;
+pub(super) type TestRegion = Region<Table, FakeMemory>;
 
 fn purpose(row: &Row) -> Purpose {
     match row {

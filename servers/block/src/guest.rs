@@ -45,6 +45,7 @@ struct Block {
 /// Serves until the endpoint is gone.
 pub(crate) fn serve() -> Result<Infallible, &'static str> {
     libsys::log_ring::init(log::LevelFilter::Info);
+    let (mut tables, _) = state::open_mapped("queues and buffers")?;
     let startup = startup::read().ok_or("the start-up pages are damaged")?;
     let endpoint = startup::take(&startup, "self").ok_or("no endpoint was given")?;
     let notification =
@@ -54,7 +55,14 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         log::error!("{error}");
         "init cannot be reached"
     })?;
-    let (tables, _) = state::open_mapped("queues and buffers")?;
+    let crashes = init.statistics(&startup.name).map_or_else(
+        |failure| {
+            log::warn!("init does not tell of crashes: {failure}");
+            0
+        },
+        |statistics| statistics.crashes(),
+    );
+    block::begin(&mut tables, crashes).map_err(|_| "the state region is too small")?;
     let tables = Rc::new(RefCell::new(tables));
     let mut server = Server::new(endpoint, notification);
     let events = server.events();
@@ -359,17 +367,7 @@ impl BlockServer for Block {
             log::error!("no doorbell: {error}");
             BlockError::Refused
         })?;
-        self.record(
-            Record::Opened(
-                id,
-                Queue {
-                    badge,
-                    device,
-                    is_closing: false,
-                },
-            ),
-            Purpose::Grow,
-        )?;
+        self.record(Record::Opened(id, Queue::new(badge, device)), Purpose::Grow)?;
         self.init
             .vault_put_notification(Kept::Wake(id).key(), &wake)
             .map_err(refused)?;

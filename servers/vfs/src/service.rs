@@ -50,8 +50,8 @@ impl<B: Backend, M: StateMemory> Service<B, M> {
 }
 
 impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
-    async fn new_session(&self, _caller: &Caller) -> Result<Handle<Sender>, FsError> {
-        let badge = self.vfs.borrow_mut().new_session()?;
+    async fn new_session(&self, caller: &Caller) -> Result<Handle<Sender>, FsError> {
+        let badge = self.vfs.borrow_mut().new_session(caller)?;
         (self.mint)(badge).map_err(|error| {
             log::error!("no sender for a new session: {error}");
             FsError::Unavailable

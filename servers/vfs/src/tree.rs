@@ -55,20 +55,29 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         self.files.into_memory()
     }
 
-    /// Returns a badge that was never given out before.
+    /// Returns a badge that was never given out before, but to this request: before the kernel
+    /// brings it again, the senders of the dead server are closed, and that this badge was closed
+    /// is old news.
     ///
     /// # Errors
     ///
     /// `NoSpace` when the state region is full.
-    pub fn new_session(&mut self) -> FsResult<u64> {
-        let session = self.files.state().next_session();
-        self.append(Record::Session(session), Purpose::Grow)?;
+    pub fn new_session(&mut self, caller: &Caller) -> FsResult<u64> {
+        let state = self.files.state();
+        let session = match state.session_by(caller.into()) {
+            Some(session) => session,
+            None => {
+                let session = state.next_session();
+                self.append(Record::Session(caller.into(), session), Purpose::Grow)?;
+                session
+            }
+        };
         Ok(session | SESSION_BIT)
     }
 
     /// Closes all files of a badge.
     pub fn end_session(&mut self, badge: u64) {
-        if self.files.state().count(badge) > 0
+        if self.files.state().knows(badge)
             && self
                 .append(Record::CloseAll { badge }, Purpose::Shrink)
                 .is_err()
