@@ -11,6 +11,11 @@ pub trait StateMemory {
     /// Returns the size.
     fn bytes(&self) -> usize;
 
+    /// Returns whether records need not be kept: only for measuring what keeping them costs.
+    fn is_volatile(&self) -> bool {
+        false
+    }
+
     /// Gives a range to read.
     ///
     /// # Panics
@@ -56,7 +61,13 @@ mod guest {
     #[derive(Debug)]
     pub struct MappedMemory {
         bytes: &'static mut [u8],
+        is_volatile: bool,
     }
+
+    /// Variable by which `init` says whether records are kept.
+    const VARIABLE: &str = "state";
+    /// Its value when they are not.
+    const VOLATILE: &str = "volatile";
 
     /// Returns the state region of this service; `None` if it has none, or when it was taken
     /// before.
@@ -70,7 +81,15 @@ mod guest {
         // SAFETY: init maps the region there, page aligned, readable and writable for as long as
         // the process lives, and never touches it meanwhile; it is given out once only.
         let bytes = unsafe { core::slice::from_raw_parts_mut(start, header.state_bytes as usize) };
-        Some(MappedMemory { bytes })
+        let startup = crate::startup::read();
+        let kept = startup
+            .as_ref()
+            .and_then(|startup| startup.variable(VARIABLE));
+        let is_volatile = kept == Some(VOLATILE);
+        if is_volatile {
+            log::warn!("nothing is kept for the next instance: the command line says so");
+        }
+        Some(MappedMemory { bytes, is_volatile })
     }
 
     /// Opens the state region of this service, whose state is `what`, and logs what was found.
@@ -112,8 +131,14 @@ mod guest {
             );
             let (first, second) = self.bytes.split_at_mut(at);
             (
-                MappedMemory { bytes: first },
-                MappedMemory { bytes: second },
+                MappedMemory {
+                    bytes: first,
+                    is_volatile: self.is_volatile,
+                },
+                MappedMemory {
+                    bytes: second,
+                    is_volatile: self.is_volatile,
+                },
             )
         }
     }
@@ -121,6 +146,10 @@ mod guest {
     impl StateMemory for MappedMemory {
         fn bytes(&self) -> usize {
             self.bytes.len()
+        }
+
+        fn is_volatile(&self) -> bool {
+            self.is_volatile
         }
 
         fn view(&self, range: impl RangeBounds<usize>) -> &[u8] {

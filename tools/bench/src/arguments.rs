@@ -14,6 +14,8 @@ Suites:
   ipc             system calls, messages, rings, page faults, switches and the clock
   files           files in memory and on the sample disk; time in which nothing runs is not in it
 
+  kills           reading a file while the driver of the disk is killed
+
 Options:
   --list          list the benchmarks of the suite and what they measure
   --only PREFIX   run those of which the name starts with PREFIX
@@ -45,6 +47,8 @@ pub enum Task {
         /// The benchmark's whole name.
         name: String,
     },
+    /// Read while a driver is killed.
+    Kills(Format),
     /// Serve a benchmark that runs in another process: how `bench` starts itself.
     Serve(Role),
 }
@@ -131,6 +135,8 @@ impl Role {
     }
 }
 
+/// What is asked for in the place of a suite: it is no benchmark of an operation.
+const KILLS: &str = "kills";
 const SERVE: &str = "--serve";
 
 impl Task {
@@ -162,6 +168,9 @@ impl Task {
             return Ok(Task::Serve(role));
         }
         let suite = suite.ok_or_else(|| Failed::usage("which suite?"))?;
+        if suite == KILLS {
+            return Ok(Task::Kills(format));
+        }
         if let Some(name) = forever {
             return Ok(Task::Forever { suite, name });
         }
@@ -224,6 +233,11 @@ mod tests {
         };
         assert_eq!(parse("ipc --forever time.page"), Ok(forever));
         assert!(parse("ipc --forever").is_err());
+    }
+
+    #[test]
+    fn reading_while_a_driver_is_killed_is_asked_for_like_a_suite() {
+        assert_eq!(parse("--json kills"), Ok(Task::Kills(Format::Json)));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod cross_cpu;
 mod files;
 mod helpers;
 mod ipc;
+mod kills;
 mod kit;
 mod memory;
 mod processor;
@@ -68,6 +69,7 @@ pub(crate) fn run(program: &mut Program) -> Outcome {
             program.finish()
         }
         Task::Forever { suite, name } => repeat_one(program, find(&suite)?, &name),
+        Task::Kills(format) => kills::run(program, format),
         Task::Measure(request) => measure_suite(program, &request),
     }
 }

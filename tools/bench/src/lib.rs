@@ -12,6 +12,7 @@ pub mod arguments;
 mod benchmark;
 mod cost;
 pub mod echo;
+pub mod kills;
 pub mod report;
 
 pub use benchmark::{Benchmark, Plan, Summary, measure, repeat};

@@ -1,0 +1,167 @@
+//! How much slower a file of the disk is read while the driver of the disk is killed again and
+//! again.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use bench::arguments::Format;
+use bench::kills::{Phase, Reading};
+use libipc::Failure;
+use libipc::files::{File, SeekFrom};
+use libipc::proto::init::{InitClient, InitError};
+use libipc::proto::vfs::OpenOptions;
+use libsys::state::crc32c;
+use libsys::time;
+use skink_program::{Failed, Outcome, Program};
+
+use super::files::LARGE;
+use super::helpers::ThreadRoom;
+use super::kit::Kit;
+
+/// Who is killed.
+const DRIVER: &str = "virtio-blk";
+/// Bytes that are read at once.
+const PIECE: usize = 256 * 1024;
+/// How often it is looked whether the other thread has ended, ns.
+const LOOK_NS: u64 = time::MS;
+
+/// Reads in all phases and prints what came out.
+pub(crate) fn run(program: &mut Program, format: Format) -> Outcome {
+    let kit = Kit::new(program)?;
+    let mut file = kit.files().open(LARGE, OpenOptions::read())?;
+    // Brings pages, and tells what is to be read each time.
+    let expected = read_through(&mut file)?;
+    let mut readings = Vec::new();
+    for phase in Phase::ALL {
+        readings.push(read(program, &kit, &mut file, (phase, expected))?);
+    }
+    match format {
+        Format::Json => bench::kills::write_json(program.out(), &readings)?,
+        Format::Table => write!(program.out(), "{}", bench::kills::table(&readings))?,
+    }
+    program.finish()
+}
+
+/// Length and checksum of a file.
+type Content = (u64, u32);
+
+fn read_through(file: &mut File) -> Result<Content, Failed> {
+    let mut piece = vec![0; PIECE];
+    let (mut bytes, mut checksum) = (0, 0);
+    file.seek(SeekFrom::Start(0))?;
+    loop {
+        let count = file.read(&mut piece)?;
+        if count == 0 {
+            return Ok((bytes, checksum));
+        }
+        bytes += count as u64;
+        checksum = crc32c(checksum, &piece[..count]);
+    }
+}
+
+/// Reads the file again and again during a phase.
+fn read(
+    program: &Program,
+    kit: &Kit,
+    file: &mut File,
+    (phase, expected): (Phase, Content),
+) -> Result<Reading, Failed> {
+    let idle = || Ok::<_, Failed>(kit.system.system_info()?.1.idle_ns);
+    let (start, idle_before) = (time::now(), idle()?);
+    let killer = match phase.period_ns {
+        0 => None,
+        period => Some(Killer::start(program, kit, period)?),
+    };
+    let mut passes = 0;
+    while time::now() - start < phase.time_ns {
+        if read_through(file)? != expected {
+            return Err(Failed::new(format_args!(
+                "{LARGE} was read otherwise after {} kills",
+                killer.map_or(0, |killer| killer.count())
+            )));
+        }
+        passes += 1;
+    }
+    let (ns, idle_ns) = (time::now() - start, idle()? - idle_before);
+    Ok(Reading {
+        phase,
+        bytes: passes * expected.0,
+        ns,
+        idle_ns,
+        kills: killer.map_or(Ok(0), Killer::end)?,
+    })
+}
+
+/// A thread that kills the driver.
+struct Killer(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    kills: AtomicU32,
+    is_over: AtomicBool,
+    has_failed: AtomicBool,
+    has_ended: AtomicBool,
+}
+
+impl Killer {
+    /// Starts it: the first kill comes after half a period.
+    fn start(program: &Program, kit: &Kit, period_ns: u64) -> Result<Self, Failed> {
+        let init = program.init()?;
+        let shared = Arc::new(Shared::default());
+        let own = Arc::clone(&shared);
+        let first = time::now() + period_ns / 2;
+        ThreadRoom::new(kit)?.start(move || {
+            own.work(&init, first, period_ns);
+            own.has_ended.store(true, Ordering::SeqCst);
+        })?;
+        Ok(Killer(shared))
+    }
+
+    fn count(&self) -> u32 {
+        self.0.kills.load(Ordering::SeqCst)
+    }
+
+    /// Waits for its end and returns how often it killed.
+    fn end(self) -> Result<u32, Failed> {
+        self.0.is_over.store(true, Ordering::SeqCst);
+        while !self.0.has_ended.load(Ordering::SeqCst) {
+            time::sleep(LOOK_NS);
+        }
+        if self.0.has_failed.load(Ordering::SeqCst) {
+            let what: String = format!("{DRIVER} cannot be killed");
+            return Err(Failed::new(what));
+        }
+        Ok(self.count())
+    }
+}
+
+impl Shared {
+    fn work(&self, init: &InitClient, first: u64, period_ns: u64) {
+        let mut due = first;
+        loop {
+            while time::now() < due {
+                if self.is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                time::sleep((due - time::now().min(due)).min(10 * time::MS));
+            }
+            match init.kill(DRIVER) {
+                Ok(()) => {
+                    self.kills.fetch_add(1, Ordering::SeqCst);
+                }
+                // It is not back from the last time.
+                Err(Failure::Server(InitError::NotRunning)) => {}
+                Err(_) => {
+                    self.has_failed.store(true, Ordering::SeqCst);
+                    return;
+                }
+            }
+            due += period_ns;
+        }
+    }
+}
