@@ -33,12 +33,13 @@ const LOOK_NS: u64 = time::MS;
 /// Reads in all phases and prints what came out.
 pub(crate) fn run(program: &mut Program, format: Format) -> Outcome {
     let kit = Kit::new(program)?;
+    let init = program.init()?;
     let mut file = kit.files().open(LARGE, OpenOptions::read())?;
     // Brings pages, and tells what is to be read each time.
     let expected = read_through(&mut file)?;
     let mut readings = Vec::new();
     for phase in Phase::ALL {
-        readings.push(read(program, &kit, &mut file, (phase, expected))?);
+        readings.push(read(&init, &kit, &mut file, (phase, expected))?);
     }
     match format {
         Format::Json => bench::kills::write_json(program.out(), &readings)?,
@@ -66,7 +67,7 @@ fn read_through(file: &mut File) -> Result<Content, Failed> {
 
 /// Reads the file again and again during a phase.
 fn read(
-    program: &Program,
+    init: &InitClient,
     kit: &Kit,
     file: &mut File,
     (phase, expected): (Phase, Content),
@@ -75,7 +76,7 @@ fn read(
     let (start, idle_before) = (time::now(), idle()?);
     let killer = match phase.period_ns {
         0 => None,
-        period => Some(Killer::start(program, kit, period)?),
+        period => Some(Killer::start(init.clone(), kit, period)?),
     };
     let mut passes = 0;
     while time::now() - start < phase.time_ns {
@@ -110,8 +111,7 @@ struct Shared {
 
 impl Killer {
     /// Starts it: the first kill comes after half a period.
-    fn start(program: &Program, kit: &Kit, period_ns: u64) -> Result<Self, Failed> {
-        let init = program.init()?;
+    fn start(init: InitClient, kit: &Kit, period_ns: u64) -> Result<Self, Failed> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
         let first = time::now() + period_ns / 2;
