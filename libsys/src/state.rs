@@ -28,6 +28,7 @@
 //! one snapshot, which is at most half a region.
 
 mod crc32c;
+mod encode;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 #[cfg(any(test, feature = "fake"))]
@@ -46,6 +47,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use crc32c::crc32c;
+use encode::{EncodeError, encode_into};
 use half::{Half, Header};
 pub use memory::StateMemory;
 #[cfg(bare)]
@@ -287,18 +289,14 @@ impl<S: State, M: StateMemory> Region<S, M> {
     /// Encodes a record at the start of the scratch and returns its length.
     fn encode_record(&mut self, record: &S::Record) -> Result<usize, Full> {
         loop {
-            let encoded = postcard::to_slice(record, &mut self.scratch);
-            match encoded.map(|bytes| bytes.len()) {
+            match encode_into(record, &mut self.scratch) {
                 Ok(bytes) => return Ok(bytes),
                 // No record is larger than the region.
-                Err(postcard::Error::SerializeBufferFull)
-                    if self.scratch.len() <= self.memory.bytes() =>
-                {
+                Err(EncodeError::NoRoom) if self.scratch.len() <= self.memory.bytes() => {
                     let bytes = (2 * self.scratch.len()).max(FIRST_SCRATCH_BYTES);
                     self.scratch.resize(bytes, 0);
                 }
-                // Else encoding fails only for values of unknown length, which no record has.
-                Err(_) => return Err(Full),
+                Err(EncodeError::NoRoom | EncodeError::Unsupported) => return Err(Full),
             }
         }
     }

@@ -161,6 +161,19 @@ mod guest {
             f(&mut self.bytes[range])
         }
 
+        fn write(&mut self, at: usize, bytes: &[u8]) {
+            let place = &mut self.bytes[at..at + bytes.len()];
+            // Records are short: a call to copy them would take longer than this.
+            let (places, last_place) = place.as_chunks_mut::<8>();
+            let (words, last) = bytes.as_chunks::<8>();
+            for (place, word) in places.iter_mut().zip(words) {
+                *place = *word;
+            }
+            for (place, byte) in last_place.iter_mut().zip(last) {
+                *place = *byte;
+            }
+        }
+
         fn commit(&mut self, at: usize, value: u64) {
             let place = &mut self.bytes[at..at + 8];
             assert!(at.is_multiple_of(8), "a committed word is aligned");

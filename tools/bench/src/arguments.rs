@@ -103,11 +103,13 @@ pub enum Role {
     Ring,
     /// Touches an address at which nothing is mapped, for ever.
     Fault,
+    /// Lets others run, for ever.
+    Spin,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 8] = [
+    pub const ALL: [Role; 9] = [
         Role::Echo,
         Role::Words0,
         Role::Words1,
@@ -116,6 +118,7 @@ impl Role {
         Role::Notify,
         Role::Ring,
         Role::Fault,
+        Role::Spin,
     ];
 
     /// Returns the arguments that start a server of this role.
@@ -130,6 +133,7 @@ impl Role {
             Role::Notify => "notify",
             Role::Ring => "ring",
             Role::Fault => "fault",
+            Role::Spin => "spin",
         };
         [SERVE, role]
     }

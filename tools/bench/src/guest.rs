@@ -23,6 +23,7 @@ mod scheduling;
 mod server;
 mod time;
 
+use helpers::Spinner;
 use kit::Kit;
 
 /// Every suite. To add one, add its groups here.
@@ -99,9 +100,13 @@ fn measure_suite(program: &mut Program, request: &Request) -> Outcome {
         )));
     }
     let calibration = calibrate();
-    let clock = || match suite.clock {
-        Clock::All => processor::read(),
-        Clock::Busy => busy_ticks(&kit.system),
+    let spinner = match suite.clock {
+        Clock::All => None,
+        Clock::Busy => Some(Spinner::start(&kit)?),
+    };
+    let clock = || match &spinner {
+        None => processor::read(),
+        Some(spinner) => busy_ticks(&kit.system, spinner),
     };
     let results = entries.into_iter().map(|entry| {
         let result = (entry.make)(&kit).and_then(|mut benchmark| {
@@ -157,15 +162,17 @@ fn repeat_one(program: &mut Program, suite: &'static Suite<Kit>, name: &str) -> 
     match never {}
 }
 
-/// Returns the ticks in which the CPUs were not idle. If the kernel does not tell, which it always
-/// does, a difference of two of these is obviously wrong.
-fn busy_ticks(system: &Handle<System>) -> u64 {
-    let Ok((machine, statistics)) = system.system_info() else {
+/// Returns the ticks of all CPUs in which they were not idle and did not run the spinner. If the
+/// kernel does not tell, which it always does, a difference of two of these is obviously wrong.
+fn busy_ticks(system: &Handle<System>, spinner: &Spinner) -> u64 {
+    let (Ok((machine, statistics)), Ok(spun_ns)) = (system.system_info(), spinner.cpu_ns()) else {
         return 0;
     };
-    let idle = u128::from(statistics.idle_ns) * u128::from(machine.tsc_per_ms) / 1_000_000;
+    let lost_ns = u128::from(statistics.idle_ns) + u128::from(spun_ns);
+    let lost = lost_ns * u128::from(machine.tsc_per_ms) / 1_000_000;
     // Modulo 2^64, as differences of the counter are.
-    processor::read().wrapping_sub(idle as u64)
+    let all = processor::read().wrapping_mul(machine.cpus);
+    all.wrapping_sub(lost as u64)
 }
 
 fn calibrate() -> Calibration {

@@ -20,7 +20,7 @@ use libsys::time;
 use skink_program::{Failed, Outcome, Program};
 
 use super::files::LARGE;
-use super::helpers::ThreadRoom;
+use super::helpers::{Spinner, ThreadRoom};
 use super::kit::Kit;
 
 /// Who is killed.
@@ -37,6 +37,7 @@ pub(crate) fn run(program: &mut Program, format: Format) -> Outcome {
     let mut file = kit.files().open(LARGE, OpenOptions::read())?;
     // Brings pages, and tells what is to be read each time.
     let expected = read_through(&mut file)?;
+    let _spinner = Spinner::start(&kit)?;
     let mut readings = Vec::new();
     for phase in Phase::ALL {
         readings.push(read(&init, &kit, &mut file, (phase, expected))?);
