@@ -11,7 +11,7 @@ use super::results::{Metric, align, figures};
 /// How much more than its baseline a metric may be, in percent.
 const TOLERANCE: f64 = 3.0;
 /// The same for what waits for the host's disk: how many answers a wake-up finds depends on it.
-const DISK_TOLERANCE: f64 = 10.0;
+const DISK_TOLERANCE: f64 = 5.0;
 /// Starts of the names of such metrics.
 const DISK: [&str; 3] = ["block.", "files.read.", "files.seq_read."];
 /// Version of the file.
@@ -223,8 +223,8 @@ mod tests {
     fn what_waits_for_a_disk_may_differ_more() {
         let baseline = Baseline::of(&metrics(&[("block.x", 1000.0)]));
         let compare = |now| baseline.compare(&metrics(&[("block.x", now)]), "");
-        assert!(compare(1090.0).is_good() && !compare(1110.0).is_good());
-        assert!(!compare(920.0).is_outdated() && compare(890.0).is_outdated());
+        assert!(compare(1049.0).is_good() && !compare(1060.0).is_good());
+        assert!(!compare(960.0).is_outdated() && compare(940.0).is_outdated());
     }
 
     #[test]
