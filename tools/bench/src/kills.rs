@@ -48,8 +48,11 @@ pub struct Reading {
     pub bytes: u64,
     /// Time that it took, ns.
     pub ns: u64,
-    /// Part of it in which no CPU had anything to do, ns.
-    pub idle_ns: u64,
+    /// Part of it in which all waited, ns: for the host's disk, which takes as long as the host
+    /// likes, or for the driver.
+    pub waited_ns: u64,
+    /// Time in which there was no driver, ns. Part of it is work, part of it may be waiting.
+    pub away_ns: u64,
     /// How often the driver was killed.
     pub kills: u32,
 }
@@ -71,7 +74,8 @@ pub fn table(readings: &[Reading]) -> String {
         ("KILLS", Align::Right),
         ("MiB READ", Align::Right),
         ("ms", Align::Right),
-        ("IDLE ms", Align::Right),
+        ("WAITED ms", Align::Right),
+        ("AWAY ms", Align::Right),
         ("KiB/ms", Align::Right),
     ]);
     for reading in readings {
@@ -80,7 +84,8 @@ pub fn table(readings: &[Reading]) -> String {
             reading.kills.to_string(),
             (reading.bytes >> 20).to_string(),
             (reading.ns / MS).to_string(),
-            (reading.idle_ns / MS).to_string(),
+            (reading.waited_ns / MS).to_string(),
+            (reading.away_ns / MS).to_string(),
             (reading.bytes_per_ms() >> 10).to_string(),
         ]);
     }
@@ -100,14 +105,15 @@ pub fn write_json(out: &mut impl Write, readings: &[Reading]) -> fmt::Result {
             phase,
             bytes,
             ns,
-            idle_ns,
+            waited_ns,
+            away_ns,
             kills,
         } = reading;
         let period_ms = phase.period_ns / MS;
         write!(
             out,
             "{separator}{{\"period_ms\":{period_ms},\"kills\":{kills},\"bytes\":{bytes},\
-             \"ns\":{ns},\"idle_ns\":{idle_ns}}}"
+             \"ns\":{ns},\"waited_ns\":{waited_ns},\"away_ns\":{away_ns}}}"
         )?;
         separator = ",\n";
     }
@@ -125,7 +131,8 @@ mod tests {
             phase: Phase::ALL[1],
             bytes: 3 << 20,
             ns: 2 * MS,
-            idle_ns: MS,
+            waited_ns: MS,
+            away_ns: 0,
             kills: 2,
         }
     }
@@ -143,7 +150,7 @@ mod tests {
         assert_eq!(json["readings"].as_array().unwrap().len(), 2);
         let table = table(&[reading()]);
         let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(row, ["1000", "2", "3", "2", "1", "1536"]);
+        assert_eq!(row, ["1000", "2", "3", "2", "1", "0", "1536"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use bench::arguments::Format;
 use bench::kills::{Phase, Reading};
@@ -37,10 +37,10 @@ pub(crate) fn run(program: &mut Program, format: Format) -> Outcome {
     let mut file = kit.files().open(LARGE, OpenOptions::read())?;
     // Brings pages, and tells what is to be read each time.
     let expected = read_through(&mut file)?;
-    let _spinner = Spinner::start(&kit)?;
+    let spinner = Spinner::start(&kit)?;
     let mut readings = Vec::new();
     for phase in Phase::ALL {
-        readings.push(read(&init, &kit, &mut file, (phase, expected))?);
+        readings.push(read((&init, &spinner), &kit, &mut file, (phase, expected))?);
     }
     match format {
         Format::Json => bench::kills::write_json(program.out(), &readings)?,
@@ -68,13 +68,13 @@ fn read_through(file: &mut File) -> Result<Content, Failed> {
 
 /// Reads the file again and again during a phase.
 fn read(
-    init: &InitClient,
+    (init, spinner): (&InitClient, &Spinner),
     kit: &Kit,
     file: &mut File,
     (phase, expected): (Phase, Content),
 ) -> Result<Reading, Failed> {
-    let idle = || Ok::<_, Failed>(kit.system.system_info()?.1.idle_ns);
-    let (start, idle_before) = (time::now(), idle()?);
+    let waited = || Ok::<_, Failed>(kit.system.system_info()?.1.idle_ns + spinner.cpu_ns()?);
+    let (start, waited_before) = (time::now(), waited()?);
     let killer = match phase.period_ns {
         0 => None,
         period => Some(Killer::start(init.clone(), kit, period)?),
@@ -89,13 +89,15 @@ fn read(
         }
         passes += 1;
     }
-    let (ns, idle_ns) = (time::now() - start, idle()? - idle_before);
+    let (ns, waited_ns) = (time::now() - start, waited()? - waited_before);
+    let (kills, away_ns) = killer.map_or(Ok((0, 0)), Killer::end)?;
     Ok(Reading {
         phase,
         bytes: passes * expected.0,
         ns,
-        idle_ns,
-        kills: killer.map_or(Ok(0), Killer::end)?,
+        waited_ns,
+        away_ns,
+        kills,
     })
 }
 
@@ -105,6 +107,7 @@ struct Killer(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     kills: AtomicU32,
+    away_ns: AtomicU64,
     is_over: AtomicBool,
     has_failed: AtomicBool,
     has_ended: AtomicBool,
@@ -127,8 +130,8 @@ impl Killer {
         self.0.kills.load(Ordering::SeqCst)
     }
 
-    /// Waits for its end and returns how often it killed.
-    fn end(self) -> Result<u32, Failed> {
+    /// Waits for its end and returns how often it killed, and how long the driver was away.
+    fn end(self) -> Result<(u32, u64), Failed> {
         self.0.is_over.store(true, Ordering::SeqCst);
         while !self.0.has_ended.load(Ordering::SeqCst) {
             time::sleep(LOOK_NS);
@@ -137,7 +140,7 @@ impl Killer {
             let what: String = format!("{DRIVER} cannot be killed");
             return Err(Failed::new(what));
         }
-        Ok(self.count())
+        Ok((self.count(), self.0.away_ns.load(Ordering::SeqCst)))
     }
 }
 
@@ -147,10 +150,12 @@ impl Shared {
         loop {
             while time::now() < due {
                 if self.is_over.load(Ordering::SeqCst) {
+                    self.add_away(init);
                     return;
                 }
                 time::sleep((due - time::now().min(due)).min(10 * time::MS));
             }
+            self.add_away(init);
             match init.kill(DRIVER) {
                 Ok(()) => {
                     self.kills.fetch_add(1, Ordering::SeqCst);
@@ -163,6 +168,21 @@ impl Shared {
                 }
             }
             due += period_ns;
+        }
+    }
+
+    /// Adds for how long the driver was away after the last kill, if there was one.
+    fn add_away(&self, init: &InitClient) {
+        if self.kills.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut services = init.services().filter_map(Result::ok);
+        match services.find(|service| service.name == DRIVER) {
+            Some(driver) => {
+                self.away_ns
+                    .fetch_add(driver.last_downtime_ns, Ordering::SeqCst);
+            }
+            None => self.has_failed.store(true, Ordering::SeqCst),
         }
     }
 }
