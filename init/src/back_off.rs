@@ -27,6 +27,11 @@ pub struct BackOff {
 }
 
 impl BackOff {
+    /// Goes on after so many crashes in a row.
+    pub const fn new(crashes_in_row: u32) -> Self {
+        BackOff { crashes_in_row }
+    }
+
     /// Returns how many crashes there were without a quiet time between them.
     pub const fn crashes_in_row(&self) -> u32 {
         self.crashes_in_row

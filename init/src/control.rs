@@ -6,15 +6,42 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use libipc::Caller;
-use libipc::proto::init::{InitError, InitServer, PAGE_OF_RINGS, ServiceInfo, ServiceStatistics};
+use libipc::proto::init::{
+    InitError, InitServer, PAGE_OF_RINGS, ServiceInfo, ServiceStatistics, ServiceVersion,
+    SwapReport,
+};
 use libipc::stream::Batch;
 use libsys::{Handle, Kind, Memory, Notification};
 use skink_manifest::Service;
 use skink_manifest::service::Grant;
 
+use crate::ledger;
+use crate::swap::Ticket;
 use crate::vault::Vault;
 
-/// What the interface needs of the rest of `init`. Services are named by their position.
+/// The version that a service is to be swapped to.
+#[derive(Debug)]
+pub enum Source {
+    /// An image of the boot bundle.
+    Image(String),
+    /// An image in memory.
+    Memory {
+        /// Where it is, from the start on.
+        memory: Handle<Memory>,
+        /// Its length.
+        bytes: u64,
+        /// Its SHA-256.
+        digest: [u8; 32],
+    },
+    /// The version that ran before.
+    Previous,
+}
+
+/// Name by which `init` itself is asked for.
+pub const OWN_NAME: &str = "init";
+
+/// What the interface needs of the rest of `init`. Services are named by their position; the
+/// position behind the last one stands for `init` itself, which has no manifest.
 pub trait Services {
     /// Returns the manifest of a service.
     fn manifest(&self, service: usize) -> Option<&Service>;
@@ -25,19 +52,37 @@ pub trait Services {
     /// Returns how a service has fared.
     fn statistics(&self, service: usize) -> Option<ServiceStatistics>;
 
-    /// Ends a service.
+    /// Ends a service; once for each request, however often `init` died meanwhile.
     ///
     /// # Errors
     ///
     /// `NotRunning`, `Critical`.
-    fn kill(&self, service: usize) -> Result<(), InitError>;
+    fn kill(&self, service: usize, caller: &Caller) -> Result<(), InitError>;
 
-    /// Starts a service afresh.
+    /// Starts a service afresh; once for each request, however often `init` died meanwhile.
     ///
     /// # Errors
     ///
     /// `Critical`.
-    fn restart(&self, service: usize) -> Result<(), InitError>;
+    fn restart(&self, service: usize, caller: &Caller) -> Result<(), InitError>;
+
+    /// Notes what a client is going to keep under a key, for the next instance of `init`.
+    ///
+    /// # Errors
+    ///
+    /// `Kernel` when there is no room to note it.
+    fn note(&self, client: u64, key: u64, kept: Option<ledger::Kept>) -> Result<(), InitError>;
+
+    /// Begins to replace the program of a service; the ticket tells what came of it. A request
+    /// that an earlier instance of `init` began is not begun again: the report tells how it ended.
+    ///
+    /// # Errors
+    ///
+    /// `NotRunning`, `Critical`, `Busy`, `NoSuchImage`, `NoPreviousVersion`, `NotSwappable`.
+    fn swap(&self, service: usize, source: Source, caller: &Caller) -> Result<Ticket, InitError>;
+
+    /// Returns which program a service runs.
+    fn version(&self, service: usize) -> Option<ServiceVersion>;
 
     /// Powers the machine off; returns why it did not.
     fn shutdown(&self, code: u32) -> InitError;
@@ -70,9 +115,20 @@ pub fn service_of_badge(badge: u64) -> Option<usize> {
 
 /// Something in the vault.
 #[derive(Debug)]
-enum Kept {
+pub enum Kept {
+    /// A memory object.
     Memory(Handle<Memory>),
+    /// A notification.
     Notification(Handle<Notification>),
+}
+
+impl Kept {
+    fn noted(&self) -> ledger::Kept {
+        match self {
+            Kept::Memory(memory) => ledger::Kept::Memory(memory.raw().0),
+            Kept::Notification(notification) => ledger::Kept::Notification(notification.raw().0),
+        }
+    }
 }
 
 /// Answers calls.
@@ -83,11 +139,11 @@ pub struct Control<S> {
 }
 
 impl<S: Services> Control<S> {
-    /// Makes the server of the interface.
-    pub fn new(services: Rc<S>) -> Self {
+    /// Makes the server of the interface, with what is in the vault already.
+    pub fn new(services: Rc<S>, vault: Vault<Kept>) -> Self {
         Control {
             services,
-            vault: RefCell::default(),
+            vault: RefCell::new(vault),
         }
     }
 
@@ -101,9 +157,11 @@ impl<S: Services> Control<S> {
     }
 
     fn find(&self, name: &str) -> Result<usize, InitError> {
-        let mut names = self.names(0);
+        let names = self.names(0).chain([OWN_NAME]);
+        let mut names = names.enumerate();
         names
-            .position(|known| known == name)
+            .find(|(_, known)| *known == name)
+            .map(|(position, _)| position)
             .ok_or(InitError::NoSuchService)
     }
 
@@ -115,7 +173,22 @@ impl<S: Services> Control<S> {
     }
 
     fn put(&self, caller: &Caller, key: u64, kept: Kept) -> Result<(), InitError> {
-        self.vault.borrow_mut().put(caller.badge, key, kept)
+        let mut vault = self.vault.borrow_mut();
+        vault.check(caller.badge, key)?;
+        // What was there is closed only after nothing names it any more.
+        self.services.note(caller.badge, key, Some(kept.noted()))?;
+        vault.put(caller.badge, key, kept)
+    }
+
+    async fn swap_to(
+        &self,
+        caller: &Caller,
+        name: &str,
+        source: Source,
+    ) -> Result<SwapReport, InitError> {
+        self.check(caller, Grant::Control)?;
+        let ticket = self.services.swap(self.find(name)?, source, caller)?;
+        Ok(ticket.report().await)
     }
 
     fn ring(&self, service: usize) -> Result<Option<Handle<Memory>>, InitError> {
@@ -140,12 +213,12 @@ impl<S: Services> InitServer for Control<S> {
 
     async fn kill(&self, caller: &Caller, name: String) -> Result<(), InitError> {
         self.check(caller, Grant::Control)?;
-        self.services.kill(self.find(&name)?)
+        self.services.kill(self.find(&name)?, caller)
     }
 
     async fn restart(&self, caller: &Caller, name: String) -> Result<(), InitError> {
         self.check(caller, Grant::Control)?;
-        self.services.restart(self.find(&name)?)
+        self.services.restart(self.find(&name)?, caller)
     }
 
     async fn shutdown(&self, caller: &Caller, code: u32) -> Result<(), InitError> {
@@ -198,7 +271,11 @@ impl<S: Services> InitServer for Control<S> {
     }
 
     async fn vault_remove(&self, caller: &Caller, key: u64) -> Result<(), InitError> {
-        self.vault.borrow_mut().remove(caller.badge, key);
+        let mut vault = self.vault.borrow_mut();
+        if vault.get(caller.badge, key).is_some() {
+            self.services.note(caller.badge, key, None)?;
+        }
+        vault.remove(caller.badge, key);
         Ok(())
     }
 
@@ -225,6 +302,45 @@ impl<S: Services> InitServer for Control<S> {
             .collect();
         let ring = |at: usize| self.ring(first.saturating_add(at));
         Ok((names, ring(0)?, ring(1)?, ring(2)?, ring(3)?))
+    }
+
+    async fn swap(
+        &self,
+        caller: &Caller,
+        name: String,
+        image: String,
+    ) -> Result<SwapReport, InitError> {
+        self.swap_to(caller, &name, Source::Image(image)).await
+    }
+
+    async fn swap_memory(
+        &self,
+        caller: &Caller,
+        name: String,
+        memory: Handle<Memory>,
+        bytes: u64,
+        digest: [u8; 32],
+    ) -> Result<SwapReport, InitError> {
+        let source = Source::Memory {
+            memory,
+            bytes,
+            digest,
+        };
+        self.swap_to(caller, &name, source).await
+    }
+
+    async fn rollback(&self, caller: &Caller, name: String) -> Result<SwapReport, InitError> {
+        self.swap_to(caller, &name, Source::Previous).await
+    }
+
+    async fn versions(
+        &self,
+        _: &Caller,
+        from: u32,
+    ) -> Result<Batch<ServiceVersion, u32>, InitError> {
+        let rest =
+            (from..=u32::MAX).map_while(|at| Some((self.services.version(at as usize)?, at)));
+        Ok(Batch::of(rest))
     }
 }
 

@@ -4,20 +4,34 @@
 //! waits for anyone it supervises. Whatever needs the memory manager is done by a second thread
 //! ([`worker`]), with deadlines.
 
+mod book;
+mod candidate;
 mod keeper;
 mod kernel_log;
 mod kit;
+mod own;
+mod program;
 mod setup;
+mod swapper;
+mod sweep;
+mod watchdog;
 mod worker;
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 
-use init::control::Control;
+use init::control::{self, Control};
+use init::ledger::Kept;
+use init::vault::Vault;
 use libipc::Server;
 use libipc::proto::init::InitDispatcher;
-use libsys::{Endpoint, Handle, Notification};
+use libsys::System;
+use libsys::startup::{self, Startup};
 
-use keeper::Keeper;
+use book::{Book, adopt};
+use keeper::{FATAL_EXIT, Keeper};
+use own::Oneself;
 use setup::{Setup, SetupError};
 
 /// Bit of `init`'s notification: look after the services now.
@@ -25,23 +39,37 @@ pub(crate) const WAKE_BIT: u8 = 0;
 
 /// Runs `init`; returns only if the system cannot be started.
 pub(crate) fn run() -> i32 {
-    match serve() {
+    let Some(startup) = startup::read() else {
+        return 1;
+    };
+    kernel_log::start(startup.variable("cmdline").unwrap_or_default());
+    match serve(&startup) {
         Ok(never) => match never {},
         Err(error) => {
             log::error!("cannot start the system: {error}");
+            if startup::generation() > 0 {
+                power_off(&startup);
+            }
             1
         }
     }
 }
 
-fn serve() -> Result<core::convert::Infallible, SetupError> {
-    let endpoint = Handle::<Endpoint>::create()?;
-    let notification = Handle::<Notification>::create()?;
-    let wake = notification.mint(1 << WAKE_BIT)?;
-    let setup = Setup::new(&endpoint, wake)?;
-    let keeper = Rc::new(Keeper::new(setup));
+fn serve(startup: &Startup) -> Result<core::convert::Infallible, SetupError> {
+    let book: &'static Book = Box::leak(Box::new(Book::open()?));
+    let own = Oneself::take_up(book);
+    let setup = Setup::new(startup, book)?;
+    let vault = take_vault_up(book);
+    let keeper = Rc::new(Keeper::new(&setup, own));
+    for process in sweep::lost_processes(book, startup) {
+        keeper.take_up(process);
+    }
+    let closed = sweep::close_lost(book, startup);
+    if startup::generation() > 0 {
+        log::info!("{closed} handles that nobody knew were closed");
+    }
 
-    let server = Server::new(endpoint, notification);
+    let server = Server::new(setup.endpoint, setup.notification);
     let events = server.events();
     keeper.start_all();
     let (looks, news) = (Rc::clone(&keeper), events.clone());
@@ -51,5 +79,32 @@ fn serve() -> Result<core::convert::Infallible, SetupError> {
             news.until(deadline, news.bit(WAKE_BIT)).await;
         }
     });
-    server.run(InitDispatcher::new(Rc::new(Control::new(keeper))))
+    server.run(InitDispatcher::new(Rc::new(Control::new(keeper, vault))))
+}
+
+/// Takes up what clients keep.
+fn take_vault_up(book: &Book) -> Vault<control::Kept> {
+    let noted: Vec<_> = book.read(|ledger| ledger.vault().collect());
+    let mut vault = Vault::default();
+    for ((client, key), kept) in noted {
+        let taken_up = match kept {
+            Kept::Memory(number) => adopt(number).map(control::Kept::Memory),
+            Kept::Notification(number) => adopt(number).map(control::Kept::Notification),
+        };
+        let put = taken_up.map(|thing| vault.put(client, key, thing));
+        match put {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log::error!("vault of {client:#x}, key {key:#x}: {error}"),
+            Err(error) => log::error!("vault of {client:#x}, key {key:#x}: {error}"),
+        }
+    }
+    vault
+}
+
+/// Powers the machine off: nobody can take the system up again.
+fn power_off(startup: &Startup) {
+    let system = startup::take::<System>(startup, "system");
+    if let Some(Err(error)) = system.map(|system| system.shutdown(FATAL_EXIT)) {
+        log::error!("power off: {error}");
+    }
 }

@@ -3,24 +3,28 @@
 use alloc::vec::Vec;
 
 use libipc::proto::init::{Cause, ServiceStatistics};
+use serde::{Deserialize, Serialize};
 
 /// Downtimes that percentiles are computed from: the last ones.
 const SAMPLES: usize = 128;
 
 /// The last values of a series, oldest first to go.
-#[derive(Clone, Debug, Default)]
-struct Samples {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Samples {
     values: Vec<u64>,
+    /// Where the next one goes; within the series, whatever was read from memory.
     next: usize,
 }
 
 impl Samples {
-    fn add(&mut self, value: u64) {
+    /// Adds a value.
+    pub fn add(&mut self, value: u64) {
         if self.values.len() < SAMPLES {
             self.values.push(value);
         } else {
-            self.values[self.next] = value;
-            self.next = (self.next + 1) % SAMPLES;
+            let place = self.next % SAMPLES;
+            self.values[place] = value;
+            self.next = (place + 1) % SAMPLES;
         }
     }
 
@@ -42,6 +46,20 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// Goes on with what is known already.
+    pub fn new(counts: ServiceStatistics, samples: Samples, last_cause: Option<Cause>) -> Self {
+        Statistics {
+            counts,
+            samples,
+            last_cause,
+        }
+    }
+
+    /// Returns all counts, without percentiles.
+    pub const fn counts(&self) -> &ServiceStatistics {
+        &self.counts
+    }
+
     /// Counts a death.
     pub fn add_death(&mut self, cause: Cause) {
         let counter = match cause {

@@ -6,16 +6,21 @@
 //! death, so that it backs off too.
 
 mod entry;
+pub mod life;
 
 use alloc::vec::Vec;
 
+use libipc::Caller;
 use libipc::proto::init::{Cause, InitError, ServiceState, ServiceStatistics};
 use skink_manifest::Service;
 use skink_manifest::service::RestartPolicy;
 
 use crate::back_off::Decision;
+use crate::escalation::{Previous, Step};
 use crate::heartbeat::{Judgement, Look};
+use crate::statistics::Samples;
 use entry::{Entry, State};
+use life::{Asker, Life};
 
 /// What has to be done. Services are named by their position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,15 @@ pub struct Status {
     pub running_since: Option<u64>,
 }
 
+/// What an earlier instance of `init` left about a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Its life.
+    pub life: Life,
+    /// Its last downtimes.
+    pub samples: Samples,
+}
+
 /// All services.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
@@ -59,16 +73,43 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Takes the services, none of which runs.
-    pub fn new(services: &[Service]) -> Self {
+    /// Takes the services up at `now` where an earlier instance of `init` left them; `kept` tells
+    /// by position, the default stands for one that was never started.
+    pub fn new(services: &[Service], kept: impl Fn(usize) -> Kept, now: u64) -> Self {
+        let services = services.iter().enumerate();
         Supervisor {
-            entries: services.iter().map(Entry::new).collect(),
+            entries: services
+                .map(|(at, service)| Entry::new(service, kept(at), now))
+                .collect(),
         }
     }
 
-    /// Starts all services that wait, in their order.
+    /// Starts all services that wait, in their order, and goes on with what an earlier instance
+    /// of `init` had begun: starts, ends and a power-off that had been decided but perhaps not
+    /// carried out. Doing them twice does no harm.
     pub fn start_all(&mut self) -> Vec<Action> {
-        self.start_where(|state| *state == State::Waiting)
+        let entries = self.entries.iter_mut().enumerate();
+        let actions = entries.filter_map(|(service, entry)| match entry.state {
+            State::Waiting => Some(Action::Start {
+                service,
+                generation: entry.start(),
+            }),
+            State::Starting => Some(Action::Start {
+                service,
+                generation: entry.generation(),
+            }),
+            State::Running { .. } => entry.ending.map(|_| Action::End(service)),
+            State::Stopped if entry.restart.policy == RestartPolicy::PowerOff => {
+                Some(Action::PowerOff(service))
+            }
+            State::BackOff { .. } | State::Stopped => None,
+        });
+        actions.collect()
+    }
+
+    /// Returns what must outlive this instance of `init`.
+    pub fn life(&self, service: usize) -> Option<Life> {
+        self.entries.get(service).map(Entry::life)
     }
 
     /// Notes that the instance that is being started runs since `now`. Returns what to do if it
@@ -100,6 +141,26 @@ impl Supervisor {
         // Who ended it knows better why than the kernel does.
         let cause = entry.ending.take().unwrap_or(reason);
         self.end(service, cause, now)
+    }
+
+    /// Returns the number that the next instance of a service will have.
+    pub fn next_generation(&self, service: usize) -> Option<u64> {
+        Some(self.entries.get(service)?.next_generation())
+    }
+
+    /// Notes that another version of a running service took its place at `now`, as the next
+    /// instance. It was started and watched elsewhere before that. `previous` is the one whose
+    /// place it took.
+    pub fn adopted(&mut self, service: usize, previous: Previous, now: u64) {
+        if let Some(entry) = self.entries.get_mut(service) {
+            entry.adopt(previous, now);
+        }
+    }
+
+    /// Returns what to do about a service before the start that was decided, beyond starting it.
+    pub fn take_step(&mut self, service: usize) -> Step {
+        let entry = self.entries.get_mut(service);
+        entry.map_or(Step::Restart, |entry| entry.ladder.take())
     }
 
     /// Notes that the instance of a service serves since `at`.
@@ -158,12 +219,13 @@ impl Supervisor {
             .unwrap_or(u64::MAX)
     }
 
-    /// Ends a service on request; its policy decides what comes then.
+    /// Ends a service on request; its policy decides what comes then. A request that was carried
+    /// out by an earlier instance of `init` is not carried out again.
     ///
     /// # Errors
     ///
     /// `NoSuchService`, `NotRunning`, or `Critical` if the machine would be powered off.
-    pub fn kill(&mut self, service: usize) -> Result<Action, InitError> {
+    pub fn kill(&mut self, service: usize, caller: &Caller) -> Result<Option<Action>, InitError> {
         let entry = self
             .entries
             .get_mut(service)
@@ -171,21 +233,30 @@ impl Supervisor {
         if entry.restart.policy == RestartPolicy::PowerOff {
             return Err(InitError::Critical);
         }
+        if entry.asked_by.is_some_and(|last| last.is_again(caller)) {
+            return Ok(None);
+        }
         match entry.state {
             State::Running { .. } => {
+                entry.asked_by = Some(Asker::from(caller));
                 entry.ending.get_or_insert(Cause::Asked);
-                Ok(Action::End(service))
+                Ok(Some(Action::End(service)))
             }
             _ => Err(InitError::NotRunning),
         }
     }
 
-    /// Starts a service afresh on request, whatever it does now; forgets its crashes.
+    /// Starts a service afresh on request, whatever it does now; forgets its crashes. A request
+    /// that was carried out by an earlier instance of `init` is not carried out again.
     ///
     /// # Errors
     ///
     /// `NoSuchService`, or `Critical` if the machine would be powered off.
-    pub fn restart(&mut self, service: usize) -> Result<Option<Action>, InitError> {
+    pub fn restart(
+        &mut self,
+        service: usize,
+        caller: &Caller,
+    ) -> Result<Option<Action>, InitError> {
         let entry = self
             .entries
             .get_mut(service)
@@ -193,6 +264,10 @@ impl Supervisor {
         if entry.restart.policy == RestartPolicy::PowerOff {
             return Err(InitError::Critical);
         }
+        if entry.asked_by.is_some_and(|last| last.is_again(caller)) {
+            return Ok(None);
+        }
+        entry.asked_by = Some(Asker::from(caller));
         entry.back_off.reset();
         match entry.state {
             State::Running { .. } => {

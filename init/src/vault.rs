@@ -29,11 +29,21 @@ impl<T> Vault<T> {
     ///
     /// `VaultFull` for a new key when the client has [`MAX_VAULT_KEYS`].
     pub fn put(&mut self, client: u64, key: u64, thing: T) -> Result<(), InitError> {
+        self.check(client, key)?;
+        self.things.insert((client, key), thing);
+        Ok(())
+    }
+
+    /// Checks whether there is room for a key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vault::put`].
+    pub fn check(&self, client: u64, key: u64) -> Result<(), InitError> {
         let is_new = !self.things.contains_key(&(client, key));
         if is_new && self.keys(client).count() >= MAX_VAULT_KEYS {
             return Err(InitError::VaultFull);
         }
-        self.things.insert((client, key), thing);
         Ok(())
     }
 

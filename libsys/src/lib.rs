@@ -12,9 +12,10 @@ extern crate alloc;
 
 pub mod batch;
 pub mod elf;
+pub mod gate;
 #[cfg(bare)]
 pub mod given;
-mod handle;
+pub mod handle;
 pub mod ipc;
 pub mod log_ring;
 pub mod mappings;

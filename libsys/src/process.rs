@@ -1,6 +1,8 @@
 //! Processes and threads.
 
-use skink_abi::{ExitReason, ProcessInfo, ProcessState, RawHandle, Rights, Syscall, ThreadParams};
+use skink_abi::{
+    ExitReason, PageRun, ProcessInfo, ProcessState, RawHandle, Rights, Syscall, ThreadParams,
+};
 
 use crate::{Handle, Kind, Notification, Process, Result, Sender, System, Thread, raw};
 
@@ -47,7 +49,9 @@ impl Handle<Process> {
         Ok(info)
     }
 
-    /// Has the notification's bits set when the process dies, and again when all of it is gone.
+    /// Has the notification's bits set when the process dies, and again when all of it is gone. A
+    /// notification that is watching already gets these bits too. It goes on to watch a process
+    /// that is revived.
     ///
     /// # Errors
     ///
@@ -55,6 +59,45 @@ impl Handle<Process> {
     pub fn watch(&self, notification: &Handle<Notification>) -> Result<()> {
         let arguments = [self.raw().0.into(), notification.raw().0.into()];
         raw::plain(Syscall::ProcessWatch, arguments).map(|_| ())
+    }
+
+    /// Has the process keep its handles when it dies, for [`Handle::<Process>::revive`]. They are
+    /// closed when nobody has a handle to it any more. To ask twice does no harm.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`, `Dead`.
+    pub fn keep_handles(&self) -> Result<()> {
+        raw::plain(Syscall::ProcessKeepHandles, [self.raw().0.into()]).map(|_| ())
+    }
+
+    /// Makes the process alive again after its end, with the handles that it had, under the same
+    /// numbers. It has an empty address space, no thread and no pager; who watched it still does.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`, `StillAlive` before it is dead, `Dead` if it did not keep its handles.
+    pub fn revive(&self) -> Result<()> {
+        raw::plain(Syscall::ProcessRevive, [self.raw().0.into()]).map(|_| ())
+    }
+
+    /// Tells what is mapped from an address on, a run of pages after the other: how many runs
+    /// there are now in `runs`, and the address to go on with. That one is
+    /// [`skink_abi::layout::USER_END`] when nothing follows; a call that looked at as much as it
+    /// may can have found no run and say another one.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`, `Dead` for a process that ends or is dead.
+    pub fn mappings(&self, address: u64, runs: &mut [PageRun]) -> Result<(usize, u64)> {
+        let arguments = [
+            self.raw().0.into(),
+            address,
+            runs.as_mut_ptr() as u64,
+            runs.len() as u64,
+        ];
+        let (count, next) = raw::plain(Syscall::ProcessMappings, arguments)?;
+        Ok((count as usize, next))
     }
 
     /// Sends the process's page faults to an endpoint.

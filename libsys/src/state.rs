@@ -46,12 +46,14 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::gate;
+use crate::service::Trouble;
 pub use crc32c::crc32c;
 use encode::{EncodeError, encode_into};
 use half::{Half, Header};
 pub use memory::StateMemory;
 #[cfg(bare)]
-pub use memory::{MappedMemory, mapped, open_in, open_mapped};
+pub use memory::{MappedMemory, mapped, open_mapped};
 pub use report::{ExportError, Found, Full, OpenError, Report};
 pub use schema::{Earlier, NoPrevious, describe, known_schemas, reads, schema_hash};
 pub use shape::Untraceable;
@@ -153,6 +155,9 @@ impl<S: State, M: StateMemory> Region<S, M> {
         if let Some(Header { schema, .. }) = header
             && !reads::<S>(schema)
         {
+            if gate::is_trial() {
+                gate::fail(Trouble::UnknownSchema);
+            }
             on_unknown(schema)?;
             report.found = Found::OtherSchema(schema);
         }
@@ -164,7 +169,10 @@ impl<S: State, M: StateMemory> Region<S, M> {
             is_exported: false,
         };
         match (half, report.found) {
-            (None, _) => region.initialise()?,
+            (None, _) => {
+                gate::require_complete_state(&report);
+                region.initialise()?;
+            }
             (Some(half), Found::OtherSchema(_)) => region.compact(half.other())?,
             (Some(_), _) => region.recover(header, &mut report)?,
         }
@@ -193,6 +201,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
                 found: Found::Lost,
                 ..Report::default()
             };
+            gate::require_complete_state(report);
             self.half = Half::first(self.memory.bytes());
             return self.initialise();
         };
@@ -200,6 +209,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
         report.migrated_from = header
             .map(|header| header.schema)
             .filter(|&schema| schema != Self::schema());
+        gate::require_complete_state(report);
         match report.found {
             // With a damaged snapshot the other half is the only good one: it is kept until the end.
             Found::SnapshotDamaged => self.compact(self.half.again()),
@@ -358,6 +368,25 @@ pub fn schema_in<M: StateMemory>(memory: &M) -> Option<u64> {
     }
     let half = counting_half(memory, &mut Report::default())?;
     Some(half.header(memory)?.schema)
+}
+
+/// Returns the schema of a state that is no [`Region`] but plain words: a hash of its name and of the
+/// numbers that its layout is made of.
+pub const fn layout_hash(name: &str, numbers: &[u64]) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut i = 0;
+    while i < name.len() {
+        hash = (hash ^ name.as_bytes()[i] as u64).wrapping_mul(PRIME);
+        i += 1;
+    }
+    i = 0;
+    while i < numbers.len() {
+        hash = (hash ^ numbers[i]).wrapping_mul(PRIME);
+        hash ^= hash >> 32;
+        i += 1;
+    }
+    hash
 }
 
 /// Returns the half that counts. Without one the region was never used, or is lost: the report

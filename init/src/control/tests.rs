@@ -1,10 +1,13 @@
 //! Calls through the wire format to a fake of the rest of `init`.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use libipc::Failure;
 use libipc::loopback::Loopback;
-use libipc::proto::init::{Cause, InitClient, InitDispatcher, ServiceState};
+use libipc::proto::init::{
+    Cause, InitClient, InitDispatcher, ServiceState, SwapOutcome, SwapPhase, SwapReason,
+};
 use libipc::stream::Batch;
 use libsys::RawHandle;
 use skink_manifest::{compile, decode};
@@ -17,6 +20,7 @@ const COPY: u32 = 1_000;
 struct Fake {
     manifests: Vec<Service>,
     killed: Cell<Option<usize>>,
+    noted: RefCell<BTreeMap<(u64, u64), ledger::Kept>>,
 }
 
 impl Services for Fake {
@@ -55,13 +59,56 @@ impl Services for Fake {
         })
     }
 
-    fn kill(&self, service: usize) -> Result<(), InitError> {
+    fn kill(&self, service: usize, _: &Caller) -> Result<(), InitError> {
         self.killed.set(Some(service));
         Ok(())
     }
 
-    fn restart(&self, _service: usize) -> Result<(), InitError> {
+    fn restart(&self, _service: usize, _: &Caller) -> Result<(), InitError> {
         Err(InitError::Critical)
+    }
+
+    fn swap(&self, service: usize, source: Source, _: &Caller) -> Result<Ticket, InitError> {
+        let ticket = Ticket::new();
+        let outcome = match source {
+            Source::Image(name) if name == "none" => return Err(InitError::NoSuchImage),
+            Source::Image(_) => SwapOutcome::Committed,
+            Source::Memory { bytes, .. } => SwapOutcome::RolledBack {
+                phase: SwapPhase::Verify,
+                reason: SwapReason::TooLarge {
+                    needed: bytes,
+                    reserved: service as u64,
+                },
+            },
+            Source::Previous => return Err(InitError::NoPreviousVersion),
+        };
+        ticket.finish(SwapReport {
+            outcome,
+            pause_ns: Some(1_000),
+            took_ns: 2_000,
+            state_bytes: 4_096,
+            is_exported: false,
+            has_other_interface: true,
+        });
+        Ok(ticket)
+    }
+
+    fn version(&self, service: usize) -> Option<ServiceVersion> {
+        Some(ServiceVersion {
+            name: self.manifest(service)?.name.clone(),
+            image: "image".into(),
+            digest: 0x1234,
+            previous: Some(("before".into(), 7)),
+        })
+    }
+
+    fn note(&self, client: u64, key: u64, kept: Option<ledger::Kept>) -> Result<(), InitError> {
+        let mut noted = self.noted.borrow_mut();
+        match kept {
+            Some(kept) => noted.insert((client, key), kept),
+            None => noted.remove(&(client, key)),
+        };
+        Ok(())
     }
 
     fn shutdown(&self, _code: u32) -> InitError {
@@ -95,8 +142,9 @@ fn init() -> (Rc<Fake>, Rc<Loopback>, InitClient) {
     let fake = Rc::new(Fake {
         manifests,
         killed: Cell::default(),
+        noted: RefCell::default(),
     });
-    let control = Control::new(Rc::clone(&fake));
+    let control = Control::new(Rc::clone(&fake), Vault::default());
     let loopback = Loopback::new(InitDispatcher::new(Rc::new(control)));
     let client = InitClient::from_client(loopback.client());
     (fake, loopback, client)
@@ -132,11 +180,17 @@ fn only_those_with_the_grant_control_services() {
             client.shutdown(0),
             Err(Failure::Server(InitError::NotAllowed))
         );
+        let refused = Err(Failure::Server(InitError::NotAllowed));
+        assert_eq!(client.swap("s1", "image"), refused);
+        assert_eq!(client.swap_memory("s1", &memory(1), 1, [0; 32]), refused);
+        assert_eq!(client.rollback("s1"), refused);
     }
     assert_eq!(fake.killed.get(), None);
     loopback.set_badge(CONTROLLER);
     assert_eq!(client.kill("s1"), Ok(()));
     assert_eq!(fake.killed.get(), Some(1));
+    assert_eq!(client.kill("init"), Ok(()));
+    assert_eq!(fake.killed.get(), Some(6));
     assert_eq!(
         client.kill("s9"),
         Err(Failure::Server(InitError::NoSuchService))
@@ -162,8 +216,38 @@ fn everyone_may_look() {
 }
 
 #[test]
-fn callers_have_vaults_of_their_own() {
+fn those_who_ask_for_a_swap_are_told_what_came_of_it() {
     let (_, loopback, client) = init();
+    loopback.set_badge(CONTROLLER);
+    let report = client.swap("s1", "image").unwrap();
+    assert_eq!(report.outcome, SwapOutcome::Committed);
+    let refused = |error| Err(Failure::Server(error));
+    assert_eq!(client.swap("s1", "none"), refused(InitError::NoSuchImage));
+    assert_eq!(
+        client.swap("s9", "image"),
+        refused(InitError::NoSuchService)
+    );
+    assert_eq!(client.rollback("s1"), refused(InitError::NoPreviousVersion));
+    let report = client.swap_memory("s3", &memory(5), 9, [1; 32]).unwrap();
+    let reason = SwapReason::TooLarge {
+        needed: 9,
+        reserved: 3,
+    };
+    assert_eq!(
+        report.outcome,
+        SwapOutcome::RolledBack {
+            phase: SwapPhase::Verify,
+            reason
+        }
+    );
+    let batch = client.versions_batch(4).unwrap();
+    assert_eq!((batch.items.len(), batch.next), (2, None));
+    assert_eq!(batch.items[1].name, "s5");
+}
+
+#[test]
+fn callers_have_vaults_of_their_own() {
+    let (fake, loopback, client) = init();
     let missing = Err(Failure::Server(InitError::NoSuchKey));
     let get = |key| client.vault_get_memory(key).map(|memory| memory.raw().0);
     client.vault_put_memory(9, &memory(5)).unwrap();
@@ -177,10 +261,16 @@ fn callers_have_vaults_of_their_own() {
     loopback.set_badge(2);
     assert_eq!(get(9), missing);
     assert!(client.vault_list().unwrap().is_empty());
+    client.vault_remove(9).unwrap();
     loopback.set_badge(1);
+    let noted: Vec<_> = fake.noted.borrow().clone().into_iter().collect();
+    let (five, six) = (ledger::Kept::Memory(5), ledger::Kept::Notification(6));
+    let badge = noted[0].0.0;
+    assert_eq!(noted, [((badge, 8), six), ((badge, 9), five)]);
     client.vault_remove(9).unwrap();
     client.vault_remove(9).unwrap();
     assert_eq!(get(9), missing);
+    assert_eq!(fake.noted.borrow().len(), 1);
 }
 
 #[test]

@@ -3,30 +3,42 @@
 //! Everything is level-triggered: [`Keeper::look_after`] looks at the state of all services and
 //! does what is due, however often and for whatever reason it is called. Death, a finished start
 //! and the clock all lead there.
+//!
+//! What is decided about a service is noted before it is done ([`Keeper::note_service`]), so that
+//! an `init` that was started in place goes on where its predecessor was.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use init::MS;
-use init::control::Services;
+use init::control::{OWN_NAME, Services, Source};
 use init::heartbeat::Look;
-use init::supervisor::{Action, Supervisor};
-use libipc::proto::init::{Cause, InitError, ServiceInfo, ServiceStatistics};
+use init::ledger::{self, Instance, Number, Record, Situation};
+use init::supervisor::life::Stage;
+use init::supervisor::{Action, Kept, Supervisor};
+use init::swap::Ticket;
+use libipc::Caller;
+use libipc::proto::init::{
+    Cause, InitError, ServiceInfo, ServiceStatistics, ServiceVersion, SwapReason,
+};
 use libsys::abi::{ExitReason, ProcessInfo, ProcessState};
 use libsys::spawn::Child;
 use libsys::{Handle, Kind, Memory, Notification, Process, Rights, ipc, time};
 use skink_manifest::Service;
 use skink_manifest::service::Grant;
 
+use super::book::{Book, adopt};
 use super::kit::{Common, Kit, Paging, StartError};
+use super::own::Oneself;
 use super::setup::Setup;
-use super::worker::{Job, Jobs};
+use super::swapper::Attempt;
+use super::worker::{Done, Job, Jobs};
 
 /// Exit code of a process that `init` ended.
-const ENDED_BY_INIT: u64 = 137;
+pub(crate) const ENDED_BY_INIT: u64 = 137;
 /// Exit code of the machine when nothing can go on.
-const FATAL_EXIT: u32 = 14;
+pub(crate) const FATAL_EXIT: u32 = 14;
 /// Time between two looks at a service that does not serve yet, at first and at most, ns.
 const READY_POLL_NS: (u64, u64) = (MS / 2, 250 * MS);
 /// Bit of a log reader's notification: log rings are there.
@@ -34,42 +46,107 @@ const RINGS_BIT: u64 = 1;
 
 /// The processes of one service.
 #[derive(Debug, Default)]
-struct Processes {
-    running: Option<Running>,
+pub(super) struct Processes {
+    pub(super) running: Option<Running>,
+    /// The pool in which one is being made.
+    making_in: Option<u8>,
+    /// The pool of another version that is on trial.
+    pub(super) trial_in: Option<u8>,
     /// What is being torn down, with the pool that it holds.
-    ending: Vec<(Handle<Process>, usize)>,
+    pub(super) ending: Vec<(Handle<Process>, u8)>,
 }
 
 #[derive(Debug)]
-struct Running {
-    child: Child,
+pub(super) struct Running {
+    pub(super) child: Child,
     /// The pool of a pinned one.
-    pool: Option<usize>,
-    since: u64,
+    pub(super) pool: Option<u8>,
+    pub(super) since: u64,
+}
+
+impl Running {
+    fn noted(&self) -> Instance {
+        Instance {
+            process: number_of(&self.child.process),
+            id: self.child.id,
+            pool: self.pool,
+        }
+    }
 }
 
 impl Processes {
-    /// Returns a pool that no process holds.
-    fn free_pool(&mut self, pools: usize) -> Option<usize> {
-        self.ending.retain(|(process, _)| {
-            process
-                .info()
-                .is_ok_and(|info| info.state != ProcessState::Dead as u32)
+    /// Takes up what an earlier instance of `init` noted.
+    fn take_up(situation: &Situation) -> Self {
+        let since = match situation.life.stage {
+            Stage::Running { since, .. } => since,
+            _ => 0,
+        };
+        let running = situation.running.and_then(|instance| {
+            let child = Child {
+                process: take_up(instance.process)?,
+                id: instance.id,
+            };
+            let pool = instance.pool;
+            Some(Running { child, pool, since })
         });
-        let running = self.running.as_ref().and_then(|running| running.pool);
-        (0..pools)
-            .find(|pool| running != Some(*pool) && self.ending.iter().all(|(_, held)| held != pool))
+        let ending = situation.ending.iter();
+        Processes {
+            running,
+            making_in: situation.making_in,
+            trial_in: situation.trial_in,
+            ending: ending
+                .filter_map(|&(process, pool)| Some((take_up(process)?, pool)))
+                .collect(),
+        }
     }
+
+    /// Takes those out that are gone; they must be closed only after that was noted.
+    pub(super) fn take_gone(&mut self) -> Vec<(Handle<Process>, u8)> {
+        self.ending
+            .extract_if(.., |(process, _)| is_gone(process))
+            .collect()
+    }
+
+    /// Returns a pool that no process holds.
+    pub(super) fn free_pool(&self, pools: usize) -> Option<u8> {
+        let running = self.running.as_ref().and_then(|running| running.pool);
+        (0..u8::try_from(pools).unwrap_or(u8::MAX)).find(|pool| {
+            ![running, self.trial_in].contains(&Some(*pool))
+                && self.ending.iter().all(|(_, held)| held != pool)
+        })
+    }
+}
+
+fn take_up(process: Number) -> Option<Handle<Process>> {
+    adopt(process)
+        .inspect_err(|error| log::error!("process not taken up: {error}"))
+        .ok()
+}
+
+fn number_of(process: &Handle<Process>) -> Number {
+    process.raw().0
+}
+
+fn is_gone(process: &Handle<Process>) -> bool {
+    process
+        .info()
+        .is_ok_and(|info| info.state == ProcessState::Dead as u32)
 }
 
 /// Keeps the services as the supervisor wants them.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    common: &'static Common,
-    kits: &'static [Kit],
-    jobs: &'static Jobs,
-    supervisor: RefCell<Supervisor>,
-    processes: RefCell<Vec<Processes>>,
+    pub(super) common: &'static Common,
+    pub(super) kits: &'static [Kit],
+    pub(super) jobs: &'static Jobs,
+    /// `init` itself.
+    own: Oneself,
+    pub(super) supervisor: RefCell<Supervisor>,
+    pub(super) processes: RefCell<Vec<Processes>>,
+    /// The swap that is going on.
+    pub(super) attempt: RefCell<Option<Attempt>>,
+    /// Services that are to be swapped back as soon as they serve.
+    pub(super) roll_backs: RefCell<Vec<usize>>,
     /// Starts of pinned services that wait for a pool.
     waiting: RefCell<VecDeque<Job>>,
     /// When services that do not serve yet are looked at next.
@@ -77,34 +154,125 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Makes a keeper of services none of which runs.
-    pub(crate) fn new(setup: Setup) -> Self {
+    /// Takes all services up as the last instance of `init` left them.
+    pub(crate) fn new(setup: &Setup, own: Oneself) -> Self {
         let services: Vec<Service> = setup.kits.iter().map(|kit| kit.service.clone()).collect();
+        let record = |at: usize| {
+            let position = setup.kits[at].position;
+            let book = setup.common.book;
+            book.read(|ledger| ledger.service(position).cloned().unwrap_or_default())
+        };
+        let kept = |at| {
+            let record = record(at);
+            Kept {
+                life: record.situation.life,
+                samples: record.samples,
+            }
+        };
+        let supervisor = Supervisor::new(&services, kept, time::now());
+        let processes = (0..services.len()).map(|at| Processes::take_up(&record(at).situation));
         Keeper {
             common: setup.common,
             kits: setup.kits,
             jobs: setup.jobs,
-            supervisor: RefCell::new(Supervisor::new(&services)),
-            processes: RefCell::new(setup.kits.iter().map(|_| Processes::default()).collect()),
+            own,
+            supervisor: RefCell::new(supervisor),
+            processes: RefCell::new(processes.collect()),
+            attempt: RefCell::default(),
+            roll_backs: RefCell::default(),
             waiting: RefCell::default(),
             next_ready_look: Cell::new(0),
         }
     }
 
-    /// Starts all services. Calls to one that does not serve yet wait at its endpoint, so nothing
-    /// is waited for here.
+    /// Takes up a process of which no record tells, left behind by an earlier instance: one whose
+    /// start was complete runs on, any other one is ended.
+    pub(crate) fn take_up(&self, process: Handle<Process>) {
+        let Ok(info) = process.info() else { return };
+        let Some(process) = self.end_trial(process, &info) else {
+            return;
+        };
+        let is_meant = |at: &usize| {
+            let supervisor = self.supervisor.borrow();
+            is_name(&info, &self.kits[*at].service.name)
+                && matches!(supervisor.life(*at), Some(life) if life.stage == Stage::Starting)
+        };
+        let Some(service) = (0..self.kits.len()).find(is_meant) else {
+            return end_process(&process, OWN_NAME);
+        };
+        let pool = self
+            .processes
+            .borrow()
+            .get(service)
+            .and_then(|of| of.making_in);
+        // The thread is the last that a process gets.
+        if info.state == ProcessState::Alive as u32 && info.threads > 0 {
+            let id = info.id;
+            self.run(service, Child { process, id }, pool);
+            return;
+        }
+        end_process(&process, &self.kits[service].service.name);
+        if let Some(pool) = pool {
+            self.processes.borrow_mut()[service]
+                .ending
+                .push((process, pool));
+            self.note_service(service);
+        }
+    }
+
+    /// Starts all services, or goes on with them. Calls to one that does not serve yet wait at its
+    /// endpoint, so nothing is waited for here.
     pub(crate) fn start_all(&self) {
+        self.resume_swaps();
         let actions = self.supervisor.borrow_mut().start_all();
         self.perform(actions);
     }
 
+    /// Returns what the ledger is kept in.
+    pub(crate) fn book(&self) -> &'static Book {
+        self.common.book
+    }
+
+    /// Notes what a service is now, if that has changed: before anything is done about it.
+    pub(super) fn note_service(&self, service: usize) {
+        let Some(life) = self.supervisor.borrow().life(service) else {
+            return;
+        };
+        let processes = self.processes.borrow();
+        let processes = &processes[service];
+        let situation = Situation {
+            life,
+            running: processes.running.as_ref().map(Running::noted),
+            making_in: processes.making_in,
+            trial_in: processes.trial_in,
+            versions: self.kits[service].versions.lock().noted(),
+            ending: processes
+                .ending
+                .iter()
+                .map(|(process, pool)| (number_of(process), *pool))
+                .collect(),
+        };
+        let position = self.kits[service].position;
+        let book = self.book();
+        let is_new = book.read(|ledger| {
+            ledger
+                .service(position)
+                .is_none_or(|known| known.situation != situation)
+        });
+        if is_new && let Err(error) = book.note(Record::Situation(position, situation.into())) {
+            log::error!("{}: not noted: {error}", self.kits[service].service.name);
+        }
+    }
+
     /// Does what is due and returns when to look again.
     pub(crate) fn look_after(&self) -> u64 {
+        self.own.turned();
         self.take_done_starts();
         self.find_deaths();
         for job in self.waiting.take() {
             self.start_pinned(job);
         }
+        self.look_at_swap();
         let now = time::now();
         self.look_for_readiness(now);
         let due = self.supervisor.borrow_mut().due(now);
@@ -121,10 +289,14 @@ impl Keeper {
                     service,
                     generation,
                 } => {
+                    let replaced = self.take_step(service);
                     let job = Job {
                         service,
                         generation,
                     };
+                    self.note_service(service);
+                    // Its handles are closed only when no record names them.
+                    drop(replaced);
                     if self.kits[service].service.is_pinned() {
                         self.start_pinned(job);
                     } else {
@@ -148,12 +320,20 @@ impl Keeper {
     /// are being torn down; their end comes as news.
     fn start_pinned(&self, job: Job) {
         let kit = &self.kits[job.service];
-        let pool = self.processes.borrow_mut()[job.service].free_pool(kit.pools.len());
+        let (gone, pool) = {
+            let processes = &mut self.processes.borrow_mut()[job.service];
+            let gone = processes.take_gone();
+            let pool = processes.free_pool(kit.pools.len());
+            processes.making_in = pool;
+            (gone, pool)
+        };
+        self.note_service(job.service);
+        drop(gone);
         match pool {
             None if !kit.pools.is_empty() => self.waiting.borrow_mut().push_back(job),
             // Without any pool the start fails with the reason.
             _ => {
-                let paging = Paging::Pinned(pool.unwrap_or(0));
+                let paging = Paging::Pinned(pool.unwrap_or(0).into());
                 let result = kit.start(self.common, job.generation, paging);
                 self.started(job, result, pool);
             }
@@ -162,33 +342,26 @@ impl Keeper {
 
     fn take_done_starts(&self) {
         for done in self.jobs.take_done() {
-            self.started(done.job, done.result, None);
+            match done {
+                Done::Started(job, result) => self.started(job, result, None),
+                other => self.swap_news(other),
+            }
         }
     }
 
-    fn started(&self, job: Job, result: Result<Child, StartError>, pool: Option<usize>) {
-        let now = time::now();
-        let kit = &self.kits[job.service];
-        let name = &kit.service.name;
-        let action = match result {
-            Ok(child) => {
-                log::debug!("{name} runs as process {}", child.id);
-                self.processes.borrow_mut()[job.service].running = Some(Running {
-                    child,
-                    pool,
-                    since: now,
-                });
-                self.next_ready_look.set(now);
-                if kit.service.rights.has(Grant::LogReader) {
-                    self.announce_rings(kit);
-                }
-                self.supervisor.borrow_mut().started(job.service, now)
-            }
-            Err(error) => {
-                log::error!("{name} not started: {error}");
-                self.supervisor.borrow_mut().not_started(job.service, now)
-            }
+    fn started(&self, job: Job, result: Result<Child, StartError>, pool: Option<u8>) {
+        let service = job.service;
+        let error = match result {
+            Ok(child) => return self.run(service, child, pool),
+            Err(error) => error,
         };
+        log::error!("{} not started: {error}", self.kits[service].service.name);
+        self.processes.borrow_mut()[service].making_in = None;
+        let action = self
+            .supervisor
+            .borrow_mut()
+            .not_started(service, time::now());
+        self.note_service(service);
         // A failed start must not recurse: what is due at once is done by the next look, which
         // the wake makes come.
         match action {
@@ -203,6 +376,29 @@ impl Keeper {
             }
             action => self.perform(action),
         }
+    }
+
+    /// Takes a new process in.
+    fn run(&self, service: usize, child: Child, pool: Option<u8>) {
+        let now = time::now();
+        let kit = &self.kits[service];
+        log::debug!("{} runs as process {}", kit.service.name, child.id);
+        {
+            let processes = &mut self.processes.borrow_mut()[service];
+            processes.making_in = None;
+            processes.running = Some(Running {
+                child,
+                pool,
+                since: now,
+            });
+        }
+        self.next_ready_look.set(now);
+        let action = self.supervisor.borrow_mut().started(service, now);
+        self.note_service(service);
+        if kit.service.rights.has(Grant::LogReader) {
+            self.announce_rings(kit);
+        }
+        self.perform(action);
     }
 
     /// Leaves a start to the next look.
@@ -223,56 +419,64 @@ impl Keeper {
     }
 
     fn end(&self, service: usize) {
-        if let Some(running) = &self.processes.borrow()[service].running
-            && let Err(error) = running.child.process.kill(ENDED_BY_INIT)
-            && error != libsys::Error::Dead
-        {
-            log::error!("{} not ended: {error}", self.kits[service].service.name);
+        self.note_service(service);
+        if let Some(running) = &self.processes.borrow()[service].running {
+            end_process(&running.child.process, &self.kits[service].service.name);
         }
     }
 
     fn find_deaths(&self) {
         for (service, kit) in self.kits.iter().enumerate() {
-            let Some(info) = self.take_dead(service) else {
+            let Some((cause, process)) = self.take_dead(service) else {
                 continue;
             };
-            let cause = cause_of(&info);
-            log::warn!(
-                "{} (process {}) ended: {cause:?}",
-                kit.service.name,
-                info.id
-            );
+            log::warn!("{} ended: {cause:?}", kit.service.name);
             let action = self
                 .supervisor
                 .borrow_mut()
                 .died(service, cause, time::now());
+            self.note_service(service);
+            drop(process);
             self.perform(action);
         }
     }
 
-    /// Takes the process of a service out of its place if it has ended.
-    fn take_dead(&self, service: usize) -> Option<ProcessInfo> {
+    /// Takes the process of a service out of its place if it has ended, and returns why, and its
+    /// handle unless that is still needed.
+    fn take_dead(&self, service: usize) -> Option<(Cause, Option<Handle<Process>>)> {
         let mut processes = self.processes.borrow_mut();
         let processes = &mut processes[service];
-        let info = processes.running.as_ref()?.child.process.info().ok()?;
+        let Some(running) = processes.running.as_ref() else {
+            // One that could not be taken up is lost.
+            let stage = self.supervisor.borrow().life(service)?.stage;
+            let is_lost = matches!(stage, Stage::Running { .. });
+            return is_lost.then_some((Cause::NotStarted, None));
+        };
+        let info = running.child.process.info().ok()?;
         if info.state == ProcessState::Alive as u32 {
             return None;
         }
         let running = processes.running.take()?;
-        if let Some(pool) = running.pool {
-            processes.ending.push((running.child.process, pool));
+        let process = running.child.process;
+        match running.pool {
+            Some(pool) => {
+                processes.ending.push((process, pool));
+                Some((cause_of(&info), None))
+            }
+            None => Some((cause_of(&info), Some(process))),
         }
-        Some(info)
     }
 
     fn look_for_readiness(&self, now: u64) {
         let mut supervisor = self.supervisor.borrow_mut();
         let not_ready: Vec<usize> = supervisor.not_ready().collect();
+        let mut ready = Vec::new();
         let mut next = u64::MAX;
         for service in not_ready {
             let page = self.kits[service].service_page();
             if page.is_some_and(|page| page.is_ready()) {
                 supervisor.ready(service, now);
+                ready.push(service);
                 continue;
             }
             let processes = self.processes.borrow();
@@ -285,6 +489,10 @@ impl Keeper {
             next = next.min(now + (now.saturating_sub(since) / 4).clamp(least, most));
         }
         self.next_ready_look.set(next);
+        drop(supervisor);
+        for service in ready {
+            self.note_service(service);
+        }
     }
 
     fn look_at_heartbeats(&self, now: u64) {
@@ -325,6 +533,7 @@ impl Keeper {
             .borrow()
             .next_deadline()
             .min(self.next_ready_look.get())
+            .min(self.swap_deadline())
     }
 }
 
@@ -333,18 +542,53 @@ impl Services for Keeper {
         self.kits.get(service).map(|kit| &kit.service)
     }
 
-    fn kill(&self, service: usize) -> Result<(), InitError> {
-        let action = self.supervisor.borrow_mut().kill(service)?;
-        self.perform([action]);
+    fn swap(&self, service: usize, source: Source, caller: &Caller) -> Result<Ticket, InitError> {
+        self.begin_swap(service, source, Some(caller))
+    }
+
+    fn version(&self, service: usize) -> Option<ServiceVersion> {
+        let kit = self.kits.get(service)?;
+        let versions = kit.versions.lock();
+        Some(ServiceVersion {
+            name: kit.service.name.clone(),
+            image: versions.current.name().into(),
+            digest: versions.current.short_digest(),
+            previous: versions
+                .previous
+                .as_ref()
+                .map(|program| (program.name().into(), program.short_digest())),
+        })
+    }
+
+    fn kill(&self, service: usize, caller: &Caller) -> Result<(), InitError> {
+        if service == self.kits.len() {
+            return self.own.end(caller);
+        }
+        self.give_up_swap(service, SwapReason::Asked);
+        let action = self.supervisor.borrow_mut().kill(service, caller)?;
+        self.perform(action);
         Ok(())
     }
 
-    fn restart(&self, service: usize) -> Result<(), InitError> {
-        let action = self.supervisor.borrow_mut().restart(service)?;
+    fn restart(&self, service: usize, caller: &Caller) -> Result<(), InitError> {
+        if service == self.kits.len() {
+            return self.own.end(caller);
+        }
+        self.give_up_swap(service, SwapReason::Asked);
+        let action = self.supervisor.borrow_mut().restart(service, caller)?;
+        self.note_service(service);
         self.perform(action);
         // What was started has to be looked at soon.
         notify(&self.common.wake);
         Ok(())
+    }
+
+    fn note(&self, client: u64, key: u64, kept: Option<ledger::Kept>) -> Result<(), InitError> {
+        let record = Record::Vault { client, key, kept };
+        self.book().note(record).map_err(|error| {
+            log::error!("vault of {client:#x}: not noted: {error}");
+            InitError::Kernel
+        })
     }
 
     fn shutdown(&self, code: u32) -> InitError {
@@ -356,10 +600,16 @@ impl Services for Keeper {
     }
 
     fn statistics(&self, service: usize) -> Option<ServiceStatistics> {
+        if service == self.kits.len() {
+            return Some(self.own.statistics());
+        }
         self.supervisor.borrow().statistics(service)
     }
 
     fn info(&self, service: usize) -> Option<ServiceInfo> {
+        if service == self.kits.len() {
+            return Some(self.own.info());
+        }
         let status = self.supervisor.borrow().status(service)?;
         let manifest = &self.kits.get(service)?.service;
         let processes = self.processes.borrow();
@@ -395,19 +645,31 @@ impl Services for Keeper {
     }
 }
 
+pub(super) fn end_process(process: &Handle<Process>, name: &str) {
+    match process.kill(ENDED_BY_INIT) {
+        Ok(()) | Err(libsys::Error::Dead) => {}
+        Err(error) => log::error!("{name} not ended: {error}"),
+    }
+}
+
+pub(super) fn is_name(info: &ProcessInfo, name: &str) -> bool {
+    let (known, filling) = info.name.split_at(name.len().min(info.name.len()));
+    known == name.as_bytes() && filling.iter().all(|&byte| byte == 0)
+}
+
 fn refused(error: libsys::Error) -> InitError {
     log::warn!("handle not copied: {error}");
     InitError::Kernel
 }
 
-fn notify(notification: &Handle<Notification>) {
+pub(super) fn notify(notification: &Handle<Notification>) {
     if let Err(error) = ipc::notify(notification) {
         log::error!("notification not set: {error}");
     }
 }
 
 /// Translates the kernel's reason.
-fn cause_of(info: &ProcessInfo) -> Cause {
+pub(crate) fn cause_of(info: &ProcessInfo) -> Cause {
     if info.reason == ExitReason::Fault as u32 {
         Cause::Fault {
             vector: info.code as u8,

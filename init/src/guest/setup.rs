@@ -1,4 +1,8 @@
-//! Turns what the kernel gave into kits for all services; done once, before anything runs.
+//! Turns what the kernel gave into kits for all services, before anything runs.
+//!
+//! Everything is made once and noted in the ledger: an `init` that was started in place takes up
+//! what is there. It divides the RAM in the same way as its predecessors did, since objects and
+//! manifests are the same.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -6,7 +10,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use init::control::badge_of_service;
-use init::reserve::{Part, Reserve};
+use init::ledger::{self, Key, Part, Position};
+use init::reserve::{self, Reserve};
 use libipc::server::PING_BIT;
 use libsys::abi::PAGE_SIZE;
 use libsys::abi::layout::LOG_RING_BYTES;
@@ -17,13 +22,19 @@ use libsys::{Endpoint, Error, Handle, Memory, Notification, Sender};
 use skink_manifest::Service;
 use skink_manifest::bundle::{Bundle, BundleError, Kind};
 use skink_manifest::service::{DecodeError, Grant};
+use spin::{Mutex, Once};
 
-use super::kit::{Common, Kit, Named, Program};
+use super::book::{Book, BookError, adopt};
+use super::kit::{Common, Kit, Named, Slot, Versions};
+use super::program::Program;
 use super::worker::{self, Jobs, THREAD_PAGES};
+use super::{WAKE_BIT, watchdog};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Sets of frames of a pinned service.
-const POOLS: usize = 2;
+const POOLS: u8 = 2;
+/// Pages of each set that the next version of a service may take beyond what this one takes.
+const SPARE_PAGES: u64 = 8;
 /// A state region gets at most one part in so many of all RAM, so that small machines work too.
 const STATE_SHARE: u64 = 8;
 /// `init`'s own badge at the memory manager, apart from those of services.
@@ -32,6 +43,10 @@ const INIT_BADGE: u64 = 1 << 32;
 /// Everything that is made once.
 #[derive(Debug)]
 pub(crate) struct Setup {
+    /// `init`'s own endpoint.
+    pub(crate) endpoint: Handle<Endpoint>,
+    /// Its notification.
+    pub(crate) notification: Handle<Notification>,
     /// What all services have in common.
     pub(crate) common: &'static Common,
     /// The services in start order.
@@ -45,6 +60,8 @@ pub(crate) struct Setup {
 pub(crate) enum SetupError {
     /// The kernel refused.
     Kernel(Error),
+    /// The ledger cannot be read or written.
+    Book(BookError),
     /// The kernel did not give this.
     Missing(&'static str),
     /// The boot bundle is damaged.
@@ -59,6 +76,7 @@ impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SetupError::Kernel(error) => write!(f, "the kernel refused: {error}"),
+            SetupError::Book(error) => error.fmt(f),
             SetupError::Missing(what) => write!(f, "missing: {what}"),
             SetupError::Bundle(error) => write!(f, "boot bundle: {error}"),
             SetupError::Manifests(error) => error.fmt(f),
@@ -73,24 +91,29 @@ impl From<Error> for SetupError {
     }
 }
 
+impl From<BookError> for SetupError {
+    fn from(error: BookError) -> Self {
+        SetupError::Book(error)
+    }
+}
+
 impl Setup {
-    /// Makes everything. `endpoint` is `init`'s own; `wake` has the main thread look after the
-    /// services.
-    pub(crate) fn new(
-        endpoint: &Handle<Endpoint>,
-        wake: Handle<Notification>,
-    ) -> Result<Setup, SetupError> {
-        let startup = startup::read().ok_or(SetupError::Missing("start-up pages"))?;
+    /// Makes everything, or takes it up.
+    pub(crate) fn new(startup: &Startup, book: &'static Book) -> Result<Setup, SetupError> {
         let command_line = startup.variable("cmdline").unwrap_or_default().to_string();
-        super::kernel_log::start(&command_line);
         let bundle_bytes =
-            libsys::given::bundle(&startup).ok_or(SetupError::Missing("boot bundle"))?;
+            libsys::given::bundle(startup).ok_or(SetupError::Missing("boot bundle"))?;
+        let endpoint = book.keep(Key::Endpoint, || make(Handle::<Endpoint>::create()))?;
+        let notification =
+            book.keep(Key::Notification, || make(Handle::<Notification>::create()))?;
+        let wake = book.keep(Key::Wake, || make(notification.mint(1 << WAKE_BIT)))?;
         let common = Box::leak(Box::new(Common {
-            system: take(&startup, "system")?,
-            bundle: take(&startup, "bundle")?,
+            system: take(startup, "system")?,
+            bundle: take(startup, "bundle")?,
             bundle_bytes,
             command_line,
             wake,
+            book,
         }));
         let bundle = Bundle::parse(bundle_bytes).map_err(SetupError::Bundle)?;
         let manifests = bundle
@@ -98,27 +121,45 @@ impl Setup {
             .ok_or(SetupError::Missing("service manifests"))?;
         let services = skink_manifest::decode(manifests.data).map_err(SetupError::Manifests)?;
 
-        let mut frames = Frames::new(&startup)?;
+        let mut frames = Frames::new(startup, book)?;
         let mut kits = Vec::with_capacity(services.len());
-        for (position, service) in services.into_iter().enumerate() {
-            let init = endpoint.mint(badge_of_service(position))?;
+        for (position, service) in (0..).zip(services) {
+            let init = || make(endpoint.mint(badge_of_service(position)));
+            let init = book.keep(Key::Of(position as Position, Part::Init), init)?;
             let program = find_program(&bundle, &service);
-            kits.push(make_kit(service, program, init, &mut frames)?);
+            let sources = (program, &bundle);
+            let kit = make_kit(position as Position, service, sources, init, &mut frames)?;
+            kits.push(kit);
         }
-        connect(&mut kits)?;
+        connect(&mut kits, book)?;
         add_devices(&mut kits, common);
 
-        let thread_memory = frames.take(THREAD_PAGES, "init")?;
-        let jobs = Box::leak(Box::new(Jobs::new()?));
-        let memory_manager = give_ram(&mut kits, frames)?;
+        let worker_memory = frames.take(Key::Thread(0), THREAD_PAGES, "init")?;
+        let watchdog_memory = frames.take(Key::Thread(1), watchdog::THREAD_PAGES, "init")?;
+        let jobs = Box::leak(Box::new(Jobs::new(book)?));
+        let memory_manager = give_ram(&mut kits, &frames)?;
+        frames.keep_objects();
         let kits: &'static [Kit] = kits.leak();
         if let Some(memory_manager) = memory_manager {
-            worker::start(&thread_memory, memory_manager, (common, kits, jobs))?;
-            // The thread never ends, so its frames are never free again.
-            core::mem::forget(thread_memory);
+            worker::start(&worker_memory, memory_manager, (common, kits, jobs))?;
         }
-        Ok(Setup { common, kits, jobs })
+        // The threads never end, so their frames are never free again.
+        core::mem::forget(worker_memory);
+        watchdog::start(&watchdog_memory, common)?;
+        core::mem::forget(watchdog_memory);
+        Ok(Setup {
+            endpoint,
+            notification,
+            common,
+            kits,
+            jobs,
+        })
     }
+}
+
+/// Fits what is made to [`Book::keep`].
+fn make<K: libsys::Kind>(made: libsys::Result<Handle<K>>) -> Result<Handle<K>, SetupError> {
+    Ok(made?)
 }
 
 fn take<K: libsys::Kind>(startup: &Startup, name: &'static str) -> Result<Handle<K>, SetupError> {
@@ -129,22 +170,14 @@ fn take<K: libsys::Kind>(startup: &Startup, name: &'static str) -> Result<Handle
 /// still run.
 fn find_program(bundle: &Bundle<'static>, service: &Service) -> Program {
     match bundle.find(&service.image) {
-        Some(entry) => Program {
-            offset: entry.offset,
-            bytes: entry.data,
-            digest: entry.digest,
-        },
+        Some(entry) => Program::of_bundle(&entry),
         None => {
             log::error!(
                 "{}: no image {:?} in the boot bundle",
                 service.name,
                 service.image
             );
-            Program {
-                offset: 0,
-                bytes: &[],
-                digest: &[0; 32],
-            }
+            Program::missing(&service.image)
         }
     }
 }
@@ -154,10 +187,11 @@ struct Frames {
     objects: Vec<Handle<Memory>>,
     reserve: Reserve,
     total_pages: u64,
+    book: &'static Book,
 }
 
 impl Frames {
-    fn new(startup: &Startup) -> Result<Frames, SetupError> {
+    fn new(startup: &Startup, book: &'static Book) -> Result<Frames, SetupError> {
         let mut objects: Vec<Handle<Memory>> = Vec::new();
         while let Some(object) = startup::take(startup, &alloc::format!("ram{}", objects.len())) {
             objects.push(object);
@@ -172,10 +206,11 @@ impl Frames {
             objects,
             reserve,
             total_pages,
+            book,
         })
     }
 
-    fn slice(&self, part: Part) -> Result<Handle<Memory>, SetupError> {
+    fn slice(&self, part: reserve::Part) -> Result<Handle<Memory>, SetupError> {
         let object = self
             .objects
             .get(part.object)
@@ -183,76 +218,171 @@ impl Frames {
         Ok(object.slice(part.first_page, part.pages)?)
     }
 
-    fn take(&mut self, pages: u64, what: &str) -> Result<Handle<Memory>, SetupError> {
-        match self.reserve.take(pages) {
-            Some(part) => self.slice(part),
-            None => Err(SetupError::NoMemory(what.to_string())),
-        }
+    fn take(&mut self, key: Key, pages: u64, what: &str) -> Result<Handle<Memory>, SetupError> {
+        self.take_after(key, pages, what, |_| Ok(()))
     }
 
-    fn take_zeroed(&mut self, pages: u64, what: &str) -> Result<Handle<Memory>, SetupError> {
-        let memory = self.take(pages, what)?;
-        memory.zero(0, pages * PAGE)?;
-        Ok(memory)
+    fn take_zeroed(
+        &mut self,
+        key: Key,
+        pages: u64,
+        what: &str,
+    ) -> Result<Handle<Memory>, SetupError> {
+        // It is noted only when it is zero.
+        self.take_after(key, pages, what, |memory| memory.zero(0, pages * PAGE))
+    }
+
+    fn take_after(
+        &mut self,
+        key: Key,
+        pages: u64,
+        what: &str,
+        prepare: impl FnOnce(&Handle<Memory>) -> libsys::Result<()>,
+    ) -> Result<Handle<Memory>, SetupError> {
+        let part = self.reserve.take(pages);
+        self.book.keep(key, || {
+            let part = part.ok_or_else(|| SetupError::NoMemory(what.to_string()))?;
+            let memory = self.slice(part)?;
+            prepare(&memory)?;
+            Ok(memory)
+        })
+    }
+
+    /// Leaves the objects open: the next instance divides them in the same way.
+    fn keep_objects(self) {
+        self.objects.into_iter().for_each(core::mem::forget);
     }
 }
 
 fn make_kit(
+    position: Position,
     service: Service,
-    program: Program,
+    (program, bundle): (Program, &Bundle<'static>),
     init: Handle<Sender>,
     frames: &mut Frames,
 ) -> Result<Kit, SetupError> {
-    let notification = Handle::<Notification>::create()?;
+    let book = frames.book;
+    let key = |part| Key::Of(position, part);
+    let notification = book.keep(key(Part::Notification), || {
+        make(Handle::<Notification>::create())
+    })?;
     let name = service.name.as_str();
     let memory = service.memory;
     let dma = match memory.dma.div_ceil(PAGE) {
         0 => None,
-        pages => Some(frames.take_zeroed(pages, name)?),
+        pages => Some(frames.take_zeroed(key(Part::Dma), pages, name)?),
     };
-    let state = match memory
+    let state_pages = memory
         .state
         .div_ceil(PAGE)
-        .min(frames.total_pages / STATE_SHARE)
-    {
-        0 => None,
-        // It is zeroed when it is mapped for the first instance.
-        pages => Some((frames.take(pages, name)?, pages)),
-    };
+        .min(frames.total_pages / STATE_SHARE);
+    let slots = [
+        make_slot((position, &service), 0, state_pages, frames)?,
+        make_slot((position, &service), 1, state_pages, frames)?,
+    ];
     Ok(Kit {
-        program,
-        endpoint: Handle::<Endpoint>::create()?,
-        ping: notification.mint(1 << PING_BIT)?,
+        position,
+        endpoint: book.keep(key(Part::Endpoint), || make(Handle::<Endpoint>::create()))?,
+        ping: book.keep(key(Part::Ping), || make(notification.mint(1 << PING_BIT)))?,
         notification,
         init,
         named: Named::default(),
         dma,
-        state,
-        page: frames.take_zeroed(1, name)?,
-        log_ring: frames.take_zeroed(LOG_RING_BYTES / PAGE, name)?,
-        pools: make_pools(&service, program, frames)?,
-        is_verified: false.into(),
-        has_run: false.into(),
+        state_pages,
+        slots,
+        log_ring: frames.take_zeroed(key(Part::LogRing), LOG_RING_BYTES / PAGE, name)?,
+        pools: make_pools(position, &service, &program, frames)?,
+        versions: Mutex::new(take_versions(position, program, bundle, book)?),
         service,
     })
 }
 
-fn make_pools(
-    service: &Service,
+/// Makes one of the two slots of a service; the first one is used from the start.
+fn make_slot(
+    (position, service): (Position, &Service),
+    number: u8,
+    state_pages: u64,
+    frames: &mut Frames,
+) -> Result<Slot, SetupError> {
+    let book = frames.book;
+    let key = |part| Key::Of(position, part);
+    let state = Once::new();
+    let state_key = key(Part::State(number));
+    if state_pages > 0 && (number == 0 || service.is_pinned()) {
+        // It is zeroed before the first instance starts.
+        let region = frames.take(state_key, state_pages, &service.name)?;
+        state.call_once(|| region);
+    } else if let Some(region) = book.read(|ledger| ledger.handle(state_key)) {
+        // A paged service gets its second region from the memory manager when it is swapped: it
+        // may be large. A pinned one must not depend on that.
+        let region = adopt(region)?;
+        state.call_once(|| region);
+    }
+    Ok(Slot {
+        page: frames.take_zeroed(key(Part::Page(number)), 1, &service.name)?,
+        gate: book.keep(key(Part::Gate(number)), || {
+            make(Handle::<Notification>::create())
+        })?,
+        state,
+    })
+}
+
+/// Takes up which versions a service ran; `program` is that of its manifest.
+fn take_versions(
+    position: Position,
     program: Program,
+    bundle: &Bundle<'static>,
+    book: &Book,
+) -> Result<Versions, SetupError> {
+    let (noted, is_verified) = book.read(|ledger| {
+        let service = ledger.service(position);
+        service.map_or_else(Default::default, |service| {
+            (service.situation.versions.clone(), service.is_verified)
+        })
+    });
+    if is_verified {
+        program.set_verified();
+    }
+    let find = |record: &ledger::Program| -> Result<Program, SetupError> {
+        Ok(match record {
+            ledger::Program::Image(name) => match bundle.find(name) {
+                Some(entry) => Program::of_bundle(&entry),
+                None => Program::missing(name),
+            },
+            ledger::Program::Memory(number, bytes) => {
+                Program::of_memory(adopt(*number)?, *bytes as usize)?
+            }
+        })
+    };
+    let current = noted.current.as_ref().map(find).transpose()?;
+    let previous = noted.previous.as_ref().map(find).transpose()?;
+    Ok(Versions {
+        active: usize::from(noted.slot & 1),
+        current: current.unwrap_or(program),
+        previous,
+        is_swapped: noted.current.is_some(),
+        committed_for: noted.committed_for,
+    })
+}
+
+fn make_pools(
+    position: Position,
+    service: &Service,
+    program: &Program,
     frames: &mut Frames,
 ) -> Result<Vec<Pool>, SetupError> {
     if !service.is_pinned() {
         return Ok(Vec::new());
     }
     // An image that is none is refused with a clear error when it is started.
-    let Ok(elf) = Elf::parse(program.bytes) else {
+    let Ok(elf) = Elf::parse(program.bytes()) else {
         return Ok(Vec::new());
     };
-    let pages = pinned_pages(&elf, service.memory.heap, service.memory.stack);
-    let pool = |_| {
+    let pages = pinned_pages(&elf, service.memory.heap, service.memory.stack) + SPARE_PAGES;
+    let pool = |number| {
+        let key = Key::Of(position, Part::Pool(number));
         Ok(Pool {
-            memory: frames.take(pages, &service.name)?,
+            memory: frames.take(key, pages, &service.name)?,
             pages,
         })
     };
@@ -260,16 +390,16 @@ fn make_pools(
 }
 
 /// Gives every service a sender to each one that it may call.
-fn connect(kits: &mut [Kit]) -> Result<(), SetupError> {
+fn connect(kits: &mut [Kit], book: &Book) -> Result<(), SetupError> {
     for position in 0..kits.len() {
         let mut calls = Vec::new();
-        for name in &kits[position].service.calls {
+        for (number, name) in (0..).zip(&kits[position].service.calls) {
             // `decode` has checked that each name is there and on a lower level.
             if let Some(callee) = kits.iter().find(|kit| kit.service.name == *name) {
-                calls.push((
-                    name.clone(),
-                    callee.endpoint.mint(badge_of_service(position))?,
-                ));
+                let key = Key::Of(kits[position].position, Part::Call(number));
+                let badge = badge_of_service(position);
+                let sender = book.keep(key, || make(callee.endpoint.mint(badge)))?;
+                calls.push((name.clone(), sender));
             }
         }
         kits[position].named.calls = calls;
@@ -280,15 +410,19 @@ fn connect(kits: &mut [Kit]) -> Result<(), SetupError> {
 /// Makes the objects for ports and interrupts. What the machine does not have is left out: the
 /// service finds no handle and says what it misses.
 fn add_devices(kits: &mut [Kit], common: &Common) {
+    let (system, book) = (&common.system, common.book);
     for kit in kits {
-        for ports in &kit.service.ports {
-            match common.system.create_ports(ports.first, ports.count) {
+        let key = |part| Key::Of(kit.position, part);
+        for (number, ports) in (0..).zip(&kit.service.ports) {
+            let create = || make(system.create_ports(ports.first, ports.count));
+            match book.keep(key(Part::Ports(number)), create) {
                 Ok(object) => kit.named.ports.push((ports.name.clone(), object)),
                 Err(error) => log::error!("{}: {}: {error}", kit.service.name, ports.name),
             }
         }
-        for line in &kit.service.interrupts {
-            match common.system.create_line(line.line) {
+        for (number, line) in (0..).zip(&kit.service.interrupts) {
+            let create = || make(system.create_line(line.line));
+            match book.keep(key(Part::Interrupt(number)), create) {
                 Ok(object) => kit.named.interrupts.push((line.name.clone(), object)),
                 Err(error) => log::error!("{}: {}: {error}", kit.service.name, line.name),
             }
@@ -297,7 +431,7 @@ fn add_devices(kits: &mut [Kit], common: &Common) {
 }
 
 /// Gives all RAM that is left to the memory manager, and returns `init`'s own way to it.
-fn give_ram(kits: &mut [Kit], frames: Frames) -> Result<Option<Handle<Sender>>, SetupError> {
+fn give_ram(kits: &mut [Kit], frames: &Frames) -> Result<Option<Handle<Sender>>, SetupError> {
     let Some(owner) = kits
         .iter_mut()
         .find(|kit| kit.service.rights.has(Grant::Ram))
@@ -305,11 +439,10 @@ fn give_ram(kits: &mut [Kit], frames: Frames) -> Result<Option<Handle<Sender>>, 
         log::error!("no service takes the memory: paged services cannot start");
         return Ok(None);
     };
-    for (number, part) in frames.reserve.rest().into_iter().enumerate() {
-        owner
-            .named
-            .ram
-            .push((alloc::format!("ram{number}"), frames.slice(part)?));
+    for (number, part) in (0..).zip(frames.reserve.rest()) {
+        let key = Key::Of(owner.position, Part::Ram(number));
+        let ram = frames.book.keep(key, || frames.slice(part))?;
+        owner.named.ram.push((alloc::format!("ram{number}"), ram));
     }
     log::info!(
         "{} of {} KiB of memory go to {}",
@@ -317,5 +450,6 @@ fn give_ram(kits: &mut [Kit], frames: Frames) -> Result<Option<Handle<Sender>>, 
         frames.total_pages * PAGE / 1024,
         owner.service.name
     );
-    Ok(Some(owner.endpoint.mint(INIT_BADGE)?))
+    let sender = || make(owner.endpoint.mint(INIT_BADGE));
+    Ok(Some(frames.book.keep(Key::MemoryManager, sender)?))
 }

@@ -4,8 +4,11 @@ use libipc::proto::init::{Cause, ServiceState};
 use skink_manifest::Service;
 use skink_manifest::service::{Heartbeat, Restart};
 
-use super::Status;
+use super::life::{Asker, Life, Stage};
+use super::{Kept, Status};
+use crate::MS;
 use crate::back_off::{BackOff, Decision};
+use crate::escalation::{Ladder, Previous};
 use crate::heartbeat::{Judgement, Look, Watcher};
 use crate::statistics::Statistics;
 
@@ -40,28 +43,74 @@ pub(super) struct Entry {
     heartbeat: Heartbeat,
     pub(super) state: State,
     pub(super) back_off: BackOff,
+    pub(super) ladder: Ladder,
     pub(super) statistics: Statistics,
     /// Why `init` ends the running instance.
     pub(super) ending: Option<Cause>,
     /// Whether the next instance was asked for, whatever the policy says.
     pub(super) is_wanted: bool,
+    /// The last request that it was killed or restarted for.
+    pub(super) asked_by: Option<Asker>,
     generation: u64,
+    /// How many of the instances are other versions that took over from a running one.
+    adopted: u64,
     /// Since when it does not serve.
     down_since: Option<u64>,
 }
 
 impl Entry {
-    pub(super) fn new(service: &Service) -> Self {
+    /// Takes a service up where the last instance of `init` left it.
+    pub(super) fn new(service: &Service, kept: Kept, now: u64) -> Self {
+        let Kept { life, samples } = kept;
+        let state = match life.stage {
+            Stage::Waiting => State::Waiting,
+            Stage::Starting => State::Starting,
+            Stage::Running { since, is_ready } => State::Running {
+                since,
+                watcher: Watcher::new(&service.heartbeat, now),
+                is_ready,
+            },
+            Stage::BackOff { until } => State::BackOff { until },
+            Stage::Stopped => State::Stopped,
+        };
         Entry {
             restart: service.restart,
             heartbeat: service.heartbeat,
-            state: State::Waiting,
-            back_off: BackOff::default(),
-            statistics: Statistics::default(),
-            ending: None,
-            is_wanted: false,
-            generation: 0,
-            down_since: None,
+            state,
+            back_off: BackOff::new(life.crashes_in_row),
+            statistics: Statistics::new(life.counts, samples, life.last_cause),
+            ending: life.ending,
+            is_wanted: life.is_wanted,
+            asked_by: life.asked_by,
+            generation: life.generation,
+            adopted: life.adopted,
+            ladder: life.ladder,
+            down_since: life.down_since,
+        }
+    }
+
+    /// Returns what must outlive this instance of `init`.
+    pub(super) fn life(&self) -> Life {
+        Life {
+            stage: match self.state {
+                State::Waiting => Stage::Waiting,
+                State::Starting => Stage::Starting,
+                State::Running {
+                    since, is_ready, ..
+                } => Stage::Running { since, is_ready },
+                State::BackOff { until } => Stage::BackOff { until },
+                State::Stopped => Stage::Stopped,
+            },
+            generation: self.generation,
+            adopted: self.adopted,
+            ladder: self.ladder,
+            crashes_in_row: self.back_off.crashes_in_row(),
+            ending: self.ending,
+            is_wanted: self.is_wanted,
+            down_since: self.down_since,
+            counts: self.statistics.counts().clone(),
+            last_cause: self.statistics.last_cause(),
+            asked_by: self.asked_by,
         }
     }
 
@@ -71,6 +120,26 @@ impl Entry {
         self.state = State::Starting;
         self.ending = None;
         self.is_wanted = false;
+        self.generation
+    }
+
+    pub(super) const fn next_generation(&self) -> u64 {
+        self.generation + 1
+    }
+
+    /// Goes on with another version, which serves at once.
+    pub(super) fn adopt(&mut self, previous: Previous, now: u64) {
+        self.generation = self.next_generation();
+        self.adopted += 1;
+        self.ending = None;
+        self.is_wanted = false;
+        self.back_off.reset();
+        self.ladder.swapped(previous);
+        self.run(now);
+        self.ready(now);
+    }
+
+    pub(super) const fn generation(&self) -> u64 {
         self.generation
     }
 
@@ -116,13 +185,25 @@ impl Entry {
         let decision = if self.is_wanted {
             Decision::StartAt(now)
         } else {
-            self.back_off.on_death(&self.restart, &cause, now, uptime)
+            let decision = self.back_off.on_death(&self.restart, &cause, now, uptime);
+            match self.back_off.crashes_in_row() {
+                // It was asked for, or comes after a quiet time.
+                0 | 1 if uptime >= self.quiet_ns() => self.ladder.proved(),
+                _ if cause == Cause::Asked => {}
+                in_row => self.ladder.crashed(in_row),
+            }
+            decision
         };
         self.state = match decision {
             Decision::StartAt(until) => State::BackOff { until },
             Decision::Stop | Decision::PowerOff => State::Stopped,
         };
         decision
+    }
+
+    /// Returns how long an instance must run to prove itself.
+    fn quiet_ns(&self) -> u64 {
+        u64::from(self.restart.reset_after_s) * 1_000 * MS
     }
 
     pub(super) fn judge(&mut self, look: Look, now: u64) -> Option<Judgement> {
@@ -161,7 +242,8 @@ impl Entry {
         Status {
             state,
             generation: self.generation,
-            restarts: u32::try_from(self.generation.saturating_sub(1)).unwrap_or(u32::MAX),
+            restarts: u32::try_from(self.generation.saturating_sub(1 + self.adopted))
+                .unwrap_or(u32::MAX),
             last_cause: self.statistics.last_cause(),
             last_downtime_ns: self.statistics.last_downtime_ns(),
             running_since,

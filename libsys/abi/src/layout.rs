@@ -66,6 +66,9 @@ pub struct StartupHeader {
     pub process: u32,
     /// Bytes of postcard behind the header.
     pub blob_bytes: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How many times this process was started before in the same place, handles and state
+    /// region kept. Only `init` is: 0 at boot. Why it ended last is in its `ProcessInfo`.
+    pub generation: u32,
+    /// When it ended before it was started again, ns since boot; 0 if it never was.
+    pub ended_ns: u64,
 }

@@ -48,7 +48,7 @@ pub trait StateMemory {
 }
 
 #[cfg(bare)]
-pub use guest::{MappedMemory, mapped, open_in, open_mapped};
+pub use guest::{MappedMemory, mapped, open_mapped};
 
 #[cfg(bare)]
 mod guest {
@@ -70,13 +70,15 @@ mod guest {
     const VOLATILE: &str = "volatile";
 
     /// Returns the state region of this service; `None` if it has none, or when it was taken
-    /// before.
+    /// before. Waits at the [gate](crate::gate) until the state is there.
     pub fn mapped() -> Option<MappedMemory> {
         static IS_TAKEN: AtomicBool = AtomicBool::new(false);
         let header = crate::startup::header();
         if header.state_bytes == 0 || IS_TAKEN.swap(true, Ordering::Relaxed) {
             return None;
         }
+        // Who has announced a schema has waited already.
+        crate::gate::announce(0);
         let start = core::ptr::with_exposed_provenance_mut::<u8>(header.state_start as usize);
         // SAFETY: init maps the region there, page aligned, readable and writable for as long as
         // the process lives, and never touches it meanwhile; it is given out once only.
@@ -92,7 +94,8 @@ mod guest {
         Some(MappedMemory { bytes, is_volatile })
     }
 
-    /// Opens the state region of this service, whose state is `what`, and logs what was found.
+    /// Opens the state region of this service, whose state is `what`, and logs what was found. A
+    /// trial says which schema it has, and [waits](crate::gate) until the state is there.
     ///
     /// # Errors
     ///
@@ -100,18 +103,8 @@ mod guest {
     pub fn open_mapped<S: State>(
         what: &str,
     ) -> Result<(Region<S, MappedMemory>, Report), &'static str> {
-        open_in(mapped().ok_or("no state region was given")?, what)
-    }
-
-    /// As [`open_mapped`], in a part of the state region.
-    ///
-    /// # Errors
-    ///
-    /// As [`open_mapped`].
-    pub fn open_in<S: State>(
-        memory: MappedMemory,
-        what: &str,
-    ) -> Result<(Region<S, MappedMemory>, Report), &'static str> {
+        crate::gate::announce(Region::<S, MappedMemory>::schema());
+        let memory = mapped().ok_or("no state region was given")?;
         let (region, report) =
             Region::open_or_fresh(memory).map_err(|_| "the state region is too small")?;
         report.log(what);

@@ -133,6 +133,17 @@ pub enum ExportError {
     Refused,
 }
 
+impl ExportError {
+    /// Says it without the details.
+    pub const fn why(self) -> &'static str {
+        match self {
+            ExportError::Full => "state region is full",
+            ExportError::Unknown { .. } => "that schema is not known",
+            ExportError::Refused => "this state cannot be told in an older schema",
+        }
+    }
+}
+
 impl From<Full> for ExportError {
     fn from(Full: Full) -> Self {
         ExportError::Full
@@ -142,9 +153,8 @@ impl From<Full> for ExportError {
 impl fmt::Display for ExportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ExportError::Full => Full.fmt(f),
             ExportError::Unknown { target } => write!(f, "schema {target:016x} is not known"),
-            ExportError::Refused => f.write_str("this state cannot be told in an older schema"),
+            other => f.write_str(other.why()),
         }
     }
 }

@@ -158,7 +158,8 @@ impl<T: Object> Arena<T> {
         let payer = &self.place(id).payer;
         if payer.process.get() != NONE {
             let process = PROCESSES.get(payer.process.get());
-            if process.number() == payer.number.get() && process.is_alive() {
+            // One that has ended may be revived, with its account.
+            if process.number() == payer.number.get() {
                 process.refund(Self::BYTES);
             }
             payer.process.set(NONE);

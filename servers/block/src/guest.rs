@@ -9,11 +9,13 @@ use core::convert::Infallible;
 use block::{Buffer, Queue, Record};
 use libipc::events::Events;
 use libipc::proto::block::{
-    BlockDispatcher, BlockError, BlockServer, BufferId, DeviceInfo, QueueId, Statistics,
+    BlockDispatcher, BlockError, BlockSchema, BlockServer, BufferId, DeviceInfo, QueueId,
+    Statistics,
 };
 use libipc::proto::disk::{DiskClient, DiskError};
 use libipc::proto::init::{InitClient, InitError};
 use libipc::ring::{RingClient, pages_for};
+use libipc::schema::Interface;
 use libipc::sync::Mutex;
 use libipc::{Caller, Failure, Server};
 use libsys::abi::PAGE_SIZE;
@@ -55,16 +57,16 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         log::error!("{error}");
         "init cannot be reached"
     })?;
-    let crashes = init.statistics(&startup.name).map_or_else(
-        |failure| {
-            log::warn!("init does not tell of crashes: {failure}");
-            0
-        },
-        |statistics| statistics.crashes(),
-    );
+    // The driver, the rings and the vault belong to the version that serves.
+    libipc::gate::pass(&[BlockSchema::SCHEMA], || Ok(()));
+    let crashes = init.crashes(&startup.name);
     block::begin(&mut tables, crashes).map_err(|_| "the state region is too small")?;
     let tables = Rc::new(RefCell::new(tables));
     let mut server = Server::new(endpoint, notification);
+    server.keep_state({
+        let tables = Rc::clone(&tables);
+        move |f| f(&mut tables.borrow_mut())
+    });
     let events = server.events();
     let devices = find_devices(&startup, &events, &tables)?;
     let block = Rc::new(Block {

@@ -11,6 +11,10 @@ extern crate alloc;
 
 mod exchange;
 mod scheduler;
+#[cfg_attr(
+    feature = "version-2",
+    path = "../../../tests/versions/block/src/tables.rs"
+)]
 mod tables;
 
 pub use exchange::{Exchange, begin};

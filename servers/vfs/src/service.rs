@@ -10,7 +10,7 @@ use libipc::proto::vfs::{
     Attributes, Cookie, DirectoryBatch, FileId, FileKind, FsError, LastLink, MountInfo,
     OpenOptions, Opened, Space, Transfer, VfsServer, Written,
 };
-use libsys::state::StateMemory;
+use libsys::state::{ExportError, StateMemory};
 use libsys::{Handle, Memory, Sender};
 
 use crate::{Backend, Vfs};
@@ -40,6 +40,23 @@ impl<B: Backend, M: StateMemory> Service<B, M> {
         Service {
             vfs: RefCell::new(vfs),
             mint: Box::new(mint),
+        }
+    }
+
+    /// Rewrites the state for another version; see [`Vfs::export`].
+    ///
+    /// # Errors
+    ///
+    /// Why that is not possible.
+    pub fn export(&self, schema: u64) -> Result<(), &'static str> {
+        let exported = self.vfs.borrow_mut().export(schema);
+        exported.map_err(ExportError::why)
+    }
+
+    /// Goes on after an export.
+    pub fn resume(&self) {
+        if let Err(error) = self.vfs.borrow_mut().reclaim() {
+            log::error!("state stays as the other version has it: {error}");
         }
     }
 

@@ -7,7 +7,7 @@ use libipc::proto::file_system::{Attributes, FileKind, FsError, Inode, Operation
 use libipc::proto::vfs::{
     Cookie, DirectoryBatch, DirectoryEntry, LastLink, MAX_LINK_BYTES, MountInfo,
 };
-use libsys::state::{Full, Purpose, Region, Report, StateMemory};
+use libsys::state::{ExportError, Full, Purpose, Region, Report, StateMemory};
 
 use crate::backend::{Backend, FsResult};
 use crate::mounts::Mount;
@@ -48,6 +48,29 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             files.append(Record::Mounts(names), Purpose::Shrink)?;
         }
         Ok((Vfs { mounts, files }, report))
+    }
+
+    /// Returns the schema of the state.
+    pub fn schema() -> u64 {
+        Region::<OpenFiles, M>::schema()
+    }
+
+    /// Rewrites the state in an older schema, for a version that knows no newer one.
+    ///
+    /// # Errors
+    ///
+    /// See [`ExportError`].
+    pub fn export(&mut self, schema: u64) -> Result<(), ExportError> {
+        self.files.export(schema)
+    }
+
+    /// Undoes an export.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`].
+    pub fn reclaim(&mut self) -> Result<(), Full> {
+        self.files.reclaim()
     }
 
     /// Gives up the tree and returns its memory.

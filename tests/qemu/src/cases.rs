@@ -8,6 +8,7 @@ mod disks;
 mod files;
 mod panic;
 mod recovery;
+mod swap;
 mod system;
 mod terminal;
 
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Scenario> {
         disks::scenarios(),
         bad_disks::scenarios(),
         recovery::scenarios(),
+        swap::scenarios(),
         panic::scenarios(),
         system::scenarios(),
     ]

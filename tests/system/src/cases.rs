@@ -13,6 +13,7 @@ mod quota;
 mod recovery;
 mod rings;
 mod storm;
+mod swap;
 mod waits;
 
 use crate::Test;
@@ -32,6 +33,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         hostile::TESTS,
         memory::TESTS,
         quota::TESTS,
+        swap::TESTS,
         storm::TESTS,
         fuzz::TESTS,
     ]

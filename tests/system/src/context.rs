@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt::Display;
 
+use libipc::proto::init::InitClient;
 use libipc::proto::memory::{MemoryManagerClient, MemoryTotals};
 use libipc::spawn::MemoryPager;
 use libsys::abi::{ExitReason, KernelStats, PAGE_SIZE, ProcessInfo, ProcessState};
@@ -36,6 +37,8 @@ const TEST_OVER: u64 = 125;
 
 /// What tests have to work with.
 pub(crate) struct Context {
+    images: &'static [u8],
+    init: Option<InitClient>,
     image: &'static [u8],
     image_page: u64,
     bundle: Handle<Memory>,
@@ -56,6 +59,8 @@ impl Context {
             .ok_or_else(|| Failed::new("this program is not in the bundle under its name"))?;
         let memory = program.memory()?;
         Ok(Context {
+            images,
+            init: program.init().ok(),
             image: entry.data,
             image_page: (entry.offset / PAGE_SIZE) as u64,
             bundle: program.take("bundle")?,
@@ -92,6 +97,22 @@ impl Context {
     /// Starts a child with a role and waits for its end.
     pub(crate) fn run(&self, role: &str, arguments: &[u64]) -> Result<ProcessInfo, String> {
         self.start(self.role(role, arguments))?.end()
+    }
+
+    /// Returns the way to `init`.
+    pub(crate) fn init(&self) -> Result<&InitClient, String> {
+        self.init
+            .as_ref()
+            .ok_or_else(|| "no way to init was given".to_string())
+    }
+
+    /// Returns an image of the boot bundle.
+    pub(crate) fn find_image(&self, name: &str) -> Result<&'static [u8], String> {
+        let bundle = Bundle::parse(self.images).map_err(because("no boot bundle"))?;
+        let entry = bundle.find(name);
+        entry
+            .map(|entry| entry.data)
+            .ok_or_else(|| format!("no image {name}"))
     }
 
     /// Returns the memory manager, for this program's own space.

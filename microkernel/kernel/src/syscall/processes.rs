@@ -17,7 +17,7 @@ use crate::memory::MEMORIES;
 use crate::process::{Exit, MAX_THREADS, PROCESSES, Process};
 use crate::sched::{self, Urgency};
 use crate::thread::{Family, THREADS, Thread};
-use crate::{memory, object, teardown, user};
+use crate::{memory, object, revival, teardown, user};
 
 /// Runs `f` on the process that a handle names, holding a reference to it.
 pub(super) fn with_process(
@@ -124,19 +124,41 @@ pub(super) fn watch(call: &mut Call<'_>) -> Result {
         let (id, bits) = take_notification(call.process, call.held, notification, Rights::NOTIFY)?;
         let result = {
             let mut state = target.state.lock(call.held);
-            if !target.is_alive() {
-                Err(Error::Dead)
-            } else if let Some(slot) = state.watchers.iter_mut().find(|slot| slot.0 == NONE) {
-                *slot = (id, bits);
-                Ok((0, 0))
-            } else {
-                Err(Error::AlreadyBound)
+            let watchers = &mut state.watchers;
+            let known = watchers.iter().position(|watcher| watcher.0 == id);
+            let free = || watchers.iter().position(|watcher| watcher.0 == NONE);
+            match known.or_else(free) {
+                _ if !target.is_alive() => Err(Error::Dead),
+                Some(at) => {
+                    let old = watchers[at];
+                    watchers[at] = (id, old.1 | bits);
+                    Ok(old.0 != NONE)
+                }
+                None => Err(Error::AlreadyBound),
             }
         };
-        if result.is_err() {
+        // The list holds one reference.
+        if result != Ok(false) {
             object::release_notification(id);
         }
-        result
+        result.map(|_| (0, 0))
+    })
+}
+
+pub(super) fn keep_handles(call: &mut Call<'_>) -> Result {
+    with_process(call, call.arguments[0], Rights::MANAGE, |call, target| {
+        let _state = target.state.lock(call.held);
+        if !target.is_alive() {
+            return Err(Error::Dead);
+        }
+        target.keep_handles();
+        Ok((0, 0))
+    })
+}
+
+pub(super) fn revive(call: &mut Call<'_>) -> Result {
+    with_process(call, call.arguments[0], Rights::MANAGE, |call, target| {
+        revival::revive(call.held, target).map(|()| (0, 0))
     })
 }
 

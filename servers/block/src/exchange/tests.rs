@@ -89,6 +89,11 @@ fn exchange(to_driver: &Mapping, clients: &[Mapping; 2]) -> Exchange {
     exchange
 }
 
+#[test]
+fn schema_changes_only_with_a_migration() {
+    libsys::golden_schema!("tests/golden/state.txt", Tables);
+}
+
 /// Lets an instance die while it has an entry of queue 1 in hand: what its successor finds.
 fn dead_over(
     memory: &FakeMemory,

@@ -7,9 +7,10 @@ use core::convert::Infallible;
 
 use libipc::events::Events;
 use libipc::proto::block::BufferId;
-use libipc::proto::disk::{DiskDispatcher, DiskError, DiskInfo, DiskServer};
+use libipc::proto::disk::{DiskDispatcher, DiskError, DiskInfo, DiskSchema, DiskServer};
 use libipc::proto::init::{InitClient, InitError};
 use libipc::proto::pci::PciClient;
+use libipc::schema::Interface;
 use libipc::{Caller, Failure, Server};
 use libsys::mappings::Mapping;
 use libsys::{Handle, MapFlags, Memory, Notification, Rights, startup, state};
@@ -39,16 +40,12 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     let pci = PciClient::connect(pci).map_err(report("pci"))?;
     let dma: Handle<Memory> = startup::take(&startup, "dma").ok_or("no DMA memory was given")?;
 
-    let crashes = init.statistics(&startup.name).map_or_else(
-        |failure| {
-            log::warn!("init does not tell of crashes: {failure}");
-            0
-        },
-        |statistics| statistics.crashes(),
-    );
+    // The devices, the ring and the vault belong to the version that serves.
+    libipc::gate::pass(&[DiskSchema::SCHEMA], || Ok(()));
+    let crashes = init.crashes(&startup.name);
     let flights = RefCell::new(FlightLog::new(region, crashes));
 
-    let server = Server::new(endpoint, notification);
+    let mut server = Server::new(endpoint, notification);
     let events = server.events();
     let found = probe::find_all(&pci, &dma);
     let everyone = events
@@ -57,6 +54,10 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     let shared = Rc::new(Shared {
         log: flights,
         everyone,
+    });
+    server.keep_state({
+        let shared = Rc::clone(&shared);
+        move |f| f(shared.log.borrow_mut().region())
     });
     let mut units = Vec::new();
     for (bit, found) in (0_u8..).zip(found) {

@@ -20,6 +20,10 @@ mod disk;
 #[cfg(test)]
 mod fake;
 mod flight_log;
+#[cfg_attr(
+    feature = "version-2",
+    path = "../../../../tests/versions/virtio-blk/src/flights.rs"
+)]
 mod flights;
 mod intake;
 mod keep;

@@ -35,6 +35,11 @@ pub struct Stamp {
 }
 
 impl<M: StateMemory> TmpFs<M> {
+    /// Returns the schema of the state.
+    pub fn schema() -> u64 {
+        Region::<Tree, M>::schema()
+    }
+
     /// Returns how many of `bytes` bytes belong to the tree; the rest is for the content.
     pub fn tree_bytes(bytes: usize) -> usize {
         bytes / TREE_DIVISOR / BLOCK_BYTES * BLOCK_BYTES

@@ -30,6 +30,7 @@ fn serve() -> Result<core::convert::Infallible, &'static str> {
     let endpoint = startup::take(&startup, "self").ok_or("no handle named self")?;
     let notification =
         startup::take(&startup, "notification").ok_or("no handle named notification")?;
+    libsys::gate::announce(TmpFs::<MappedMemory>::schema());
     let memory = mapped().ok_or("no state region; give it one in its manifest")?;
     if memory.bytes() < MIN_BYTES {
         return Err("the state region is too small; give it more in its manifest");

@@ -62,12 +62,12 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
                 .truncate(operation, attributes.inode, 0)?;
             attributes.bytes = 0;
         }
-        let open = OpenFile::new(
-            mount as u16,
-            attributes.inode,
-            options.access,
-            options.append,
-        );
+        let open = OpenFile {
+            mount: mount as u16,
+            inode: attributes.inode,
+            access: options.access,
+            is_append: options.append,
+        };
         self.append(Record::Open(caller.into(), file.0, open), Purpose::Grow)?;
         Ok(Opened { file, attributes })
     }

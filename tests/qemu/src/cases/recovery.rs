@@ -73,6 +73,54 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 };
                 expect_campaign(&run, &["tmpfs", "vfs"], 20, "")
             }),
+        Scenario::new("init comes back in place and nobody notices")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(180)
+            .exec(&format!(
+                "chaos -n 20 -g 0..40 -k init sha256sum /{LARGE}; svc list"
+            ))
+            .expect(|run| {
+                let rest = expect_one_campaign(&run.output, &["init"], 20, &sum_line()?)?;
+                expect_restarts(rest, |name| if name == "init" { 20 } else { 0 })
+            }),
+        Scenario::new("init dies while the services that it restarts die too")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(180)
+            .exec(&format!(
+                "chaos -n 10 -g 0..5 -k init,{} sha256sum /{LARGE}; svc list",
+                ALL.join(",")
+            ))
+            .expect(|run| {
+                let killed: Vec<&str> = ["init"].into_iter().chain(ALL).collect();
+                let rest = expect_one_campaign(&run.output, &killed, 10, &sum_line()?)?;
+                // Each kill is one restart: no request was carried out twice.
+                expect_restarts(rest, |name| if killed.contains(&name) { 10 } else { 0 })
+            }),
+        Scenario::new("a hundred restarts of init leave no handle behind")
+            .time_limit(120)
+            .exec(&format!(
+                "ps; svc restart{}; ps; svc list",
+                " init".repeat(100)
+            ))
+            .expect(|run| {
+                run.expect_code(0)?;
+                let lines = run.output.lines();
+                let handles: Vec<&str> = lines
+                    .filter(|line| line.split_whitespace().nth(1) == Some("init"))
+                    .filter_map(|line| line.split_whitespace().rev().nth(4))
+                    .collect();
+                ensure!(
+                    matches!(handles[..], [before, after] if before == after),
+                    "init had {handles:?} handles"
+                );
+                let (_, list) = run
+                    .output
+                    .rsplit_once("NAME ")
+                    .context("there is no list of services")?;
+                expect_restarts(list, |name| if name == "init" { 100 } else { 0 })
+            }),
         Scenario::new("what the system cannot live without is not killed")
             .exec("svc kill memory-manager; echo alive")
             .expect(|run| {
@@ -166,6 +214,26 @@ fn expect_one_campaign<'a>(
     ensure!(good, "after {runs} good runs the summary is {summary:?}");
     let after = output.len() - lines.map(str::len).sum::<usize>();
     Ok(&output[after..])
+}
+
+/// Checks the restarts in the table of `svc list`, and that all services run.
+fn expect_restarts(table: &str, expected: impl Fn(&str) -> u32) -> anyhow::Result<()> {
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    ensure!(rows.len() > ALL.len(), "there are only {} rows", rows.len());
+    for row in rows {
+        let &[name, _, state, _, restarts, ..] = &row[..] else {
+            anyhow::bail!("not a row of the table: {row:?}");
+        };
+        ensure!(
+            state == "running" && restarts == expected(name).to_string(),
+            "{name} is {state} after {restarts} restarts"
+        );
+    }
+    Ok(())
 }
 
 /// Types ahead of the commands that kill the console: nobody listens to a part of it.

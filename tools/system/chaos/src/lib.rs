@@ -10,4 +10,4 @@ pub mod plan;
 pub mod request;
 
 pub use plan::{Instance, Plan, Step};
-pub use request::Request;
+pub use request::{Deed, Request};

@@ -60,7 +60,7 @@ struct Needs {
 
 /// Returns what a program gets: the least it needs. Programs that are not named here need files
 /// only; those that help when the vfs is away must not wait for it.
-fn needs(name: &str) -> Needs {
+fn needs(name: &str, arguments: &[String]) -> Needs {
     let files = Needs {
         files: true,
         init: false,
@@ -84,6 +84,8 @@ fn needs(name: &str) -> Needs {
             ..none
         },
         "svc" => Needs {
+            // A swap to an image in a file is the one thing for which it reads files.
+            files: matches!(arguments, [first, _, image, ..] if first == "swap" && image.contains('/')),
             init: true,
             log: true,
             system: true,
@@ -295,7 +297,7 @@ impl Launcher {
         let _ = ipc::wait(&self.events, 0);
         let child = self.start(command)?;
         let finished = self.wait(command.name, &child.process, tick)?;
-        if self.has_interrupt_key.get() && needs(command.name).launch {
+        if self.has_interrupt_key.get() && needs(command.name, command.arguments).launch {
             // It may have taken the key for its own children.
             self.take_interrupt_key()?;
         }
@@ -315,7 +317,7 @@ impl Launcher {
         };
         // The child owns its sessions: they end with it.
         let console = self.console.new_session()?;
-        let needs = needs(command.name);
+        let needs = needs(command.name, command.arguments);
         let vfs = if needs.files || command.output.is_some() {
             self.files_session()?
         } else {
@@ -497,16 +499,22 @@ mod tests {
     #[test]
     fn programs_get_the_least_they_need() {
         for name in ["ls", "cat", "sha256sum", "unknown"] {
-            let needs = needs(name);
+            let needs = needs(name, &[]);
             assert!(needs.files && !needs.init && !needs.log && !needs.system && !needs.launch);
         }
-        assert!(!needs("ps").init && !needs("svc").launch);
+        assert!(!needs("ps", &[]).init && !needs("svc", &[]).launch);
     }
 
     #[test]
     fn programs_that_repair_do_not_wait_for_the_vfs() {
         for name in ["svc", "ps", "free", "help"] {
-            assert!(!needs(name).files);
+            assert!(!needs(name, &[]).files);
         }
+        let files = |arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(|&text| text.into()).collect();
+            needs("svc", &arguments).files
+        };
+        assert!(!files(&["swap", "block", "block-2"]) && !files(&["kill", "a", "b/c"]));
+        assert!(files(&["swap", "block", "./block-2"]));
     }
 }

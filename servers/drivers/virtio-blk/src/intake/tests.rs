@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::Intake;
 use crate::fake::{DATA, Fake, Group, Lie, SECTORS};
-use crate::{AREA_BYTES, Buffer, Disk, FlightLog};
+use crate::{AREA_BYTES, Buffer, Disk, FlightLog, Flights};
 
 const SLOTS: usize = 16;
 
@@ -70,6 +70,11 @@ impl Driver {
         assert!(!report.has_losses());
         Driver::start_after(fake, area, ring, FlightLog::new(region, crashes))
     }
+}
+
+#[test]
+fn schema_changes_only_with_a_migration() {
+    libsys::golden_schema!("tests/golden/state.txt", Flights);
 }
 
 /// Reads a sector into the first place of the buffer.
