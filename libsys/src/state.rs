@@ -28,6 +28,7 @@
 //! one snapshot, which is at most half a region.
 
 mod crc32c;
+mod encode;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 #[cfg(any(test, feature = "fake"))]
@@ -48,7 +49,7 @@ use serde::de::DeserializeOwned;
 use crate::gate;
 use crate::service::Trouble;
 pub use crc32c::crc32c;
-
+use encode::{EncodeError, encode_into};
 use half::{Half, Header};
 pub use memory::StateMemory;
 #[cfg(bare)]
@@ -67,6 +68,8 @@ const ACTIVE_AT: usize = 8;
 const MARK_AT: usize = 16;
 /// Where the first half starts.
 const HALVES_AT: usize = 64;
+/// Room for a usual record.
+const FIRST_SCRATCH_BYTES: usize = 128;
 /// Smallest region that can be used.
 pub const MIN_REGION_BYTES: usize = 1024;
 
@@ -108,6 +111,8 @@ pub struct Region<S: State, M: StateMemory> {
     memory: M,
     state: S,
     half: Half,
+    /// Where records are encoded: kept, so that a record needs no allocation.
+    scratch: Vec<u8>,
     /// Whether the half is in an older schema, so that nothing can be added to it.
     is_exported: bool,
 }
@@ -160,6 +165,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
             half: half.unwrap_or_else(|| Half::first(memory.bytes())),
             state: S::default(),
             memory,
+            scratch: Vec::new(),
             is_exported: false,
         };
         match (half, report.found) {
@@ -272,14 +278,37 @@ impl<S: State, M: StateMemory> Region<S, M> {
     ///
     /// [`Full`]; the state is then as before.
     pub fn append(&mut self, record: S::Record, purpose: Purpose) -> Result<(), Full> {
-        let payload = encode(&record)?;
-        self.reclaim()?;
-        if !self.half.can_hold(payload.len()) {
-            self.make_room(payload.len(), purpose)?;
+        if !self.memory.is_volatile() {
+            self.keep(&record, purpose)?;
         }
-        self.half.append(&mut self.memory, &payload);
         self.state.apply(record);
         Ok(())
+    }
+
+    /// Makes a record durable.
+    fn keep(&mut self, record: &S::Record, purpose: Purpose) -> Result<(), Full> {
+        let bytes = self.encode_record(record)?;
+        self.reclaim()?;
+        if !self.half.can_hold(bytes) {
+            self.make_room(bytes, purpose)?;
+        }
+        self.half.append(&mut self.memory, &self.scratch[..bytes]);
+        Ok(())
+    }
+
+    /// Encodes a record at the start of the scratch and returns its length.
+    fn encode_record(&mut self, record: &S::Record) -> Result<usize, Full> {
+        loop {
+            match encode_into(record, &mut self.scratch) {
+                Ok(bytes) => return Ok(bytes),
+                // No record is larger than the region.
+                Err(EncodeError::NoRoom) if self.scratch.len() <= self.memory.bytes() => {
+                    let bytes = (2 * self.scratch.len()).max(FIRST_SCRATCH_BYTES);
+                    self.scratch.resize(bytes, 0);
+                }
+                Err(EncodeError::NoRoom | EncodeError::Unsupported) => return Err(Full),
+            }
+        }
     }
 
     /// Compacts, if that makes enough room for a record.

@@ -19,8 +19,8 @@ use libsys::{
     Endpoint, Handle, Interrupt, IoPorts, MapFlags, Memory, Notification, Process, RawHandle,
     Rights, Sender, System,
 };
-use skink_manifest::Service;
 use skink_manifest::service::{Grant, SystemRight};
+use skink_manifest::{Service, command_line};
 use spin::{Mutex, Once};
 
 use super::book::Book;
@@ -30,6 +30,9 @@ const READ_WRITE: MapFlags = MapFlags(MapFlags::READ.0 | MapFlags::WRITE.0);
 /// What holders of a handle may pass on to their own children and servers.
 const SHARE: Rights = Rights(Rights::DUPLICATE.0 | Rights::TRANSFER.0);
 const PAGE: u64 = PAGE_SIZE as u64;
+/// Word of the command line, and variable of services, that says whether their state regions are
+/// written: `volatile` if not, for measuring what it costs.
+const STATE: &str = "state";
 
 /// What all services have in common.
 #[derive(Debug)]
@@ -355,6 +358,9 @@ impl Kit {
         if let Some(state) = slot.state.get() {
             let region = whole(STATE_REGION, state, self.state_pages, READ_WRITE);
             spawn = spawn.map(region).state_bytes(self.state_pages * PAGE);
+            if let Some(kept) = command_line::option(&common.command_line, STATE) {
+                spawn = spawn.variable(STATE, kept);
+            }
         }
         for (name, sender) in &self.named.calls {
             spawn = spawn.handle(name, sender, Rights::CALL | SHARE);

@@ -29,6 +29,7 @@ pub enum Tearing {
 pub struct FakeMemory {
     live: Vec<u8>,
     kept: Vec<u8>,
+    is_volatile: bool,
     life: Rc<Life>,
     tearing: Tearing,
 }
@@ -54,6 +55,7 @@ impl FakeMemory {
         FakeMemory {
             live: content.clone(),
             kept: content,
+            is_volatile: false,
             life: Rc::new(life),
             tearing: Tearing::Words,
         }
@@ -63,6 +65,15 @@ impl FakeMemory {
     #[must_use]
     pub fn tearing(self, tearing: Tearing) -> FakeMemory {
         FakeMemory { tearing, ..self }
+    }
+
+    /// Has it say that nothing need be kept in it.
+    #[must_use]
+    pub fn volatile(self) -> FakeMemory {
+        FakeMemory {
+            is_volatile: true,
+            ..self
+        }
     }
 
     /// Makes memory that the writer of `other` writes too: it dies for both at once.
@@ -140,6 +151,10 @@ impl FakeMemory {
 impl StateMemory for FakeMemory {
     fn bytes(&self) -> usize {
         self.live.len()
+    }
+
+    fn is_volatile(&self) -> bool {
+        self.is_volatile
     }
 
     fn view(&self, range: impl RangeBounds<usize>) -> &[u8] {

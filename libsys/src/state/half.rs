@@ -25,6 +25,8 @@ pub(super) struct Half {
     region_bytes: usize,
     /// Counts the snapshots; its lowest bit says which half this is.
     epoch: u32,
+    /// The checksum of the epoch, with which all others begin.
+    seed: u32,
     /// Where the next record goes or is read.
     position: usize,
 }
@@ -71,14 +73,14 @@ impl Half {
         Half {
             region_bytes,
             epoch,
+            seed: crc32c(0, &epoch.to_le_bytes()),
             position: 0,
         }
     }
 
     /// Returns the word that makes this half count: the epoch and its checksum.
     pub(super) fn active_word(&self) -> u64 {
-        let checksum = crc32c(0, &self.epoch.to_le_bytes());
-        u64::from(self.epoch) | u64::from(checksum) << 32
+        u64::from(self.epoch) | u64::from(self.seed) << 32
     }
 
     /// Returns the half for the next snapshot.
@@ -217,8 +219,7 @@ impl Half {
 
     /// Returns the checksum of a payload whose header is at `at`.
     fn checksum(&self, at: usize, payload: &[u8]) -> u32 {
-        let crc = crc32c(0, &self.epoch.to_le_bytes());
-        crc32c(crc32c(crc, &(at as u64).to_le_bytes()), payload)
+        crc32c(crc32c(self.seed, &(at as u64).to_le_bytes()), payload)
     }
 }
 

@@ -10,13 +10,18 @@ impl<S: State, M: StateMemory> Region<S, M> {
     /// entry of a ring. The note is no part of the state: it is there until [`Region::is_done`],
     /// also for the next instance, whatever the version.
     pub fn about_to(&mut self, number: u32, key: u64) {
+        if self.memory.is_volatile() {
+            return;
+        }
         self.memory.commit(MARK_AT + 8, key);
         self.memory.commit(MARK_AT, first_word(number, key));
     }
 
     /// Takes the note back.
     pub fn is_done(&mut self) {
-        self.memory.commit(MARK_AT, 0);
+        if !self.memory.is_volatile() {
+            self.memory.commit(MARK_AT, 0);
+        }
     }
 
     /// Returns number and key of what was begun and is not done: asked first of all, what an

@@ -11,6 +11,11 @@ pub trait StateMemory {
     /// Returns the size.
     fn bytes(&self) -> usize;
 
+    /// Returns whether records need not be kept: only for measuring what keeping them costs.
+    fn is_volatile(&self) -> bool {
+        false
+    }
+
     /// Gives a range to read.
     ///
     /// # Panics
@@ -56,7 +61,13 @@ mod guest {
     #[derive(Debug)]
     pub struct MappedMemory {
         bytes: &'static mut [u8],
+        is_volatile: bool,
     }
+
+    /// Variable by which `init` says whether records are kept.
+    const VARIABLE: &str = "state";
+    /// Its value when they are not.
+    const VOLATILE: &str = "volatile";
 
     /// Returns the state region of this service; `None` if it has none, or when it was taken
     /// before. Waits at the [gate](crate::gate) until the state is there.
@@ -72,7 +83,15 @@ mod guest {
         // SAFETY: init maps the region there, page aligned, readable and writable for as long as
         // the process lives, and never touches it meanwhile; it is given out once only.
         let bytes = unsafe { core::slice::from_raw_parts_mut(start, header.state_bytes as usize) };
-        Some(MappedMemory { bytes })
+        let startup = crate::startup::read();
+        let kept = startup
+            .as_ref()
+            .and_then(|startup| startup.variable(VARIABLE));
+        let is_volatile = kept == Some(VOLATILE);
+        if is_volatile {
+            log::warn!("nothing is kept for the next instance: the command line says so");
+        }
+        Some(MappedMemory { bytes, is_volatile })
     }
 
     /// Opens the state region of this service, whose state is `what`, and logs what was found. A
@@ -105,8 +124,14 @@ mod guest {
             );
             let (first, second) = self.bytes.split_at_mut(at);
             (
-                MappedMemory { bytes: first },
-                MappedMemory { bytes: second },
+                MappedMemory {
+                    bytes: first,
+                    is_volatile: self.is_volatile,
+                },
+                MappedMemory {
+                    bytes: second,
+                    is_volatile: self.is_volatile,
+                },
             )
         }
     }
@@ -116,6 +141,10 @@ mod guest {
             self.bytes.len()
         }
 
+        fn is_volatile(&self) -> bool {
+            self.is_volatile
+        }
+
         fn view(&self, range: impl RangeBounds<usize>) -> &[u8] {
             &self.bytes[(range.start_bound().cloned(), range.end_bound().cloned())]
         }
@@ -123,6 +152,19 @@ mod guest {
         fn edit<R>(&mut self, at: usize, bytes: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
             let range = (Bound::Included(at), Bound::Excluded(at + bytes));
             f(&mut self.bytes[range])
+        }
+
+        fn write(&mut self, at: usize, bytes: &[u8]) {
+            let place = &mut self.bytes[at..at + bytes.len()];
+            // Records are short: a call to copy them would take longer than this.
+            let (places, last_place) = place.as_chunks_mut::<8>();
+            let (words, last) = bytes.as_chunks::<8>();
+            for (place, word) in places.iter_mut().zip(words) {
+                *place = *word;
+            }
+            for (place, byte) in last_place.iter_mut().zip(last) {
+                *place = *byte;
+            }
         }
 
         fn commit(&mut self, at: usize, value: u64) {

@@ -79,6 +79,36 @@ fn rows(count: u8) -> Vec<Row> {
 }
 
 #[test]
+fn volatile_memory_is_not_written_and_the_state_changes_all_the_same() {
+    let memory = FakeMemory::new(MIN_REGION_BYTES).volatile();
+    let (mut region, _) = TestRegion::open(memory).unwrap();
+    let stores = region.memory().stores();
+    for key in 0..100 {
+        // More than fits.
+        let row = Row::Put(key, vec![key; 20]);
+        region.append(row, Purpose::Grow).unwrap();
+    }
+    region.about_to(1, 2);
+    region.is_done();
+    assert_eq!(region.state().rows.len(), 100);
+    assert_eq!(region.memory().stores(), stores);
+    let (next, _) = TestRegion::open(region.into_memory().survivor()).unwrap();
+    assert_eq!(next.state().rows.len(), 0);
+}
+
+#[test]
+fn a_record_may_be_as_large_as_the_region_lets_it() {
+    let (mut region, _) = TestRegion::open(FakeMemory::new(16 * 1024)).unwrap();
+    let row = |bytes| Row::Put(1, vec![7; bytes]);
+    region.append(row(5000), Purpose::Grow).unwrap();
+    assert_eq!(region.append(row(9000), Purpose::Grow), Err(Full));
+    assert_eq!(region.append(row(1 << 20), Purpose::Grow), Err(Full));
+    region.append(row(3), Purpose::Grow).unwrap();
+    let (next, _) = TestRegion::open(region.into_memory().survivor()).unwrap();
+    assert_eq!(next.state().rows, BTreeMap::from([(1, vec![7; 3])]));
+}
+
+#[test]
 fn a_new_region_is_empty_and_remembers() {
     let (mut region, report) = TestRegion::open(FakeMemory::new(4096)).unwrap();
     assert_eq!(report.found, Found::Fresh);

@@ -362,8 +362,9 @@ impl<M: StateMemory> TmpFs<M> {
             _ => Purpose::Grow,
         };
         let Stamp { operation, now_s } = stamp;
+        let is_kept = !self.tree.memory().is_volatile();
         let record = Record {
-            completes: Some((operation.into(), outcome)),
+            completes: is_kept.then(|| (operation.into(), outcome)),
             now_s,
             change,
         };
