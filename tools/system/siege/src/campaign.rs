@@ -1,0 +1,377 @@
+//! The campaign: kills by plan, probes after each, and how all fared.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use libipc::Failure;
+use libipc::proto::init::{InitClient, InitError};
+use libsys::{Handle, System, time};
+use siege::json::Object;
+use siege::{Counts, Kind, Load, Request, Strike, Strikes};
+use skink_program::launch::Launcher;
+use skink_program::{Align, Failed, Program, Table, human};
+
+use crate::loads::{Loads, Report};
+use crate::probe::Probes;
+use crate::services::{self, INIT, Service, Unasked};
+use crate::snapshot::Snapshot;
+
+/// How long a service may take to come back, ns.
+const PATIENCE_NS: u64 = 20_000 * time::MS;
+/// How often it is looked at meanwhile, ns.
+const LOOK_NS: u64 = time::MS / 20;
+/// How long what the dead leave behind may take to be cleared away, ns.
+const SETTLE_NS: u64 = 200 * time::MS;
+
+/// A campaign.
+pub(crate) struct Campaign<'a> {
+    launcher: &'a Launcher,
+    system: &'a Handle<System>,
+    init: InitClient,
+    seed: u64,
+    strikes: Strikes,
+    services: Vec<Service>,
+    are_named: bool,
+    loads: &'a [Load],
+    probes: Probes,
+    gaps: Vec<Vec<u64>>,
+    reports: Vec<Report>,
+    leaks: Vec<(String, u64, u64)>,
+    unasked: Vec<(String, Unasked)>,
+    problems: Vec<String>,
+    elapsed_ns: u64,
+}
+
+/// A kill that was carried out.
+struct Killed {
+    service: usize,
+    at: u64,
+    generation: Option<u64>,
+}
+
+impl<'a> Campaign<'a> {
+    /// Prepares the campaign that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// When a service is not known, or a way to one is missing.
+    pub(crate) fn new(
+        program: &Program,
+        launcher: &'a Launcher,
+        request: &'a Request,
+        seed: u64,
+    ) -> Result<Self, Failed> {
+        let not_given = || Failed::new("no control of services was given");
+        let init = || launcher.init().ok_or_else(not_given);
+        let services = services::chosen(&init()?, request)?;
+        let (low, high) = (request.gap_us.start(), request.gap_us.end());
+        Ok(Campaign {
+            launcher,
+            system: launcher.system().ok_or_else(not_given)?,
+            init: init()?,
+            seed,
+            strikes: Strikes::new(
+                seed,
+                services.len(),
+                request.kills,
+                &request.kinds,
+                low * 1000..=high * 1000,
+            ),
+            gaps: services.iter().map(|_| Vec::new()).collect(),
+            services,
+            are_named: !request.services.is_empty(),
+            loads: &request.loads,
+            probes: Probes::new(program, launcher, init()?, seed)?,
+            reports: Vec::new(),
+            leaks: Vec::new(),
+            unasked: services::unasked(&init()?)?,
+            problems: Vec::new(),
+            elapsed_ns: 0,
+        })
+    }
+
+    /// Runs the campaign; returns whether it was interrupted.
+    ///
+    /// # Errors
+    ///
+    /// When a workload cannot be started, or the output cannot be written.
+    pub(crate) fn run(&mut self, program: &mut Program) -> Result<bool, Failed> {
+        let begin = Object::new("begin").number("seed", self.seed);
+        say(program, begin)?;
+        // Whatever is made once and kept is made now: by a first run of each workload, and by a
+        // first death of each service.
+        Loads::start(self.launcher, self.loads, self.seed)?.stop()?;
+        let before = self.settle()?;
+        let loads = Loads::start(self.launcher, self.loads, self.seed)?;
+        let start = time::now();
+        while let Some(strike) = self.strikes.next() {
+            let at = time::after(strike.wait_ns);
+            if self.launcher.is_interrupted_until(at)? {
+                return Ok(true);
+            }
+            self.strike(program, &strike)?;
+        }
+        self.elapsed_ns = time::now().saturating_sub(start);
+        self.reports = loads.stop()?;
+        drop(loads);
+        let after = self.settle()?;
+        self.leaks = after.more_than(&before);
+        self.look_at_deaths()?;
+        Ok(false)
+    }
+
+    /// Strikes once, and waits until what was killed serves again.
+    fn strike(&mut self, program: &mut Program, strike: &Strike) -> Result<(), Failed> {
+        let (_, before) = self.system.system_info()?;
+        let mut killed = Vec::new();
+        killed.extend(self.kill(strike.first)?);
+        if strike.kind == Kind::Again
+            && let Some(first) = killed.first()
+        {
+            self.wait_for_next(first);
+            time::sleep(strike.delay_ns);
+        }
+        if strike.kind != Kind::Single && !killed.is_empty() {
+            killed.extend(self.kill(strike.second)?);
+        }
+        let mut outcomes = Vec::new();
+        for one in killed {
+            let outcome = self.recover(&one);
+            outcomes.push((time::now().saturating_sub(one.at), outcome, one));
+        }
+        let (_, after) = self.system.system_info()?;
+        let mut redelivered = after.redelivered.saturating_sub(before.redelivered);
+        for (gap, outcome, one) in outcomes {
+            let service = &mut self.services[one.service];
+            let mut line = Object::new("kill")
+                .text("service", &service.name)
+                .text("kind", strike.kind.name())
+                .number("at_ns", one.at)
+                .number("gap_ns", gap)
+                .number("redelivered", redelivered)
+                .number("recovered", outcome.is_ok().into());
+            redelivered = 0;
+            match outcome {
+                Ok(()) => {
+                    service.recovered += 1;
+                    self.gaps[one.service].push(gap);
+                }
+                Err(why) => {
+                    line = line.text("why", &why);
+                    self.problems.push(format!("{}: {why}", service.name));
+                }
+            }
+            say(program, line)?;
+        }
+        Ok(())
+    }
+
+    /// Kills a service; one that does not run just now is waited for.
+    fn kill(&mut self, service: usize) -> Result<Option<Killed>, Failed> {
+        let end = time::after(PATIENCE_NS);
+        let name = self.services[service].name.clone();
+        let generation = services::running(&self.init, &name);
+        loop {
+            let at = time::now();
+            let failure = match self.init.kill(&name) {
+                Ok(()) => {
+                    self.services[service].kills += 1;
+                    return Ok(Some(Killed {
+                        service,
+                        at,
+                        generation,
+                    }));
+                }
+                Err(Failure::Server(InitError::NotRunning)) if at < end => {
+                    time::sleep(LOOK_NS);
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            self.strikes.give_up(service);
+            // Whoever asks for all services asks for those that the system can live without.
+            if failure == Failure::Server(InitError::Critical) && !self.are_named {
+                return Ok(None);
+            }
+            if failure == Failure::Server(InitError::NotRunning) {
+                self.problems.push(format!("{name} does not run"));
+                return Ok(None);
+            }
+            return Err(Failed::from(failure).about(name));
+        }
+    }
+
+    /// Waits until the next instance of a service that was killed runs.
+    fn wait_for_next(&self, killed: &Killed) {
+        let name = &self.services[killed.service].name;
+        let end = killed.at.saturating_add(PATIENCE_NS);
+        while name != INIT
+            && services::running(&self.init, name).is_none_or(|now| Some(now) == killed.generation)
+            && time::now() < end
+        {
+            time::sleep(LOOK_NS);
+        }
+    }
+
+    /// Waits until a service that was killed answers.
+    fn recover(&mut self, killed: &Killed) -> Result<(), String> {
+        let name = &self.services[killed.service].name;
+        self.probes.ask(name)?;
+        Ok(())
+    }
+
+    /// Kills each service once while nothing else is done, and returns what is in use then:
+    /// so it can be compared with another time.
+    fn settle(&mut self) -> Result<Snapshot, Failed> {
+        for service in 0..self.services.len() {
+            let kills = self.services[service].kills;
+            if let Some(killed) = self.kill(service)? {
+                if let Err(why) = self.recover(&killed) {
+                    let name = &self.services[service].name;
+                    self.problems.push(format!("{name}: {why}"));
+                }
+                // It is no part of the campaign.
+                self.services[service].kills = kills;
+            }
+        }
+        for service in &self.services {
+            if let Err(why) = self.probes.ask(&service.name) {
+                self.problems.push(format!("{}: {why}", service.name));
+            }
+        }
+        time::sleep(SETTLE_NS);
+        Snapshot::take(self.system, self.launcher.memory())
+    }
+
+    /// Notes services that do not run, or that ended without being killed.
+    fn look_at_deaths(&mut self) -> Result<(), Failed> {
+        for service in &self.services {
+            if service.name != INIT && services::running(&self.init, &service.name).is_none() {
+                self.problems.push(format!("{} does not run", service.name));
+            }
+        }
+        let before = core::mem::take(&mut self.unasked);
+        for (name, mut counts) in services::unasked(&self.init)? {
+            let old = before.iter().find(|(known, _)| *known == name);
+            for ((cause, count), (_, old)) in
+                counts.iter_mut().zip(old.map_or([("", 0); 5], |o| o.1))
+            {
+                *count = count.saturating_sub(old);
+                if *count > 0 {
+                    self.problems.push(format!("{name} {cause} {count} times"));
+                }
+            }
+            self.unasked.push((name, counts));
+        }
+        Ok(())
+    }
+
+    /// Prints what came of it; returns whether nothing went wrong.
+    ///
+    /// # Errors
+    ///
+    /// When the output cannot be written.
+    pub(crate) fn report(&mut self, program: &mut Program) -> Result<bool, Failed> {
+        let mut totals = Counts::default();
+        for report in &self.reports {
+            totals.add(&report.counts);
+            say(
+                program,
+                with_counts(Object::new("load"), &report.counts)
+                    .text("name", report.load.name())
+                    .text("complaint", &report.complaint),
+            )?;
+            if !report.complaint.is_empty() {
+                let name = report.load.name();
+                self.problems
+                    .push(format!("workload {name}: {}", report.complaint));
+            }
+        }
+        for (name, before, after) in &self.leaks {
+            say(
+                program,
+                Object::new("leak")
+                    .text("name", name)
+                    .number("before", *before)
+                    .number("after", *after),
+            )?;
+            self.problems
+                .push(format!("{name}: {after} now, {before} before"));
+        }
+        for (name, counts) in &self.unasked {
+            let mut line = Object::new("deaths").text("service", name);
+            for (cause, count) in counts {
+                line = line.number(cause, (*count).into());
+            }
+            say(program, line)?;
+        }
+        self.table(program, &totals)?;
+        let sum = |number: fn(&Service) -> u32| self.services.iter().map(number).sum::<u32>();
+        let end = with_counts(Object::new("end"), &totals)
+            .number("kills", sum(|service| service.kills).into())
+            .number("recovered", sum(|service| service.recovered).into())
+            .number("leaks", self.leaks.len() as u64)
+            .number("problems", self.problems.len() as u64)
+            .number("elapsed_ns", self.elapsed_ns);
+        say(program, end)?;
+        for problem in &self.problems {
+            program.complain(problem);
+        }
+        Ok(self.problems.is_empty() && totals.faults() == 0)
+    }
+
+    fn table(&mut self, program: &mut Program, totals: &Counts) -> Result<(), Failed> {
+        use Align::{Left, Right};
+        let mut table = Table::new(&[
+            ("SERVICE", Left),
+            ("KILLS", Right),
+            ("RECOVERED", Right),
+            ("GAP P50", Right),
+            ("GAP P99", Right),
+            ("GAP MAX", Right),
+        ]);
+        for (service, gaps) in self.services.iter().zip(&mut self.gaps) {
+            gaps.sort_unstable();
+            let at = |percent: usize| {
+                let place = (gaps.len() * percent).div_ceil(100).saturating_sub(1);
+                gaps.get(place)
+                    .map_or_else(|| "-".to_string(), |ns| human::duration(*ns))
+            };
+            table.row([
+                service.name.clone(),
+                service.kills.to_string(),
+                service.recovered.to_string(),
+                at(50),
+                at(99),
+                at(100),
+            ]);
+        }
+        program.out().write_bytes(table.render().as_bytes())?;
+        let text = format!(
+            "{} operations: {} errors, {} lost, {} done twice, {} wrong bytes; {}; seed {}\n",
+            totals.operations,
+            totals.client_errors,
+            totals.lost,
+            totals.duplicated,
+            totals.wrong,
+            human::seconds(self.elapsed_ns),
+            self.seed
+        );
+        program.out().write_bytes(text.as_bytes())
+    }
+}
+
+fn with_counts(line: Object, counts: &Counts) -> Object {
+    line.number("operations", counts.operations)
+        .number("client_errors", counts.client_errors)
+        .number("wrong", counts.wrong)
+        .number("lost", counts.lost)
+        .number("duplicated", counts.duplicated)
+}
+
+/// Writes a line for the host at once: it shows that the system lives.
+fn say(program: &mut Program, line: Object) -> Result<(), Failed> {
+    program.out().write_bytes(line.line().as_bytes())?;
+    program.out().flush()
+}
