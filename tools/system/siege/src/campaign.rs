@@ -101,8 +101,10 @@ impl<'a> Campaign<'a> {
         say(program, begin)?;
         // Whatever is made once and kept is made now: by a first run of each workload, and by a
         // first death of each service.
+        say(program, Object::new("loads"))?;
         Loads::start(self.launcher, self.loads, self.seed)?.stop()?;
         let before = self.settle()?;
+        say(program, Object::new("loads"))?;
         let loads = Loads::start(self.launcher, self.loads, self.seed)?;
         let start = time::now();
         while let Some(strike) = self.strikes.next() {
