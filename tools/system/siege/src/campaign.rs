@@ -15,14 +15,12 @@ use skink_program::{Align, Failed, Program, Table, human};
 use crate::loads::{Loads, Report};
 use crate::probe::Probes;
 use crate::services::{self, INIT, Service, Unasked};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Use};
 
 /// How long a service may take to come back, ns.
 const PATIENCE_NS: u64 = 20_000 * time::MS;
 /// How often it is looked at meanwhile, ns.
 const LOOK_NS: u64 = time::MS / 20;
-/// How long what the dead leave behind may take to be cleared away, ns.
-const SETTLE_NS: u64 = 200 * time::MS;
 
 /// A campaign.
 pub(crate) struct Campaign<'a> {
@@ -37,7 +35,7 @@ pub(crate) struct Campaign<'a> {
     probes: Probes,
     gaps: Vec<Vec<u64>>,
     reports: Vec<Report>,
-    leaks: Vec<(String, u64, u64)>,
+    uses: Vec<(Use, u64, bool)>,
     unasked: Vec<(String, Unasked)>,
     problems: Vec<String>,
     elapsed_ns: u64,
@@ -84,7 +82,7 @@ impl<'a> Campaign<'a> {
             loads: &request.loads,
             probes: Probes::new(program, launcher, init()?, seed)?,
             reports: Vec::new(),
-            leaks: Vec::new(),
+            uses: Vec::new(),
             unasked: services::unasked(&init()?)?,
             problems: Vec::new(),
             elapsed_ns: 0,
@@ -118,7 +116,7 @@ impl<'a> Campaign<'a> {
         self.reports = loads.stop()?;
         drop(loads);
         let after = self.settle()?;
-        self.leaks = after.more_than(&before);
+        self.uses = after.compare(&before);
         self.look_at_deaths()?;
         Ok(false)
     }
@@ -242,8 +240,7 @@ impl<'a> Campaign<'a> {
                 self.problems.push(format!("{}: {why}", service.name));
             }
         }
-        time::sleep(SETTLE_NS);
-        Snapshot::take(self.system, self.launcher.memory())
+        Snapshot::settled(self.system, self.launcher.memory())
     }
 
     /// Notes services that do not run, or that ended without being killed.
@@ -290,16 +287,17 @@ impl<'a> Campaign<'a> {
                     .push(format!("workload {name}: {}", report.complaint));
             }
         }
-        for (name, before, after) in &self.leaks {
-            say(
-                program,
-                Object::new("leak")
-                    .text("name", name)
-                    .number("before", *before)
-                    .number("after", *after),
-            )?;
-            self.problems
-                .push(format!("{name}: {after} now, {before} before"));
+        for (now, before, is_leak) in &self.uses {
+            let line = Object::new("use")
+                .text("name", &now.name)
+                .number("before", *before)
+                .number("after", now.number)
+                .number("leaked", (*is_leak).into());
+            say(program, line)?;
+            if *is_leak {
+                let text = format!("{}: {} in use, {before} before", now.name, now.number);
+                self.problems.push(text);
+            }
         }
         for (name, counts) in &self.unasked {
             let mut line = Object::new("deaths").text("service", name);
@@ -310,10 +308,11 @@ impl<'a> Campaign<'a> {
         }
         self.table(program, &totals)?;
         let sum = |number: fn(&Service) -> u32| self.services.iter().map(number).sum::<u32>();
+        let leaks = self.uses.iter().filter(|(_, _, is_leak)| *is_leak).count();
         let end = with_counts(Object::new("end"), &totals)
             .number("kills", sum(|service| service.kills).into())
             .number("recovered", sum(|service| service.recovered).into())
-            .number("leaks", self.leaks.len() as u64)
+            .number("leaks", leaks as u64)
             .number("problems", self.problems.len() as u64)
             .number("elapsed_ns", self.elapsed_ns);
         say(program, end)?;

@@ -32,7 +32,8 @@ Lines for programs begin with `#siege ` and are JSON.
                      again: one, and its next instance while it recovers
   -g, --gap-us LO..HI
                      time from a recovery to the next kill; 0..20000 if not given
-  -l, --loads LIST   workloads: paging, disk, tree, once, lines; all if not given; or none
+  -l, --loads LIST   workloads: paging, disk, tree, once, lines; all these if not given; or
+                     none; or busy, which keeps a virtual clock from leaping ahead
   -s, --seed S       repeats the choices of an earlier campaign
 ";
 

@@ -96,8 +96,10 @@ pub(crate) struct Events {
     pub(crate) counts: Counts,
     /// Deaths that nobody asked for: service, cause, number.
     pub(crate) unasked: BTreeMap<(String, String), u64>,
-    /// What is in use that was not before: name, before, after.
-    pub(crate) leaks: Vec<(String, u64, u64)>,
+    /// What is in use: name, before, after.
+    pub(crate) uses: Vec<(String, u64, u64)>,
+    /// How many of them are leaks.
+    pub(crate) leaks: u64,
     pub(crate) complaints: Vec<String>,
     pub(crate) elapsed_ns: u64,
     lines: Lines,
@@ -187,9 +189,12 @@ impl Events {
                     self.counts.lost += counts.operations.saturating_sub(self.lines.next);
                 }
             }
-            Some("leak") => {
-                let leak = (text("name"), number("before"), number("after"));
-                self.leaks.push(leak);
+            Some("use") => {
+                let used = (text("name"), number("before"), number("after"));
+                if number("leaked") == 1 {
+                    self.leaks += 1;
+                }
+                self.uses.push(used);
             }
             Some("deaths") => self.deaths(event),
             Some("end") => {
@@ -231,7 +236,7 @@ mod tests {
              \r#siege {\"event\":\"kill\",\"service\":\"vfs\",\"kind\":\"single\",\"gap_ns\":5,\
              \"redelivered\":2,\"recovered\":1}\n\
              #siege {\"event\":\"load\",\"name\":\"tree\",\"operations\":9,\"lost\":1}\n\
-             #siege {\"event\":\"leak\",\"name\":\"spaces\",\"before\":1,\"after\":2}\n\
+             #siege {\"event\":\"use\",\"name\":\"spaces\",\"before\":1,\"after\":2,\"leaked\":1}\n\
              #siege {\"event\":\"deaths\",\"service\":\"log\",\"hung\":3,\"exited\":0}\n\
              siege: something\n#siege {\"event\":\"end\",\"elapsed_ns\":7}\n",
         );
@@ -244,7 +249,8 @@ mod tests {
         };
         assert_eq!(events.kills, [kill]);
         assert_eq!((events.counts.operations, events.counts.lost), (9, 1));
-        assert_eq!(events.leaks, [("spaces".to_owned(), 1, 2)]);
+        assert_eq!(events.uses, [("spaces".to_owned(), 1, 2)]);
+        assert_eq!(events.leaks, 1);
         assert_eq!(events.unasked.len(), 1);
         assert_eq!(events.complaints, ["something"]);
         assert!(events.has_ended() && events.elapsed_ns == 7);

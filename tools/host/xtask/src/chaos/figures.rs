@@ -163,7 +163,7 @@ impl Figures {
             *service.unasked.entry(cause.clone()).or_default() += count;
         }
         self.counts.add(&events.counts);
-        self.leaks += events.leaks.len() as u64;
+        self.leaks += events.leaks;
         self.reboots += u64::from(outcome.is_lost());
         self.elapsed_ns += events.elapsed_ns;
         self.complaints += events.complaints.len() as u64;
@@ -339,7 +339,12 @@ impl Figures {
 
 fn batch(outcome: &Outcome) -> Value {
     let events = &outcome.events;
-    let leak = |(name, before, after): &(String, u64, u64)| json!({ "name": name, "before": before, "after": after });
+    let used = |(name, before, after): &(String, u64, u64)| json!({ "name": name, "before": before, "after": after });
+    let changed = events
+        .uses
+        .iter()
+        .filter(|(_, before, after)| before != after);
+    let uses = changed.map(used);
     json!({
         "index": outcome.batch.index,
         "seed": outcome.batch.seed,
@@ -350,7 +355,8 @@ fn batch(outcome: &Outcome) -> Value {
         "elapsed_ns": events.elapsed_ns,
         "operations": events.counts.operations,
         "faults": events.counts.faults(),
-        "leaks": events.leaks.iter().map(leak).collect::<Vec<_>>(),
+        "leaks": events.leaks,
+        "changed_uses": uses.collect::<Vec<_>>(),
         "complaints": events.complaints,
         "replay": outcome.replay,
     })
@@ -479,7 +485,7 @@ pub(super) mod tests {
     fn anything_that_goes_wrong_makes_it_bad() {
         for more in [
             "#siege {\"event\":\"load\",\"name\":\"tree\",\"lost\":1}\n",
-            "#siege {\"event\":\"leak\",\"name\":\"x\",\"before\":1,\"after\":2}\n",
+            "#siege {\"event\":\"use\",\"name\":\"x\",\"before\":1,\"after\":2,\"leaked\":1}\n",
             "#siege {\"event\":\"deaths\",\"service\":\"vfs\",\"hung\":1}\n",
             "#siege {\"event\":\"kill\",\"service\":\"vfs\",\"kind\":\"single\",\"recovered\":0}\n",
             "#line 1\n",

@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+mod busy;
 mod disk;
 mod lines;
 mod once;
@@ -51,6 +52,7 @@ fn run(program: &mut Program) -> Outcome {
         Load::Tree => tree::run(program, worker)?,
         Load::Once => once::run(program, worker)?,
         Load::Lines => lines::run(program, worker)?,
+        Load::Busy => busy::run(&worker),
     }
     tally.enter(Phase::Done);
     program.finish()

@@ -36,12 +36,17 @@ impl<'a> Worker<'a> {
         self.tally.enter(Phase::Working);
     }
 
+    /// Returns whether it shall end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.tally.is_stopped()
+    }
+
     /// Rests at times; returns whether to go on.
     pub(crate) fn goes_on(&mut self) -> bool {
         if self.random.below(REST_AFTER) == 0 {
             time::sleep(self.random.below(MAX_REST_NS));
         }
-        !self.tally.is_stopped()
+        !self.is_stopped()
     }
 
     /// Counts how an operation came out.
