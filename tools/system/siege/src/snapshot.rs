@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use libipc::proto::memory::MemoryManagerClient;
+use libsys::abi::ProcessState;
 use libsys::{Handle, System, time};
 use skink_program::Failed;
 use skink_program::files::printable;
@@ -15,6 +16,10 @@ const SPARE_FRAMES: u64 = 8;
 /// Bytes by which the kernel's may differ: its tables grow to what they once held, and stay.
 const SPARE_KERNEL_BYTES: u64 = 32 << 10;
 
+/// Dead processes that `init` may still hold: the last one of each service whose memory is
+/// pinned, until the next one dies.
+const SPARE_DEAD: u64 = 5;
+const HANDLES_OF_INIT: &str = "handles of init";
 /// How often what is in use is looked at until it stays, ns.
 const LOOK_NS: u64 = 20 * time::MS;
 /// Looks in a row that must see the same.
@@ -79,9 +84,13 @@ impl Snapshot {
             used("spaces", totals.spaces, 0),
             used("kernel bytes", kernel.pool_used, SPARE_KERNEL_BYTES),
         ];
-        let (mut processes, mut next) = (0, 0);
+        let (mut alive, mut dead, mut next) = (0, 0, 0);
         while let Some(info) = system.next_process(next)? {
-            processes += 1;
+            if info.state == ProcessState::Alive as u32 {
+                alive += 1;
+            } else {
+                dead += 1;
+            }
             let length = info.name.iter().position(|byte| *byte == 0);
             let name = printable(&info.name[..length.unwrap_or(info.name.len())]);
             let name = format!("handles of {name}");
@@ -89,11 +98,19 @@ impl Snapshot {
             // One that is being cleared away has the name of the next instance.
             match numbers.iter_mut().find(|known| known.name == name) {
                 Some(known) => known.number += handles,
-                None => numbers.push(used(&name, handles, 0)),
+                None => {
+                    let spare = if name == HANDLES_OF_INIT {
+                        SPARE_DEAD
+                    } else {
+                        0
+                    };
+                    numbers.push(used(&name, handles, spare));
+                }
             }
             next = info.id.saturating_add(1);
         }
-        numbers.push(used("processes", processes, 0));
+        numbers.push(used("processes", alive, 0));
+        numbers.push(used("dead processes", dead, SPARE_DEAD));
         Ok(Snapshot(numbers))
     }
 
