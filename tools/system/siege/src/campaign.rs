@@ -97,13 +97,23 @@ impl<'a> Campaign<'a> {
     pub(crate) fn run(&mut self, program: &mut Program) -> Result<bool, Failed> {
         let begin = Object::new("begin").number("seed", self.seed);
         say(program, begin)?;
+        // All the time, also while nothing else runs: this is what it is for.
+        let is_busy = |load: &&Load| **load == Load::Busy;
+        let busy: Vec<Load> = self.loads.iter().filter(is_busy).copied().collect();
+        let _busy = Loads::start(self.launcher, &busy, self.seed)?;
+        let loads: Vec<Load> = self
+            .loads
+            .iter()
+            .filter(|load| !is_busy(load))
+            .copied()
+            .collect();
         // Whatever is made once and kept is made now: by a first run of each workload, and by a
         // first death of each service.
         say(program, Object::new("loads"))?;
-        Loads::start(self.launcher, self.loads, self.seed)?.stop()?;
+        Loads::start(self.launcher, &loads, self.seed)?.stop()?;
         let before = self.settle()?;
         say(program, Object::new("loads"))?;
-        let loads = Loads::start(self.launcher, self.loads, self.seed)?;
+        let loads = Loads::start(self.launcher, &loads, self.seed)?;
         let start = time::now();
         while let Some(strike) = self.strikes.next() {
             let at = time::after(strike.wait_ns);
