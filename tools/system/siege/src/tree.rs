@@ -15,7 +15,7 @@ use crate::{Verdict, pattern};
 
 /// Most files.
 const MAX_FILES: usize = 24;
-/// Most bytes in a file.
+/// Bytes beyond which a file is not written to any more, but cut.
 const MAX_BYTES: u64 = 24 * 1024;
 /// Most bytes that are written at once: more than fit into a message.
 const MAX_WRITE: u64 = 9 * 1024;
@@ -105,12 +105,13 @@ impl Tree {
     pub fn draw(&mut self) -> Operation {
         let path = self.any_path();
         let known = self.known_path().unwrap_or_else(|| path.clone());
+        let length = self.files.get(&known).map_or(0, |old| old.len() as u64);
         let folder = format!("d{}", self.random.below(FOLDERS));
         match self.random.below(20) {
             0..=3 if self.files.len() < MAX_FILES => Operation::Create(path, self.content()),
+            4..=8 if length > MAX_BYTES => Operation::SetSize(known, self.random.below(MAX_BYTES)),
             4..=6 => Operation::Append(known, self.content()),
             7 | 8 => {
-                let length = self.files.get(&known).map_or(0, |old| old.len() as u64);
                 let offset = self.random.below(length + 1);
                 Operation::WriteAt(known, offset, self.content())
             }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{MAX_FILES, Operation, Outcome, Refusal, Tree, judge};
+use super::{MAX_BYTES, MAX_FILES, MAX_WRITE, Operation, Outcome, Refusal, Tree, judge};
 use crate::Verdict;
 
 fn text(text: &str) -> String {
@@ -120,6 +120,8 @@ proptest! {
             let expected = tree.expect(&operation);
             prop_assert_eq!(again.expect(&operation), expected);
             prop_assert!(tree.files.len() <= MAX_FILES);
+            let longest = tree.files.values().map(Vec::len).max().unwrap_or(0);
+            prop_assert!(longest as u64 <= MAX_BYTES + MAX_WRITE);
         }
     }
 }
