@@ -6,7 +6,7 @@ use core::mem::ManuallyDrop;
 
 use skink_abi::{HandleInfo, ObjectKind, RawHandle, Rights, Syscall};
 
-use crate::{Result, raw};
+use crate::{Error, Result, raw};
 
 /// Says which kind of object a handle names.
 pub trait Kind {
@@ -69,6 +69,21 @@ impl<K: Kind> Handle<K> {
         }
     }
 
+    /// Takes ownership of a handle of this process of which only the number is known, for a
+    /// process that was revived and kept its handles.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHandle` for one that is closed, `WrongKind`.
+    pub fn adopt(raw: RawHandle) -> Result<Self> {
+        let handle = ManuallyDrop::new(Self::from_raw(raw));
+        if handle.handle_info()?.kind == K::KIND as u32 {
+            Ok(ManuallyDrop::into_inner(handle))
+        } else {
+            Err(Error::WrongKind)
+        }
+    }
+
     /// Returns the handle's number; it stays owned here.
     pub const fn raw(&self) -> RawHandle {
         self.raw
@@ -110,6 +125,19 @@ impl<K: Kind> Handle<K> {
     pub fn revoke(self) -> Result<()> {
         raw::plain(Syscall::ObjectRevoke, [self.raw.0.into()]).map(|_| ())
     }
+}
+
+/// Goes over the handles of this process, by rising index. Reply handles are not among them. A
+/// handle that is made or closed meanwhile may be shown or not.
+pub fn own() -> impl Iterator<Item = (RawHandle, ObjectKind)> {
+    let mut next = 0;
+    core::iter::from_fn(move || {
+        // The only error there is says that no more handles follow.
+        let (raw, kind) = raw::plain(Syscall::HandleNext, [next]).ok()?;
+        let raw = RawHandle(raw as u32);
+        next = u64::from(raw.index()) + 1;
+        Some((raw, ObjectKind::from_number(kind as u8)?))
+    })
 }
 
 impl<K: Kind> Drop for Handle<K> {

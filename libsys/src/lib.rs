@@ -14,7 +14,7 @@ pub mod batch;
 pub mod elf;
 #[cfg(bare)]
 pub mod given;
-mod handle;
+pub mod handle;
 pub mod ipc;
 pub mod log_ring;
 pub mod mappings;

@@ -256,7 +256,7 @@ fn parts(address: u64, pages: u64) -> impl Iterator<Item = (u64, u64)> {
 
 /// Makes a copying call, and once more after touching the buffer: the kernel never faults, so a
 /// page of the buffer that the pager has not brought yet must be touched first.
-fn copy_touching(call: Syscall, arguments: [u64; 6], buffer: &mut [u8]) -> Result<()> {
+pub(crate) fn copy_touching(call: Syscall, arguments: [u64; 6], buffer: &mut [u8]) -> Result<()> {
     match raw::plain(call, arguments) {
         Err(Error::BadAddress) => {
             for byte in buffer.iter_mut().step_by(skink_abi::PAGE_SIZE) {
@@ -274,7 +274,7 @@ fn copy_touching(call: Syscall, arguments: [u64; 6], buffer: &mut [u8]) -> Resul
 }
 
 /// Reads a byte of every page, so that all of them are mapped.
-fn touch<T>(items: &[T]) {
+pub(crate) fn touch<T>(items: &[T]) {
     let bytes = core::mem::size_of_val(items);
     let start = items.as_ptr().cast::<u8>();
     let mut at = 0;

@@ -1,8 +1,11 @@
 //! Processes and threads.
 
-use skink_abi::{ExitReason, ProcessInfo, ProcessState, RawHandle, Rights, Syscall, ThreadParams};
+use skink_abi::{
+    ExitReason, MAX_PEEK_BYTES, PageRun, ProcessInfo, ProcessState, RawHandle, Rights, Syscall,
+    ThreadParams,
+};
 
-use crate::{Handle, Kind, Notification, Process, Result, Sender, System, Thread, raw};
+use crate::{Handle, Kind, Notification, Process, Result, Sender, System, Thread, memory, raw};
 
 impl Handle<Process> {
     /// Makes an empty process with a quota of kernel memory, taken from the caller's own.
@@ -47,7 +50,9 @@ impl Handle<Process> {
         Ok(info)
     }
 
-    /// Has the notification's bits set when the process dies, and again when all of it is gone.
+    /// Has the notification's bits set when the process dies, and again when all of it is gone. A
+    /// notification that is watching already gets these bits too. It goes on to watch a process
+    /// that is revived.
     ///
     /// # Errors
     ///
@@ -55,6 +60,45 @@ impl Handle<Process> {
     pub fn watch(&self, notification: &Handle<Notification>) -> Result<()> {
         let arguments = [self.raw().0.into(), notification.raw().0.into()];
         raw::plain(Syscall::ProcessWatch, arguments).map(|_| ())
+    }
+
+    /// Has the process keep its handles when it dies, for [`Handle::<Process>::revive`]. They are
+    /// closed when nobody has a handle to it any more. To ask twice does no harm.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`, `Dead`.
+    pub fn keep_handles(&self) -> Result<()> {
+        raw::plain(Syscall::ProcessKeepHandles, [self.raw().0.into()]).map(|_| ())
+    }
+
+    /// Makes the process alive again after its end, with the handles that it had, under the same
+    /// numbers. It has an empty address space, no thread and no pager; who watched it still does.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`, `StillAlive` before it is dead, `Dead` if it did not keep its handles.
+    pub fn revive(&self) -> Result<()> {
+        raw::plain(Syscall::ProcessRevive, [self.raw().0.into()]).map(|_| ())
+    }
+
+    /// Tells what is mapped from an address on, a run of pages after the other: how many runs
+    /// there are now in `runs`, and the address to go on with. That one is
+    /// [`skink_abi::layout::USER_END`] when nothing follows; a call that looked at as much as it
+    /// may can have found no run and say another one.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`, `Dead` for a process that ends or is dead.
+    pub fn mappings(&self, address: u64, runs: &mut [PageRun]) -> Result<(usize, u64)> {
+        let arguments = [
+            self.raw().0.into(),
+            address,
+            runs.as_mut_ptr() as u64,
+            runs.len() as u64,
+        ];
+        let (count, next) = raw::plain(Syscall::ProcessMappings, arguments)?;
+        Ok((count as usize, next))
     }
 
     /// Sends the process's page faults to an endpoint.
@@ -118,6 +162,64 @@ impl Handle<System> {
             Err(crate::Error::Unavailable) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// For debuggers and fault injection: nothing that a system needs to run.
+impl Handle<System> {
+    /// Gives a handle to the process with a number, with the rights to end it and to look at it.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight` without [`Rights::DEBUG`], `Unavailable` if there is none.
+    pub fn open_process(&self, number: u64) -> Result<Handle<Process>> {
+        let arguments = [self.raw().0.into(), number];
+        let (raw, _) = raw::plain(Syscall::ProcessOpen, arguments)?;
+        Ok(Handle::from_raw(RawHandle(raw as u32)))
+    }
+
+    /// Reads another process's memory.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight` without [`Rights::DEBUG`] here and [`Rights::MANAGE`] on the process,
+    /// `BadAddress` where nothing is mapped, `Dead`.
+    pub fn peek(&self, process: &Handle<Process>, address: u64, buffer: &mut [u8]) -> Result<()> {
+        let mut at = address;
+        for part in buffer.chunks_mut(MAX_PEEK_BYTES as usize) {
+            let arguments = self.range(process, at, part);
+            memory::copy_touching(Syscall::ProcessPeek, arguments, part)?;
+            at = at.wrapping_add(part.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Writes another process's memory, also where the process itself may not. Text of programs is
+    /// shared with the boot bundle and with all who run it: what is written there stays for every
+    /// life to come, and everybody sees it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::<System>::peek`]; bytes in pages before the one that is not mapped are written.
+    pub fn poke(&self, process: &Handle<Process>, address: u64, bytes: &[u8]) -> Result<()> {
+        let mut at = address;
+        for part in bytes.chunks(MAX_PEEK_BYTES as usize) {
+            memory::touch(part);
+            raw::plain(Syscall::ProcessPoke, self.range(process, at, part))?;
+            at = at.wrapping_add(part.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn range(&self, process: &Handle<Process>, address: u64, part: &[u8]) -> [u64; 6] {
+        [
+            self.raw().0.into(),
+            process.raw().0.into(),
+            address,
+            part.as_ptr() as u64,
+            part.len() as u64,
+            0,
+        ]
     }
 }
 

@@ -138,6 +138,11 @@ pub struct Child {
     pub process: Handle<Process>,
     /// Its number.
     pub id: u64,
+    /// The handles that it was told of by name, under their numbers in its table. Who wants to
+    /// revive it notes them.
+    pub handles: Vec<(String, u32)>,
+    /// Its handle to itself, in its table.
+    pub own: RawHandle,
 }
 
 /// What a process shall be and have.
@@ -147,6 +152,8 @@ pub struct Spawn<'a> {
     grants: Vec<(String, RawHandle, Rights)>,
     items: Vec<MapItem>,
     watcher: Option<&'a Handle<Notification>>,
+    revived: Option<&'a Handle<Process>>,
+    own: RawHandle,
     heap_bytes: u64,
     stack_bytes: u64,
     state_bytes: u64,
@@ -168,6 +175,8 @@ impl<'a> Spawn<'a> {
             grants: Vec::new(),
             items: Vec::new(),
             watcher: None,
+            revived: None,
+            own: RawHandle::NONE,
             heap_bytes: DEFAULT_HEAP_BYTES,
             stack_bytes: DEFAULT_STACK_BYTES,
             state_bytes: 0,
@@ -199,6 +208,21 @@ impl<'a> Spawn<'a> {
     #[must_use]
     pub fn handle<K: Kind>(mut self, name: &str, handle: &'a Handle<K>, rights: Rights) -> Self {
         self.grants.push((name.to_string(), handle.raw(), rights));
+        self
+    }
+
+    /// Starts it in a dead process that kept its handles, in place of a new one; `own` is its
+    /// handle to itself in its table. Should starting fail, it is dead again with its handles.
+    #[must_use]
+    pub fn revive(mut self, process: &'a Handle<Process>, own: RawHandle) -> Self {
+        (self.revived, self.own) = (Some(process), own);
+        self
+    }
+
+    /// Tells the process of a handle that it has already, under a name.
+    #[must_use]
+    pub fn known(mut self, name: &str, handle: RawHandle) -> Self {
+        self.startup.handles.push((name.to_string(), handle.0));
         self
     }
 
@@ -276,10 +300,15 @@ impl<'a> Spawn<'a> {
     }
 
     fn create(&self) -> Result<Unborn, SpawnError> {
-        Ok(Unborn(Some(Handle::<Process>::create(
-            &self.startup.name,
-            self.kernel_quota,
-        )?)))
+        let process = match self.revived {
+            Some(process) => {
+                let copy = process.duplicate(Rights::ALL)?;
+                process.revive()?;
+                copy
+            }
+            None => Handle::<Process>::create(&self.startup.name, self.kernel_quota)?,
+        };
+        Ok(Unborn(Some(process)))
     }
 
     /// Puts the handles into the process's table, its own too, and encodes the start-up pages,
@@ -289,13 +318,18 @@ impl<'a> Spawn<'a> {
         for (_, handle, rights) in &self.grants {
             batch.grant(process, *handle, *rights);
         }
-        let own = batch.grant(process, process.raw(), SELF_RIGHTS);
+        let own = match self.own {
+            RawHandle::NONE => Some(batch.grant(process, process.raw(), SELF_RIGHTS)),
+            _ => None,
+        };
         let granted = batch.run();
         for (position, (name, ..)) in self.grants.drain(..).enumerate() {
             let number = granted.value(position)? as u32;
             self.startup.handles.push((name, number));
         }
-        let own = granted.value(own)? as u32;
+        if let Some(own) = own {
+            self.own = RawHandle(granted.value(own)? as u32);
+        }
         startup_pages::encode(&self.startup, |header| {
             header.heap_start = HEAP;
             header.heap_bytes = self.heap_pages() * PAGE;
@@ -306,13 +340,13 @@ impl<'a> Spawn<'a> {
             };
             header.state_bytes = self.state_bytes;
             header.has_service_page = self.has_service_page.into();
-            header.process = own;
+            header.process = self.own.0;
         })
     }
 
     /// Lets a process run that has everything it needs.
     fn run(
-        &self,
+        self,
         mut unborn: Unborn,
         elf: &Elf,
         control: (&Handle<Memory>, u64),
@@ -339,6 +373,8 @@ impl<'a> Spawn<'a> {
         Ok(Child {
             process,
             id: info.id,
+            handles: self.startup.handles,
+            own: self.own,
         })
     }
 }

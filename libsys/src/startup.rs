@@ -69,6 +69,12 @@ mod guest {
         core::mem::ManuallyDrop::new(Handle::from_raw(raw))
     }
 
+    /// Returns how many times this process was started before in the same place, with its handles
+    /// and its state region kept.
+    pub fn generation() -> u32 {
+        header().generation
+    }
+
     /// Takes the handle with this name as an owned handle. Taking one twice gives two owners of
     /// one number: take each once.
     pub fn take<K: Kind>(startup: &Startup, name: &str) -> Option<Handle<K>> {
@@ -77,7 +83,7 @@ mod guest {
 }
 
 #[cfg(bare)]
-pub use guest::{header, process, read, take};
+pub use guest::{generation, header, process, read, take};
 
 #[cfg(test)]
 mod tests {

@@ -100,6 +100,8 @@ pub enum SystemRight {
     Interrupts,
     /// Power the machine off.
     Power,
+    /// Open any process, and read and write its memory: for debugging and fault injection.
+    Debug,
 }
 
 /// Something that few services get.

@@ -248,6 +248,7 @@ impl Kit {
                     SystemRight::Devices => Rights::DEVICES,
                     SystemRight::Interrupts => Rights::INTERRUPTS,
                     SystemRight::Power => Rights::POWER,
+                    SystemRight::Debug => Rights::DEBUG,
                 })
             });
             spawn = spawn.handle("system", &common.system, rights);

@@ -80,6 +80,8 @@ errors! {
     Unavailable = 20, "not available on this machine";
     /// The object was revoked.
     Revoked = 21, "object was revoked";
+    /// The process is alive, or not all of it is gone yet. Remedy: wait until it is dead.
+    StillAlive = 22, "process has not ended yet";
 }
 
 impl core::fmt::Display for Error {

@@ -125,6 +125,9 @@ impl Rights {
     pub const DEVICES: Rights = Rights(1 << 14);
     /// System: power off.
     pub const POWER: Rights = Rights(1 << 15);
+    /// System: open any process, and read and write the memory of others. The bit is that of
+    /// [`Rights::OWN`], which only memory has.
+    pub const DEBUG: Rights = Rights::OWN;
     /// All rights.
     pub const ALL: Rights = Rights(u16::MAX);
 

@@ -66,6 +66,7 @@ pub struct StartupHeader {
     pub process: u32,
     /// Bytes of postcard behind the header.
     pub blob_bytes: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How many times this process was started before in the same place, handles and state
+    /// region kept. Only `init` is: 0 at boot.
+    pub generation: u32,
 }

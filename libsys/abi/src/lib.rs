@@ -36,7 +36,7 @@ pub use message::{
 };
 pub use objects::{
     BatchEntry, ExitReason, HandleInfo, KernelStats, MapFlags, MapItem, MemoryInfo, NAME_BYTES,
-    PORT_STREAM_READ, PortStream, ProcessInfo, ProcessState, SystemInfo, ThreadParams,
+    PORT_STREAM_READ, PageRun, PortStream, ProcessInfo, ProcessState, SystemInfo, ThreadParams,
 };
 pub use syscall::Syscall;
 pub use time_page::{Clock, TIME_MAGIC, TimePage};
@@ -55,6 +55,12 @@ pub const MAX_PROCESS_HANDLES: usize = 8192;
 /// Most pages that one [`MapItem`], `memory_unmap` or `memory_protect` may name: the kernel works
 /// on them without a break. `libsys` splits longer ranges.
 pub const MAX_MAP_PAGES: u64 = 4096;
+
+/// Most bytes that one `process_peek` or `process_poke` moves.
+pub const MAX_PEEK_BYTES: u64 = 4096;
+
+/// Most runs of pages that one `process_mappings` tells.
+pub const MAX_PAGE_RUNS: usize = 64;
 
 /// Most pages that one [`MapItem`] with [`MapFlags::ZERO`] may name.
 pub const MAX_ZERO_PAGES: u64 = 64;

@@ -52,6 +52,33 @@ pub struct MapItem {
     pub flags: MapFlags,
 }
 
+/// Pages of a process that are mapped in a row to frames in a row, all in the same way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct PageRun {
+    /// First address.
+    pub address: u64,
+    /// Physical address of the first frame.
+    pub physical: u64,
+    /// Number of pages.
+    pub pages: u64,
+    /// How they may be used now.
+    pub flags: MapFlags,
+    /// How they could be used: what the memory handle allowed.
+    pub limit: MapFlags,
+}
+
+impl PageRun {
+    /// Returns whether `next` goes on where this run ends, in the same way.
+    pub const fn continues(&self, next: &PageRun) -> bool {
+        let bytes = self.pages * crate::PAGE_SIZE as u64;
+        next.address == self.address + bytes
+            && next.physical == self.physical + bytes
+            && next.flags.0 == self.flags.0
+            && next.limit.0 == self.limit.0
+    }
+}
+
 /// One call of a `batch`, as it lies in the IPC page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
@@ -220,6 +247,24 @@ pub struct KernelStats {
     pub longest_entry_ticks: u64,
     /// Nanoseconds that CPUs were idle, summed.
     pub idle_ns: u64,
+    /// Handles in use, of all processes.
+    pub handles: u64,
+    /// Processes, dead ones to which somebody has a handle included.
+    pub processes: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Endpoints.
+    pub endpoints: u64,
+    /// Senders.
+    pub senders: u64,
+    /// Notifications.
+    pub notifications: u64,
+    /// Memory objects.
+    pub memories: u64,
+    /// Tracked mappings.
+    pub mappings: u64,
+    /// Interrupt objects.
+    pub interrupt_objects: u64,
 }
 
 /// [`PortStream::direction`] for reading; 0 writes.

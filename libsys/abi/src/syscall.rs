@@ -69,6 +69,8 @@ syscalls! {
     HandleGrant = 13, "handle_grant", 3;
     /// (handle): destroys a sender, endpoint, notification or memory object for every holder.
     ObjectRevoke = 14, "object_revoke", 1;
+    /// (index) -> handle, kind: tells the caller's handle with the lowest index from there on.
+    HandleNext = 15, "handle_next", 1;
 
     /// (kernel quota bytes, name, name bytes) -> process: makes an empty process.
     ProcessCreate = 20, "process_create", 3;
@@ -85,6 +87,22 @@ syscalls! {
     ProcessExit = 25, "process_exit", 1;
     /// (system, id, *ProcessInfo): tells about the process with the lowest id >= the given one.
     ProcessNext = 26, "process_next", 3;
+    /// (process): the process keeps its handles when it dies, so that it can be revived.
+    ProcessKeepHandles = 27, "process_keep_handles", 1;
+    /// (process): makes a dead process that kept its handles alive again, with an empty space.
+    ProcessRevive = 28, "process_revive", 1;
+    /// (process, address, *[PageRun], count) -> runs, next address: tells what is mapped from an
+    /// address on.
+    ProcessMappings = 29, "process_mappings", 4;
+
+    /// (system, number) -> process: gives a handle to the process with a number.
+    ProcessOpen = 33, "process_open", 2;
+    /// (system, process, address, buffer, bytes): copies out of another process's memory, whatever
+    /// its pages allow, at most 4 KiB.
+    ProcessPeek = 34, "process_peek", 5;
+    /// (system, process, address, buffer, bytes): copies into another process's memory, whatever
+    /// its pages allow, at most 4 KiB.
+    ProcessPoke = 35, "process_poke", 5;
 
     /// (process, *ThreadParams) -> thread: makes a thread and lets it run.
     ThreadCreate = 30, "thread_create", 2;

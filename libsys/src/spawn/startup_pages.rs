@@ -22,7 +22,7 @@ pub(super) fn encode(
         has_service_page: 0,
         process: 0,
         blob_bytes: u32::try_from(blob.len()).map_err(|_| SpawnError::StartupTooLong)?,
-        reserved: 0,
+        generation: 0,
     };
     fill(&mut header);
     let mut bytes = header_bytes(&header);
@@ -46,7 +46,7 @@ fn header_bytes(header: &StartupHeader) -> Vec<u8> {
         header.has_service_page,
         header.process,
         header.blob_bytes,
-        header.reserved,
+        header.generation,
     ];
     let longs = longs.iter().flat_map(|long| long.to_le_bytes());
     longs

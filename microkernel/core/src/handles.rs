@@ -259,6 +259,28 @@ impl<E: Entries> HandleTable<E> {
         Ok(Some(entry))
     }
 
+    /// Returns what is at an index, for going over a table in slices: `Ok(None)` for a free entry.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHandle` past the end.
+    pub fn at(&self, index: usize) -> Result<Option<Entry>, Error> {
+        if index >= self.entries.len() {
+            return Err(Error::InvalidHandle);
+        }
+        let entry = self.entries.get(index);
+        Ok(entry.kind.map(|_| entry))
+    }
+
+    /// Returns the handle with the lowest index from `first` on, and its kind.
+    pub fn next(&self, first: usize) -> Option<(RawHandle, ObjectKind)> {
+        (first..self.entries.len()).find_map(|index| {
+            let entry = self.entries.get(index);
+            let handle = RawHandle::new(index as u16, entry.generation);
+            entry.kind.map(|kind| (handle, kind))
+        })
+    }
+
     fn release(&mut self, index: usize, entry: Entry) {
         let free = Entry {
             generation: entry.generation,
@@ -420,6 +442,18 @@ mod tests {
                 for handle in &dead {
                     prop_assert_eq!(table.get(*handle), Err(Error::InvalidHandle));
                 }
+                let mut listed = Vec::new();
+                while let Some((handle, kind)) =
+                    table.next(listed.last().map_or(0, |last: &RawHandle| usize::from(last.index()) + 1))
+                {
+                    prop_assert_eq!(kind, ObjectKind::Memory);
+                    let entry = table.get(handle).unwrap();
+                    prop_assert_eq!(table.at(handle.index().into()), Ok(Some(entry)));
+                    listed.push(handle);
+                }
+                let mut all: Vec<RawHandle> = live.iter().map(|(handle, _)| *handle).collect();
+                all.sort_by_key(|handle| handle.index());
+                prop_assert_eq!(listed, all);
             }
         }
     }

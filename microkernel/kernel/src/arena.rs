@@ -46,6 +46,8 @@ struct Payer {
 struct State {
     /// Places that were ever used.
     made: u32,
+    /// Places that are in use.
+    used: u32,
     first_free: Id,
     mapped_end: u64,
 }
@@ -82,6 +84,7 @@ impl<T: Object> Arena<T> {
     pub(crate) const fn new() -> Self {
         let state = State {
             made: 0,
+            used: 0,
             first_free: NONE,
             mapped_end: Self::BASE,
         };
@@ -149,6 +152,7 @@ impl<T: Object> Arena<T> {
             self.made.store(state.made, Ordering::Release);
             id
         };
+        state.used += 1;
         self.place(id).references.store(1, Ordering::Release);
         Ok(id)
     }
@@ -158,7 +162,8 @@ impl<T: Object> Arena<T> {
         let payer = &self.place(id).payer;
         if payer.process.get() != NONE {
             let process = PROCESSES.get(payer.process.get());
-            if process.number() == payer.number.get() && process.is_alive() {
+            // One that has ended may be revived, with its account.
+            if process.number() == payer.number.get() {
                 process.refund(Self::BYTES);
             }
             payer.process.set(NONE);
@@ -168,6 +173,7 @@ impl<T: Object> Arena<T> {
             .next_free
             .store(state.first_free, Ordering::Relaxed);
         state.first_free = id;
+        state.used -= 1;
     }
 
     /// Returns the object in a place.
@@ -181,10 +187,24 @@ impl<T: Object> Arena<T> {
         self.made.load(Ordering::Acquire)
     }
 
+    /// Returns the number of objects.
+    pub(crate) fn used(&self) -> u64 {
+        self.state.lock().used.into()
+    }
+
     /// Adds a reference.
     #[inline]
     pub(crate) fn retain(&self, id: Id) {
         self.place(id).references.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds a reference to what is in a place, unless it is unused.
+    pub(crate) fn retain_used(&self, id: Id) -> bool {
+        let add = |references| (references > 0).then_some(references + 1);
+        let references = &self.place(id).references;
+        references
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, add)
+            .is_ok()
     }
 
     /// Drops a reference. Returns whether it was the last.

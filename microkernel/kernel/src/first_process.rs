@@ -2,25 +2,45 @@
 //!
 //! This is the only program that the kernel loads. It gets a handle to everything: the machine,
 //! all free RAM, the bundle, itself.
+//!
+//! Nobody is above `init` who could start it again when it ends, so the kernel does: its handles
+//! and its state region are kept, its image, heap and stack are made as they were at first, and it
+//! is told how often that was done. The work is done in slices, as the last part of its teardown.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bootloader_api::info::{MemoryRegionKind, MemoryRegions};
 use heapless::{String, Vec};
 use serde::Serialize;
 use skink_abi::layout::{self, StartupHeader};
-use skink_abi::{Error, MapFlags, NAME_BYTES, ObjectKind, PAGE_SIZE, Rights};
+use skink_abi::{
+    Error, MAX_MAP_PAGES, MAX_ZERO_PAGES, MapFlags, NAME_BYTES, ObjectKind, PAGE_SIZE,
+    ProcessState, Rights,
+};
+use skink_kcore::Id;
 use skink_kcore::handles::Entry;
 use skink_manifest::bundle::{Bundle, Kind};
 
-use crate::arch::x86_64::physical;
+use crate::arch::x86_64::{physical, time};
 use crate::lock::Held;
 use crate::memory::{self, MEMORIES, Medium};
-use crate::process::{PROCESSES, Process};
+use crate::process::{Exit, PROCESSES, Process};
 use crate::sched::{self, Urgency};
 use crate::thread::{Family, THREADS};
+use crate::{panic, revival, teardown};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const HEAP_PAGES: u64 = 1024;
 const STACK_PAGES: u64 = 32;
+/// Pages of its state region.
+const STATE_PAGES: u64 = 256;
+/// Most ranges of its space that the kernel maps.
+const MAX_PIECES: usize = 16;
+/// It is given up when it ends more often than this in a row, each time within [`SHORT_RUN_NS`] of
+/// its start: nothing that it could still do would be worth the time.
+const MAX_SHORT_RUNS: u32 = 8;
+/// A second in all.
+const SHORT_RUN_NS: u64 = 125_000_000;
 /// Most pieces of RAM; smaller ones beyond that are left unused.
 const MAX_RAM: usize = 24;
 /// A piece of RAM smaller than this is not worth a handle, pages.
@@ -40,14 +60,50 @@ struct Startup<'a> {
     handles: &'a [(&'a str, u32)],
 }
 
+/// A range of `init`'s space.
+struct Piece {
+    address: u64,
+    frames: u64,
+    pages: u64,
+    flags: MapFlags,
+    content: Content,
+}
+
+/// What a range of `init`'s space holds when `init` starts.
+enum Content {
+    /// What it held before.
+    Kept,
+    /// Zeros, but for bytes of the boot bundle from an offset on.
+    Fresh(u64, &'static [u8]),
+}
+
+/// How `init` is started.
+struct Image {
+    pieces: Vec<Piece, MAX_PIECES>,
+    entry: u64,
+    /// Physical address of the start-up pages.
+    startup: u64,
+    /// Physical address of the main thread's control pages, and their object. A reference is held.
+    control: (u64, Id),
+}
+
+/// Set at boot.
+static IMAGE: spin::Once<Image> = spin::Once::new();
+/// When `init` was started, ns since boot.
+static STARTED_AT: AtomicU64 = AtomicU64::new(0);
+/// How many times it was started again.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+/// How many times in a row it ended within [`SHORT_RUN_NS`].
+static SHORT_RUNS: AtomicU32 = AtomicU32::new(0);
+
 /// What `init` is made from.
-pub(crate) struct Boot<'a> {
+pub(crate) struct Boot {
     /// The boot bundle.
-    pub(crate) bundle: &'a [u8],
+    pub(crate) bundle: &'static [u8],
     /// Its physical address, page aligned.
     pub(crate) bundle_physical: u64,
     /// The kernel's command line.
-    pub(crate) command_line: &'a str,
+    pub(crate) command_line: &'static str,
     /// All memory, with the kernel's pool taken out.
     pub(crate) free: Vec<(u64, u64), 128>,
 }
@@ -83,7 +139,7 @@ pub(crate) fn take(free: &mut Vec<(u64, u64), 128>, bytes: u64) -> Option<u64> {
 /// # Errors
 ///
 /// A sentence that says what is missing.
-pub(crate) fn start(held: &mut Held<0>, boot: Boot<'_>, quota: u64) -> Result<(), &'static str> {
+pub(crate) fn start(held: &mut Held<0>, boot: Boot, quota: u64) -> Result<(), &'static str> {
     let bundle = Bundle::parse(boot.bundle).map_err(|_| "the boot bundle is damaged")?;
     let init = bundle
         .find_kind(Kind::Init)
@@ -91,65 +147,218 @@ pub(crate) fn start(held: &mut Held<0>, boot: Boot<'_>, quota: u64) -> Result<()
     let mut name = [0; NAME_BYTES];
     name[..4].copy_from_slice(b"init");
     let id = Process::create(held, None, quota, name).map_err(|_| "no memory for init")?;
-    Loader {
+    let process = PROCESSES.get(id);
+    process.keep_handles();
+    let loader = Loader {
         held,
-        process: PROCESSES.get(id),
+        process,
         boot,
+        pieces: Vec::new(),
+    };
+    let image = loader.plan(init.data);
+    let image = image.map_err(|_| "init's image is damaged, or there is no memory for it")?;
+    let image = IMAGE.call_once(|| image);
+    let mut next = Some(0);
+    while let Some(first) = next {
+        next = image
+            .load_some(held, process, first)
+            .map_err(|_| "no memory for init's page tables, or two parts of it overlap")?;
     }
-    .load(init.data)
-    .map_err(|_| "init's image is damaged, or there is no memory for it")
+    image
+        .start_thread(held, process)
+        .map_err(|_| "no memory for init's thread")
 }
 
-struct Loader<'a, 'b> {
+/// Notes that `init` has ended, and gives it up if it does nothing else.
+pub(crate) fn note_end(exit: &Exit) {
+    let ran = time::now().saturating_sub(STARTED_AT.load(Ordering::Relaxed));
+    if ran > SHORT_RUN_NS {
+        SHORT_RUNS.store(0, Ordering::Relaxed);
+    } else if SHORT_RUNS.fetch_add(1, Ordering::Relaxed) >= MAX_SHORT_RUNS {
+        panic::init_ended(exit);
+    }
+    log::error!(
+        "init has ended after {} ms and is started again: {:?}, code {}, at {:#x}, address {:#x}",
+        ran / 1_000_000,
+        exit.reason,
+        exit.code,
+        exit.address,
+        exit.fault_address
+    );
+}
+
+/// Gives `init`, of which nothing is left but its handles, an empty space to be loaded.
+pub(crate) fn begin_reload(held: &mut Held<0>, process: &Process) {
+    revival::renew(held, process).expect("its page tables are paid for");
+    process.teardown.begin(teardown::RELOAD);
+}
+
+/// Loads a slice of `init` anew. Returns whether that was the last: then it runs.
+pub(crate) fn reload_slice(held: &mut Held<0>, process: &'static Process) -> bool {
+    let image = IMAGE.get().expect("set before init first ran");
+    let position = &process.teardown.next_index;
+    let next = image.load_some(held, process, position.get().into());
+    match next.expect("its page tables are paid for") {
+        Some(next) => {
+            position.set(next as u32);
+            return false;
+        }
+        None => process.teardown.restart(),
+    }
+    let generation = GENERATION.fetch_add(1, Ordering::Relaxed) + 1;
+    let header = physical::pointer::<StartupHeader>(image.startup);
+    // SAFETY: the frames that were written at boot; nobody runs who could read them.
+    unsafe { (&raw mut (*header).generation).write(generation) };
+    let started = image.start_thread(held, process);
+    started.expect("its thread is paid for");
+    true
+}
+
+impl Image {
+    /// Fills and maps a slice of pages from the one with a number on, counted over all pieces.
+    /// Returns the number to go on with, or `None` when nothing is left.
+    fn load_some(
+        &self,
+        held: &mut Held<0>,
+        process: &Process,
+        mut first: u64,
+    ) -> Result<Option<u64>, Error> {
+        let mut before = 0;
+        for piece in &self.pieces {
+            if first < piece.pages {
+                let pages = piece.load_some(held, process, first)?;
+                return Ok(Some(before + first + pages));
+            }
+            first -= piece.pages;
+            before += piece.pages;
+        }
+        Ok(None)
+    }
+
+    fn start_thread(&self, held: &mut Held<0>, process: &'static Process) -> Result<(), Error> {
+        let (control, memory) = self.control;
+        // The first word of the control page is its own address.
+        // SAFETY: frames of its own, which nobody uses yet.
+        unsafe { physical::pointer::<u64>(control).write(layout::THREAD_CONTROL) };
+        let id = THREADS.allocate_for(process)?;
+        MEMORIES.retain(memory);
+        let thread = THREADS.get(id);
+        thread.reset(id, process.id.get());
+        // As after a call: the stack pointer is 8 below a multiple of 16.
+        thread.registers.start(self.entry, layout::STACK_TOP - 8, 0);
+        thread.set_control(control);
+        thread.control_memory.set(memory);
+        thread.fs_base.set(layout::THREAD_CONTROL);
+        STARTED_AT.store(time::now(), Ordering::Relaxed);
+        {
+            let mut state = process.state.lock(held);
+            state.threads.push_back(&Family, id);
+            state.thread_count += 1;
+            state.exit = Exit::NONE;
+            process.set_status(ProcessState::Alive);
+        }
+        sched::make_ready(held, thread, Urgency::Normal);
+        Ok(())
+    }
+}
+
+impl Piece {
+    /// Fills and maps some pages of it. Returns how many.
+    fn load_some(&self, held: &mut Held<0>, process: &Process, first: u64) -> Result<u64, Error> {
+        let start = self.frames + first * PAGE;
+        let mut pages = self.pages - first;
+        match self.content {
+            Content::Kept => pages = pages.min(MAX_MAP_PAGES),
+            Content::Fresh(skew, data) => {
+                pages = pages.min(MAX_ZERO_PAGES);
+                // SAFETY: frames of `init` alone, which does not run.
+                unsafe { physical::zero(start, pages * PAGE) };
+                let part =
+                    |page: u64| ((page * PAGE).saturating_sub(skew) as usize).min(data.len());
+                let data = &data[part(first)..part(first + pages)];
+                let skew = if first == 0 { skew } else { 0 };
+                // SAFETY: as above; the data ends where the last of the pages does at the latest.
+                unsafe { physical::write(start + skew, data) };
+            }
+        }
+        let address = self.address + first * PAGE;
+        memory::map_at_boot(held, process, address, start, pages, self.flags)?;
+        Ok(pages)
+    }
+}
+
+/// Decides what goes where, and takes the frames for it.
+struct Loader<'a> {
     held: &'a mut Held<0>,
     process: &'static Process,
-    boot: Boot<'b>,
+    boot: Boot,
+    pieces: Vec<Piece, MAX_PIECES>,
 }
 
-impl Loader<'_, '_> {
-    fn load(mut self, image: &[u8]) -> Result<(), Error> {
-        let entry = self.load_image(image)?;
-        let heap = self.fresh(HEAP_PAGES)?;
+impl Loader<'_> {
+    fn plan(mut self, image: &'static [u8]) -> Result<Image, Error> {
+        let entry = self.plan_segments(image)?;
         let write = MapFlags::READ | MapFlags::WRITE;
-        self.map(layout::HEAP, heap, HEAP_PAGES, write)?;
-        let stack = self.fresh(STACK_PAGES)?;
-        self.map(
-            layout::STACK_TOP - STACK_PAGES * PAGE,
-            stack,
-            STACK_PAGES,
-            write,
-        )?;
-        let control = self.fresh(2)?;
-        self.map(layout::THREAD_CONTROL, control, 2, write)?;
-        // The first word of the control page is its own address.
-        // SAFETY: a fresh frame.
-        unsafe { physical::pointer::<u64>(control).write(layout::THREAD_CONTROL) };
+        let zeros = || Content::Fresh(0, &[]);
+        self.add(layout::HEAP, HEAP_PAGES, write, zeros())?;
+        let stack = layout::STACK_TOP - STACK_PAGES * PAGE;
+        self.add(stack, STACK_PAGES, write, zeros())?;
+        let control = self.add(layout::THREAD_CONTROL, 2, write, zeros())?;
+        self.add(layout::STATE_REGION, STATE_PAGES, write, Content::Kept)?;
         let bundle_pages = (self.boot.bundle.len() as u64).div_ceil(PAGE);
-        self.map(
+        let bundle = self.boot.bundle_physical;
+        self.add_at(
             layout::MAPPINGS,
-            self.boot.bundle_physical,
-            bundle_pages,
+            (bundle, bundle_pages),
             MapFlags::READ,
+            Content::Kept,
         )?;
-        self.write_startup(bundle_pages)?;
-        self.start_thread(entry, control)
+        let startup = layout::STARTUP_BYTES / PAGE;
+        let startup = self.add(layout::STARTUP, startup, MapFlags::READ, Content::Kept)?;
+        self.write_startup(startup, bundle_pages)?;
+        let memory = memory::create(self.process, control, 2, Medium::Ram)?;
+        Ok(Image {
+            pieces: self.pieces,
+            entry,
+            startup,
+            control: (control, memory),
+        })
     }
 
-    /// Takes frames of free RAM, filled with zeros.
-    fn fresh(&mut self, pages: u64) -> Result<u64, Error> {
+    /// Takes frames of free RAM, filled with zeros, for a range. Returns where they are.
+    fn add(
+        &mut self,
+        address: u64,
+        pages: u64,
+        flags: MapFlags,
+        content: Content,
+    ) -> Result<u64, Error> {
         let start = take(&mut self.boot.free, pages * PAGE).ok_or(Error::NoMemory)?;
         // SAFETY: free RAM, just taken.
         unsafe { physical::zero(start, pages * PAGE) };
+        self.add_at(address, (start, pages), flags, content)?;
         Ok(start)
     }
 
-    fn map(&mut self, address: u64, start: u64, pages: u64, flags: MapFlags) -> Result<(), Error> {
-        memory::map_at_boot(self.held, self.process, address, start, pages, flags)
+    fn add_at(
+        &mut self,
+        address: u64,
+        (frames, pages): (u64, u64),
+        flags: MapFlags,
+        content: Content,
+    ) -> Result<(), Error> {
+        let piece = Piece {
+            address,
+            frames,
+            pages,
+            flags,
+            content,
+        };
+        self.pieces.push(piece).map_err(|_| Error::NoMemory)
     }
 
-    /// Maps the segments of an ELF image, each copied into frames of its own, and returns the
-    /// entry point.
-    fn load_image(&mut self, image: &[u8]) -> Result<u64, Error> {
+    /// Gives each segment of an ELF image frames of its own, and returns the entry point.
+    fn plan_segments(&mut self, image: &'static [u8]) -> Result<u64, Error> {
         let u16_at = |at: usize| -> Option<u16> {
             Some(u16::from_le_bytes(image.get(at..at + 2)?.try_into().ok()?))
         };
@@ -186,25 +395,19 @@ impl Loader<'_, '_> {
                 return Err(bad);
             }
             let pages = (skew + bytes).div_ceil(PAGE);
-            let frames = self.fresh(pages)?;
-            // SAFETY: fresh frames that hold the whole segment.
-            unsafe { physical::write(frames + skew, data) };
             let mode = match (flags & 1 != 0, flags & 2 != 0) {
                 (true, false) => MapFlags::READ | MapFlags::EXECUTE,
                 (false, true) => MapFlags::READ | MapFlags::WRITE,
                 (false, false) => MapFlags::READ,
                 (true, true) => return Err(bad),
             };
-            self.map(address - skew, frames, pages, mode)?;
+            self.add(address - skew, pages, mode, Content::Fresh(skew, data))?;
         }
         u64_at(0x18).ok_or(bad)
     }
 
-    /// Makes the start-up pages and the handles that they name.
-    fn write_startup(&mut self, bundle_pages: u64) -> Result<(), Error> {
-        let pages = layout::STARTUP_BYTES / PAGE;
-        let frames = self.fresh(pages)?;
-        self.map(layout::STARTUP, frames, pages, MapFlags::READ)?;
+    /// Writes the start-up pages and makes the handles that they name.
+    fn write_startup(&mut self, frames: u64, bundle_pages: u64) -> Result<(), Error> {
         let handles = self.make_handles(bundle_pages)?;
         let process = handles
             .iter()
@@ -243,12 +446,12 @@ impl Loader<'_, '_> {
             magic: layout::STARTUP_MAGIC,
             heap_start: layout::HEAP,
             heap_bytes: HEAP_PAGES * PAGE,
-            state_start: 0,
-            state_bytes: 0,
+            state_start: layout::STATE_REGION,
+            state_bytes: STATE_PAGES * PAGE,
             has_service_page: 0,
             process,
             blob_bytes: used as u32,
-            reserved: 0,
+            generation: 0,
         };
         // SAFETY: the first bytes of the start-up frames, page aligned.
         unsafe { physical::pointer::<StartupHeader>(frames).write(header) };
@@ -299,25 +502,5 @@ impl Loader<'_, '_> {
         handles
             .push((text, handle.0))
             .map_err(|_| Error::TooManyHandles)
-    }
-
-    fn start_thread(self, entry: u64, control: u64) -> Result<(), Error> {
-        let memory = memory::create(self.process, control, 2, Medium::Ram)?;
-        debug_assert!(MEMORIES.get(memory).is_ram());
-        let id = THREADS.allocate_for(self.process)?;
-        let thread = THREADS.get(id);
-        thread.reset(id, self.process.id.get());
-        // As after a call: the stack pointer is 8 below a multiple of 16.
-        thread.registers.start(entry, layout::STACK_TOP - 8, 0);
-        thread.set_control(control);
-        thread.control_memory.set(memory);
-        thread.fs_base.set(layout::THREAD_CONTROL);
-        {
-            let mut state = self.process.state.lock(self.held);
-            state.threads.push_back(&Family, id);
-            state.thread_count += 1;
-        }
-        sched::make_ready(self.held, thread, Urgency::Normal);
-        Ok(())
     }
 }

@@ -46,6 +46,8 @@ mod pool;
 #[cfg(bare)]
 mod process;
 #[cfg(bare)]
+mod revival;
+#[cfg(bare)]
 mod sched;
 #[cfg(bare)]
 mod space;

@@ -83,7 +83,8 @@ impl Object for Mapping {
 
 /// All memory objects.
 pub(crate) static MEMORIES: Arena<Memory> = Arena::new();
-static MAPPINGS: Arena<Mapping> = Arena::new();
+/// All tracked mappings.
+pub(crate) static MAPPINGS: Arena<Mapping> = Arena::new();
 static NEXT_IDENTITY: AtomicU64 = AtomicU64::new(1);
 
 struct MappingNodes;

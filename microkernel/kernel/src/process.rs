@@ -28,7 +28,9 @@ pub(crate) const HANDLE_PAGES: usize = skink_abi::MAX_PROCESS_HANDLES / ENTRIES_
 const WATCHERS: usize = 2;
 /// What a new process takes of its quota: itself, its top-level page table, and the three tables
 /// on the way to the time page.
-const FIRST_BYTES: u64 = Arena::<Process>::BYTES + 4 * PAGE_SIZE as u64;
+const FIRST_BYTES: u64 = Arena::<Process>::BYTES + FIRST_TABLES_BYTES;
+/// The tables that a process has as long as it lives.
+pub(crate) const FIRST_TABLES_BYTES: u64 = 4 * PAGE_SIZE as u64;
 
 /// A process.
 pub(crate) struct Process {
@@ -50,6 +52,8 @@ pub(crate) struct Process {
     /// the table's lock and not taken back before the last thread has ended, so that the fast path
     /// can read them without it.
     handle_pages: [Word; HANDLE_PAGES],
+    /// Whether its handles stay when it dies, so that it can be revived. Under `state`.
+    keeps_handles: AtomicBool,
     /// The sender that page faults go to, or [`NONE`]; a reference is held.
     pub(crate) pager: AtomicU32,
     quota_limit: AtomicU64,
@@ -115,6 +119,7 @@ impl Object for Process {
         root: Word::ZERO,
         handles: Lock::new(HandleTable::new(HandlePages::NEW)),
         handle_pages: [const { Word::ZERO }; HANDLE_PAGES],
+        keeps_handles: AtomicBool::new(false),
         pager: AtomicU32::new(NONE),
         quota_limit: AtomicU64::new(0),
         quota_used: AtomicU64::new(0),
@@ -139,12 +144,17 @@ impl State {
         thread_count: 0,
         mappings: List::EMPTY,
         watchers: [(NONE, 0); WATCHERS],
-        exit: Exit {
-            reason: ExitReason::None,
-            code: 0,
-            address: 0,
-            fault_address: 0,
-        },
+        exit: Exit::NONE,
+    };
+}
+
+impl Exit {
+    /// It has not ended.
+    pub(crate) const NONE: Exit = Exit {
+        reason: ExitReason::None,
+        code: 0,
+        address: 0,
+        fault_address: 0,
     };
 }
 
@@ -204,6 +214,7 @@ impl Process {
         process.id.set(id);
         process.root.set(tables.root());
         process.teardown.restart();
+        process.close_handles();
         *process.tables.lock(held) = tables;
         for page in &process.handle_pages {
             page.set((&raw const NO_HANDLES) as u64);
@@ -244,7 +255,7 @@ impl Process {
     }
 
     /// Makes page tables that map the time page and nothing else.
-    fn first_tables() -> Result<Tables, Error> {
+    pub(crate) fn first_tables() -> Result<Tables, Error> {
         let mut tables = Tables::new()?;
         if let Err(error) = time_page::map(&mut tables) {
             // SAFETY: never loaded.
@@ -264,6 +275,26 @@ impl Process {
         self.status.load(Ordering::Acquire) == ProcessState::Alive as u32
     }
 
+    /// Returns whether it is dead.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.status.load(Ordering::Acquire) == ProcessState::Dead as u32
+    }
+
+    /// Returns whether its handles stay when it dies.
+    pub(crate) fn keeps_handles(&self) -> bool {
+        self.keeps_handles.load(Ordering::Relaxed)
+    }
+
+    /// Has its handles stay when it dies.
+    pub(crate) fn keep_handles(&self) {
+        self.keeps_handles.store(true, Ordering::Relaxed);
+    }
+
+    /// Has its handles closed when it dies.
+    pub(crate) fn close_handles(&self) {
+        self.keeps_handles.store(false, Ordering::Relaxed);
+    }
+
     /// Sets whether it can run.
     pub(crate) fn set_status(&self, status: ProcessState) {
         self.status.store(status as u32, Ordering::Release);
@@ -281,6 +312,11 @@ impl Process {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
             .map(|_| ())
             .map_err(|_| Error::NoMemory)
+    }
+
+    /// Takes kernel memory from the quota that was given back to it and is needed again.
+    pub(crate) fn charge_again(&self, bytes: u64) {
+        self.quota_used.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Gives kernel memory back to the quota.

@@ -324,8 +324,11 @@ pub(crate) fn finish(held: &mut Held<0>) {
 #[inline(never)]
 fn find_work(held: &mut Held<0>, cpu: &'static CpuLocal) {
     loop {
-        if teardown::is_pending() {
+        while teardown::is_pending() {
             teardown::run_slice(held);
+            if is_long(cpu) {
+                break;
+            }
         }
         let Some(thread) = cpu.current() else {
             next(held, cpu);
@@ -488,6 +491,13 @@ fn take_ready(held: &mut Held<0>, cpu: &'static CpuLocal) -> Option<Id> {
     let id = queue.ready.pop_front(&ThreadNodes)?;
     queue.begin_slice();
     Some(id)
+}
+
+/// Returns whether interrupts have been off for as long as work that can be cut may take.
+pub(crate) fn is_long(cpu: &CpuLocal) -> bool {
+    let entered_at = cpu.entered_at.load(Ordering::Relaxed);
+    let ticks = time::ticks().wrapping_sub(entered_at);
+    ticks > time::ticks_per_ms() * skink_abi::MAX_BATCH_NS / 1_000_000
 }
 
 /// Notes how long interrupts were off.

@@ -6,6 +6,7 @@
 mod batch;
 mod devices;
 mod handles;
+mod inspection;
 mod memory;
 mod objects;
 mod processes;
@@ -112,6 +113,7 @@ fn dispatch(held: &mut Held<0>, thread: &'static Thread) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one line per call")]
 fn plain(number: Syscall, call: &mut Call<'_>) -> Result {
     match number {
         Syscall::Null => Ok((0, 0)),
@@ -129,12 +131,19 @@ fn plain(number: Syscall, call: &mut Call<'_>) -> Result {
         Syscall::HandleInfo => handles::info(call),
         Syscall::HandleGrant => handles::grant(call),
         Syscall::ObjectRevoke => handles::revoke(call),
+        Syscall::HandleNext => handles::next(call),
         Syscall::ProcessCreate => processes::create(call),
         Syscall::ProcessKill => processes::kill(call),
         Syscall::ProcessInfo => processes::info(call),
         Syscall::ProcessWatch => processes::watch(call),
         Syscall::ProcessSetPager => processes::set_pager(call),
         Syscall::ProcessNext => processes::next(call),
+        Syscall::ProcessKeepHandles => processes::keep_handles(call),
+        Syscall::ProcessRevive => processes::revive(call),
+        Syscall::ProcessMappings => inspection::mappings(call),
+        Syscall::ProcessOpen => inspection::open(call),
+        Syscall::ProcessPeek => inspection::peek(call),
+        Syscall::ProcessPoke => inspection::poke(call),
         Syscall::ThreadCreate => processes::create_thread(call),
         Syscall::EndpointCreate => objects::create_endpoint(call),
         Syscall::EndpointMint => objects::mint_sender(call),

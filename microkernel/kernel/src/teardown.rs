@@ -1,10 +1,10 @@
 //! The end of threads and processes.
 //!
 //! Ending a process dooms its threads; each ends when a processor would run it. Then everything
-//! that the process had is taken apart in slices of bounded length, at the end of whatever entries
-//! into the kernel come: first the requests that it held go back to their endpoints, then its
-//! handles go, then those who watch it are told, then its mappings and page tables go, and they are told again
-//! that all of it is gone.
+//! that the process had is taken apart in slices of bounded length, as many as the time allows at
+//! the end of whatever entries into the kernel come: first the requests that it held go back to their endpoints, then its
+//! handles go, unless it keeps them ([`crate::revival`]), then those who watch it are told, then its
+//! mappings and page tables go, and they are told again that all of it is gone.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,15 +15,19 @@ use spin::Mutex;
 
 use crate::arch::x86_64::{apic, cpu};
 use crate::cell::Field;
-use crate::lock::Held;
+use crate::lock::{Guard, Held, level};
 use crate::object::{self, Closing};
-use crate::process::{Exit, INIT_NUMBER, PROCESSES, Process};
+use crate::process::{Exit, INIT_NUMBER, PROCESSES, Process, State};
 use crate::sched::Urgency;
 use crate::thread::{Family, THREADS, Thread};
-use crate::{ipc, memory, notification, pool, space};
+use crate::{first_process, ipc, memory, notification, pool, revival, space};
 
 /// Handles, mappings or page tables per slice.
 const SLICE: usize = 32;
+/// The stage in which handles are closed.
+pub(crate) const HANDLES: u32 = 1;
+/// The stage in which `init` is loaded anew.
+pub(crate) const RELOAD: u32 = 6;
 /// Threads looked at per slice.
 const THREAD_SLICE: u32 = 256;
 
@@ -31,7 +35,9 @@ const THREAD_SLICE: u32 = 256;
 pub(crate) struct Progress {
     stage: Field,
     /// The next thread or handle of this stage.
-    next_index: Field,
+    pub(crate) next_index: Field,
+    /// Handles to itself that a process that keeps its handles has; they hold no references now.
+    pub(crate) own_handles: Field,
     /// The process behind it in the queue.
     next: Field,
 }
@@ -45,12 +51,19 @@ impl Progress {
     pub(crate) const NEW: Progress = Progress {
         stage: Field::new(0),
         next_index: Field::new(0),
+        own_handles: Field::new(0),
         next: Field::new(NONE),
     };
 
     /// Forgets the last teardown of this place.
     pub(crate) fn restart(&self) {
-        self.stage.set(0);
+        self.begin(0);
+        self.own_handles.set(0);
+    }
+
+    /// Goes on with a stage.
+    pub(crate) fn begin(&self, stage: u32) {
+        self.stage.set(stage);
         self.next_index.set(0);
     }
 }
@@ -65,7 +78,8 @@ pub(crate) fn is_pending() -> bool {
     PENDING.load(Ordering::Relaxed) != 0
 }
 
-fn push(process: &Process) {
+/// Has a process that nobody works on taken apart.
+pub(crate) fn push(process: &Process) {
     let id = process.id.get();
     process.teardown.next.set(NONE);
     let mut queue = QUEUE.lock();
@@ -126,7 +140,15 @@ pub(crate) fn end_unreachable(held: &mut Held<0>, process: &Process, number: u64
         let state = process.state.lock(held);
         // One that ends may be gone by now, and another be in its place. One that lives and that
         // nobody can reach stays as it is.
-        process.number() == number && process.is_alive() && state.thread_count == 0
+        let is_same = process.number() == number;
+        let is_lost = is_same && process.is_alive() && state.thread_count == 0;
+        if is_lost {
+            process.close_handles();
+        } else if is_same && process.is_dead() && process.keeps_handles() {
+            revival::give_up(process);
+            push(process);
+        }
+        is_lost
     };
     if is_lost {
         let exit = Exit {
@@ -209,7 +231,8 @@ pub(crate) fn run_slice(held: &mut Held<0>) {
     let progress = &process.teardown;
     let is_done = match progress.stage.get() {
         0 => give_back_requests(held, process),
-        1 => close_handles(held, process),
+        HANDLES if process.keeps_handles() => revival::look_at_handles(held, process),
+        HANDLES => close_handles(held, process),
         2 => {
             tell_watchers(held, process);
             space::unload(held, process.id.get());
@@ -219,13 +242,22 @@ pub(crate) fn run_slice(held: &mut Held<0>) {
         4 => {
             let mut tables = process.tables.lock(held);
             // SAFETY: unloaded in stage 2, and no thread is left that could load them again.
-            unsafe { tables.free_some(SLICE) }
+            let freed = unsafe { tables.free_some(SLICE) };
+            process.refund((freed * skink_abi::PAGE_SIZE) as u64);
+            freed < SLICE
         }
+        RELOAD => match first_process::reload_slice(held, process) {
+            true => return,
+            false => false,
+        },
+        _ if process.keeps_handles() => match revival::rest(held, process) {
+            true => return,
+            false => false,
+        },
         _ => return finish(held, process),
     };
     if is_done {
-        progress.stage.set(progress.stage.get() + 1);
-        progress.next_index.set(0);
+        progress.begin(progress.stage.get() + 1);
     }
     push(process);
 }
@@ -234,8 +266,9 @@ pub(crate) fn run_slice(held: &mut Held<0>) {
 /// them is kept, since every call would have to change it; a death looks at all threads instead.
 fn give_back_requests(held: &mut Held<0>, process: &Process) -> bool {
     let exit = process.state.lock(held).exit;
-    if process.number() == INIT_NUMBER {
-        crate::panic::init_ended(&exit);
+    let first = process.teardown.next_index.get();
+    if process.number() == INIT_NUMBER && first == 0 {
+        first_process::note_end(&exit);
     }
     let how = match exit.reason {
         ExitReason::Killed => Abandon::Killed,
@@ -243,7 +276,6 @@ fn give_back_requests(held: &mut Held<0>, process: &Process) -> bool {
         ExitReason::Exited if exit.code == 0 => Abandon::Killed,
         _ => Abandon::Crashed,
     };
-    let first = process.teardown.next_index.get();
     let end = (first + THREAD_SLICE).min(THREADS.made());
     for id in first..end {
         ipc::abandon(held, THREADS.get(id), process.id.get(), how);
@@ -267,11 +299,24 @@ fn close_handles(held: &mut Held<0>, process: &Process) -> bool {
 }
 
 fn tell_watchers(held: &mut Held<0>, process: &Process) {
-    let watchers = process.state.lock(held).watchers;
-    for (id, bits) in watchers {
+    tell(&mut process.state.lock(held));
+}
+
+/// Tells those who watch a process.
+pub(crate) fn tell(state: &mut Guard<'_, '_, State, { level::PROCESS }>) {
+    let (state, held) = state.parts();
+    for (id, bits) in state.watchers {
         if id != NONE {
             notification::notify(held, id, bits, Urgency::Normal);
         }
+    }
+}
+
+/// Drops the reference to the pager of a process without threads.
+pub(crate) fn drop_pager(held: &mut Held<0>, process: &Process) {
+    let pager = process.pager.swap(NONE, Ordering::Relaxed);
+    if pager != NONE {
+        object::release_sender(held, pager);
     }
 }
 
@@ -281,10 +326,7 @@ fn finish(held: &mut Held<0>, process: &Process) {
         handles.entries_mut().free();
         *handles = skink_kcore::handles::HandleTable::new(crate::process::HandlePages::NEW);
     }
-    let pager = process.pager.swap(NONE, Ordering::Relaxed);
-    if pager != NONE {
-        object::release_sender(held, pager);
-    }
+    drop_pager(held, process);
     process.return_quota();
     process.set_status(ProcessState::Dead);
     tell_watchers(held, process);

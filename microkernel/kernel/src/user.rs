@@ -28,6 +28,8 @@ unsafe impl Plain for [u64; 2] {}
 unsafe impl Plain for skink_abi::MapItem {}
 // SAFETY: repr(C): words only.
 unsafe impl Plain for skink_abi::MemoryInfo {}
+// SAFETY: repr(C): 8, 8, 8, 4, 4 bytes.
+unsafe impl Plain for skink_abi::PageRun {}
 // SAFETY: repr(C): 4, 4, 8 bytes.
 unsafe impl Plain for skink_abi::HandleInfo {}
 // SAFETY: repr(C): four words and two halves.

@@ -1,6 +1,7 @@
 //! All tests, one file per subject.
 
 mod batch;
+mod debug;
 mod delivery;
 mod fuzz;
 mod handles;
@@ -11,6 +12,7 @@ mod memory;
 mod paths;
 mod quota;
 mod recovery;
+mod revival;
 mod rings;
 mod storm;
 mod waits;
@@ -28,6 +30,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         waits::TESTS,
         malformed::TESTS,
         recovery::TESTS,
+        revival::TESTS,
+        debug::TESTS,
         rings::TESTS,
         hostile::TESTS,
         memory::TESTS,

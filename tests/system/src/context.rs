@@ -9,7 +9,7 @@ use core::fmt::Display;
 use libipc::proto::memory::{MemoryManagerClient, MemoryTotals};
 use libipc::spawn::MemoryPager;
 use libsys::abi::{ExitReason, KernelStats, PAGE_SIZE, ProcessInfo, ProcessState};
-use libsys::spawn::{Image, Spawn};
+use libsys::spawn::{Child, Image, Spawn};
 use libsys::{Handle, Memory, Process, Sender, System, time};
 use skink_manifest::bundle::Bundle;
 use skink_program::{Failed, Program};
@@ -76,17 +76,19 @@ impl Context {
 
     /// Starts a child. It is ended when it is dropped.
     pub(crate) fn start(&self, spawn: Spawn<'_>) -> Result<Running, String> {
+        Ok(self.child(spawn)?.process.into())
+    }
+
+    /// Starts a child that goes on when what is returned is dropped.
+    pub(crate) fn child(&self, spawn: Spawn<'_>) -> Result<Child, String> {
         let image = Image {
             bytes: self.image,
             memory: &self.bundle,
             first_page: self.image_page,
         };
-        let child = spawn
+        spawn
             .start_paged(&image, &self.pager)
-            .map_err(because("child not started"))?;
-        Ok(Running {
-            process: child.process,
-        })
+            .map_err(because("child not started"))
     }
 
     /// Starts a child with a role and waits for its end.
@@ -97,6 +99,11 @@ impl Context {
     /// Returns the memory manager, for this program's own space.
     pub(crate) fn memory(&self) -> &MemoryManagerClient {
         &self.memory
+    }
+
+    /// Returns the machine.
+    pub(crate) fn system(&self) -> &Handle<System> {
+        &self.system
     }
 
     /// Returns the number of CPUs.
@@ -130,6 +137,12 @@ impl Context {
 /// A child that was started.
 pub(crate) struct Running {
     process: Handle<Process>,
+}
+
+impl From<Handle<Process>> for Running {
+    fn from(process: Handle<Process>) -> Self {
+        Running { process }
+    }
 }
 
 impl Running {

@@ -8,6 +8,7 @@ mod hostile;
 mod memory;
 mod paths;
 mod quota;
+mod revival;
 pub(crate) mod rings;
 mod server;
 mod storm;
@@ -20,6 +21,7 @@ mod waits;
 pub(crate) use hostile::{FLAG_IGNORED, KERNEL, NON_CANONICAL, NOWHERE};
 pub(crate) use memory::{CHILD_WORD, REGION, SHARED_WORD};
 pub(crate) use paths::{CRASH, Slots, TOUCH, Word, digest, payload_word};
+pub(crate) use revival::compete;
 pub(crate) use storm::{Count, Counts};
 
 use alloc::vec::Vec;
@@ -83,6 +85,8 @@ pub(crate) fn play(program: &Program) -> i32 {
         "stuffed-client" => delivery::stuffed(&role),
         "without-fs" => delivery::without_fs(&role),
         "actor" => paths::act(&role),
+        "heir" => revival::inherit(&role),
+        "rival" => revival::race(&role),
         "bequeath" => quota::bequeath(&role),
         "storm-client" => storm::call(&role),
         "storm-server" => storm::serve(&role),

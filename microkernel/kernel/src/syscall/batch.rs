@@ -8,14 +8,13 @@
 //! is a batch itself: `plain` refuses it. Everything else is the same as if it were called by
 //! itself, so a batch can do nothing that its calls could not.
 
-use core::sync::atomic::Ordering;
-
-use skink_abi::{BatchEntry, Error, MAX_BATCH, MAX_BATCH_NS, Syscall};
+use skink_abi::{BatchEntry, Error, MAX_BATCH, Syscall};
 
 use super::{Call, Result, plain};
-use crate::arch::x86_64::{cpu, physical, time};
+use crate::arch::x86_64::{cpu, physical};
 use crate::lock::Held;
 use crate::process::PROCESSES;
+use crate::sched;
 use crate::thread::Thread;
 
 const WORDS: usize = size_of::<BatchEntry>() / 8;
@@ -69,7 +68,5 @@ pub(super) fn run(held: &mut Held<0>, thread: &'static Thread) -> Result {
 /// Time is what has to be bounded, and what a call costs cannot be told by its number: closing a
 /// handle is a few instructions, or the end of an endpoint with thousands of callers.
 fn must_end(thread: &Thread) -> bool {
-    let entered_at = cpu::this().entered_at.load(Ordering::Relaxed);
-    let ticks = time::ticks().wrapping_sub(entered_at);
-    ticks > time::ticks_per_ms() * MAX_BATCH_NS / 1_000_000 || thread.is_doomed()
+    sched::is_long(cpu::this()) || thread.is_doomed()
 }

@@ -219,7 +219,8 @@ pub(super) fn system_info(call: &mut Call<'_>) -> Result {
         uptime_ns: time::now(),
     };
     user::write(call.held, call.process, info_out, &info)?;
-    user::write(call.held, call.process, stats_out, &stats::collect())?;
+    let stats = stats::collect(call.held);
+    user::write(call.held, call.process, stats_out, &stats)?;
     Ok((0, 0))
 }
 

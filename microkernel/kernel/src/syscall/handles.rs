@@ -91,6 +91,13 @@ pub(super) fn info(call: &mut Call<'_>) -> Result {
     Ok((0, 0))
 }
 
+pub(super) fn next(call: &mut Call<'_>) -> Result {
+    let first = usize::try_from(call.arguments[0]).map_err(|_| Error::Unavailable)?;
+    let next = call.process.handles.lock(call.held).next(first);
+    let (handle, kind) = next.ok_or(Error::Unavailable)?;
+    Ok((handle.0.into(), kind as u64))
+}
+
 pub(super) fn grant(call: &mut Call<'_>) -> Result {
     super::processes::with_process(call, call.arguments[0], Rights::MANAGE, |call, target| {
         let [_, handle, rights, ..] = call.arguments;

@@ -14,7 +14,7 @@ use crate::process::Process;
 use crate::sched::Urgency;
 
 /// Rights of everybody who makes an object on what can be done with any handle.
-const MAKER: Rights =
+pub(super) const MAKER: Rights =
     Rights(Rights::DUPLICATE.0 | Rights::TRANSFER.0 | Rights::MANAGE.0 | Rights::INSPECT.0);
 
 /// Gives the caller a handle to what it made; drops the object if the table is full.

@@ -8,7 +8,7 @@ use skink_kcore::handles::Entry;
 use skink_kcore::range::{self, UserRange};
 use skink_kcore::{Id, NONE};
 
-use super::objects::{give, take_notification};
+use super::objects::{MAKER, give, take_notification};
 use super::{Call, Result};
 use crate::endpoint::SENDERS;
 use crate::ipc::RawHandle32;
@@ -17,7 +17,7 @@ use crate::memory::MEMORIES;
 use crate::process::{Exit, MAX_THREADS, PROCESSES, Process};
 use crate::sched::{self, Urgency};
 use crate::thread::{Family, THREADS, Thread};
-use crate::{memory, object, teardown, user};
+use crate::{memory, object, revival, teardown, user};
 
 /// Runs `f` on the process that a handle names, holding a reference to it.
 pub(super) fn with_process(
@@ -50,8 +50,7 @@ pub(super) fn create(call: &mut Call<'_>) -> Result {
         }
     }
     let id = Process::create(call.held, Some(call.process), quota, name)?;
-    let rights = Rights::DUPLICATE | Rights::TRANSFER | Rights::MANAGE | Rights::INSPECT;
-    let given = give(call, Entry::new(ObjectKind::Process, rights, id, 0));
+    let given = give(call, Entry::new(ObjectKind::Process, MAKER, id, 0));
     if given.is_err() {
         teardown::end_process(call.held, PROCESSES.get(id), killed(0));
     }
@@ -124,19 +123,41 @@ pub(super) fn watch(call: &mut Call<'_>) -> Result {
         let (id, bits) = take_notification(call.process, call.held, notification, Rights::NOTIFY)?;
         let result = {
             let mut state = target.state.lock(call.held);
-            if !target.is_alive() {
-                Err(Error::Dead)
-            } else if let Some(slot) = state.watchers.iter_mut().find(|slot| slot.0 == NONE) {
-                *slot = (id, bits);
-                Ok((0, 0))
-            } else {
-                Err(Error::AlreadyBound)
+            let watchers = &mut state.watchers;
+            let known = watchers.iter().position(|watcher| watcher.0 == id);
+            let free = || watchers.iter().position(|watcher| watcher.0 == NONE);
+            match known.or_else(free) {
+                _ if !target.is_alive() => Err(Error::Dead),
+                Some(at) => {
+                    let old = watchers[at];
+                    watchers[at] = (id, old.1 | bits);
+                    Ok(old.0 != NONE)
+                }
+                None => Err(Error::AlreadyBound),
             }
         };
-        if result.is_err() {
+        // The list holds one reference.
+        if result != Ok(false) {
             object::release_notification(id);
         }
-        result
+        result.map(|_| (0, 0))
+    })
+}
+
+pub(super) fn keep_handles(call: &mut Call<'_>) -> Result {
+    with_process(call, call.arguments[0], Rights::MANAGE, |call, target| {
+        let _state = target.state.lock(call.held);
+        if !target.is_alive() {
+            return Err(Error::Dead);
+        }
+        target.keep_handles();
+        Ok((0, 0))
+    })
+}
+
+pub(super) fn revive(call: &mut Call<'_>) -> Result {
+    with_process(call, call.arguments[0], Rights::MANAGE, |call, target| {
+        revival::revive(call.held, target).map(|()| (0, 0))
     })
 }
 
@@ -227,8 +248,7 @@ fn start_thread(
     thread.fs_base.set(params.control);
     // One reference for the process's list, one for the handle.
     THREADS.retain(id);
-    let rights = Rights::DUPLICATE | Rights::TRANSFER | Rights::MANAGE | Rights::INSPECT;
-    let entry = Entry::new(ObjectKind::Thread, rights, id, 0);
+    let entry = Entry::new(ObjectKind::Thread, MAKER, id, 0);
     let handle = match give(call, entry) {
         Ok(handle) => handle,
         Err(error) => {

@@ -55,6 +55,8 @@ struct Needs {
     log: bool,
     /// The machine, for looking.
     system: bool,
+    /// The machine, for looking into any process and changing it.
+    debug: bool,
     /// The bundle with the images of programs.
     bundle: bool,
     /// Kernel memory to start others.
@@ -71,6 +73,7 @@ fn needs(name: &str) -> Needs {
         init: false,
         log: false,
         system: false,
+        debug: false,
         bundle: false,
         launch: false,
         pci: false,
@@ -104,6 +107,7 @@ fn needs(name: &str) -> Needs {
             init: true,
             log: true,
             system: true,
+            debug: name != "bench",
             bundle: true,
             launch: true,
             pci: name == "siege",
@@ -458,7 +462,11 @@ impl Launcher {
         if needs.system
             && let Some(system) = &self.system
         {
-            spawn = spawn.handle("system", system, SYSTEM_RIGHTS);
+            let debug = match needs.debug {
+                true => Rights::DEBUG,
+                false => Rights::NONE,
+            };
+            spawn = spawn.handle("system", system, SYSTEM_RIGHTS | debug);
         }
         if needs.pci
             && let Some(pci) = &self.pci

@@ -7,7 +7,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use skink_abi::{Error, MapFlags, PAGE_SIZE};
+use skink_abi::{Error, MapFlags, PAGE_SIZE, PageRun, layout};
 use skink_kcore::range::UserRange;
 use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::page_table::PageTableEntry;
@@ -272,6 +272,31 @@ unsafe fn entries<'a>(lowest: u64, address: u64, pages: u64) -> &'a mut [PageTab
     unsafe { core::slice::from_raw_parts_mut(first, pages as usize) }
 }
 
+/// Finds the entry of the page at an address, or tells how large the smallest aligned range around
+/// it is in which nothing is mapped.
+///
+/// # Safety
+///
+/// As [`walk`].
+unsafe fn find_entry<'a>(root: u64, address: u64) -> Result<&'a PageTableEntry, u64> {
+    let mut frame = root;
+    for level in [4, 3, 2] {
+        // SAFETY: by the caller's duty.
+        let entry = unsafe { &(&*table(frame))[index(address, level)] };
+        if entry.is_unused() {
+            return Err(1 << (3 + 9 * level));
+        }
+        frame = entry.addr().as_u64();
+    }
+    // SAFETY: by the caller's duty.
+    let entry = unsafe { &(&*table(frame))[index(address, 1)] };
+    if entry.is_unused() {
+        Err(PAGE)
+    } else {
+        Ok(entry)
+    }
+}
+
 /// How a page of a process is mapped.
 #[derive(Clone, Copy)]
 pub(crate) struct PageMode {
@@ -309,6 +334,30 @@ fn user_flags(mode: PageMode) -> PageTableFlags {
     flags.set(MAY_WRITE, mode.limit.contains(MapFlags::WRITE));
     flags.set(MAY_EXECUTE, mode.limit.contains(MapFlags::EXECUTE));
     flags
+}
+
+/// Returns how a page may be used now.
+fn now_of(flags: PageTableFlags) -> MapFlags {
+    let mut now = MapFlags::READ;
+    if flags.contains(PageTableFlags::WRITABLE) {
+        now = now | MapFlags::WRITE;
+    }
+    if !flags.contains(PageTableFlags::NO_EXECUTE) {
+        now = now | MapFlags::EXECUTE;
+    }
+    now
+}
+
+/// Returns how a page could be used.
+fn limit_of(flags: PageTableFlags) -> MapFlags {
+    let mut limit = MapFlags::READ;
+    if flags.contains(MAY_WRITE) {
+        limit = limit | MapFlags::WRITE;
+    }
+    if flags.contains(MAY_EXECUTE) {
+        limit = limit | MapFlags::EXECUTE;
+    }
+    limit
 }
 
 /// Lets entries map frames in a row, up to one that is used and that the mode does not say to
@@ -487,17 +536,15 @@ impl Tables {
         Some(entry.addr().as_u64() + (address & 0xfff))
     }
 
-    /// Frees up to `budget` tables. Returns whether all are gone.
+    /// Frees up to `budget` tables. Returns how many; fewer say that all are gone.
     ///
     /// # Safety
     ///
     /// No processor has these tables loaded.
-    pub(crate) unsafe fn free_some(&mut self, mut budget: usize) -> bool {
-        if self.root == 0 {
-            return true;
-        }
-        while budget > 0 {
-            budget -= 1;
+    pub(crate) unsafe fn free_some(&mut self, budget: usize) -> usize {
+        let mut freed = 0;
+        while freed < budget && self.root != 0 {
+            freed += 1;
             let mut frame = self.root;
             let mut parent: Option<&mut PageTableEntry> = None;
             for level in [4_u32, 3, 2] {
@@ -521,13 +568,51 @@ impl Tables {
             unsafe { pool::free(frame) };
             match parent {
                 Some(entry) => entry.set_unused(),
-                None => {
-                    self.root = 0;
-                    return true;
-                }
+                None => self.root = 0,
             }
         }
-        false
+        freed
+    }
+
+    /// Puts the runs of mapped pages from an address on into `runs` until that is full or `budget`
+    /// entries of tables were looked at. Returns how many runs there are, and the address to go on
+    /// with.
+    pub(crate) fn runs(
+        &self,
+        mut address: u64,
+        runs: &mut [PageRun],
+        mut budget: usize,
+    ) -> (usize, u64) {
+        let mut count = 0;
+        while address < layout::USER_END && budget > 0 {
+            budget -= 1;
+            // SAFETY: under the space lock; user addresses only.
+            let (flags, frame) = match unsafe { find_entry(self.root, address) } {
+                Ok(entry) => (entry.flags(), entry.addr().as_u64()),
+                Err(empty_bytes) => {
+                    address = (address & !(empty_bytes - 1)) + empty_bytes;
+                    continue;
+                }
+            };
+            let run = PageRun {
+                address,
+                physical: frame,
+                pages: 1,
+                flags: now_of(flags),
+                limit: limit_of(flags),
+            };
+            let last = runs[..count].last_mut().filter(|last| last.continues(&run));
+            if let Some(last) = last {
+                last.pages += 1;
+            } else if let Some(place) = runs.get_mut(count) {
+                *place = run;
+                count += 1;
+            } else {
+                break;
+            }
+            address += PAGE;
+        }
+        (count, address.min(layout::USER_END))
     }
 }
 
