@@ -107,7 +107,7 @@ fn needs(name: &str) -> Needs {
             init: true,
             log: true,
             system: true,
-            debug: name != "bench",
+            debug: !matches!(name, "bench" | "siege-load"),
             bundle: true,
             launch: true,
             pci: name == "siege",

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use chaos::Random;
 use libipc::Failure;
 use libipc::proto::init::{InitClient, InitError};
 use libsys::{Handle, System, time};
@@ -16,11 +17,15 @@ use crate::loads::{Loads, Report};
 use crate::probe::Probes;
 use crate::services::{self, INIT, Service, Unasked};
 use crate::snapshot::{Snapshot, Use};
+use crate::wreck;
 
 /// How long a service may take to come back, ns.
 const PATIENCE_NS: u64 = 20_000 * time::MS;
 /// How often it is looked at meanwhile, ns.
 const LOOK_NS: u64 = time::MS / 20;
+
+/// How long a fault may take to show, ns.
+const WATCH_NS: u64 = 30 * time::MS;
 
 /// A campaign.
 pub(crate) struct Campaign<'a> {
@@ -33,6 +38,8 @@ pub(crate) struct Campaign<'a> {
     are_named: bool,
     loads: &'a [Load],
     probes: Probes,
+    /// For what is not drawn with the strikes.
+    random: Random,
     gaps: Vec<Vec<u64>>,
     reports: Vec<Report>,
     uses: Vec<(Use, u64, bool)>,
@@ -80,6 +87,7 @@ impl<'a> Campaign<'a> {
             services,
             are_named: !request.services.is_empty(),
             loads: &request.loads,
+            random: Random::new(!seed),
             probes: Probes::new(program, launcher, init()?, seed)?,
             reports: Vec::new(),
             uses: Vec::new(),
@@ -120,7 +128,10 @@ impl<'a> Campaign<'a> {
             if self.launcher.is_interrupted_until(at)? {
                 return Ok(true);
             }
-            self.strike(program, &strike)?;
+            match strike.kind {
+                Kind::Single | Kind::Pair | Kind::Again => self.strike(program, &strike)?,
+                Kind::Hang | Kind::Flip => self.harm(program, &strike, &loads)?,
+            }
         }
         self.elapsed_ns = time::now().saturating_sub(start);
         self.reports = loads.stop()?;
@@ -175,6 +186,79 @@ impl<'a> Campaign<'a> {
             say(program, line)?;
         }
         Ok(())
+    }
+
+    /// Harms a service, and looks what comes of it.
+    fn harm(
+        &mut self,
+        program: &mut Program,
+        strike: &Strike,
+        loads: &Loads,
+    ) -> Result<(), Failed> {
+        let name = self.services[strike.first].name.clone();
+        let Some(found) = services::find(&self.init, &name) else {
+            return Ok(());
+        };
+        let (before, deaths) = (loads.counts()?, self.deaths(&name));
+        let process = self.system.open_process(found.process)?;
+        let at = time::now();
+        let mut line = Object::new("fault")
+            .text("service", &name)
+            .text("kind", strike.kind.name())
+            .number("at_ns", at);
+        if strike.kind == Kind::Hang {
+            wreck::hang(self.system, &process).map_err(|failed| failed.about(&name))?;
+        } else {
+            let flipped = wreck::flip(self.system, &process, &mut self.random);
+            let flipped = flipped.map_err(|failed| failed.about(&name))?;
+            line = line
+                .text("area", flipped.area.name())
+                .number("address", flipped.address)
+                .number("mask", flipped.mask.into());
+        }
+        let end = at.saturating_add(WATCH_NS);
+        let mut outcome = self.probes.ask(&name);
+        while self.deaths(&name) == deaths && time::now() < end && strike.kind == Kind::Flip {
+            time::sleep(LOOK_NS);
+            outcome = outcome.and(self.probes.ask(&name));
+        }
+        let gap = time::now().saturating_sub(at);
+        let died = self.deaths(&name).saturating_sub(deaths);
+        let cause = services::find(&self.init, &name).and_then(|now| now.last_cause);
+        let mut faults = loads.counts()?;
+        faults.subtract(&before);
+        let service = &mut self.services[strike.first];
+        service.harmed += 1;
+        service.provoked += died;
+        let is_manifest = died > 0 || faults.faults() > 0 || outcome.is_err();
+        line = with_counts(line, &faults)
+            .number("gap_ns", gap)
+            .number("manifested", is_manifest.into())
+            .number("recovered", outcome.is_ok().into());
+        if died > 0 {
+            line = line.text("cause", &format!("{cause:?}"));
+        }
+        if let Err(why) = outcome {
+            self.problems.push(format!("{name}: {why}"));
+            line = line.text("why", &why);
+        }
+        say(program, line)?;
+        if !is_manifest {
+            // What was harmed must not show in the middle of another fault.
+            let kills = self.services[strike.first].kills;
+            if let Some(killed) = self.kill(strike.first)? {
+                self.recover(&killed)
+                    .map_err(|why| Failed::new(why).about(&name))?;
+            }
+            self.services[strike.first].kills = kills;
+        }
+        Ok(())
+    }
+
+    /// Returns how often a service has died without being asked to.
+    fn deaths(&self, name: &str) -> u32 {
+        let statistics = self.init.statistics(name);
+        statistics.map_or(0, |statistics| services::unasked_of(&statistics))
     }
 
     /// Kills a service; one that does not run just now is waited for.
@@ -263,11 +347,15 @@ impl<'a> Campaign<'a> {
         let before = core::mem::take(&mut self.unasked);
         for (name, mut counts) in services::unasked(&self.init)? {
             let old = before.iter().find(|(known, _)| *known == name);
+            let provoked = self.services.iter().find(|known| known.name == name);
+            let provoked = provoked.map_or(0, |known| known.provoked);
+            let sum = |counts: &Unasked| counts.iter().map(|(_, count)| count).sum::<u32>();
+            let is_more = sum(&counts) > old.map_or(0, |(_, old)| sum(old)) + provoked;
             for ((cause, count), (_, old)) in
                 counts.iter_mut().zip(old.map_or([("", 0); 5], |o| o.1))
             {
                 *count = count.saturating_sub(old);
-                if *count > 0 {
+                if *count > 0 && is_more {
                     self.problems.push(format!("{name} {cause} {count} times"));
                 }
             }
@@ -321,6 +409,7 @@ impl<'a> Campaign<'a> {
         let leaks = self.uses.iter().filter(|(_, _, is_leak)| *is_leak).count();
         let end = with_counts(Object::new("end"), &totals)
             .number("kills", sum(|service| service.kills).into())
+            .number("faults", sum(|service| service.harmed).into())
             .number("recovered", sum(|service| service.recovered).into())
             .number("leaks", leaks as u64)
             .number("problems", self.problems.len() as u64)

@@ -70,6 +70,19 @@ impl Loads {
         Ok(running)
     }
 
+    /// Returns what all workloads together have counted so far.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: the memory is large enough.
+    pub(crate) fn counts(&self) -> Result<Counts, Failed> {
+        let mut sum = Counts::default();
+        for one in &self.0 {
+            sum.add(&one.tally()?.counts());
+        }
+        Ok(sum)
+    }
+
     /// Asks all workloads to end, waits for it, and returns what came of them.
     ///
     /// # Errors

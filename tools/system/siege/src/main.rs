@@ -8,6 +8,7 @@ mod loads;
 mod probe;
 mod services;
 mod snapshot;
+mod wreck;
 
 use libsys::time;
 use siege::Request;
@@ -29,7 +30,8 @@ Lines for programs begin with `#siege ` and are JSON.
                      the system can live without, but for the shell
   -n, --times N      number of kills in all; 100 if not given
   -p, --plan LIST    single (if not given): one service is killed; pair: two at once;
-                     again: one, and its next instance while it recovers
+                     again: one, and its next instance while it recovers; hang: one turns
+                     for ever; flip: a bit of its memory is turned over
   -g, --gap-us LO..HI
                      time from a recovery to the next kill; 0..20000 if not given
   -l, --loads LIST   workloads: paging, disk, tree, once, lines; all these if not given; or

@@ -18,6 +18,9 @@ pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) kills: u32,
     pub(crate) recovered: u32,
+    /// Other faults, and deaths that came of them.
+    pub(crate) harmed: u32,
+    pub(crate) provoked: u32,
 }
 
 /// Deaths of a service that nobody asked for, by what they are called.
@@ -44,6 +47,8 @@ pub(crate) fn chosen(init: &InitClient, request: &Request) -> Result<Vec<Service
         name,
         kills: 0,
         recovered: 0,
+        harmed: 0,
+        provoked: 0,
     };
     Ok(names.into_iter().map(service).collect())
 }
@@ -57,11 +62,18 @@ pub(crate) fn all(init: &InitClient) -> Result<Vec<ServiceInfo>, Failed> {
     Ok(init.services().collect::<Result<_, _>>()?)
 }
 
+/// Returns a service as it is now, if it runs.
+pub(crate) fn find(init: &InitClient, name: &str) -> Option<ServiceInfo> {
+    let all = all(init).ok()?;
+    let mut running = all
+        .into_iter()
+        .filter(|service| service.state == ServiceState::Running);
+    running.find(|service| service.name == name)
+}
+
 /// Returns the number of the instance of a service that runs, `None` if none does.
 pub(crate) fn running(init: &InitClient, name: &str) -> Option<u64> {
-    let all = all(init).ok()?;
-    let service = all.iter().find(|service| service.name == name)?;
-    (service.state == ServiceState::Running).then_some(service.generation)
+    Some(find(init, name)?.generation)
 }
 
 /// Returns how often each service ended without anybody asking for it.
@@ -72,6 +84,11 @@ pub(crate) fn unasked(init: &InitClient) -> Result<Vec<(String, Unasked)>, Faile
         deaths.push((service.name.to_string(), counts));
     }
     Ok(deaths)
+}
+
+/// Returns how often a service ended without anybody asking for it.
+pub(crate) fn unasked_of(statistics: &ServiceStatistics) -> u32 {
+    by_cause(statistics).iter().map(|(_, count)| count).sum()
 }
 
 fn by_cause(statistics: &ServiceStatistics) -> Unasked {

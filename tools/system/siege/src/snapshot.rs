@@ -83,6 +83,11 @@ impl Snapshot {
             used("memory objects", totals.object_count, 0),
             used("spaces", totals.spaces, 0),
             used("kernel bytes", kernel.pool_used, SPARE_KERNEL_BYTES),
+            used("threads", kernel.threads, 0),
+            used("endpoints", kernel.endpoints, 0),
+            used("senders", kernel.senders, 0),
+            used("notifications", kernel.notifications, 0),
+            used("kernel memory objects", kernel.memories, 0),
         ];
         let (mut alive, mut dead, mut next) = (0, 0, 0);
         while let Some(info) = system.next_process(next)? {

@@ -17,11 +17,21 @@ pub enum Kind {
     Pair,
     /// A service is killed, and again as soon as its next instance runs: while it recovers.
     Again,
+    /// A service is made to turn for ever where it is.
+    Hang,
+    /// A bit of a service's memory is turned over.
+    Flip,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 3] = [Kind::Single, Kind::Pair, Kind::Again];
+    pub const ALL: [Kind; 5] = [
+        Kind::Single,
+        Kind::Pair,
+        Kind::Again,
+        Kind::Hang,
+        Kind::Flip,
+    ];
 
     /// Returns its name.
     pub const fn name(self) -> &'static str {
@@ -29,6 +39,8 @@ impl Kind {
             Kind::Single => "single",
             Kind::Pair => "pair",
             Kind::Again => "again",
+            Kind::Hang => "hang",
+            Kind::Flip => "flip",
         }
     }
 
@@ -37,10 +49,10 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Returns how many kills it takes.
+    /// Returns how many kills, or other faults, it takes.
     pub const fn kills(self) -> u32 {
         match self {
-            Kind::Single => 1,
+            Kind::Single | Kind::Hang | Kind::Flip => 1,
             Kind::Pair | Kind::Again => 2,
         }
     }
@@ -53,7 +65,7 @@ pub struct Strike {
     pub kind: Kind,
     /// The service that is killed first.
     pub first: usize,
-    /// The service that is killed second; the same one for [`Kind::Again`] and [`Kind::Single`].
+    /// The service that is killed second; the same one for all but [`Kind::Pair`].
     pub second: usize,
     /// How long to wait before, ns.
     pub wait_ns: u64,
@@ -75,7 +87,7 @@ pub struct Strikes {
     wait_ns: RangeInclusive<u64>,
     kills_left: u32,
     services: Vec<usize>,
-    decks: [Vec<(usize, usize)>; 3],
+    decks: [Vec<(usize, usize)>; Kind::ALL.len()],
 }
 
 impl Iterator for Strikes {
@@ -125,7 +137,7 @@ impl Strikes {
             wait_ns,
             kills_left: kills,
             services: (0..services).collect(),
-            decks: [const { Vec::new() }; 3],
+            decks: [const { Vec::new() }; Kind::ALL.len()],
         }
     }
 
@@ -156,11 +168,7 @@ impl Strikes {
 
     /// Draws from the deck of a kind, which is made anew when it is used up.
     fn draw(&mut self, kind: Kind) -> Option<(usize, usize)> {
-        let number = match kind {
-            Kind::Single => 0,
-            Kind::Pair => 1,
-            Kind::Again => 2,
-        };
+        let number = kind as usize;
         if self.decks[number].is_empty() {
             let mut deck = self.deck(kind);
             self.random.shuffle(&mut deck);
@@ -221,7 +229,7 @@ mod tests {
         #[test]
         fn all_are_struck_alike_and_a_seed_repeats(
             seed in any::<u64>(), services in 1..9_usize, kills in 0..400_u32,
-            low in 0..1000_u64, more in 0..1000_u64, kinds in 1..8_usize,
+            low in 0..1000_u64, more in 0..1000_u64, kinds in 1..32_usize,
         ) {
             let kinds: Vec<Kind> = Kind::ALL
                 .into_iter()

@@ -46,6 +46,15 @@ impl Counts {
             .saturating_add(self.duplicated)
     }
 
+    /// Takes away what was counted before.
+    pub const fn subtract(&mut self, before: &Counts) {
+        self.operations = self.operations.saturating_sub(before.operations);
+        self.client_errors = self.client_errors.saturating_sub(before.client_errors);
+        self.wrong = self.wrong.saturating_sub(before.wrong);
+        self.lost = self.lost.saturating_sub(before.lost);
+        self.duplicated = self.duplicated.saturating_sub(before.duplicated);
+    }
+
     /// Adds what another workload has counted.
     pub const fn add(&mut self, other: &Counts) {
         self.operations = self.operations.saturating_add(other.operations);
@@ -213,6 +222,10 @@ mod tests {
         };
         assert_eq!(theirs.counts(), expected);
         assert_eq!(theirs.counts().faults(), 13);
+        let mut more = theirs.counts();
+        more.add(&expected);
+        more.subtract(&expected);
+        assert_eq!(more, expected);
         assert_eq!(theirs.complaint(), "ClientError of a thing");
         assert_eq!(theirs.phase(), Phase::Working);
         theirs.stop();

@@ -1,0 +1,70 @@
+//! Does harm to processes.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use chaos::Random;
+use libsys::abi::layout::USER_END;
+use libsys::abi::{MAX_PAGE_RUNS, PAGE_SIZE, PageRun};
+use libsys::{Handle, Process, System};
+use siege::harm::{self, Target};
+use skink_program::Failed;
+
+/// Turns a bit of a process over, and tells which.
+///
+/// # Errors
+///
+/// When the process is gone, or has nothing of its own.
+pub(crate) fn flip(
+    system: &Handle<System>,
+    process: &Handle<Process>,
+    random: &mut Random,
+) -> Result<Target, Failed> {
+    let target = harm::choose(random, &runs(process)?)
+        .ok_or_else(|| Failed::new("there is no memory to turn a bit of"))?;
+    let mut byte = [0];
+    system.peek(process, target.address, &mut byte)?;
+    system.poke(process, target.address, &[byte[0] ^ target.mask])?;
+    Ok(target)
+}
+
+/// Has a process turn for ever, by changing where its functions return to.
+///
+/// # Errors
+///
+/// When the process is gone, or nothing in its text turns for ever.
+pub(crate) fn hang(system: &Handle<System>, process: &Handle<Process>) -> Result<(), Failed> {
+    let runs = runs(process)?;
+    let mut trap = None;
+    let (mut first, mut end) = (u64::MAX, 0);
+    for run in harm::text(&runs) {
+        let mut text = vec![0; run.pages as usize * PAGE_SIZE];
+        system.peek(process, run.address, &mut text)?;
+        let found = harm::turns_for_ever(&text).map(|offset| run.address + offset as u64);
+        trap = trap.or(found);
+        first = first.min(run.address);
+        end = end.max(run.address + text.len() as u64);
+    }
+    let trap = trap.ok_or_else(|| Failed::new("nothing in its text turns for ever"))?;
+    for run in harm::stack(&runs) {
+        let mut stack = vec![0; run.pages as usize * PAGE_SIZE];
+        system.peek(process, run.address, &mut stack)?;
+        if harm::lead_astray(&mut stack, first..end, trap) > 0 {
+            system.poke(process, run.address, &stack)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns all that is mapped in a process.
+fn runs(process: &Handle<Process>) -> Result<Vec<PageRun>, Failed> {
+    let mut all = Vec::new();
+    let mut part = [PageRun::default(); MAX_PAGE_RUNS];
+    let mut at = 0;
+    while at < USER_END {
+        let (count, next) = process.mappings(at, &mut part)?;
+        all.extend(part.iter().take(count));
+        at = next;
+    }
+    Ok(all)
+}
