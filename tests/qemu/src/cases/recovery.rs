@@ -47,12 +47,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             ))
             .expect(|run| expect_campaign(run, &ALL, 10, &sum_line()?)),
         each_alone(),
-        Scenario::new("a seeded campaign of 300 kills loses nothing")
-            .smp(&[2])
-            .disk(Disk::Siege)
-            .time_limit(240)
-            .exec("siege -n 300 -s 4 -p single,pair,again -g 0..8000")
-            .expect(expect_nothing_lost),
+        siege(),
         Scenario::new("a killed console neither loses nor repeats output")
             .smp(&[1, 4])
             .disk(Disk::User)
@@ -92,6 +87,16 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             .smp(&[1, 4])
             .interact(kill_the_shell),
     ]
+}
+
+/// All services, all workloads, kills of each kind.
+fn siege() -> Scenario {
+    Scenario::new("a seeded campaign of 300 kills loses nothing")
+        .smp(&[2])
+        .disk(Disk::Siege)
+        .time_limit(240)
+        .exec("siege -n 300 -s 4 -p single,pair,again -g 0..8000")
+        .expect(expect_nothing_lost)
 }
 
 /// One campaign for each service, one after the other.
@@ -199,7 +204,10 @@ fn expect_nothing_lost(run: &Run) -> anyhow::Result<()> {
             next = 0;
         }
         if let Some(number) = line.strip_prefix("#line ") {
-            ensure!(number == next.to_string(), "line {number} in place of {next}");
+            ensure!(
+                number == next.to_string(),
+                "line {number} in place of {next}"
+            );
             next += 1;
         }
     }

@@ -44,16 +44,16 @@ pub(crate) struct Options {
     /// Repeats the choices of an earlier campaign.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Number of kills in all.
+    /// Number of kills (and other faults) in all.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
     /// Services to kill, with commas between them [default: all that the system can live
     /// without, but for the shell].
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     services: Vec<String>,
-    /// Kinds of kills, with commas between them: single, pair (two services at once), again (the
-    /// next instance too, while it recovers).
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "single", value_parser = ["single", "pair", "again"])]
+    /// Kinds of faults, with commas between them: single kills, pair (two services at once), again
+    /// (the next instance too, while it recovers), hang, flip (of a bit in memory).
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "single", value_parser = ["single", "pair", "again", "hang", "flip"])]
     plan: Vec<String>,
     /// Time from a recovery to the next kill, in microseconds.
     #[arg(long, value_name = "LO..HI", default_value = "0..20000")]

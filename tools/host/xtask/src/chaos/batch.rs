@@ -155,9 +155,9 @@ impl Outcome {
         loop {
             match session.next_output(QUIET) {
                 Ok(Some(bytes)) => {
-                    let before = self.events.kills();
+                    let before = self.events.strikes();
                     self.events.take(&bytes);
-                    progress.add(self.events.kills() - before);
+                    progress.add(self.events.strikes() - before);
                 }
                 Ok(None) => break,
                 Err(error) => {

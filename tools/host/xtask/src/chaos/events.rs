@@ -23,6 +23,20 @@ pub(crate) struct Kill {
     pub(crate) is_recovered: bool,
 }
 
+/// Another fault than a kill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) service: String,
+    pub(crate) kind: String,
+    /// Whether anybody noticed it.
+    pub(crate) is_manifest: bool,
+    /// Whether the service answered afterwards, and no workload saw a fault.
+    pub(crate) is_recovered: bool,
+    pub(crate) gap_ns: u64,
+    /// The line, for those that were not recovered.
+    pub(crate) about: String,
+}
+
 /// What the oracles counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -93,6 +107,7 @@ pub(crate) struct Events {
     /// What was printed of a line that has not ended yet.
     rest: Vec<u8>,
     pub(crate) kills: Vec<Kill>,
+    pub(crate) faults: Vec<Fault>,
     pub(crate) counts: Counts,
     /// Deaths that nobody asked for: service, cause, number.
     pub(crate) unasked: BTreeMap<(String, String), u64>,
@@ -131,9 +146,9 @@ impl Events {
         self.counts.wrong += lines.wrong;
     }
 
-    /// Returns how many kills there were so far.
-    pub(crate) fn kills(&self) -> u64 {
-        self.kills.len() as u64
+    /// Returns how many kills and other faults there were so far.
+    pub(crate) fn strikes(&self) -> u64 {
+        (self.kills.len() + self.faults.len()) as u64
     }
 
     /// Returns whether the campaign came to its end.
@@ -181,6 +196,14 @@ impl Events {
                 gap_ns: number("gap_ns"),
                 redelivered: number("redelivered"),
                 is_recovered: number("recovered") == 1,
+            }),
+            Some("fault") => self.faults.push(Fault {
+                service: text("service"),
+                kind: text("kind"),
+                is_manifest: number("manifested") == 1,
+                is_recovered: number("recovered") == 1 && Counts::of(event).faults() == 0,
+                gap_ns: number("gap_ns"),
+                about: event.to_string(),
             }),
             Some("load") => {
                 let counts = Counts::of(event);
@@ -274,6 +297,19 @@ mod tests {
         );
         let load = "#siege {\"event\":\"load\",\"name\":\"lines\",\"operations\":2}\n";
         assert_eq!(count(&format!("{begin}#line 0\n{load}")), (1, 0, 0));
+    }
+
+    #[test]
+    fn a_fault_that_a_workload_saw_is_not_recovered() {
+        let fault = |lost: u64| {
+            let line = format!(
+                "#siege {{\"event\":\"fault\",\"service\":\"vfs\",\"kind\":\"flip\",\
+                 \"manifested\":1,\"recovered\":1,\"lost\":{lost}}}\n"
+            );
+            read(&line).faults.remove(0)
+        };
+        assert!(fault(0).is_manifest && fault(0).is_recovered);
+        assert!(!fault(1).is_recovered);
     }
 
     #[test]

@@ -53,6 +53,15 @@ impl Gaps {
     }
 }
 
+/// What became of faults of a kind that are no kills.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Faults {
+    injected: u64,
+    manifested: u64,
+    /// Of those that manifested.
+    recovered: u64,
+}
+
 /// What became of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Service {
@@ -61,6 +70,8 @@ pub(crate) struct Service {
     pub(crate) redelivered: u64,
     /// Gaps by kind of kill.
     pub(crate) gaps: BTreeMap<String, Gaps>,
+    /// Other faults, by kind.
+    faults: BTreeMap<String, Faults>,
     /// Deaths that nobody asked for, by cause.
     unasked: BTreeMap<String, u64>,
 }
@@ -79,8 +90,17 @@ impl Service {
         for (cause, count) in &self.unasked {
             restarts[cause] = json!(count);
         }
+        let fault = |(kind, faults): (&String, &Faults)| {
+            let json = json!({
+                "injected": faults.injected,
+                "manifested": faults.manifested,
+                "recovered": faults.recovered,
+            });
+            (kind.clone(), json)
+        };
         json!({
             "service": name,
+            "faults": self.faults.iter().map(fault).collect::<serde_json::Map<_, _>>(),
             "kills": self.kills,
             "recovered": self.recovered,
             "failed": self.kills - self.recovered,
@@ -158,6 +178,17 @@ impl Figures {
                 gaps.add(kill.gap_ns);
             }
         }
+        for fault in &events.faults {
+            let service = self.services.entry(fault.service.clone()).or_default();
+            let faults = service.faults.entry(fault.kind.clone()).or_default();
+            faults.injected += 1;
+            if fault.is_manifest {
+                faults.manifested += 1;
+                faults.recovered += u64::from(fault.is_recovered);
+                let gaps = service.gaps.entry(fault.kind.clone()).or_default();
+                gaps.add(fault.gap_ns);
+            }
+        }
         for ((service, cause), count) in &events.unasked {
             let service = self.services.entry(service.clone()).or_default();
             *service.unasked.entry(cause.clone()).or_default() += count;
@@ -178,14 +209,29 @@ impl Figures {
         self.sum(|service| service.kills)
     }
 
+    /// Returns how many services died that nobody had harmed.
     fn unasked(&self) -> u64 {
-        self.sum(|service| service.unasked.values().sum())
+        self.sum(|service| {
+            let deaths: u64 = service.unasked.values().sum();
+            deaths.saturating_sub(
+                service
+                    .faults
+                    .values()
+                    .map(|faults| faults.manifested)
+                    .sum(),
+            )
+        })
+    }
+
+    fn faults(&self, number: impl Fn(&Faults) -> u64) -> u64 {
+        self.sum(|service| service.faults.values().map(&number).sum())
     }
 
     /// Returns whether nothing went wrong at all.
     pub(crate) fn is_good(&self) -> bool {
-        self.kills() > 0
+        self.kills() + self.faults(|faults| faults.injected) > 0
             && self.sum(|service| service.recovered) == self.kills()
+            && self.faults(|faults| faults.recovered) == self.faults(|faults| faults.manifested)
             && self.counts.faults() == 0
             && self.leaks == 0
             && self.reboots == 0
@@ -198,10 +244,13 @@ impl Figures {
         json!({
             "kills": kills,
             "recovered": self.sum(|service| service.recovered),
-            // A kill ends a process that runs: none is without effect.
-            "injected": kills,
-            "activated": kills,
-            "manifested": kills,
+            // A kill ends a process that runs: none is without effect. Whether a bit that was
+            // turned over was ever looked at is not known unless it showed.
+            "injected": kills + self.faults(|faults| faults.injected),
+            "activated": kills + self.faults(|faults| faults.manifested),
+            "manifested": kills + self.faults(|faults| faults.manifested),
+            "manifested_recovered": self.sum(|service| service.recovered)
+                + self.faults(|faults| faults.recovered),
             "operations": self.counts.operations,
             "client_errors": self.counts.client_errors,
             "lost": self.counts.lost,
@@ -319,9 +368,19 @@ impl Figures {
 
     /// Returns what came of it in some lines.
     pub(crate) fn summary(&self) -> String {
+        let injected = self.faults(|faults| faults.injected);
+        let faults = if injected > 0 {
+            format!(
+                "{injected} other faults, {} manifested, {} of them recovered.\n",
+                self.faults(|faults| faults.manifested),
+                self.faults(|faults| faults.recovered)
+            )
+        } else {
+            String::new()
+        };
         format!(
             "{} kills in {} boots, {} recovered, {} deaths that nobody asked for, {} reboots.\n\
-             {} operations: {} client errors, {} lost, {} done twice, {} wrong bytes; {} leaks.\n",
+             {faults}{} operations: {} client errors, {} lost, {} done twice, {} wrong bytes; {} leaks.\n",
             self.kills(),
             self.boots,
             self.sum(|service| service.recovered),
@@ -345,7 +404,12 @@ fn batch(outcome: &Outcome) -> Value {
         .iter()
         .filter(|(_, before, after)| before != after);
     let uses = changed.map(used);
+    let missed = events
+        .faults
+        .iter()
+        .filter(|fault| fault.is_manifest && !fault.is_recovered);
     json!({
+        "not_recovered": missed.map(|fault| &fault.about).collect::<Vec<_>>(),
         "index": outcome.batch.index,
         "seed": outcome.batch.seed,
         "kills": events.kills.len(),
@@ -467,6 +531,30 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn faults_that_nobody_noticed_stay_in_the_count() {
+        let fault = |shows: u64| {
+            format!(
+                "#siege {{\"event\":\"fault\",\"service\":\"vfs\",\"kind\":\"flip\",\
+                 \"manifested\":{shows},\"recovered\":1}}\n"
+            )
+        };
+        let figures = figures(&[fault(0), fault(1), printed()].concat());
+        assert!(figures.is_good());
+        let totals = figures.totals();
+        assert_eq!(
+            (&totals["injected"], &totals["manifested"]),
+            (&json!(5), &json!(4))
+        );
+        assert!(
+            figures
+                .summary()
+                .contains("2 other faults, 1 manifested, 1 of them recovered")
+        );
+        let read = Figures::parse(&figures.json(&[]).unwrap()).unwrap();
+        assert_eq!(read.summary(), figures.summary());
+    }
+
+    #[test]
     fn what_is_kept_makes_the_same_table() {
         let figures = figures(&printed());
         let read = Figures::parse(&figures.json(&[]).unwrap()).unwrap();
@@ -489,6 +577,7 @@ pub(super) mod tests {
             "#siege {\"event\":\"deaths\",\"service\":\"vfs\",\"hung\":1}\n",
             "#siege {\"event\":\"kill\",\"service\":\"vfs\",\"kind\":\"single\",\"recovered\":0}\n",
             "#line 1\n",
+            "#siege {\"event\":\"fault\",\"service\":\"vfs\",\"kind\":\"hang\",\"manifested\":1,\"recovered\":0}\n",
             "siege: vfs does not run\n",
         ] {
             let printed = format!("{more}{}", printed());
