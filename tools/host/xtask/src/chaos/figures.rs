@@ -308,6 +308,14 @@ impl Figures {
             for (kind, gaps) in row["gap_ns_by_kind"].as_object().into_iter().flatten() {
                 service.gaps.insert(kind.clone(), Gaps::from_json(gaps)?);
             }
+            for (kind, faults) in row["faults"].as_object().into_iter().flatten() {
+                let faults = Faults {
+                    injected: number(faults, "injected")?,
+                    manifested: number(faults, "manifested")?,
+                    recovered: number(faults, "recovered")?,
+                };
+                service.faults.insert(kind.clone(), faults);
+            }
             let name = row["service"]
                 .as_str()
                 .context("a service without a name")?;
