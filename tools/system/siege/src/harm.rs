@@ -106,11 +106,24 @@ pub fn stack(runs: &[PageRun]) -> impl Iterator<Item = &PageRun> {
 }
 
 /// A jump to itself (Intel SDM vol. 2A, JMP rel8).
-const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
+pub const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
 
 /// Returns the offset of bytes in a text that, when executed, turn for ever.
 pub fn turns_for_ever(text: &[u8]) -> Option<usize> {
     text.windows(2).position(|bytes| bytes == JUMP_TO_ITSELF)
+}
+
+/// Bytes with which the linker fills up between functions: breakpoints.
+const PADDING: u8 = 0xcc;
+/// As many in a row are no operand of an instruction.
+const PADDING_BYTES: usize = 8;
+
+/// Returns the offset of bytes in a text that nobody ever executes, with some more of the same on
+/// both sides: room for a jump.
+pub fn padding(text: &[u8]) -> Option<usize> {
+    let is_padding = |bytes: &[u8]| bytes.iter().all(|byte| *byte == PADDING);
+    let start = text.windows(PADDING_BYTES).position(is_padding)?;
+    Some(start + PADDING_BYTES / 2)
 }
 
 /// Replaces all words of a stack that lead into the text, return addresses above all. Returns how
@@ -133,7 +146,7 @@ mod tests {
     use libsys::abi::{MapFlags, PageRun};
     use proptest::prelude::*;
 
-    use super::{Area, choose, lead_astray, stack, text, turns_for_ever};
+    use super::{Area, choose, lead_astray, padding, stack, text, turns_for_ever};
 
     fn run(address: u64, pages: u64, flags: MapFlags) -> PageRun {
         PageRun {
@@ -168,6 +181,10 @@ mod tests {
         assert_eq!(stack[16..], 0x50_0000_u64.to_le_bytes());
         assert_eq!(turns_for_ever(&[0x90, 0xeb, 0xfe]), Some(1));
         assert_eq!(turns_for_ever(&[0xeb, 0x90, 0xfe]), None);
+        let mut text = [0xcc; 12];
+        assert_eq!(padding(&text), Some(4));
+        (text[5], text[0]) = (0x90, 0x90);
+        assert_eq!(padding(&text), None);
     }
 
     proptest! {

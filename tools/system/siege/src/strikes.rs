@@ -150,17 +150,14 @@ impl Strikes {
     }
 
     fn draw_kind(&mut self) -> Kind {
-        let others: Vec<Kind> = self
-            .kinds
-            .iter()
-            .copied()
-            .filter(|kind| *kind != Kind::Single)
-            .filter(|kind| *kind != Kind::Pair || self.services.len() > 1)
-            .collect();
-        let has_single = others.is_empty() || others.len() < self.kinds.len();
+        let (left, services) = (self.kills_left, self.services.len());
+        let can_be = |kind: &Kind| kind.kills() <= left && (*kind != Kind::Pair || services > 1);
+        let possible = self.kinds.iter().copied().filter(can_be);
+        let others: Vec<Kind> = possible.filter(|kind| *kind != Kind::Single).collect();
+        let has_single = self.kinds.contains(&Kind::Single);
         // The number is drawn in any case, so that the row of numbers is the same.
         let place = self.random.number() >> 16;
-        if self.kills_left < 2 || others.is_empty() || has_single && place % 8 < SINGLES_OF_EIGHT {
+        if others.is_empty() || has_single && place % 8 < SINGLES_OF_EIGHT {
             return Kind::Single;
         }
         others[(place / 8) as usize % others.len()]

@@ -7,7 +7,7 @@ use chaos::Random;
 use libsys::abi::layout::USER_END;
 use libsys::abi::{MAX_PAGE_RUNS, PAGE_SIZE, PageRun};
 use libsys::{Handle, Process, System};
-use siege::harm::{self, Target};
+use siege::harm::{self, JUMP_TO_ITSELF, Target};
 use skink_program::Failed;
 
 /// Turns a bit of a process over, and tells which.
@@ -35,17 +35,26 @@ pub(crate) fn flip(
 /// When the process is gone, or nothing in its text turns for ever.
 pub(crate) fn hang(system: &Handle<System>, process: &Handle<Process>) -> Result<(), Failed> {
     let runs = runs(process)?;
-    let mut trap = None;
+    let (mut trap, mut room) = (None, None);
     let (mut first, mut end) = (u64::MAX, 0);
     for run in harm::text(&runs) {
         let mut text = vec![0; run.pages as usize * PAGE_SIZE];
         system.peek(process, run.address, &mut text)?;
-        let found = harm::turns_for_ever(&text).map(|offset| run.address + offset as u64);
-        trap = trap.or(found);
+        let at = |offset: usize| run.address + offset as u64;
+        trap = trap.or(harm::turns_for_ever(&text).map(at));
+        room = room.or(harm::padding(&text).map(at));
         first = first.min(run.address);
         end = end.max(run.address + text.len() as u64);
     }
-    let trap = trap.ok_or_else(|| Failed::new("nothing in its text turns for ever"))?;
+    let trap = match (trap, room) {
+        (Some(trap), _) => trap,
+        (None, Some(room)) => {
+            // It stays there for all later instances: none of them ever comes to it.
+            system.poke(process, room, &JUMP_TO_ITSELF)?;
+            room
+        }
+        (None, None) => return Err(Failed::new("nothing in its text turns for ever")),
+    };
     for run in harm::stack(&runs) {
         let mut stack = vec![0; run.pages as usize * PAGE_SIZE];
         system.peek(process, run.address, &mut stack)?;
