@@ -207,7 +207,9 @@ impl<'a> Campaign<'a> {
             .text("kind", strike.kind.name())
             .number("at_ns", at);
         if strike.kind == Kind::Hang {
-            wreck::hang(self.system, &process).map_err(|failed| failed.about(&name))?;
+            let hung = wreck::hang(self.system, &process);
+            let words = hung.map_err(|failed| failed.about(&name))?;
+            line = line.number("words", words as u64);
         } else {
             let flipped = wreck::flip(self.system, &process, &mut self.random);
             let flipped = flipped.map_err(|failed| failed.about(&name))?;

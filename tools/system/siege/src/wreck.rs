@@ -28,12 +28,13 @@ pub(crate) fn flip(
     Ok(target)
 }
 
-/// Has a process turn for ever, by changing where its functions return to.
+/// Has a process turn for ever, by changing where its functions return to. Returns how many words
+/// of its stack were changed.
 ///
 /// # Errors
 ///
-/// When the process is gone, or nothing in its text turns for ever.
-pub(crate) fn hang(system: &Handle<System>, process: &Handle<Process>) -> Result<(), Failed> {
+/// When the process is gone, nothing in its text turns for ever, or its stack leads nowhere.
+pub(crate) fn hang(system: &Handle<System>, process: &Handle<Process>) -> Result<usize, Failed> {
     let runs = runs(process)?;
     let (mut trap, mut room) = (None, None);
     let (mut first, mut end) = (u64::MAX, 0);
@@ -55,14 +56,17 @@ pub(crate) fn hang(system: &Handle<System>, process: &Handle<Process>) -> Result
         }
         (None, None) => return Err(Failed::new("nothing in its text turns for ever")),
     };
+    let mut words = 0;
     for run in harm::stack(&runs) {
         let mut stack = vec![0; run.pages as usize * PAGE_SIZE];
         system.peek(process, run.address, &mut stack)?;
-        if harm::lead_astray(&mut stack, first..end, trap) > 0 {
-            system.poke(process, run.address, &stack)?;
-        }
+        words += harm::lead_astray(&mut stack, first..end, trap);
+        system.poke(process, run.address, &stack)?;
     }
-    Ok(())
+    if words == 0 {
+        return Err(Failed::new("nothing on its stack leads into its text"));
+    }
+    Ok(words)
 }
 
 /// Returns all that is mapped in a process.
