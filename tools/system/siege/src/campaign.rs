@@ -207,9 +207,9 @@ impl<'a> Campaign<'a> {
             .text("kind", strike.kind.name())
             .number("at_ns", at);
         if strike.kind == Kind::Hang {
-            let hung = wreck::hang(self.system, &process);
-            let words = hung.map_err(|failed| failed.about(&name))?;
-            line = line.number("words", words as u64);
+            let barred = wreck::bar(self.system, &process).map_err(|failed| failed.about(&name))?;
+            self.probes.nudge(&name);
+            wreck::unbar(self.system, &process, &barred).map_err(|failed| failed.about(&name))?;
         } else {
             let flipped = wreck::flip(self.system, &process, &mut self.random);
             let flipped = flipped.map_err(|failed| failed.about(&name))?;
@@ -227,6 +227,9 @@ impl<'a> Campaign<'a> {
         let gap = time::now().saturating_sub(at);
         let died = self.deaths(&name).saturating_sub(deaths);
         let cause = services::find(&self.init, &name).and_then(|now| now.last_cause);
+        if died == 0 && outcome.is_ok() {
+            outcome = self.clear(strike.first)?;
+        }
         let mut faults = loads.counts()?;
         faults.subtract(&before);
         let service = &mut self.services[strike.first];
@@ -244,17 +247,20 @@ impl<'a> Campaign<'a> {
             self.problems.push(format!("{name}: {why}"));
             line = line.text("why", &why);
         }
-        say(program, line)?;
-        if !is_manifest {
-            // What was harmed must not show in the middle of another fault.
-            let kills = self.services[strike.first].kills;
-            if let Some(killed) = self.kill(strike.first)? {
-                self.recover(&killed)
-                    .map_err(|why| Failed::new(why).about(&name))?;
-            }
-            self.services[strike.first].kills = kills;
+        say(program, line)
+    }
+
+    /// Replaces an instance that was harmed in vain, and lets the workloads look at what the next
+    /// one makes of its state region: it must not show in the middle of another fault.
+    fn clear(&mut self, service: usize) -> Result<Result<(), String>, Failed> {
+        let kills = self.services[service].kills;
+        let mut outcome = Ok(());
+        if let Some(killed) = self.kill(service)? {
+            outcome = self.recover(&killed);
         }
-        Ok(())
+        self.services[service].kills = kills;
+        time::sleep(WATCH_NS);
+        Ok(outcome)
     }
 
     /// Returns how often a service has died without being asked to.

@@ -1,5 +1,5 @@
-//! Where a process is harmed: which bit of it is turned over, which words of its stack lead it
-//! astray.
+//! Where a process is harmed: which bit of it is turned over, where it never comes back
+//! from the kernel.
 
 use alloc::vec::Vec;
 
@@ -100,17 +100,31 @@ pub fn text(runs: &[PageRun]) -> impl Iterator<Item = &PageRun> {
     runs.iter().filter(is_text)
 }
 
-/// Returns where the stack is.
-pub fn stack(runs: &[PageRun]) -> impl Iterator<Item = &PageRun> {
-    runs.iter().filter(|run| Area::of(run) == Some(Area::Stack))
-}
-
 /// A jump to itself (Intel SDM vol. 2A, JMP rel8).
 pub const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
+/// The instruction by which a program enters the kernel (Intel SDM vol. 2B, SYSCALL).
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// Bytes of a far jump.
+pub const JUMP_BYTES: usize = 5;
 
-/// Returns the offset of bytes in a text that, when executed, turn for ever.
-pub fn turns_for_ever(text: &[u8]) -> Option<usize> {
-    text.windows(2).position(|bytes| bytes == JUMP_TO_ITSELF)
+/// Returns the offsets in a text at which a program goes on after a system call, as far as there
+/// is room for a jump.
+pub fn returns(text: &[u8]) -> Vec<usize> {
+    let last = text.len().saturating_sub(JUMP_BYTES);
+    let pairs = text.windows(SYSCALL.len()).enumerate();
+    pairs
+        .filter(|(_, bytes)| *bytes == SYSCALL)
+        .map(|(offset, _)| offset + SYSCALL.len())
+        .filter(|offset| *offset <= last)
+        .collect()
+}
+
+/// Returns a jump from one address to another (Intel SDM vol. 2A, JMP rel32), which lie within the
+/// same image.
+pub fn jump(from: u64, to: u64) -> [u8; JUMP_BYTES] {
+    let distance = to.wrapping_sub(from.wrapping_add(JUMP_BYTES as u64)) as u32;
+    let [a, b, c, d] = distance.to_le_bytes();
+    [0xe9, a, b, c, d]
 }
 
 /// Bytes with which the linker fills up between functions: breakpoints.
@@ -126,19 +140,6 @@ pub fn padding(text: &[u8]) -> Option<usize> {
     Some(start + PADDING_BYTES / 2)
 }
 
-/// Replaces all words of a stack that lead into the text, return addresses above all. Returns how
-/// many there were.
-pub fn lead_astray(stack: &mut [u8], text: core::ops::Range<u64>, to: u64) -> usize {
-    let mut count = 0;
-    for bytes in stack.as_chunks_mut::<8>().0 {
-        if text.contains(&u64::from_le_bytes(*bytes)) {
-            *bytes = to.to_le_bytes();
-            count += 1;
-        }
-    }
-    count
-}
-
 #[cfg(test)]
 mod tests {
     use chaos::Random;
@@ -146,7 +147,7 @@ mod tests {
     use libsys::abi::{MapFlags, PageRun};
     use proptest::prelude::*;
 
-    use super::{Area, choose, lead_astray, padding, stack, text, turns_for_ever};
+    use super::{Area, choose, jump, padding, returns, text};
 
     fn run(address: u64, pages: u64, flags: MapFlags) -> PageRun {
         PageRun {
@@ -167,20 +168,14 @@ mod tests {
         ];
         assert_eq!(choose(&mut Random::new(1), &runs), None);
         assert_eq!(text(&runs).count(), 1);
-        assert_eq!(stack(&runs).count(), 0);
     }
 
     #[test]
-    fn return_addresses_lead_to_the_trap() {
-        let mut stack = Vec::new();
-        for word in [1_u64, 0x40_0010, 0x50_0000] {
-            stack.extend_from_slice(&word.to_le_bytes());
-        }
-        assert_eq!(lead_astray(&mut stack, 0x40_0000..0x41_0000, 0x40_0099), 1);
-        assert_eq!(stack[8..16], 0x40_0099_u64.to_le_bytes());
-        assert_eq!(stack[16..], 0x50_0000_u64.to_le_bytes());
-        assert_eq!(turns_for_ever(&[0x90, 0xeb, 0xfe]), Some(1));
-        assert_eq!(turns_for_ever(&[0xeb, 0x90, 0xfe]), None);
+    fn ways_out_of_the_kernel_are_found_and_barred() {
+        let text = [0x90, 0x0f, 0x05, 0xc3, 1, 2, 3, 4, 0x0f, 0x05, 0xc3];
+        assert_eq!(returns(&text), [3]);
+        assert_eq!(jump(0x1000, 0x1005), [0xe9, 0, 0, 0, 0]);
+        assert_eq!(jump(0x1005, 0x1000), [0xe9, 0xf6, 0xff, 0xff, 0xff]);
         let mut text = [0xcc; 12];
         assert_eq!(padding(&text), Some(4));
         (text[5], text[0]) = (0x90, 0x90);

@@ -6,13 +6,13 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use chaos::Random;
-use libipc::files::{File, Files};
+use libipc::files::Files;
 use libipc::proto::console::ConsoleClient;
 use libipc::proto::init::InitClient;
 use libipc::proto::log::{KERNEL, LogClient};
 use libipc::proto::memory::{MemoryManagerClient, Protection};
 use libipc::proto::pci::PciClient;
-use libipc::proto::vfs::{FileKind, LastLink, OpenOptions, VfsClient};
+use libipc::proto::vfs::{FileId, FileKind, LastLink, OpenOptions, VfsClient};
 use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Reservation;
 use libsys::time;
@@ -23,6 +23,8 @@ use crate::services::INIT;
 
 /// How long a request may take, ns: much longer than any recovery.
 const PATIENCE_NS: u64 = 20_000 * time::MS;
+/// How long a request may take that need not be answered, ns.
+const NUDGE_NS: u64 = 5 * time::MS;
 /// Bytes that are read of a file: few, so that the time is that of the way.
 const BYTES: u64 = 512;
 /// Pages of the memory that is touched; one with each request.
@@ -39,7 +41,7 @@ pub(crate) struct Probes {
     memory: MemoryManagerClient,
     /// A file of the disk, and its size. Its content is never cached: only what lies ahead of a
     /// reader is.
-    file: Option<(File, u64)>,
+    file: Option<(FileId, u64)>,
     room: Reservation,
     /// Pages of the room that were touched; `None` when nothing is mapped there.
     touched: Option<u64>,
@@ -57,17 +59,17 @@ impl Probes {
         init: InitClient,
         seed: u64,
     ) -> Result<Self, Failed> {
-        let vfs = program.vfs()?.with_deadline(PATIENCE_NS);
-        let memory = launcher.memory().clone().with_deadline(PATIENCE_NS);
+        let vfs = program.vfs()?;
+        let memory = launcher.memory().clone();
         let files = Files::new(vfs.clone(), Some(memory.clone()), "/");
         Ok(Probes {
             random: Random::new(seed),
             file: largest(&files)?,
             vfs,
-            console: launcher.console().clone().with_deadline(PATIENCE_NS),
-            log: launcher.log().map(|log| log.with_deadline(PATIENCE_NS)),
-            pci: launcher.pci().map(|pci| pci.with_deadline(PATIENCE_NS)),
-            init: init.with_deadline(PATIENCE_NS),
+            console: launcher.console().clone(),
+            log: launcher.log(),
+            pci: launcher.pci(),
+            init,
             memory,
             room: Reservation::new(PAGES)?,
             touched: None,
@@ -80,43 +82,57 @@ impl Probes {
     ///
     /// Why there is none.
     pub(crate) fn ask(&mut self, service: &str) -> Result<(), String> {
+        self.ask_for(service, PATIENCE_NS)
+    }
+
+    /// Sends a request to a service, whether it answers or not: it has something to do.
+    pub(crate) fn nudge(&mut self, service: &str) {
+        // No answer is what is expected.
+        let _ = self.ask_for(service, NUDGE_NS);
+    }
+
+    fn ask_for(&mut self, service: &str, ns: u64) -> Result<(), String> {
+        let no_way = || "there is no way to it".to_string();
         match service {
-            "pci" => match &self.pci {
-                Some(pci) => pci.devices().next().transpose().map(drop).map_err(text),
-                None => Err("there is no way to it".to_string()),
-            },
-            "log" => match &self.log {
-                Some(log) => log.read(KERNEL, u64::MAX).map(drop).map_err(text),
-                None => Err("there is no way to it".to_string()),
-            },
-            "virtio-blk" | "block" | "ext4" | "vfs" => self.read(),
-            "tmpfs" => self
-                .vfs
-                .stat(b"/tmp", LastLink::Follow)
-                .map(drop)
-                .map_err(text),
+            "pci" => {
+                let pci = self.pci.clone().ok_or_else(no_way)?.with_deadline(ns);
+                pci.devices().next().transpose().map(drop).map_err(text)
+            }
+            "log" => {
+                let log = self.log.clone().ok_or_else(no_way)?.with_deadline(ns);
+                log.read(KERNEL, u64::MAX).map(drop).map_err(text)
+            }
+            "virtio-blk" | "block" | "ext4" | "vfs" => self.read(ns),
+            "tmpfs" => {
+                let vfs = self.vfs.clone().with_deadline(ns);
+                vfs.stat(b"/tmp", LastLink::Follow).map(drop).map_err(text)
+            }
             // Shows as nothing.
-            "console" => self.console.write(b"\r").map_err(text),
+            "console" => {
+                let console = self.console.clone().with_deadline(ns);
+                console.write(b"\r").map_err(text)
+            }
             "memory-manager" => self.touch(),
-            INIT => self.init.statistics("vfs").map(drop).map_err(text),
-            // One that came later than this program.
-            _ => self.init.statistics(service).map(drop).map_err(text),
+            // `init` itself, or a service that came later than this program.
+            name => {
+                let name = if name == INIT { "vfs" } else { name };
+                let init = self.init.clone().with_deadline(ns);
+                init.statistics(name).map(drop).map_err(text)
+            }
         }
     }
 
-    fn read(&mut self) -> Result<(), String> {
-        let Some((file, size)) = &self.file else {
+    fn read(&mut self, ns: u64) -> Result<(), String> {
+        let vfs = self.vfs.clone().with_deadline(ns);
+        let Some((file, size)) = self.file else {
             // Without a disk the vfs itself is all there is.
-            return self
-                .vfs
-                .stat(b"/", LastLink::Follow)
-                .map(drop)
-                .map_err(text);
+            return vfs.stat(b"/", LastLink::Follow).map(drop).map_err(text);
         };
         let places = (size / BYTES).max(1);
-        let mut bytes = [0; BYTES as usize];
         let offset = self.random.below(places) * BYTES;
-        file.read_at(offset, &mut bytes).map(drop).map_err(text)
+        vfs.read_small(file, offset, BYTES as u32)
+            .map(drop)
+            .map_err(text)
     }
 
     /// Touches a page for the first time.
@@ -149,7 +165,7 @@ impl Probes {
 }
 
 /// Returns the largest file in the root of the disk; `None` without a disk.
-fn largest(files: &Files) -> Result<Option<(File, u64)>, Failed> {
+fn largest(files: &Files) -> Result<Option<(FileId, u64)>, Failed> {
     let entries = files
         .read_dir("/")
         .map_err(|failure| Failed::from(failure).about("/"))?;
@@ -166,10 +182,9 @@ fn largest(files: &Files) -> Result<Option<(File, u64)>, Failed> {
     let Some((bytes, path)) = found.into_iter().max() else {
         return Ok(None);
     };
-    let file = files
-        .open(&path, OpenOptions::read())
-        .map_err(|failure| Failed::from(failure).about(path))?;
-    Ok(Some((file, bytes)))
+    let opened = files.vfs().open(path.as_bytes(), OpenOptions::read());
+    let opened = opened.map_err(|failure| Failed::from(failure).about(path))?;
+    Ok(Some((opened.file, bytes)))
 }
 
 fn text<E: core::fmt::Display>(failure: E) -> String {

@@ -7,7 +7,7 @@ use chaos::Random;
 use libsys::abi::layout::USER_END;
 use libsys::abi::{MAX_PAGE_RUNS, PAGE_SIZE, PageRun};
 use libsys::{Handle, Process, System};
-use siege::harm::{self, JUMP_TO_ITSELF, Target};
+use siege::harm::{self, JUMP_BYTES, JUMP_TO_ITSELF, Target};
 use skink_program::Failed;
 
 /// Turns a bit of a process over, and tells which.
@@ -28,45 +28,51 @@ pub(crate) fn flip(
     Ok(target)
 }
 
-/// Has a process turn for ever, by changing where its functions return to. Returns how many words
-/// of its stack were changed.
+/// What was in a text where a process is led astray.
+pub(crate) struct Barred(Vec<(u64, [u8; JUMP_BYTES])>);
+
+/// Has a process turn for ever as soon as it comes back from a system call. The text is that of
+/// the next instance too: it must be put right when the process turns, and before it is replaced.
 ///
 /// # Errors
 ///
-/// When the process is gone, nothing in its text turns for ever, or its stack leads nowhere.
-pub(crate) fn hang(system: &Handle<System>, process: &Handle<Process>) -> Result<usize, Failed> {
-    let runs = runs(process)?;
-    let (mut trap, mut room) = (None, None);
-    let (mut first, mut end) = (u64::MAX, 0);
-    for run in harm::text(&runs) {
+/// When the process is gone, or its text has no room for what turns.
+pub(crate) fn bar(system: &Handle<System>, process: &Handle<Process>) -> Result<Barred, Failed> {
+    let (mut room, mut returns) = (None, Vec::new());
+    for run in harm::text(&runs(process)?) {
         let mut text = vec![0; run.pages as usize * PAGE_SIZE];
         system.peek(process, run.address, &mut text)?;
         let at = |offset: usize| run.address + offset as u64;
-        trap = trap.or(harm::turns_for_ever(&text).map(at));
         room = room.or(harm::padding(&text).map(at));
-        first = first.min(run.address);
-        end = end.max(run.address + text.len() as u64);
-    }
-    let trap = match (trap, room) {
-        (Some(trap), _) => trap,
-        (None, Some(room)) => {
-            // It stays there for all later instances: none of them ever comes to it.
-            system.poke(process, room, &JUMP_TO_ITSELF)?;
-            room
+        for offset in harm::returns(&text) {
+            let mut bytes = [0; JUMP_BYTES];
+            bytes.copy_from_slice(&text[offset..offset + JUMP_BYTES]);
+            returns.push((at(offset), bytes));
         }
-        (None, None) => return Err(Failed::new("nothing in its text turns for ever")),
-    };
-    let mut words = 0;
-    for run in harm::stack(&runs) {
-        let mut stack = vec![0; run.pages as usize * PAGE_SIZE];
-        system.peek(process, run.address, &mut stack)?;
-        words += harm::lead_astray(&mut stack, first..end, trap);
-        system.poke(process, run.address, &stack)?;
     }
-    if words == 0 {
-        return Err(Failed::new("nothing on its stack leads into its text"));
+    let room = room.ok_or_else(|| Failed::new("its text has no room"))?;
+    // It stays there for all later instances: none of them ever comes to it.
+    system.poke(process, room, &JUMP_TO_ITSELF)?;
+    for (address, _) in &returns {
+        system.poke(process, *address, &harm::jump(*address, room))?;
     }
-    Ok(words)
+    Ok(Barred(returns))
+}
+
+/// Puts a text right. Whoever turns goes on turning.
+///
+/// # Errors
+///
+/// When the process is gone.
+pub(crate) fn unbar(
+    system: &Handle<System>,
+    process: &Handle<Process>,
+    barred: &Barred,
+) -> Result<(), Failed> {
+    for (address, bytes) in &barred.0 {
+        system.poke(process, *address, bytes)?;
+    }
+    Ok(())
 }
 
 /// Returns all that is mapped in a process.

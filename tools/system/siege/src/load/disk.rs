@@ -57,8 +57,13 @@ pub(crate) fn run(program: &Program, mut worker: Worker<'_>) -> Result<(), Faile
             worker.good("close", file.close());
         }
         let place = worker.random.below(open.len() as u64) as usize;
-        if let Some((file, open)) = open.get(place) {
-            read_some(&mut worker, &known[*file], open);
+        let can_go_on = match open.get(place) {
+            Some((file, open)) => read_some(&mut worker, &known[*file], open),
+            None => false,
+        };
+        if !can_go_on && place < open.len() {
+            // A file that cannot be read counts once.
+            drop(open.swap_remove(place));
         }
     }
     Ok(())
@@ -98,8 +103,8 @@ fn learn(files: &Files, worker: &Worker<'_>) -> Result<Vec<Known>, Failed> {
     Ok(known)
 }
 
-/// Reads some blocks in a row and judges each.
-fn read_some(worker: &mut Worker<'_>, known: &Known, file: &File) {
+/// Reads some blocks in a row and judges each. Returns whether the file could be read.
+fn read_some(worker: &mut Worker<'_>, known: &Known, file: &File) -> bool {
     let count = known.blocks.len() as u64;
     let first = worker.random.below(count);
     let blocks = (1 + worker.random.below(MAX_BLOCKS)).min(count - first);
@@ -108,13 +113,13 @@ fn read_some(worker: &mut Worker<'_>, known: &Known, file: &File) {
     let mut bytes = vec![0; wanted];
     let what = || format!("read {} bytes at {offset} of {}", wanted, known.path);
     let Some(read) = worker.good(&what(), file.read_at(offset, &mut bytes)) else {
-        return;
+        return false;
     };
     if read < wanted {
         worker.count(Verdict::Wrong((wanted - read) as u64), || {
             format!("{}: only {read}", what())
         });
-        return;
+        return true;
     }
     let expected = known.blocks.iter().skip(first as usize);
     for (block, expected) in bytes.chunks(BLOCK_BYTES).zip(expected) {
@@ -124,4 +129,5 @@ fn read_some(worker: &mut Worker<'_>, known: &Known, file: &File) {
             });
         }
     }
+    true
 }

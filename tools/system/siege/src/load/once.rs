@@ -31,13 +31,15 @@ pub(crate) fn run(program: &Program, mut worker: Worker<'_>) -> Result<(), Faile
     let mut file = files.open(&log, append)?;
     let mut next = 0;
     let mut round = 0;
+    // One of the files that may be open is.
+    let mut room = MAX_OPEN_FILES as u64 - 1;
     worker.begin();
     while worker.goes_on() {
         append_records(&mut worker, &files, &log, &mut file, &mut next);
         make_names(&mut worker, &files, &root);
         walk_a_name(&mut worker, &files, &root);
         if round % COUNT_OPEN_EVERY == 0 {
-            count_open_files(&mut worker, &files, &log);
+            count_open_files(&mut worker, &files, &log, &mut room);
         }
         round += 1;
     }
@@ -142,21 +144,22 @@ fn walk_a_name(worker: &mut Worker<'_>, files: &Files, root: &str) {
 
 /// Opens as many files as a program may: an `open` that was carried out twice has taken a place
 /// for good.
-fn count_open_files(worker: &mut Worker<'_>, files: &Files, path: &str) {
-    // One is open already.
-    let expected = MAX_OPEN_FILES as u64 - 1;
+fn count_open_files(worker: &mut Worker<'_>, files: &Files, path: &str, room: &mut u64) {
+    let expected = *room;
     let mut open = Vec::new();
     let end = loop {
         match files.open(path, OpenOptions::read()) {
             Ok(file) => open.push(file),
             Err(failure) => break failure,
         }
-        if open.len() as u64 > expected {
+        if open.len() > MAX_OPEN_FILES {
             break Failure::Server(FsError::TooManyFiles);
         }
     };
     if end == Failure::Server(FsError::TooManyFiles) {
         let count = open.len() as u64;
+        // What is gone is gone: it counts once.
+        *room = count;
         // More room than expected is a closed file that nobody closed.
         let verdict = match by_number(expected, count) {
             Verdict::Lost(lost) => Verdict::Duplicated(lost),
