@@ -194,7 +194,7 @@ fn expect_nothing_lost(run: &Run) -> anyhow::Result<()> {
         .collect();
     for expected in [
         "\"client_errors\":0,\"wrong\":0,\"lost\":0,\"duplicated\":0,",
-        "\"kills\":300,\"recovered\":300,\"leaks\":0,\"problems\":0,",
+        "\"kills\":300,\"faults\":0,\"recovered\":300,\"leaks\":0,\"problems\":0,",
     ] {
         ensure!(end.contains(expected), "{end}: {complaints:?}");
     }
