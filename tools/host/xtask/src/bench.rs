@@ -364,7 +364,7 @@ fn boot_times(artefacts: &Artefacts) -> anyhow::Result<Metric> {
 }
 
 /// Returns the commit that is checked out, with a mark when files differ from it.
-fn commit(workspace: &Workspace) -> anyhow::Result<String> {
+pub(crate) fn commit(workspace: &Workspace) -> anyhow::Result<String> {
     let git = |arguments: &[&str]| -> anyhow::Result<String> {
         let output = Command::new("git")
             .args(arguments)
