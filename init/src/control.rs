@@ -6,14 +6,36 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use libipc::Caller;
-use libipc::proto::init::{InitError, InitServer, PAGE_OF_RINGS, ServiceInfo, ServiceStatistics};
+use libipc::proto::init::{
+    InitError, InitServer, PAGE_OF_RINGS, ServiceInfo, ServiceStatistics, ServiceVersion,
+    SwapReport,
+};
 use libipc::stream::Batch;
 use libsys::{Handle, Kind, Memory, Notification};
 use skink_manifest::Service;
 use skink_manifest::service::Grant;
 
 use crate::ledger;
+use crate::swap::Ticket;
 use crate::vault::Vault;
+
+/// The version that a service is to be swapped to.
+#[derive(Debug)]
+pub enum Source {
+    /// An image of the boot bundle.
+    Image(String),
+    /// An image in memory.
+    Memory {
+        /// Where it is, from the start on.
+        memory: Handle<Memory>,
+        /// Its length.
+        bytes: u64,
+        /// Its SHA-256.
+        digest: [u8; 32],
+    },
+    /// The version that ran before.
+    Previous,
+}
 
 /// Name by which `init` itself is asked for.
 pub const OWN_NAME: &str = "init";
@@ -50,6 +72,17 @@ pub trait Services {
     ///
     /// `Kernel` when there is no room to note it.
     fn note(&self, client: u64, key: u64, kept: Option<ledger::Kept>) -> Result<(), InitError>;
+
+    /// Begins to replace the program of a service; the ticket tells what came of it. A request
+    /// that an earlier instance of `init` began is not begun again: the report tells how it ended.
+    ///
+    /// # Errors
+    ///
+    /// `NotRunning`, `Critical`, `Busy`, `NoSuchImage`, `NoPreviousVersion`, `NotSwappable`.
+    fn swap(&self, service: usize, source: Source, caller: &Caller) -> Result<Ticket, InitError>;
+
+    /// Returns which program a service runs.
+    fn version(&self, service: usize) -> Option<ServiceVersion>;
 
     /// Powers the machine off; returns why it did not.
     fn shutdown(&self, code: u32) -> InitError;
@@ -145,6 +178,17 @@ impl<S: Services> Control<S> {
         // What was there is closed only after nothing names it any more.
         self.services.note(caller.badge, key, Some(kept.noted()))?;
         vault.put(caller.badge, key, kept)
+    }
+
+    async fn swap_to(
+        &self,
+        caller: &Caller,
+        name: &str,
+        source: Source,
+    ) -> Result<SwapReport, InitError> {
+        self.check(caller, Grant::Control)?;
+        let ticket = self.services.swap(self.find(name)?, source, caller)?;
+        Ok(ticket.report().await)
     }
 
     fn ring(&self, service: usize) -> Result<Option<Handle<Memory>>, InitError> {
@@ -258,6 +302,45 @@ impl<S: Services> InitServer for Control<S> {
             .collect();
         let ring = |at: usize| self.ring(first.saturating_add(at));
         Ok((names, ring(0)?, ring(1)?, ring(2)?, ring(3)?))
+    }
+
+    async fn swap(
+        &self,
+        caller: &Caller,
+        name: String,
+        image: String,
+    ) -> Result<SwapReport, InitError> {
+        self.swap_to(caller, &name, Source::Image(image)).await
+    }
+
+    async fn swap_memory(
+        &self,
+        caller: &Caller,
+        name: String,
+        memory: Handle<Memory>,
+        bytes: u64,
+        digest: [u8; 32],
+    ) -> Result<SwapReport, InitError> {
+        let source = Source::Memory {
+            memory,
+            bytes,
+            digest,
+        };
+        self.swap_to(caller, &name, source).await
+    }
+
+    async fn rollback(&self, caller: &Caller, name: String) -> Result<SwapReport, InitError> {
+        self.swap_to(caller, &name, Source::Previous).await
+    }
+
+    async fn versions(
+        &self,
+        _: &Caller,
+        from: u32,
+    ) -> Result<Batch<ServiceVersion, u32>, InitError> {
+        let rest =
+            (from..=u32::MAX).map_while(|at| Some((self.services.version(at as usize)?, at)));
+        Ok(Batch::of(rest))
     }
 }
 

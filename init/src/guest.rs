@@ -5,11 +5,14 @@
 //! ([`worker`]), with deadlines.
 
 mod book;
+mod candidate;
 mod keeper;
 mod kernel_log;
 mod kit;
 mod own;
+mod program;
 mod setup;
+mod swapper;
 mod sweep;
 mod watchdog;
 mod worker;

@@ -12,10 +12,11 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use libipc::proto::init::{Cause, ServiceStatistics};
-use libsys::state::State;
+use libsys::state::{NoPrevious, State};
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::Samples;
@@ -56,10 +57,12 @@ pub enum Part {
     Init,
     /// Memory for devices.
     Dma,
-    /// State region.
-    State,
-    /// Service page.
-    Page,
+    /// State region of an instance.
+    State(u8),
+    /// Service page of an instance.
+    Page(u8),
+    /// Where an instance waits during a swap.
+    Gate(u8),
     /// Log ring.
     LogRing,
     /// Frames of an instance.
@@ -72,6 +75,8 @@ pub enum Part {
     Interrupt(u8),
     /// Free RAM.
     Ram(u8),
+    /// The process of a service that keeps its handles.
+    Body,
 }
 
 /// Something in the vault.
@@ -103,6 +108,38 @@ pub struct Instance {
     pub pool: Option<u8>,
 }
 
+/// A program of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Program {
+    /// The image of this name in the boot bundle.
+    Image(String),
+    /// So many bytes of this memory object.
+    Memory(Number, u64),
+}
+
+impl Program {
+    /// Returns the number of the handle, if it has one.
+    pub const fn number(&self) -> Option<Number> {
+        match self {
+            Program::Image(_) => None,
+            Program::Memory(number, _) => Some(*number),
+        }
+    }
+}
+
+/// Which programs a service runs and ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Which page, gate and state region are those of the service.
+    pub slot: u8,
+    /// What it runs; `None` for the image of its manifest.
+    pub current: Option<Program>,
+    /// What it ran before the last swap.
+    pub previous: Option<Program>,
+    /// The last request for a swap that was committed.
+    pub committed_for: Option<Asker>,
+}
+
 /// A service and its processes: what changes when it starts or ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Situation {
@@ -112,6 +149,10 @@ pub struct Situation {
     pub running: Option<Instance>,
     /// The pool in which an instance is being made.
     pub making_in: Option<u8>,
+    /// The pool in which another version is on trial.
+    pub trial_in: Option<u8>,
+    /// The programs. A swap is committed by the record in which these change.
+    pub versions: Versions,
     /// Processes that are being torn down, by handle, and the pools that they hold.
     pub ending: Vec<(Number, u8)>,
 }
@@ -162,8 +203,8 @@ pub enum Record {
     },
     /// What a service and its processes are now.
     Situation(Position, Box<Situation>),
-    /// The state region of a service has been zeroed.
-    HasState(Position),
+    /// Whether the state region of a service has been zeroed, so that it may hold something.
+    HasState(Position, bool),
     /// The image of a service is what it must be.
     Verified(Position),
     /// What `init` itself is now.
@@ -182,6 +223,7 @@ pub struct Ledger {
 
 impl State for Ledger {
     type Record = Record;
+    type Previous = NoPrevious;
 
     const SCHEMA: &'static str = "init.1";
 
@@ -204,8 +246,8 @@ impl State for Ledger {
                 }
                 service.situation = *situation;
             }
-            Record::HasState(position) => {
-                self.services.entry(position).or_default().has_state = true;
+            Record::HasState(position, has_state) => {
+                self.services.entry(position).or_default().has_state = has_state;
             }
             Record::Verified(position) => {
                 self.services.entry(position).or_default().is_verified = true;
@@ -247,7 +289,11 @@ impl Ledger {
         let situations = self.services.values().map(|service| &service.situation);
         let processes = situations.flat_map(|situation| {
             let running = situation.running.iter().map(|instance| instance.process);
-            running.chain(situation.ending.iter().map(|&(process, _)| process))
+            let versions = &situation.versions;
+            let programs = versions.current.iter().chain(&versions.previous);
+            running
+                .chain(situation.ending.iter().map(|&(process, _)| process))
+                .chain(programs.filter_map(Program::number))
         });
         let handles = self.handles.values().copied();
         let vault = self.vault.values().map(|kept| kept.number());

@@ -12,11 +12,13 @@ extern crate alloc;
 
 pub mod back_off;
 pub mod control;
+pub mod escalation;
 pub mod heartbeat;
 pub mod ledger;
 pub mod reserve;
 pub mod statistics;
 pub mod supervisor;
+pub mod swap;
 pub mod vault;
 
 /// Nanoseconds in a millisecond.

@@ -16,6 +16,7 @@ use skink_manifest::Service;
 use skink_manifest::service::RestartPolicy;
 
 use crate::back_off::Decision;
+use crate::escalation::{Previous, Step};
 use crate::heartbeat::{Judgement, Look};
 use crate::statistics::Samples;
 use entry::{Entry, State};
@@ -138,6 +139,26 @@ impl Supervisor {
         // Who ended it knows better why than the kernel does.
         let cause = entry.ending.take().unwrap_or(reason);
         self.end(service, cause, now)
+    }
+
+    /// Returns the number that the next instance of a service will have.
+    pub fn next_generation(&self, service: usize) -> Option<u64> {
+        Some(self.entries.get(service)?.next_generation())
+    }
+
+    /// Notes that another version of a running service took its place at `now`, as the next
+    /// instance. It was started and watched elsewhere before that. `previous` is the one whose
+    /// place it took.
+    pub fn adopted(&mut self, service: usize, previous: Previous, now: u64) {
+        if let Some(entry) = self.entries.get_mut(service) {
+            entry.adopt(previous, now);
+        }
+    }
+
+    /// Returns what to do about a service before the start that was decided, beyond starting it.
+    pub fn take_step(&mut self, service: usize) -> Step {
+        let entry = self.entries.get_mut(service);
+        entry.map_or(Step::Restart, |entry| entry.ladder.take())
     }
 
     /// Notes that the instance of a service serves since `at`.

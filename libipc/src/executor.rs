@@ -199,6 +199,12 @@ impl<T> Slots<T> {
         self.parked == 0
     }
 
+    /// Returns whether `is_meant` picks a task that waits in a slot.
+    pub(crate) fn any(&self, is_meant: impl Fn(&T) -> bool) -> bool {
+        let mut tasks = self.slots.iter().filter_map(|slot| slot.task.as_ref());
+        tasks.any(is_meant)
+    }
+
     /// Drops the tasks that `is_meant` picks.
     pub(crate) fn remove(&mut self, is_meant: impl Fn(&T) -> bool) {
         for (number, slot) in self.slots.iter_mut().enumerate() {

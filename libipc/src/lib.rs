@@ -21,6 +21,7 @@ pub mod events;
 mod executor;
 mod failure;
 pub mod files;
+pub mod gate;
 #[cfg(not(bare))]
 pub mod golden;
 #[cfg(not(bare))]

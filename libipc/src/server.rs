@@ -19,18 +19,23 @@ use libsys::ipc::{self, Outgoing, Received, Request, Words};
 use libsys::{Endpoint, Error, Handle, Notification, Reply, service, time};
 
 use crate::events::Events;
+use crate::gate;
 use crate::wire::{InHandles, OutHandles};
 
 pub(crate) mod dispatch;
 mod fault;
 mod journal;
+mod replies;
+mod rest;
 
 pub use dispatch::{Answer, Arguments, Dispatch, Output, Payload, RequestFuture, Started};
 pub use fault::Fault;
 pub use journal::{MemoryJournal, ReplyJournal};
+pub use replies::{HasReplies, MAX_REPLIES, MAX_REPLIES_PER_BADGE, RegionJournal, Replies};
 
 use dispatch::{Core, Delivery, Polled};
 use fault::Outcome;
+use rest::Rest;
 
 /// Notification bit by which `init` asks the service to come to rest.
 pub const QUIESCE_BIT: u8 = 62;
@@ -55,12 +60,17 @@ pub struct Caller {
 /// Answers page faults; see [`Server::on_fault`].
 type FaultHandler = dyn FnMut(&Fault) -> Option<MapItem>;
 
+/// Own checks of a version on trial; see [`Server::on_self_test`].
+type SelfTest = dyn FnMut() -> Result<(), &'static str>;
+
 /// A server on one endpoint.
 pub struct Server {
     endpoint: Rc<Handle<Endpoint>>,
     core: Core<Handle<Reply>>,
     closed: Vec<Box<dyn FnMut(u64)>>,
     fault: Option<Box<FaultHandler>>,
+    self_tests: Vec<Box<SelfTest>>,
+    rest: Rest,
     /// A reply that goes out with the next wait.
     held: Option<ipc::Answer>,
 }
@@ -84,6 +94,8 @@ impl Server {
             core: Core::new(Events::new(Some(notification))),
             closed: Vec::new(),
             fault: None,
+            self_tests: Vec::new(),
+            rest: Rest::default(),
             held: None,
         }
     }
@@ -120,6 +132,24 @@ impl Server {
         self.fault = Some(Box::new(f));
     }
 
+    /// Runs `f` before a new version of a service takes over from the one that serves: an error
+    /// tells why it cannot. It must not change anything that others see.
+    pub fn on_self_test(&mut self, f: impl FnMut() -> Result<(), &'static str> + 'static) {
+        self.self_tests.push(Box::new(f));
+    }
+
+    /// Runs `f` at rest when the next version keeps its state in the schema with this hash, which
+    /// is not the one of this version: it rewrites the state region in it. Where that is not
+    /// possible the next version has to read what is there.
+    pub fn on_export(&mut self, f: impl FnMut(u64) -> Result<(), &'static str> + 'static) {
+        self.rest.export = Some(Box::new(f));
+    }
+
+    /// Runs `f` when this version goes on after it was at rest.
+    pub fn on_resume(&mut self, f: impl FnMut() + 'static) {
+        self.rest.resume = Some(Box::new(f));
+    }
+
     /// Serves for ever. Ends the process if the endpoint is gone.
     pub fn run(mut self, dispatcher: impl Dispatch + 'static) -> ! {
         self.add(dispatcher);
@@ -128,6 +158,8 @@ impl Server {
 
     /// As [`Server::run`], with the dispatchers that were added.
     pub fn serve(mut self) -> ! {
+        let interface = gate::digest(self.core.schemas());
+        libsys::gate::pass(interface, || self.test_self());
         let page = service::page();
         if let Some(page) = page {
             page.set_ready();
@@ -138,7 +170,11 @@ impl Server {
             }
             let deadline = self.turn();
             if !self.core.has_room() {
-                self.park_full(deadline);
+                self.park(deadline);
+                continue;
+            }
+            if self.rest.is_due {
+                self.attend();
                 continue;
             }
             // All arms are here and not behind another call: that would cost copies of the message.
@@ -187,9 +223,9 @@ impl Server {
         }
     }
 
-    /// Waits without taking requests: there are as many in flight as can be.
+    /// Waits without taking requests: there are as many in flight as can be, or no more are wanted.
     #[cold]
-    fn park_full(&mut self, deadline: u64) {
+    fn park(&mut self, deadline: u64) {
         self.flush();
         let notification = self.core.events().notification();
         let bits = notification
@@ -201,8 +237,11 @@ impl Server {
         }
     }
 
-    fn handle_bits(&self, bits: u64) {
-        self.core.events().raise(bits);
+    fn handle_bits(&mut self, bits: u64) {
+        if bits >> QUIESCE_BIT & 1 == 1 {
+            self.rest.ask();
+        }
+        self.core.events().raise(bits & !(1 << QUIESCE_BIT));
     }
 
     #[inline]

@@ -23,6 +23,11 @@ impl MemoryPager {
         }
     }
 
+    /// Returns the client.
+    pub fn client(&self) -> &MemoryManagerClient {
+        &self.client
+    }
+
     /// Gives up each call after `ns` nanoseconds; what was begun is ended then.
     #[must_use]
     pub fn with_deadline(self, ns: u64) -> Self {

@@ -13,6 +13,8 @@ pub fn state_atomics(words: usize) -> Option<(&'static [AtomicU64], &'static [At
     if header.state_start == 0 {
         return None;
     }
+    // At the gate of a swap the state comes only now.
+    crate::gate::announce(0);
     let start = header.state_start as usize;
     let first = core::ptr::with_exposed_provenance::<AtomicU64>(start);
     let behind = core::ptr::with_exposed_provenance::<AtomicU8>(start + words * 8);

@@ -1,14 +1,119 @@
-//! The page that a service shares with `init`: signs of life.
+//! The page that a service shares with `init`: signs of life, and how far a swap has come.
+//!
+//! Each word has one writer. A word is one aligned atomic; those that are written through a memory
+//! object and not through a mapping (orders) are below 256, so that one byte changes and no half of
+//! a value is ever seen. `init` believes nothing that it finds here: a value out of range is
+//! [`Phase::Nonsense`].
 
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Marks a valid [`ServicePage`].
 pub const SERVICE_MAGIC: u64 = u64::from_le_bytes(*b"SKINKSVC");
 
+/// What `init` wants of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Serve.
+    Run = 0,
+    /// Wait at the gate: an earlier version serves.
+    Hold = 1,
+    /// The state region holds the state: open it, test yourself, and wait on.
+    Open = 2,
+    /// Serve from now on: the earlier version is gone.
+    Commit = 3,
+    /// Stop at the next message boundary and stand still.
+    Quiesce = 4,
+}
+
+impl Order {
+    /// Returns the order that a word stands for; a damaged one is no reason to stop.
+    pub const fn from_word(word: u64) -> Order {
+        match word {
+            1 => Order::Hold,
+            2 => Order::Open,
+            3 => Order::Commit,
+            4 => Order::Quiesce,
+            _ => Order::Run,
+        }
+    }
+}
+
+/// How far an instance has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It starts or serves.
+    Working = 0,
+    /// A trial has said what state it reads, and waits for it.
+    Announced = 1,
+    /// A trial has its state, has tested itself, and waits for the commit.
+    Tested = 2,
+    /// It stands still and receives nothing.
+    Quiesced = 3,
+    /// A trial cannot take over.
+    Failed = 4,
+    /// A trial has its state and tests itself.
+    Opened = 5,
+    /// The word holds something else.
+    Nonsense = 255,
+}
+
+impl Phase {
+    const fn from_word(word: u64) -> Phase {
+        match word {
+            0 => Phase::Working,
+            1 => Phase::Announced,
+            2 => Phase::Tested,
+            3 => Phase::Quiesced,
+            4 => Phase::Failed,
+            5 => Phase::Opened,
+            _ => Phase::Nonsense,
+        }
+    }
+}
+
+/// What a quiesced server did about the schema that it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exported {
+    /// Nothing: the state is in its own schema.
+    AsItWas = 0,
+    /// It rewrote its state in that schema.
+    Done = 1,
+    /// It cannot write that schema.
+    Refused = 2,
+}
+
+/// Why a trial cannot take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It cannot read the schema of the state.
+    UnknownSchema = 1,
+    /// A part of the state was damaged or did not fit.
+    StateLost = 2,
+    /// Its self-test failed.
+    SelfTest = 3,
+    /// It lacks something that it needs to serve.
+    CannotServe = 4,
+}
+
+impl Trouble {
+    /// Returns what a word stands for; `None` for nonsense.
+    pub const fn from_word(word: u64) -> Option<Trouble> {
+        match word {
+            1 => Some(Trouble::UnknownSchema),
+            2 => Some(Trouble::StateLost),
+            3 => Some(Trouble::SelfTest),
+            4 => Some(Trouble::CannotServe),
+            _ => None,
+        }
+    }
+}
+
 /// What lies at [`skink_abi::layout::SERVICE_PAGE`] of a service.
 ///
-/// `init` makes it, writes `magic` and `generation` before the service starts, and only looks at
-/// the rest: a service can do with its page what it wants and harms nobody but itself.
+/// `init` makes it, writes `magic`, `generation` and the first order before the service starts,
+/// further orders later, and only looks at the rest: a service can do with its page what it wants
+/// and harms nobody but itself.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct ServicePage {
@@ -18,8 +123,21 @@ pub struct ServicePage {
     ready: AtomicU64,
     /// Which instance of the service this is: 1 for the first.
     pub generation: u64,
+    order: AtomicU64,
+    argument: AtomicU64,
+    phase: AtomicU64,
+    schema: AtomicU64,
+    interface: AtomicU64,
+    detail: AtomicU64,
+    first_receive: AtomicU64,
     oldest_request: AtomicU64,
 }
+
+/// Where the order lies in the page, for who writes it without mapping it: its lowest byte only,
+/// after the argument.
+pub const ORDER_AT: usize = offset_of!(ServicePage, order);
+/// Where the argument of the order lies.
+pub const ARGUMENT_AT: usize = offset_of!(ServicePage, argument);
 
 impl ServicePage {
     /// Makes the page of instance number `generation`.
@@ -29,17 +147,40 @@ impl ServicePage {
             heartbeat: AtomicU64::new(0),
             ready: AtomicU64::new(0),
             generation,
+            order: AtomicU64::new(Order::Run as u64),
+            argument: AtomicU64::new(0),
+            phase: AtomicU64::new(Phase::Working as u64),
+            schema: AtomicU64::new(0),
+            interface: AtomicU64::new(0),
+            detail: AtomicU64::new(0),
+            first_receive: AtomicU64::new(0),
             oldest_request: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes the page of an instance that is to wait at the gate.
+    pub const fn new_trial(generation: u64) -> Self {
+        ServicePage {
+            order: AtomicU64::new(Order::Hold as u64),
+            ..ServicePage::new(generation)
         }
     }
 
     /// Returns the bytes of the page, for who makes it without mapping it.
     pub fn to_bytes(&self) -> [u8; size_of::<ServicePage>()] {
+        let word = |word: &AtomicU64| word.load(Ordering::Acquire);
         let words = [
             self.magic,
             self.heartbeat(),
             self.is_ready().into(),
             self.generation,
+            word(&self.order),
+            word(&self.argument),
+            word(&self.phase),
+            word(&self.schema),
+            word(&self.interface),
+            word(&self.detail),
+            word(&self.first_receive),
             self.oldest_request(),
         ];
         let mut bytes = [0; size_of::<ServicePage>()];
@@ -63,8 +204,73 @@ impl ServicePage {
             heartbeat: AtomicU64::new(word(1)),
             ready: AtomicU64::new(word(2)),
             generation: word(3),
-            oldest_request: AtomicU64::new(word(4)),
+            order: AtomicU64::new(word(4)),
+            argument: AtomicU64::new(word(5)),
+            phase: AtomicU64::new(word(6)),
+            schema: AtomicU64::new(word(7)),
+            interface: AtomicU64::new(word(8)),
+            detail: AtomicU64::new(word(9)),
+            first_receive: AtomicU64::new(word(10)),
+            oldest_request: AtomicU64::new(word(11)),
         }
+    }
+
+    /// Returns what `init` wants.
+    pub fn order(&self) -> Order {
+        Order::from_word(self.order.load(Ordering::Acquire))
+    }
+
+    /// Returns the argument of the order: the schema that the next version announced.
+    pub fn argument(&self) -> u64 {
+        self.argument.load(Ordering::Acquire)
+    }
+
+    /// Returns how far the instance has come. Read the words that belong to a phase after it.
+    pub fn phase(&self) -> Phase {
+        Phase::from_word(self.phase.load(Ordering::Acquire))
+    }
+
+    /// Says how far the instance has come; `detail` belongs to some phases.
+    pub fn set_phase(&self, phase: Phase, detail: u64) {
+        self.detail.store(detail, Ordering::Release);
+        self.phase.store(phase as u64, Ordering::Release);
+    }
+
+    /// Returns the word that belongs to the phase: [`Exported`] or [`Trouble`].
+    pub fn detail(&self) -> u64 {
+        self.detail.load(Ordering::Acquire)
+    }
+
+    /// Returns the hash of the schema of the state; 0 when there is none or it is not known.
+    pub fn schema(&self) -> u64 {
+        self.schema.load(Ordering::Acquire)
+    }
+
+    /// Says what the schema of the state is.
+    pub fn set_schema(&self, hash: u64) {
+        self.schema.store(hash, Ordering::Release);
+    }
+
+    /// Returns the digest of the interfaces that it serves; 0 when it serves none (yet). The upper
+    /// half is a digest of their names, the lower one of all that they are.
+    pub fn interface(&self) -> u64 {
+        self.interface.load(Ordering::Acquire)
+    }
+
+    /// Says which interfaces it serves.
+    pub fn set_interface(&self, digest: u64) {
+        self.interface.store(digest, Ordering::Release);
+    }
+
+    /// Returns when it received for the first time after it was told to serve, ns since boot; 0
+    /// when it has not yet.
+    pub fn first_receive(&self) -> u64 {
+        self.first_receive.load(Ordering::Acquire)
+    }
+
+    /// Says when it received for the first time after it was told to serve; 0 for not yet.
+    pub fn set_first_receive(&self, at: u64) {
+        self.first_receive.store(at, Ordering::Release);
     }
 
     /// Says that the event loop has turned once more.
@@ -133,15 +339,43 @@ pub fn page() -> Option<&'static ServicePage> {
 mod tests {
     use core::mem::offset_of;
 
-    use super::ServicePage;
+    use super::{ARGUMENT_AT, ORDER_AT, Order, Phase, ServicePage, Trouble};
 
     #[test]
     fn the_layout_that_both_sides_map_stays() {
         assert_eq!(offset_of!(ServicePage, heartbeat), 8);
         assert_eq!(offset_of!(ServicePage, ready), 16);
         assert_eq!(offset_of!(ServicePage, generation), 24);
-        assert_eq!(offset_of!(ServicePage, oldest_request), 32);
-        assert_eq!(size_of::<ServicePage>(), 40);
+        assert_eq!((ORDER_AT, ARGUMENT_AT), (32, 40));
+        assert_eq!(offset_of!(ServicePage, phase), 48);
+        assert_eq!(offset_of!(ServicePage, first_receive), 80);
+        assert_eq!(offset_of!(ServicePage, oldest_request), 88);
+        assert_eq!(size_of::<ServicePage>(), 96);
+    }
+
+    #[test]
+    fn words_of_a_swap_go_both_ways_and_nonsense_is_known_as_such() {
+        let page = ServicePage::new_trial(2);
+        page.set_schema(7);
+        page.set_interface(8);
+        page.set_first_receive(9);
+        page.set_phase(Phase::Failed, Trouble::SelfTest as u64);
+        let mut bytes = page.to_bytes();
+        let copy = ServicePage::from_bytes(&bytes);
+        assert_eq!((copy.order(), copy.phase()), (Order::Hold, Phase::Failed));
+        assert_eq!(Trouble::from_word(copy.detail()), Some(Trouble::SelfTest));
+        assert_eq!(
+            (copy.schema(), copy.interface(), copy.first_receive()),
+            (7, 8, 9)
+        );
+        bytes[ORDER_AT] = Order::Quiesce as u8;
+        bytes[offset_of!(ServicePage, phase) + 7] = 1;
+        let copy = ServicePage::from_bytes(&bytes);
+        assert_eq!(
+            (copy.order(), copy.phase()),
+            (Order::Quiesce, Phase::Nonsense)
+        );
+        assert_eq!(Trouble::from_word(77), None);
     }
 
     #[test]

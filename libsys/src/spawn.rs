@@ -25,7 +25,7 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use skink_abi::layout::{HEAP, HEAP_END, STACK_BYTES, STACK_TOP, STATE_REGION, THREAD_CONTROL};
-use skink_abi::{MapFlags, MapItem, PAGE_SIZE, RawHandle, Rights, ThreadParams};
+use skink_abi::{MapFlags, MapItem, PAGE_SIZE, ProcessState, RawHandle, Rights, ThreadParams};
 
 use crate::batch::Batch;
 use crate::elf::{Elf, ElfError};
@@ -211,8 +211,9 @@ impl<'a> Spawn<'a> {
         self
     }
 
-    /// Starts it in a dead process that kept its handles, in place of a new one; `own` is its
-    /// handle to itself in its table. Should starting fail, it is dead again with its handles.
+    /// Starts it in a dead process that kept its handles, or in one that has never had a thread, in
+    /// place of a new one; `own` is its handle to itself in its table, or none for another one.
+    /// Should starting fail, it is dead again with its handles.
     #[must_use]
     pub fn revive(mut self, process: &'a Handle<Process>, own: RawHandle) -> Self {
         (self.revived, self.own) = (Some(process), own);
@@ -303,7 +304,10 @@ impl<'a> Spawn<'a> {
         let process = match self.revived {
             Some(process) => {
                 let copy = process.duplicate(Rights::ALL)?;
-                process.revive()?;
+                match process.revive() {
+                    Err(Error::StillAlive) if has_never_run(process)? => {}
+                    result => result?,
+                }
                 copy
             }
             None => Handle::<Process>::create(&self.startup.name, self.kernel_quota)?,
@@ -377,6 +381,11 @@ impl<'a> Spawn<'a> {
             own: self.own,
         })
     }
+}
+
+fn has_never_run(process: &Handle<Process>) -> Result<bool, Error> {
+    let info = process.info()?;
+    Ok(info.state == ProcessState::Alive as u32 && info.threads == 0)
 }
 
 /// A process that does not run yet: ended when dropped.

@@ -9,7 +9,7 @@
 //!
 //! # Layout
 //!
-//! A header (magic, schema, the active word), then two halves of the same size. Each half holds
+//! A header (magic, the active word, the [mark](Region::about_to)), then two halves of the same size. Each half holds a schema,
 //! a snapshot and the journal that goes on from it; the active word says which half counts. When
 //! its journal is full, a new snapshot goes to the other half and one aligned store of the active
 //! word makes it count. A record counts from the moment its header word is stored, which happens
@@ -17,35 +17,59 @@
 //!
 //! The half that does not count holds exactly the state with which the other one started: when a
 //! snapshot is damaged, that is what is replayed instead.
+//!
+//! # Versions
+//!
+//! A [schema](schema_hash) is a hash over a name and the whole layout of state and records. A
+//! [`State`] names the version before it; what [`Region::open`] finds in the schema of that one, or
+//! of one before it, is read with its code and made into the next, and so on. The new snapshot goes
+//! to the other half like any other, so a migration happens or does not. [`Region::export`] goes
+//! the other way. Both take time linear in the size of the region, and memory for two states and
+//! one snapshot, which is at most half a region.
 
 mod crc32c;
+mod encode;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+#[cfg(any(test, feature = "fake"))]
+pub mod golden;
 mod half;
+mod mark;
 mod memory;
+mod recover;
+mod report;
+mod schema;
+mod shape;
 
 use alloc::vec::Vec;
-use core::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::gate;
+use crate::service::Trouble;
 pub use crc32c::crc32c;
-use half::Half;
+use encode::{EncodeError, encode_into};
+use half::{Half, Header};
 pub use memory::StateMemory;
 #[cfg(bare)]
-pub use memory::{MappedMemory, mapped};
+pub use memory::{MappedMemory, mapped, open_mapped};
+pub use report::{ExportError, Found, Full, OpenError, Report};
+pub use schema::{Earlier, NoPrevious, describe, known_schemas, reads, schema_hash};
+pub use shape::Untraceable;
 
 /// Marks an initialised region; the last byte is the version of the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"SKSTATE\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"SKSTATE\x02");
 /// Where the magic lies.
 const MAGIC_AT: usize = 0;
-/// Where the hash of the schema lies.
-const SCHEMA_AT: usize = 8;
 /// Where the active word lies: the epoch, its lowest bit the half.
-const ACTIVE_AT: usize = 16;
+const ACTIVE_AT: usize = 8;
+/// Where the mark lies.
+const MARK_AT: usize = 16;
 /// Where the first half starts.
 const HALVES_AT: usize = 64;
+/// Room for a usual record.
+const FIRST_SCRATCH_BYTES: usize = 128;
 /// Smallest region that can be used.
 pub const MIN_REGION_BYTES: usize = 1024;
 
@@ -53,14 +77,23 @@ pub const MIN_REGION_BYTES: usize = 1024;
 pub trait State: Default + Serialize + DeserializeOwned {
     /// One change of the state.
     type Record: Serialize + DeserializeOwned;
+    /// The version before this one, which is made into it where it is found; [`NoPrevious`] for
+    /// the first.
+    type Previous: Earlier<Self>;
 
-    /// Names the types and their version, such as `"vfs.1"`. Change it with every change of the
-    /// state or the record that postcard cannot read.
+    /// Names the state, and the version of what its values mean: `"vfs.1"`. The layout need not be
+    /// told, since the hash of the schema is made of it too.
     const SCHEMA: &'static str;
 
     /// Makes the change. Must not fail whatever the record says: a damaged one before it may
     /// have been dropped.
     fn apply(&mut self, record: Self::Record);
+
+    /// Tells the state in the version before this one, for [`Region::export`]; `None` when it
+    /// cannot be told there.
+    fn downgrade(&self) -> Option<Self::Previous> {
+        None
+    }
 }
 
 /// Whether a record makes the state larger or smaller.
@@ -72,117 +105,156 @@ pub enum Purpose {
     Shrink,
 }
 
-/// What [`Region::open`] found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Report {
-    /// How the region looked.
-    pub found: Found,
-    /// Records replayed.
-    pub replayed: u32,
-    /// Records dropped because they were damaged.
-    pub dropped: u32,
-}
-
-impl Report {
-    /// Returns whether anything was lost.
-    pub fn has_losses(&self) -> bool {
-        self.dropped > 0 || !matches!(self.found, Found::Fresh | Found::Intact)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = match self.found {
-            Found::Fresh => "fresh",
-            Found::Intact => "intact",
-            Found::SnapshotDamaged => "snapshot damaged, older one replayed",
-            Found::Lost => "damaged beyond repair, starting empty",
-            Found::OtherSchema => "written by another version, starting empty",
-        };
-        write!(
-            f,
-            "{found}; {} records replayed, {} dropped",
-            self.replayed, self.dropped
-        )
-    }
-}
-
-/// How a region looked when it was opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Found {
-    /// Never used.
-    #[default]
-    Fresh,
-    /// Used, and its snapshot good.
-    Intact,
-    /// The snapshot was damaged; the one before it and its journal gave the same state.
-    SnapshotDamaged,
-    /// Damaged so that nothing could be read.
-    Lost,
-    /// It holds the state of another schema.
-    OtherSchema,
-}
-
-/// The region has no room for the record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Full;
-
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("state region is full")
-    }
-}
-
-impl core::error::Error for Full {}
-
 /// A state together with the memory that keeps it.
 #[derive(Debug)]
 pub struct Region<S: State, M: StateMemory> {
     memory: M,
     state: S,
     half: Half,
+    /// Where records are encoded: kept, so that a record needs no allocation.
+    scratch: Vec<u8>,
+    /// Whether the half is in an older schema, so that nothing can be added to it.
+    is_exported: bool,
 }
 
 impl<S: State, M: StateMemory> Region<S, M> {
-    /// Reads what the memory holds, or starts with the default state.
+    /// Reads what the memory holds, or starts with the default state when it was never used. A
+    /// state in an older schema is migrated, if there is a way.
     ///
     /// # Errors
     ///
-    /// [`Full`] when the memory is too small even for the default state.
-    pub fn open(memory: M) -> Result<(Self, Report), Full> {
+    /// `Full` when the memory is too small, `UnknownSchema` when it holds another state.
+    pub fn open(memory: M) -> Result<(Self, Report), OpenError> {
+        Self::open_or(memory, |found| {
+            Err(OpenError::UnknownSchema {
+                found,
+                known: Self::schema(),
+            })
+        })
+    }
+
+    /// As [`Region::open`], but replaces an unknown state by the default one. The report tells.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when the memory is too small.
+    pub fn open_or_fresh(memory: M) -> Result<(Self, Report), Full> {
+        Self::open_or(memory, |_| Ok(())).map_err(|_| Full)
+    }
+
+    fn open_or(
+        memory: M,
+        on_unknown: impl FnOnce(u64) -> Result<(), OpenError>,
+    ) -> Result<(Self, Report), OpenError> {
         if memory.bytes() < MIN_REGION_BYTES {
-            return Err(Full);
+            return Err(OpenError::Full);
         }
         let mut report = Report::default();
-        let (state, half) = match (word(&memory, MAGIC_AT), word(&memory, SCHEMA_AT)) {
-            (0, _) => (S::default(), None),
-            (MAGIC, schema) if schema == schema_hash::<S>() => recover(&memory, &mut report),
-            (MAGIC, _) => {
-                report.found = Found::OtherSchema;
-                (S::default(), None)
+        let half = counting_half(&memory, &mut report);
+        let header = half.and_then(|half| half.header(&memory));
+        if let Some(Header { schema, .. }) = header
+            && !reads::<S>(schema)
+        {
+            if gate::is_trial() {
+                gate::fail(Trouble::UnknownSchema);
             }
-            _ => {
-                report.found = Found::Lost;
-                (S::default(), None)
-            }
-        };
-        let is_clean = report.dropped == 0 && report.found == Found::Intact;
+            on_unknown(schema)?;
+            report.found = Found::OtherSchema(schema);
+        }
         let mut region = Region {
             half: half.unwrap_or_else(|| Half::first(memory.bytes())),
+            state: S::default(),
             memory,
-            state,
+            scratch: Vec::new(),
+            is_exported: false,
         };
-        match half {
-            // Damage must not be found again at the next start, nor written behind. With a damaged
-            // snapshot the other half is the only good one: it is kept until the end.
-            Some(half) if report.found == Found::SnapshotDamaged => {
-                region.compact(half.again())?;
+        match (half, report.found) {
+            (None, _) => {
+                gate::require_complete_state(&report);
+                region.initialise()?;
             }
-            Some(half) if !is_clean => region.compact(half.other())?,
-            Some(_) => {}
-            None => region.initialise()?,
+            (Some(half), Found::OtherSchema(_)) => region.compact(half.other())?,
+            (Some(_), _) => region.recover(header, &mut report)?,
         }
         Ok((region, report))
+    }
+
+    /// Reads the half that counts, and writes a new snapshot where it must not stay as it is.
+    fn recover(&mut self, header: Option<Header>, report: &mut Report) -> Result<(), Full> {
+        let memory = &self.memory;
+        let state = if let Some(header) = header {
+            let found = schema::Found {
+                memory,
+                half: &mut self.half,
+                header,
+                may_fall_back: true,
+            };
+            recover::recover(found, report)
+        } else {
+            // Nobody can tell how many records followed the snapshot; at least say that some may.
+            report.found = Found::SnapshotDamaged;
+            report.dropped += 1;
+            recover::recover_previous(memory, &self.half, report)
+        };
+        let Some(state) = state else {
+            *report = Report {
+                found: Found::Lost,
+                ..Report::default()
+            };
+            gate::require_complete_state(report);
+            self.half = Half::first(self.memory.bytes());
+            return self.initialise();
+        };
+        self.state = state;
+        report.migrated_from = header
+            .map(|header| header.schema)
+            .filter(|&schema| schema != Self::schema());
+        gate::require_complete_state(report);
+        match report.found {
+            // With a damaged snapshot the other half is the only good one: it is kept until the end.
+            Found::SnapshotDamaged => self.compact(self.half.again()),
+            // Damage must not be found again at the next start, nor written behind; and to the
+            // journal of an older schema nothing can be added.
+            _ if report.has_losses() || report.migrated_from.is_some() => {
+                self.compact(self.half.other())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the schema in which this program writes.
+    pub fn schema() -> u64 {
+        schema_hash::<S>()
+    }
+
+    /// Rewrites the region as a snapshot in its own schema or an older one, for a program that
+    /// knows no newer one. The state stays as it is: a record that is appended later, or
+    /// [`Region::reclaim`], writes it in its own schema again.
+    ///
+    /// # Errors
+    ///
+    /// See [`ExportError`]; the region is then as before.
+    pub fn export(&mut self, target: u64) -> Result<(), ExportError> {
+        let snapshot = schema::encode_as(&self.state, target)?;
+        let half = self.half.other();
+        if !half.would_hold(snapshot.len(), 0) {
+            return Err(ExportError::Full);
+        }
+        self.switch_to(half, target, &snapshot);
+        self.is_exported = target != Self::schema();
+        Ok(())
+    }
+
+    /// Undoes an export.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when the region is too small for a snapshot; it was not when it was opened.
+    pub fn reclaim(&mut self) -> Result<(), Full> {
+        if self.is_exported {
+            self.compact(self.half.other())?;
+        }
+        Ok(())
     }
 
     /// Returns the state.
@@ -206,13 +278,37 @@ impl<S: State, M: StateMemory> Region<S, M> {
     ///
     /// [`Full`]; the state is then as before.
     pub fn append(&mut self, record: S::Record, purpose: Purpose) -> Result<(), Full> {
-        let payload = encode(&record)?;
-        if !self.half.can_hold(payload.len()) {
-            self.make_room(payload.len(), purpose)?;
+        if !self.memory.is_volatile() {
+            self.keep(&record, purpose)?;
         }
-        self.half.append(&mut self.memory, &payload);
         self.state.apply(record);
         Ok(())
+    }
+
+    /// Makes a record durable.
+    fn keep(&mut self, record: &S::Record, purpose: Purpose) -> Result<(), Full> {
+        let bytes = self.encode_record(record)?;
+        self.reclaim()?;
+        if !self.half.can_hold(bytes) {
+            self.make_room(bytes, purpose)?;
+        }
+        self.half.append(&mut self.memory, &self.scratch[..bytes]);
+        Ok(())
+    }
+
+    /// Encodes a record at the start of the scratch and returns its length.
+    fn encode_record(&mut self, record: &S::Record) -> Result<usize, Full> {
+        loop {
+            match encode_into(record, &mut self.scratch) {
+                Ok(bytes) => return Ok(bytes),
+                // No record is larger than the region.
+                Err(EncodeError::NoRoom) if self.scratch.len() <= self.memory.bytes() => {
+                    let bytes = (2 * self.scratch.len()).max(FIRST_SCRATCH_BYTES);
+                    self.scratch.resize(bytes, 0);
+                }
+                Err(EncodeError::NoRoom | EncodeError::Unsupported) => return Err(Full),
+            }
+        }
     }
 
     /// Compacts, if that makes enough room for a record.
@@ -225,7 +321,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
         if !self.half.would_hold(snapshot.len(), record_bytes + reserve) {
             return Err(Full);
         }
-        self.switch_to(self.half.other(), &snapshot);
+        self.switch_to(self.half.other(), Self::schema(), &snapshot);
         Ok(())
     }
 
@@ -235,12 +331,13 @@ impl<S: State, M: StateMemory> Region<S, M> {
         if !half.would_hold(snapshot.len(), 0) {
             return Err(Full);
         }
-        self.switch_to(half, &snapshot);
+        self.switch_to(half, Self::schema(), &snapshot);
+        self.is_exported = false;
         Ok(())
     }
 
-    fn switch_to(&mut self, mut half: Half, snapshot: &[u8]) {
-        half.start(&mut self.memory, snapshot);
+    fn switch_to(&mut self, mut half: Half, schema: u64, snapshot: &[u8]) {
+        half.start(&mut self.memory, schema, snapshot);
         self.memory.commit(ACTIVE_AT, half.active_word());
         self.half = half;
     }
@@ -248,72 +345,71 @@ impl<S: State, M: StateMemory> Region<S, M> {
     /// Writes a region from nothing; it counts only when all of it is there.
     fn initialise(&mut self) -> Result<(), Full> {
         let snapshot = encode(&self.state)?;
-        let mut half = Half::first(self.memory.bytes());
+        let half = Half::first(self.memory.bytes());
         if !half.would_hold(snapshot.len(), 0) {
             return Err(Full);
         }
         self.memory.commit(MAGIC_AT, 0);
-        half.start(&mut self.memory, &snapshot);
-        // Nothing of an earlier schema may look like the half before this one.
-        half.other().invalidate(&mut self.memory);
-        self.memory.commit(SCHEMA_AT, schema_hash::<S>());
-        self.memory.commit(ACTIVE_AT, half.active_word());
+        // The half before this one must hold its beginning from the first day on, and nothing of
+        // an earlier life.
+        let mut before = half.previous();
+        before.start(&mut self.memory, Self::schema(), &snapshot);
+        self.switch_to(half, Self::schema(), &snapshot);
         self.memory.commit(MAGIC_AT, MAGIC);
-        self.half = half;
         Ok(())
     }
 }
 
-/// Reads the state from an initialised region. Without a half, nothing could be read.
-fn recover<S: State, M: StateMemory>(memory: &M, report: &mut Report) -> (S, Option<Half>) {
-    let mut half = Half::from_active_word(memory.bytes(), word(memory, ACTIVE_AT));
-    let snapshot = half.read_snapshot(memory);
-    if let Some(mut state) = snapshot
-        .payload
-        .and_then(|bytes| postcard::from_bytes(bytes).ok())
-    {
-        report.found = Found::Intact;
-        replay::<S, M>(memory, &mut half, &mut state, report);
-        return (state, Some(half));
+/// Returns the schema of the state in a region; `None` when it was never used or is damaged where
+/// that is told.
+pub fn schema_in<M: StateMemory>(memory: &M) -> Option<u64> {
+    if memory.bytes() < MIN_REGION_BYTES {
+        return None;
     }
-    let mut older = half.previous();
-    let older_snapshot = older.read_snapshot(memory);
-    let older_state = older_snapshot
-        .payload
-        .and_then(|bytes| postcard::from_bytes(bytes).ok());
-    let Some(mut state) = older_state else {
-        report.found = Found::Lost;
-        return (S::default(), None);
-    };
-    report.found = Found::SnapshotDamaged;
-    replay::<S, M>(memory, &mut older, &mut state, report);
-    if snapshot.has_journal {
-        replay::<S, M>(memory, &mut half, &mut state, report);
-    } else {
-        // Nobody can tell how many records followed the snapshot; at least say that some may.
-        report.dropped += 1;
-    }
-    (state, Some(half))
+    let half = counting_half(memory, &mut Report::default())?;
+    Some(half.header(memory)?.schema)
 }
 
-/// Applies the journal of a half and leaves the half at its end.
-fn replay<S: State, M: StateMemory>(
-    memory: &M,
-    half: &mut Half,
-    state: &mut S,
-    report: &mut Report,
-) {
-    while let Some(record) = half.next_record(memory) {
-        // A long journal takes longer than a turn of a server should.
-        crate::service::beat();
-        match record.and_then(|bytes| postcard::from_bytes(bytes).ok()) {
-            Some(record) => {
-                state.apply(record);
-                report.replayed += 1;
-            }
-            None => report.dropped += 1,
+/// Returns the schema of a state that is no [`Region`] but plain words: a hash of its name and of the
+/// numbers that its layout is made of.
+pub const fn layout_hash(name: &str, numbers: &[u64]) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut i = 0;
+    while i < name.len() {
+        hash = (hash ^ name.as_bytes()[i] as u64).wrapping_mul(PRIME);
+        i += 1;
+    }
+    i = 0;
+    while i < numbers.len() {
+        hash = (hash ^ numbers[i]).wrapping_mul(PRIME);
+        hash ^= hash >> 32;
+        i += 1;
+    }
+    hash
+}
+
+/// Returns the half that counts. Without one the region was never used, or is lost: the report
+/// tells.
+fn counting_half<M: StateMemory>(memory: &M, report: &mut Report) -> Option<Half> {
+    match word(memory, MAGIC_AT) {
+        0 => return None,
+        MAGIC => {}
+        _ => {
+            report.found = Found::Lost;
+            return None;
         }
     }
+    if let Some(half) = Half::from_active_word(memory.bytes(), word(memory, ACTIVE_AT)) {
+        report.found = Found::Intact;
+        return Some(half);
+    }
+    let newest = Half::newest(memory);
+    report.found = match newest {
+        Some(_) => Found::PointerDamaged,
+        None => Found::Lost,
+    };
+    newest
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Full> {
@@ -326,13 +422,6 @@ fn word<M: StateMemory>(memory: &M, at: usize) -> u64 {
         .view(at..at + 8)
         .first_chunk()
         .map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-/// Returns the FNV-1a hash of the name of a schema.
-fn schema_hash<S: State>() -> u64 {
-    S::SCHEMA.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

@@ -55,6 +55,12 @@ impl Service {
     pub const fn is_pinned(&self) -> bool {
         self.level <= PINNED_LEVEL
     }
+
+    /// Returns whether all its instances run in one process, which keeps its handles from one to
+    /// the next: so it is for who owns the memory of others.
+    pub fn keeps_handles(&self) -> bool {
+        self.rights.has(Grant::Ram)
+    }
 }
 
 /// Sizes of what a service gets, bytes.
@@ -117,7 +123,8 @@ pub enum Grant {
     Control,
     /// The log rings of all services.
     LogReader,
-    /// The machine's free memory as `ram0`, `ram1` and so on. One service at most.
+    /// The machine's free memory as `ram0`, `ram1` and so on. One service at most. Its process
+    /// keeps its handles when it is started again.
     Ram,
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use libipc::Failure;
 use libipc::loopback::Loopback;
-use libipc::proto::init::{Cause, InitClient, InitDispatcher, ServiceState};
+use libipc::proto::init::{
+    Cause, InitClient, InitDispatcher, ServiceState, SwapOutcome, SwapPhase, SwapReason,
+};
 use libipc::stream::Batch;
 use libsys::RawHandle;
 use skink_manifest::{compile, decode};
@@ -64,6 +66,40 @@ impl Services for Fake {
 
     fn restart(&self, _service: usize, _: &Caller) -> Result<(), InitError> {
         Err(InitError::Critical)
+    }
+
+    fn swap(&self, service: usize, source: Source, _: &Caller) -> Result<Ticket, InitError> {
+        let ticket = Ticket::new();
+        let outcome = match source {
+            Source::Image(name) if name == "none" => return Err(InitError::NoSuchImage),
+            Source::Image(_) => SwapOutcome::Committed,
+            Source::Memory { bytes, .. } => SwapOutcome::RolledBack {
+                phase: SwapPhase::Verify,
+                reason: SwapReason::TooLarge {
+                    needed: bytes,
+                    reserved: service as u64,
+                },
+            },
+            Source::Previous => return Err(InitError::NoPreviousVersion),
+        };
+        ticket.finish(SwapReport {
+            outcome,
+            pause_ns: Some(1_000),
+            took_ns: 2_000,
+            state_bytes: 4_096,
+            is_exported: false,
+            has_other_interface: true,
+        });
+        Ok(ticket)
+    }
+
+    fn version(&self, service: usize) -> Option<ServiceVersion> {
+        Some(ServiceVersion {
+            name: self.manifest(service)?.name.clone(),
+            image: "image".into(),
+            digest: 0x1234,
+            previous: Some(("before".into(), 7)),
+        })
     }
 
     fn note(&self, client: u64, key: u64, kept: Option<ledger::Kept>) -> Result<(), InitError> {
@@ -144,6 +180,10 @@ fn only_those_with_the_grant_control_services() {
             client.shutdown(0),
             Err(Failure::Server(InitError::NotAllowed))
         );
+        let refused = Err(Failure::Server(InitError::NotAllowed));
+        assert_eq!(client.swap("s1", "image"), refused);
+        assert_eq!(client.swap_memory("s1", &memory(1), 1, [0; 32]), refused);
+        assert_eq!(client.rollback("s1"), refused);
     }
     assert_eq!(fake.killed.get(), None);
     loopback.set_badge(CONTROLLER);
@@ -173,6 +213,36 @@ fn everyone_may_look() {
     assert_eq!(names(5), ["s5"]);
     assert!(names(6).is_empty() && names(u32::MAX).is_empty());
     assert_eq!(client.statistics("s0").unwrap().faulted, 1);
+}
+
+#[test]
+fn those_who_ask_for_a_swap_are_told_what_came_of_it() {
+    let (_, loopback, client) = init();
+    loopback.set_badge(CONTROLLER);
+    let report = client.swap("s1", "image").unwrap();
+    assert_eq!(report.outcome, SwapOutcome::Committed);
+    let refused = |error| Err(Failure::Server(error));
+    assert_eq!(client.swap("s1", "none"), refused(InitError::NoSuchImage));
+    assert_eq!(
+        client.swap("s9", "image"),
+        refused(InitError::NoSuchService)
+    );
+    assert_eq!(client.rollback("s1"), refused(InitError::NoPreviousVersion));
+    let report = client.swap_memory("s3", &memory(5), 9, [1; 32]).unwrap();
+    let reason = SwapReason::TooLarge {
+        needed: 9,
+        reserved: 3,
+    };
+    assert_eq!(
+        report.outcome,
+        SwapOutcome::RolledBack {
+            phase: SwapPhase::Verify,
+            reason
+        }
+    );
+    let batch = client.versions_batch(4).unwrap();
+    assert_eq!((batch.items.len(), batch.next), (2, None));
+    assert_eq!(batch.items[1].name, "s5");
 }
 
 #[test]

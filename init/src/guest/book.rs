@@ -57,7 +57,7 @@ impl From<Full> for BookError {
 impl Book {
     /// Reads what the last instance wrote.
     pub(crate) fn open() -> Result<Book, BookError> {
-        let (region, report) = Region::open(mapped().ok_or(BookError::Lost)?)?;
+        let (region, report) = Region::open_or_fresh(mapped().ok_or(BookError::Lost)?)?;
         if report.has_losses() {
             log::error!("ledger: {report}");
         }

@@ -12,13 +12,16 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use init::MS;
-use init::control::{OWN_NAME, Services};
+use init::control::{OWN_NAME, Services, Source};
 use init::heartbeat::{Doing, Look};
 use init::ledger::{self, Instance, Number, Record, Situation};
 use init::supervisor::life::Stage;
 use init::supervisor::{Action, Kept, Supervisor};
+use init::swap::Ticket;
 use libipc::Caller;
-use libipc::proto::init::{Cause, InitError, ServiceInfo, ServiceStatistics};
+use libipc::proto::init::{
+    Cause, InitError, ServiceInfo, ServiceStatistics, ServiceVersion, SwapReason,
+};
 use libsys::abi::{ExitReason, ProcessInfo, ProcessState};
 use libsys::spawn::Child;
 use libsys::{Handle, Kind, Memory, Notification, Process, Rights, ipc, time};
@@ -29,7 +32,8 @@ use super::book::{Book, adopt};
 use super::kit::{Common, Kit, Paging, StartError};
 use super::own::Oneself;
 use super::setup::Setup;
-use super::worker::{Job, Jobs};
+use super::swapper::Attempt;
+use super::worker::{Done, Job, Jobs};
 
 /// Exit code of a process that `init` ended.
 pub(crate) const ENDED_BY_INIT: u64 = 137;
@@ -44,22 +48,24 @@ const RINGS_BIT: u64 = 1;
 
 /// The processes of one service.
 #[derive(Debug, Default)]
-struct Processes {
-    running: Option<Running>,
+pub(super) struct Processes {
+    pub(super) running: Option<Running>,
     /// The pool in which one is being made.
     making_in: Option<u8>,
+    /// The pool of another version that is on trial.
+    pub(super) trial_in: Option<u8>,
     /// What is being torn down, with the pool that it holds.
-    ending: Vec<(Handle<Process>, u8)>,
+    pub(super) ending: Vec<(Handle<Process>, u8)>,
 }
 
 #[derive(Debug)]
-struct Running {
-    process: Handle<Process>,
+pub(super) struct Running {
+    pub(super) process: Handle<Process>,
     /// Its number.
-    id: u64,
+    pub(super) id: u64,
     /// The pool of a pinned one.
-    pool: Option<u8>,
-    since: u64,
+    pub(super) pool: Option<u8>,
+    pub(super) since: u64,
 }
 
 impl Running {
@@ -91,6 +97,7 @@ impl Processes {
         Processes {
             running,
             making_in: situation.making_in,
+            trial_in: situation.trial_in,
             ending: ending
                 .filter_map(|&(process, pool)| Some((take_up(process)?, pool)))
                 .collect(),
@@ -98,17 +105,19 @@ impl Processes {
     }
 
     /// Takes those out that are gone; they must be closed only after that was noted.
-    fn take_gone(&mut self) -> Vec<(Handle<Process>, u8)> {
+    pub(super) fn take_gone(&mut self) -> Vec<(Handle<Process>, u8)> {
         self.ending
             .extract_if(.., |(process, _)| is_gone(process))
             .collect()
     }
 
     /// Returns a pool that no process holds.
-    fn free_pool(&self, pools: usize) -> Option<u8> {
+    pub(super) fn free_pool(&self, pools: usize) -> Option<u8> {
         let running = self.running.as_ref().and_then(|running| running.pool);
-        (0..u8::try_from(pools).unwrap_or(u8::MAX))
-            .find(|pool| running != Some(*pool) && self.ending.iter().all(|(_, held)| held != pool))
+        (0..u8::try_from(pools).unwrap_or(u8::MAX)).find(|pool| {
+            ![running, self.trial_in].contains(&Some(*pool))
+                && self.ending.iter().all(|(_, held)| held != pool)
+        })
     }
 }
 
@@ -131,13 +140,17 @@ fn is_gone(process: &Handle<Process>) -> bool {
 /// Keeps the services as the supervisor wants them.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    common: &'static Common,
-    kits: &'static [Kit],
-    jobs: &'static Jobs,
+    pub(super) common: &'static Common,
+    pub(super) kits: &'static [Kit],
+    pub(super) jobs: &'static Jobs,
     /// `init` itself.
     own: Oneself,
-    supervisor: RefCell<Supervisor>,
-    processes: RefCell<Vec<Processes>>,
+    pub(super) supervisor: RefCell<Supervisor>,
+    pub(super) processes: RefCell<Vec<Processes>>,
+    /// The swap that is going on.
+    pub(super) attempt: RefCell<Option<Attempt>>,
+    /// Services that are to be swapped back as soon as they serve.
+    pub(super) roll_backs: RefCell<Vec<usize>>,
     /// Starts of pinned services that wait for a pool.
     waiting: RefCell<VecDeque<Job>>,
     /// When services that do not serve yet are looked at next.
@@ -169,6 +182,8 @@ impl Keeper {
             own,
             supervisor: RefCell::new(supervisor),
             processes: RefCell::new(processes.collect()),
+            attempt: RefCell::default(),
+            roll_backs: RefCell::default(),
             waiting: RefCell::default(),
             next_ready_look: Cell::new(0),
         }
@@ -178,6 +193,9 @@ impl Keeper {
     /// start was complete runs on, any other one is ended.
     pub(crate) fn take_up(&self, process: Handle<Process>) {
         let Ok(info) = process.info() else { return };
+        let Some(process) = self.end_trial(process, &info) else {
+            return;
+        };
         let is_meant = |at: &usize| {
             let supervisor = self.supervisor.borrow();
             is_name(&info, &self.kits[*at].service.name)
@@ -208,6 +226,7 @@ impl Keeper {
     /// Starts all services, or goes on with them. Calls to one that does not serve yet wait at its
     /// endpoint, so nothing is waited for here.
     pub(crate) fn start_all(&self) {
+        self.resume_swaps();
         let actions = self.supervisor.borrow_mut().start_all();
         self.perform(actions);
     }
@@ -218,7 +237,7 @@ impl Keeper {
     }
 
     /// Notes what a service is now, if that has changed: before anything is done about it.
-    fn note_service(&self, service: usize) {
+    pub(super) fn note_service(&self, service: usize) {
         let Some(life) = self.supervisor.borrow().life(service) else {
             return;
         };
@@ -228,6 +247,8 @@ impl Keeper {
             life,
             running: processes.running.as_ref().map(Running::noted),
             making_in: processes.making_in,
+            trial_in: processes.trial_in,
+            versions: self.kits[service].versions.lock().noted(),
             ending: processes
                 .ending
                 .iter()
@@ -254,6 +275,7 @@ impl Keeper {
         for job in self.waiting.take() {
             self.start_pinned(job);
         }
+        self.look_at_swap();
         let now = time::now();
         self.look_for_readiness(now);
         let due = self.supervisor.borrow_mut().due(now);
@@ -270,11 +292,14 @@ impl Keeper {
                     service,
                     generation,
                 } => {
+                    let replaced = self.take_step(service);
                     let job = Job {
                         service,
                         generation,
                     };
                     self.note_service(service);
+                    // Its handles are closed only when no record names them.
+                    drop(replaced);
                     if self.kits[service].service.is_pinned() {
                         self.start_pinned(job);
                     } else {
@@ -319,7 +344,10 @@ impl Keeper {
 
     fn take_done_starts(&self) {
         for done in self.jobs.take_done() {
-            self.started(done.job, done.result, None);
+            match done {
+                Done::Started(job, result) => self.started(job, result, None),
+                other => self.swap_news(other),
+            }
         }
     }
 
@@ -497,6 +525,7 @@ impl Keeper {
             .borrow()
             .next_deadline()
             .min(self.next_ready_look.get())
+            .min(self.swap_deadline())
     }
 }
 
@@ -505,10 +534,29 @@ impl Services for Keeper {
         self.kits.get(service).map(|kit| &kit.service)
     }
 
+    fn swap(&self, service: usize, source: Source, caller: &Caller) -> Result<Ticket, InitError> {
+        self.begin_swap(service, source, Some(caller))
+    }
+
+    fn version(&self, service: usize) -> Option<ServiceVersion> {
+        let kit = self.kits.get(service)?;
+        let versions = kit.versions.lock();
+        Some(ServiceVersion {
+            name: kit.service.name.clone(),
+            image: versions.current.name().into(),
+            digest: versions.current.short_digest(),
+            previous: versions
+                .previous
+                .as_ref()
+                .map(|program| (program.name().into(), program.short_digest())),
+        })
+    }
+
     fn kill(&self, service: usize, caller: &Caller) -> Result<(), InitError> {
         if service == self.kits.len() {
             return self.own.end(caller);
         }
+        self.give_up_swap(service, SwapReason::Asked);
         let action = self.supervisor.borrow_mut().kill(service, caller)?;
         self.perform(action);
         Ok(())
@@ -518,6 +566,7 @@ impl Services for Keeper {
         if service == self.kits.len() {
             return self.own.end(caller);
         }
+        self.give_up_swap(service, SwapReason::Asked);
         let action = self.supervisor.borrow_mut().restart(service, caller)?;
         self.note_service(service);
         self.perform(action);
@@ -588,14 +637,14 @@ impl Services for Keeper {
     }
 }
 
-fn end_process(process: &Handle<Process>, name: &str) {
+pub(super) fn end_process(process: &Handle<Process>, name: &str) {
     match process.kill(ENDED_BY_INIT) {
         Ok(()) | Err(libsys::Error::Dead) => {}
         Err(error) => log::error!("{name} not ended: {error}"),
     }
 }
 
-fn is_name(info: &ProcessInfo, name: &str) -> bool {
+pub(super) fn is_name(info: &ProcessInfo, name: &str) -> bool {
     let (known, filling) = info.name.split_at(name.len().min(info.name.len()));
     known == name.as_bytes() && filling.iter().all(|&byte| byte == 0)
 }
@@ -605,7 +654,7 @@ fn refused(error: libsys::Error) -> InitError {
     InitError::Kernel
 }
 
-fn notify(notification: &Handle<Notification>) {
+pub(super) fn notify(notification: &Handle<Notification>) {
     if let Err(error) = ipc::notify(notification) {
         log::error!("notification not set: {error}");
     }

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use init::control::badge_of_service;
-use init::ledger::{Key, Part, Position};
+use init::ledger::{self, Key, Part, Position};
 use init::reserve::{self, Reserve};
 use libsys::abi::PAGE_SIZE;
 use libsys::abi::layout::LOG_RING_BYTES;
@@ -18,19 +18,25 @@ use libsys::elf::Elf;
 use libsys::mappings::Mapping;
 use libsys::spawn::{Pool, pinned_pages};
 use libsys::startup::{self, Startup};
-use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Sender};
+use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Sender};
 use skink_manifest::Service;
 use skink_manifest::bundle::{Bundle, BundleError, Kind};
 use skink_manifest::service::{DecodeError, Grant};
+use spin::{Mutex, Once};
 
-use super::book::{Book, BookError};
-use super::kit::{Common, Kit, Named, Program};
+use super::book::{Book, BookError, adopt};
+use super::kit::{Common, Kit, Named, Slot, Versions};
+use super::program::Program;
 use super::worker::{self, Jobs, THREAD_PAGES};
 use super::{WAKE_BIT, watchdog};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Sets of frames of a pinned service.
 const POOLS: u8 = 2;
+/// Those of one that is started in the same process, where nothing of the last life may be left.
+const POOLS_OF_KEPT: u8 = 1;
+/// Pages of each set that the next version of a service may take beyond what this one takes.
+const SPARE_PAGES: u64 = 8;
 /// A state region gets at most one part in so many of all RAM, so that small machines work too.
 const STATE_SHARE: u64 = 8;
 /// `init`'s own badge at the memory manager, apart from those of services.
@@ -123,7 +129,8 @@ impl Setup {
             let init = || make(endpoint.mint(badge_of_service(position)));
             let init = book.keep(Key::Of(position as Position, Part::Init), init)?;
             let program = find_program(&bundle, &service);
-            let kit = make_kit(position as Position, service, program, init, &mut frames)?;
+            let sources = (program, &bundle);
+            let kit = make_kit(position as Position, service, sources, init, &mut frames)?;
             kits.push(kit);
         }
         connect(&mut kits, book)?;
@@ -165,22 +172,14 @@ fn take<K: libsys::Kind>(startup: &Startup, name: &'static str) -> Result<Handle
 /// still run.
 fn find_program(bundle: &Bundle<'static>, service: &Service) -> Program {
     match bundle.find(&service.image) {
-        Some(entry) => Program {
-            offset: entry.offset,
-            bytes: entry.data,
-            digest: entry.digest,
-        },
+        Some(entry) => Program::of_bundle(&entry),
         None => {
             log::error!(
                 "{}: no image {:?} in the boot bundle",
                 service.name,
                 service.image
             );
-            Program {
-                offset: 0,
-                bytes: &[],
-                digest: &[0; 32],
-            }
+            Program::missing(&service.image)
         }
     }
 }
@@ -260,7 +259,7 @@ impl Frames {
 fn make_kit(
     position: Position,
     service: Service,
-    program: Program,
+    (program, bundle): (Program, &Bundle<'static>),
     init: Handle<Sender>,
     frames: &mut Frames,
 ) -> Result<Kit, SetupError> {
@@ -275,47 +274,115 @@ fn make_kit(
         0 => None,
         pages => Some(frames.take_zeroed(key(Part::Dma), pages, name)?),
     };
-    let state = match memory
+    let state_pages = memory
         .state
         .div_ceil(PAGE)
-        .min(frames.total_pages / STATE_SHARE)
-    {
-        0 => None,
-        // It is zeroed before the first instance starts.
-        pages => Some((frames.take(key(Part::State), pages, name)?, pages)),
-    };
-    let page = frames.take_zeroed(key(Part::Page), 1, name)?;
+        .min(frames.total_pages / STATE_SHARE);
+    let slots = [
+        make_slot((position, &service), 0, state_pages, frames)?,
+        make_slot((position, &service), 1, state_pages, frames)?,
+    ];
     Ok(Kit {
         position,
-        program,
         endpoint: book.keep(key(Part::Endpoint), || make(Handle::<Endpoint>::create()))?,
         notification,
         init,
         named: Named::default(),
         dma,
-        state,
+        state_pages,
+        slots,
+        log_ring: frames.take_zeroed(key(Part::LogRing), LOG_RING_BYTES / PAGE, name)?,
+        pools: make_pools(position, &service, &program, frames)?,
+        body: make_body(position, &service, book)?,
+        versions: Mutex::new(take_versions(position, program, bundle, book)?),
+        service,
+    })
+}
+
+/// Makes one of the two slots of a service; the first one is used from the start.
+fn make_slot(
+    (position, service): (Position, &Service),
+    number: u8,
+    state_pages: u64,
+    frames: &mut Frames,
+) -> Result<Slot, SetupError> {
+    let book = frames.book;
+    let key = |part| Key::Of(position, part);
+    let state = Once::new();
+    let state_key = key(Part::State(number));
+    if state_pages > 0 && (number == 0 || service.is_pinned()) {
+        // It is zeroed before the first instance starts.
+        let region = frames.take(state_key, state_pages, &service.name)?;
+        state.call_once(|| region);
+    } else if let Some(region) = book.read(|ledger| ledger.handle(state_key)) {
+        // A paged service gets its second region from the memory manager when it is swapped: it
+        // may be large. A pinned one must not depend on that.
+        let region = adopt(region)?;
+        state.call_once(|| region);
+    }
+    let page = frames.take_zeroed(key(Part::Page(number)), 1, &service.name)?;
+    Ok(Slot {
         page_view: Mapping::map(&page, MapFlags::READ)?,
         page,
-        log_ring: frames.take_zeroed(key(Part::LogRing), LOG_RING_BYTES / PAGE, name)?,
-        pools: make_pools(position, &service, program, frames)?,
-        service,
+        gate: book.keep(key(Part::Gate(number)), || {
+            make(Handle::<Notification>::create())
+        })?,
+        state,
+    })
+}
+
+/// Takes up which versions a service ran; `program` is that of its manifest.
+fn take_versions(
+    position: Position,
+    program: Program,
+    bundle: &Bundle<'static>,
+    book: &Book,
+) -> Result<Versions, SetupError> {
+    let (noted, is_verified) = book.read(|ledger| {
+        let service = ledger.service(position);
+        service.map_or_else(Default::default, |service| {
+            (service.situation.versions.clone(), service.is_verified)
+        })
+    });
+    if is_verified {
+        program.set_verified();
+    }
+    let find = |record: &ledger::Program| -> Result<Program, SetupError> {
+        Ok(match record {
+            ledger::Program::Image(name) => match bundle.find(name) {
+                Some(entry) => Program::of_bundle(&entry),
+                None => Program::missing(name),
+            },
+            ledger::Program::Memory(number, bytes) => {
+                Program::of_memory(adopt(*number)?, *bytes as usize)?
+            }
+        })
+    };
+    let current = noted.current.as_ref().map(find).transpose()?;
+    let previous = noted.previous.as_ref().map(find).transpose()?;
+    Ok(Versions {
+        active: usize::from(noted.slot & 1),
+        current: current.unwrap_or(program),
+        previous,
+        is_swapped: noted.current.is_some(),
+        committed_for: noted.committed_for,
     })
 }
 
 fn make_pools(
     position: Position,
     service: &Service,
-    program: Program,
+    program: &Program,
     frames: &mut Frames,
 ) -> Result<Vec<Pool>, SetupError> {
     if !service.is_pinned() {
         return Ok(Vec::new());
     }
     // An image that is none is refused with a clear error when it is started.
-    let Ok(elf) = Elf::parse(program.bytes) else {
+    let Ok(elf) = Elf::parse(program.bytes()) else {
         return Ok(Vec::new());
     };
-    let pages = pinned_pages(&elf, service.memory.heap, service.memory.stack);
+    let pages = pinned_pages(&elf, service.memory.heap, service.memory.stack) + SPARE_PAGES;
     let pool = |number| {
         let key = Key::Of(position, Part::Pool(number));
         Ok(Pool {
@@ -323,7 +390,29 @@ fn make_pools(
             pages,
         })
     };
-    (0..POOLS).map(pool).collect()
+    let pools = if service.keeps_handles() {
+        POOLS_OF_KEPT
+    } else {
+        POOLS
+    };
+    (0..pools).map(pool).collect()
+}
+
+/// Makes the process of a service that keeps its handles.
+fn make_body(
+    position: Position,
+    service: &Service,
+    book: &Book,
+) -> Result<Option<Handle<Process>>, SetupError> {
+    if !service.keeps_handles() {
+        return Ok(None);
+    }
+    let body = book.keep(Key::Of(position, Part::Body), || {
+        let body = Handle::<Process>::create(&service.name, service.memory.kernel)?;
+        body.keep_handles()?;
+        make(Ok(body))
+    })?;
+    Ok(Some(body))
 }
 
 /// Gives every service a sender to each one that it may call.

@@ -1,6 +1,7 @@
-//! The second thread: starts paged services, for which it has to wait for the memory manager.
+//! The second thread: starts paged services, for which it has to wait for the memory manager, and
+//! does what would keep the main thread busy for long.
 //!
-//! It takes one [`Job`] after another and reports each; it decides nothing. A call that gets no
+//! It takes one [`Task`] after another and reports each; it decides nothing. A call that gets no
 //! answer in time ends the half-made process and is reported as a failed start, so that the
 //! supervisor backs off and tries again.
 
@@ -8,6 +9,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use init::ledger::Key;
+use libipc::proto::init::SwapReason;
 use libipc::proto::memory::MemoryManagerClient;
 use libipc::spawn::MemoryPager;
 use libsys::abi::FOREVER;
@@ -18,7 +20,9 @@ use libsys::{Handle, Memory, Notification, Sender, ipc};
 use spin::Mutex;
 
 use super::book::{Book, BookError};
+use super::candidate::{self, Candidate};
 use super::kit::{Common, Kit, Paging, StartError};
+use super::program::Program;
 
 /// Pages of the thread: control page, IPC page and stack. SHA-256 and the checks of images need
 /// little of it.
@@ -35,19 +39,32 @@ pub(crate) struct Job {
     pub(crate) generation: u64,
 }
 
-/// What came of a job.
+/// Something to be done.
 #[derive(Debug)]
-pub(crate) struct Done {
-    /// The job.
-    pub(crate) job: Job,
-    /// The process, or why there is none.
-    pub(crate) result: Result<Child, StartError>,
+enum Task {
+    Start(Job),
+    Prepare(usize, Candidate),
+    Trial(Job, Program),
+    Copy(usize),
+}
+
+/// What came of a task.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// Of a start: the process, or why there is none.
+    Started(Job, Result<Child, StartError>),
+    /// Of the check of another version of a service: its program, or why it cannot be one.
+    Prepared(Result<Program, SwapReason>),
+    /// Of the start of another version beside the one that runs.
+    Trial(Result<Child, StartError>),
+    /// Of the copy of a state region.
+    Copied(libsys::Result<()>),
 }
 
 /// What the two threads share.
 #[derive(Debug)]
 pub(crate) struct Jobs {
-    queue: Mutex<VecDeque<Job>>,
+    queue: Mutex<VecDeque<Task>>,
     done: Mutex<Vec<Done>>,
     /// The worker waits for it.
     bell: Handle<Notification>,
@@ -65,9 +82,28 @@ impl Jobs {
         })
     }
 
-    /// Adds a job.
+    /// Adds the start of an instance.
     pub(crate) fn add(&self, job: Job) {
-        self.queue.lock().push_back(job);
+        self.add_task(Task::Start(job));
+    }
+
+    /// Adds the check of another version of a service, and the getting of what it needs.
+    pub(crate) fn prepare(&self, service: usize, candidate: Candidate) {
+        self.add_task(Task::Prepare(service, candidate));
+    }
+
+    /// Adds the start of another version beside the one that runs.
+    pub(crate) fn start_trial(&self, job: Job, program: Program) {
+        self.add_task(Task::Trial(job, program));
+    }
+
+    /// Adds the copy of a state region to the slot that is not active.
+    pub(crate) fn copy_state(&self, service: usize) {
+        self.add_task(Task::Copy(service));
+    }
+
+    fn add_task(&self, task: Task) {
+        self.queue.lock().push_back(task);
         if let Err(error) = ipc::notify(&self.bell) {
             log::error!("worker not woken: {error}");
         }
@@ -97,28 +133,51 @@ pub(crate) fn start(
         address,
     };
     let client = MemoryManagerClient::new_unchecked(memory_manager);
+    let memory = client.with_deadline(CALL_TIMEOUT_NS);
     let pager = MemoryPager::new(client).with_deadline(CALL_TIMEOUT_NS);
-    thread::spawn(&place, move || work(&pager, shared)).map(drop)
+    thread::spawn(&place, move || work(&pager, &memory, shared)).map(drop)
 }
 
-fn work(pager: &MemoryPager, (common, kits, jobs): (&Common, &[Kit], &Jobs)) {
+fn work(
+    pager: &MemoryPager,
+    memory: &MemoryManagerClient,
+    (common, kits, jobs): (&Common, &[Kit], &Jobs),
+) {
     loop {
-        // The lock is free while the job runs.
-        let job = jobs.queue.lock().pop_front();
-        let Some(job) = job else {
+        // The lock is free while the task runs.
+        let task = jobs.queue.lock().pop_front();
+        let Some(task) = task else {
             if let Err(error) = ipc::wait(&jobs.bell, FOREVER) {
                 log::error!("worker cannot wait: {error}");
                 return;
             }
             continue;
         };
-        let result = match kits.get(job.service) {
-            Some(kit) => kit.start(common, job.generation, Paging::Paged(pager)),
-            None => Err(StartError::NoPool),
+        let paging = Paging::Paged(pager);
+        let kit = |service: usize| kits.get(service);
+        let done = match task {
+            Task::Start(job) => {
+                let start = |kit: &Kit| kit.start(common, job.generation, paging);
+                let result = kit(job.service).map_or(Err(StartError::NoPool), start);
+                Done::Started(job, result)
+            }
+            Task::Prepare(service, candidate) => Done::Prepared(
+                kit(service)
+                    .ok_or(SwapReason::NotStarted)
+                    .and_then(|kit| candidate::prepare(kit, candidate, common, memory)),
+            ),
+            Task::Trial(job, program) => {
+                let start = |kit: &Kit| kit.start_trial(common, &program, job.generation, paging);
+                Done::Trial(kit(job.service).map_or(Err(StartError::NoPool), start))
+            }
+            Task::Copy(service) => {
+                let missing = Err(libsys::Error::InvalidArgument);
+                Done::Copied(kit(service).map_or(missing, candidate::copy_state))
+            }
         };
-        jobs.done.lock().push(Done { job, result });
+        jobs.done.lock().push(done);
         if let Err(error) = ipc::notify(&common.wake) {
-            log::error!("news of a start not sent: {error}");
+            log::error!("news of the worker not sent: {error}");
         }
     }
 }

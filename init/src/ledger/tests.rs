@@ -38,6 +38,7 @@ enum Step {
     Start(u16),
     End(u16),
     Gone(u16),
+    Swap(u16),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -48,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0..2_u16).prop_map(Step::Start),
         (0..2_u16).prop_map(Step::End),
         (0..2_u16).prop_map(Step::Gone),
+        (0..2_u16).prop_map(Step::Swap),
     ]
 }
 
@@ -103,6 +105,18 @@ impl Init {
                         pool: Some(1),
                     });
                     self.set(service, situation);
+                }
+            }
+            Step::Swap(service) => {
+                let program = Program::Memory(self.table.make(), 9);
+                let mut situation = self.situation(service);
+                let versions = &mut situation.versions;
+                versions.slot = 1 - versions.slot;
+                let before = versions.current.replace(program);
+                let unneeded = core::mem::replace(&mut versions.previous, before);
+                self.set(service, situation);
+                if let Some(number) = unneeded.and_then(|program| program.number()) {
+                    self.table.close(number);
                 }
             }
             Step::End(service) => {
@@ -210,4 +224,9 @@ fn a_full_system_fits_into_the_region() {
             region.append(record, Purpose::Grow).unwrap();
         }
     }
+}
+
+#[test]
+fn schema_changes_only_with_a_migration() {
+    libsys::golden_schema!("tests/golden/state.txt", Ledger);
 }

@@ -6,7 +6,9 @@ use skink_manifest::service::{Heartbeat, Restart};
 
 use super::life::{Asker, Life, Stage};
 use super::{Kept, Status};
+use crate::MS;
 use crate::back_off::{BackOff, Decision};
+use crate::escalation::{Ladder, Previous};
 use crate::heartbeat::{Judgement, Look, Watcher};
 use crate::statistics::Statistics;
 
@@ -41,6 +43,7 @@ pub(super) struct Entry {
     heartbeat: Heartbeat,
     pub(super) state: State,
     pub(super) back_off: BackOff,
+    pub(super) ladder: Ladder,
     pub(super) statistics: Statistics,
     /// Why `init` ends the running instance.
     pub(super) ending: Option<Cause>,
@@ -49,6 +52,8 @@ pub(super) struct Entry {
     /// The last request that it was killed or restarted for.
     pub(super) asked_by: Option<Asker>,
     generation: u64,
+    /// How many of the instances are other versions that took over from a running one.
+    adopted: u64,
     /// Since when it does not serve.
     down_since: Option<u64>,
 }
@@ -78,6 +83,8 @@ impl Entry {
             is_wanted: life.is_wanted,
             asked_by: life.asked_by,
             generation: life.generation,
+            adopted: life.adopted,
+            ladder: life.ladder,
             down_since: life.down_since,
         }
     }
@@ -95,6 +102,8 @@ impl Entry {
                 State::Stopped => Stage::Stopped,
             },
             generation: self.generation,
+            adopted: self.adopted,
+            ladder: self.ladder,
             crashes_in_row: self.back_off.crashes_in_row(),
             ending: self.ending,
             is_wanted: self.is_wanted,
@@ -112,6 +121,22 @@ impl Entry {
         self.ending = None;
         self.is_wanted = false;
         self.generation
+    }
+
+    pub(super) const fn next_generation(&self) -> u64 {
+        self.generation + 1
+    }
+
+    /// Goes on with another version, which serves at once.
+    pub(super) fn adopt(&mut self, previous: Previous, now: u64) {
+        self.generation = self.next_generation();
+        self.adopted += 1;
+        self.ending = None;
+        self.is_wanted = false;
+        self.back_off.reset();
+        self.ladder.swapped(previous);
+        self.run(now);
+        self.ready(now);
     }
 
     pub(super) const fn generation(&self) -> u64 {
@@ -160,13 +185,25 @@ impl Entry {
         let decision = if self.is_wanted {
             Decision::StartAt(now)
         } else {
-            self.back_off.on_death(&self.restart, &cause, now, uptime)
+            let decision = self.back_off.on_death(&self.restart, &cause, now, uptime);
+            match self.back_off.crashes_in_row() {
+                // It was asked for, or comes after a quiet time.
+                0 | 1 if uptime >= self.quiet_ns() => self.ladder.proved(),
+                _ if cause == Cause::Asked => {}
+                in_row => self.ladder.crashed(in_row),
+            }
+            decision
         };
         self.state = match decision {
             Decision::StartAt(until) => State::BackOff { until },
             Decision::Stop | Decision::PowerOff => State::Stopped,
         };
         decision
+    }
+
+    /// Returns how long an instance must run to prove itself.
+    fn quiet_ns(&self) -> u64 {
+        u64::from(self.restart.reset_after_s) * 1_000 * MS
     }
 
     pub(super) fn judge(&mut self, look: Look, now: u64) -> Option<Judgement> {
@@ -205,7 +242,8 @@ impl Entry {
         Status {
             state,
             generation: self.generation,
-            restarts: u32::try_from(self.generation.saturating_sub(1)).unwrap_or(u32::MAX),
+            restarts: u32::try_from(self.generation.saturating_sub(1 + self.adopted))
+                .unwrap_or(u32::MAX),
             last_cause: self.statistics.last_cause(),
             last_downtime_ns: self.statistics.last_downtime_ns(),
             running_since,

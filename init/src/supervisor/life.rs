@@ -4,6 +4,8 @@ use libipc::Caller;
 use libipc::proto::init::{Cause, ServiceStatistics};
 use serde::{Deserialize, Serialize};
 
+use crate::escalation::Ladder;
+
 /// A request that changed something: its badge and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asker {
@@ -60,6 +62,10 @@ pub struct Life {
     pub generation: u64,
     /// Crashes without a quiet time between them.
     pub crashes_in_row: u32,
+    /// How many of the instances are other versions that took over from a running one.
+    pub adopted: u64,
+    /// What was done about crashes in a row.
+    pub ladder: Ladder,
     /// Why `init` ends the running instance.
     pub ending: Option<Cause>,
     /// Whether the next instance was asked for, whatever the policy says.

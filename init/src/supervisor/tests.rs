@@ -172,6 +172,32 @@ fn a_kill_on_request_is_no_crash() {
 }
 
 #[test]
+fn a_version_that_took_over_is_the_next_instance_and_gives_way_when_it_crashes() {
+    let mut supervisor = one(RestartPolicy::Always);
+    assert_eq!(supervisor.next_generation(0), Some(2));
+    supervisor.adopted(0, Previous::SameSchema, 5);
+    let status = supervisor.status(0).unwrap();
+    assert_eq!((status.generation, status.restarts), (2, 0));
+    assert_eq!(status.running_since, Some(5));
+    let mut now = 6;
+    for step in [Step::Restart, Step::Restart, Step::PreviousVersion] {
+        let _ = supervisor.died(0, CRASH, now);
+        now += 200 * MS;
+        let _ = supervisor.due(now);
+        assert_eq!(supervisor.take_step(0), step);
+        assert_eq!(supervisor.take_step(0), Step::Restart);
+        supervisor.started(0, now);
+    }
+    // Kills on request count for nothing.
+    for _ in 0..20 {
+        supervisor.kill(0, &Caller::default()).unwrap();
+        let _ = supervisor.died(0, CRASH, now);
+        assert_eq!(supervisor.take_step(0), Step::Restart);
+        supervisor.started(0, now);
+    }
+}
+
+#[test]
 fn what_the_system_needs_is_not_killed_on_request() {
     let mut supervisor = one(RestartPolicy::PowerOff);
     assert_eq!(supervisor.kill(0, &request(1)), Err(InitError::Critical));

@@ -37,7 +37,7 @@ pub struct QueueId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct BufferId(pub u32);
 
-/// What was done for a device since the server started.
+/// What was done for a device since boot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Statistics {
     /// Requests of clients that were answered.
@@ -211,6 +211,9 @@ pub enum IoError {
     Device,
     /// The device is gone or does not answer any more.
     Gone,
+    /// A server or driver crashed twice while it had this request and no other. It is not tried
+    /// again. Remedy: none here; whoever sees it has found a bug in that program.
+    Crashed,
 }
 
 impl core::fmt::Display for IoError {
@@ -222,12 +225,13 @@ impl core::fmt::Display for IoError {
             IoError::ReadOnly => "cannot be written",
             IoError::Device => "the device failed the request",
             IoError::Gone => "the device does not answer",
+            IoError::Crashed => "the request crashes the block layer",
         })
     }
 }
 
 /// Block devices, by queues of requests.
-#[crate::interface(version = 3)]
+#[crate::interface(version = 4)]
 pub trait Block {
     /// Lists the devices; the position in the list is the device's number.
     #[idempotent]

@@ -53,7 +53,7 @@ impl core::fmt::Display for DiskError {
 }
 
 /// Disks, by one ring each.
-#[crate::interface(version = 3, ring = BlockEntry)]
+#[crate::interface(version = 4, ring = BlockEntry)]
 pub trait Disk {
     /// Lists the disks; the position in the list is the disk's number.
     #[idempotent]

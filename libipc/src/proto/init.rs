@@ -121,6 +121,30 @@ pub struct ServiceStatistics {
     pub late_heartbeats: u32,
 }
 
+impl InitClient {
+    /// Returns how many instances of a service have crashed since boot, for that service: by
+    /// comparing it with what it was told earlier it knows whether the last one did. Without an
+    /// answer it is taken for none.
+    pub fn crashes(&self, name: &str) -> u32 {
+        self.statistics(name).map_or_else(
+            |failure| {
+                log::warn!("init does not tell of crashes: {failure}");
+                0
+            },
+            |statistics| statistics.crashes(),
+        )
+    }
+}
+
+impl ServiceStatistics {
+    /// Returns how many instances ended by something that they did: a wild access is among
+    /// `killed`, for it is the pager that ends them then. Those ended on request do not count.
+    pub fn crashes(&self) -> u32 {
+        let ends = [self.exited, self.faulted, self.hung, self.killed];
+        ends.into_iter().fold(0, u32::saturating_add)
+    }
+}
+
 /// Why `init` refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InitError {
@@ -138,6 +162,124 @@ pub enum InitError {
     NoSuchKey,
     /// The kernel refused; `init` has logged why.
     Kernel,
+    /// Another version of a service is being tried just now. Remedy: try again later.
+    Busy,
+    /// The boot bundle has no program of this name.
+    NoSuchImage,
+    /// No other version of this service has run before.
+    NoPreviousVersion,
+    /// The program of this service does not serve, or does not serve yet: it cannot come to rest.
+    NotSwappable,
+}
+
+/// How far a swap came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SwapPhase {
+    /// The image is checked.
+    Verify,
+    /// The new version is started beside the old one.
+    Start,
+    /// The new version says which state it reads.
+    Announce,
+    /// The old version comes to rest.
+    Quiesce,
+    /// The state is copied.
+    Copy,
+    /// The new version reads the state.
+    Migrate,
+    /// The new version tests itself.
+    Test,
+    /// The old version is ended, and the new one serves.
+    Commit,
+}
+
+/// Why a swap was rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SwapReason {
+    /// It took too long.
+    TimedOut,
+    /// The new version ended.
+    NewDied(Cause),
+    /// The old version ended; it was started again.
+    OldDied,
+    /// Somebody asked for the end or a restart of the service.
+    Asked,
+    /// The SHA-256 of the image is another one than was said.
+    WrongDigest,
+    /// The image is not listed in the boot bundle, and the policy allows no others.
+    NotListed,
+    /// The image is no program.
+    NotAProgram,
+    /// The image needs more pages than are reserved for the service.
+    TooLarge {
+        /// Pages that it needs.
+        needed: u64,
+        /// Pages that there are.
+        reserved: u64,
+    },
+    /// There is no memory for image or state.
+    NoMemory,
+    /// The new version could not be started.
+    NotStarted,
+    /// The new version serves other interfaces.
+    OtherInterface,
+    /// The new version cannot read the state, and the old one cannot write it for it.
+    UnknownSchema,
+    /// The new version would lose a part of the state.
+    StateLost,
+    /// The self-test of the new version failed.
+    SelfTest,
+    /// The new version lacks something that it needs.
+    CannotServe,
+    /// One of the two said something that makes no sense.
+    Nonsense,
+    /// The state could not be copied.
+    NotCopied,
+}
+
+/// How a swap ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SwapOutcome {
+    /// The new version serves.
+    Committed,
+    /// The old version serves on, with its state.
+    RolledBack {
+        /// How far it came.
+        phase: SwapPhase,
+        /// What was in the way.
+        reason: SwapReason,
+    },
+}
+
+/// What came of a swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwapReport {
+    /// How it ended.
+    pub outcome: SwapOutcome,
+    /// How long nobody received, ns: from the order to come to rest until the first receive of the
+    /// version that serves now. `None` when the old version was never stopped.
+    pub pause_ns: Option<u64>,
+    /// How long it took altogether, ns.
+    pub took_ns: u64,
+    /// Bytes of state that were copied.
+    pub state_bytes: u64,
+    /// Whether the old version wrote its state in the schema of the new one.
+    pub is_exported: bool,
+    /// Whether the new version serves another version of the same interfaces.
+    pub has_other_interface: bool,
+}
+
+/// Which program a service runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceVersion {
+    /// Name of the service.
+    pub name: String,
+    /// Name of the image; empty for one that is not from the boot bundle.
+    pub image: String,
+    /// First bytes of its SHA-256.
+    pub digest: u64,
+    /// Name and digest of the version to which `rollback` goes back.
+    pub previous: Option<(String, u64)>,
 }
 
 impl core::fmt::Display for InitError {
@@ -150,6 +292,10 @@ impl core::fmt::Display for InitError {
             InitError::VaultFull => "too many keys in the vault",
             InitError::NoSuchKey => "no such key in the vault",
             InitError::Kernel => "the kernel refused",
+            InitError::Busy => "another version of a service is being tried: try again later",
+            InitError::NoSuchImage => "no such image in the boot bundle",
+            InitError::NoPreviousVersion => "no other version has run before",
+            InitError::NotSwappable => "it does not serve (yet), so it cannot be swapped",
         })
     }
 }
@@ -223,4 +369,28 @@ pub trait Init {
         ),
         InitError,
     >;
+
+    /// Replaces the program of a running service by another image of the boot bundle, without
+    /// losing state or requests. The answer comes when the new version serves or the old one
+    /// serves again. Needs control.
+    #[exactly_once]
+    fn swap(name: &str, image: &str) -> Result<SwapReport, InitError>;
+
+    /// As `swap`, to the first `bytes` bytes of a memory object, whose SHA-256 is `digest`.
+    /// `init` copies them first. Needs control.
+    #[exactly_once]
+    fn swap_memory(
+        name: &str,
+        memory: Handle<Memory>,
+        bytes: u64,
+        digest: [u8; 32],
+    ) -> Result<SwapReport, InitError>;
+
+    /// Goes back to the version that ran before the last swap. Needs control.
+    #[exactly_once]
+    fn rollback(name: &str) -> Result<SwapReport, InitError>;
+
+    /// Tells which programs the services run; the cursor is the position in the list.
+    #[stream]
+    fn versions() -> Result<Stream<ServiceVersion, u32>, InitError>;
 }

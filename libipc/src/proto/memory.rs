@@ -70,9 +70,9 @@ pub struct SpaceUsage {
     pub objects: u64,
     /// Pages of those objects.
     pub object_pages: u64,
-    /// Page faults resolved.
+    /// Page faults resolved since the memory manager was started last.
     pub faults: u64,
-    /// Pages that were brought without a fault of their own.
+    /// Pages that were brought without a fault of their own since then.
     pub prefetched_pages: u64,
 }
 
@@ -95,9 +95,9 @@ pub struct MemoryTotals {
     pub spaces: u64,
     /// Memory objects.
     pub object_count: u64,
-    /// Page faults resolved since boot.
+    /// Page faults resolved since the memory manager was started last.
     pub faults: u64,
-    /// Page faults refused since boot: the process was ended for each.
+    /// Page faults refused since then: the process was ended for each.
     pub refused_faults: u64,
 }
 
@@ -173,30 +173,30 @@ pub trait MemoryManager {
     /// that names its space, for who lays it out and for the process itself. Needs `MANAGE` and
     /// `INSPECT` on the process. The space ends with the process; a process that has never run is
     /// ended when the last copy of the sender is closed.
-    #[fails_on_restart]
+    #[exactly_once]
     fn space_create(process: Handle<Process>) -> Result<Handle<Sender>, MemoryError>;
 
     /// Makes a region of zero-filled pages that come on first touch.
-    #[fails_on_restart]
+    #[exactly_once]
     fn map_anonymous(address: u64, pages: u64, protection: Protection) -> Result<(), MemoryError>;
 
     /// Makes a region of the pages of a memory object: read-only and executable ones are shared
     /// with the object and mapped at once, writable ones are private copies made on first touch.
-    #[fails_on_restart]
+    #[exactly_once]
     fn map_image(segment: ImageSegment, memory: Handle<Memory>) -> Result<(), MemoryError>;
 
     /// Unmaps a range and frees its frames. Parts of it may be unmapped already; regions that are
     /// shared must lie in it as a whole.
-    #[fails_on_restart]
+    #[exactly_once]
     fn unmap(address: u64, pages: u64) -> Result<(), MemoryError>;
 
     /// Changes how the pages of a range may be used; all of it must be mapped.
-    #[fails_on_restart]
+    #[exactly_once]
     fn protect(address: u64, pages: u64, protection: Protection) -> Result<(), MemoryError>;
 
     /// Makes a zero-filled, physically contiguous memory object with the rights to map, share
     /// and use it for DMA. Its frames are freed when the last handle and mapping are gone.
-    #[fails_on_restart]
+    #[exactly_once]
     fn create_object(pages: u64) -> Result<Handle<Memory>, MemoryError>;
 
     /// Tells what the caller's space uses.

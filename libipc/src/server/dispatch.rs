@@ -305,6 +305,39 @@ impl<R> Core<R> {
         &self.output
     }
 
+    /// Returns the interfaces that are served.
+    pub(crate) fn schemas(&self) -> impl Iterator<Item = &'static Schema> + use<'_, R> {
+        self.dispatchers.iter().map(|(schema, _)| *schema)
+    }
+
+    /// Returns whether a request is in flight.
+    pub(crate) fn has_requests(&self) -> bool {
+        let is_request = |task: &Task<R>| matches!(task, Task::Request(_));
+        self.slots.any(is_request) || self.waiting.iter().any(is_request)
+    }
+
+    /// Returns whether there are dispatchers and each one knows its own methods: a method that
+    /// does not exist must be refused as such, and a request that is none as malformed or alike.
+    pub(crate) fn answers(&self) -> bool {
+        let probe = |dispatcher: &dyn Dispatch| {
+            let request = Arguments {
+                payload: Payload::Message(Info::default(), &Words::default()),
+                handles: &mut InHandles::default(),
+                caller: Caller::default(),
+                output: &self.output,
+                places: &self.places,
+            };
+            dispatcher.start(HANDSHAKE, request, &mut Context::from_waker(Waker::noop()))
+        };
+        let refuses =
+            |dispatcher: &dyn Dispatch| matches!(probe(dispatcher), Err(Status::UnknownMethod));
+        let mut dispatchers = self.dispatchers.iter();
+        !self.dispatchers.is_empty()
+            && dispatchers.all(|(schema, dispatcher)| {
+                core::ptr::eq(*schema, dispatcher.schema()) && refuses(&**dispatcher)
+            })
+    }
+
     /// Returns whether another request can be run at once.
     pub(crate) fn has_room(&self) -> bool {
         self.slots.has_room() && self.waiting.is_empty()

@@ -8,14 +8,30 @@ use core::ops::{Bound, RangeBounds};
 
 use super::StateMemory;
 
+/// How a store of many bytes comes apart when its writer dies in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Tearing {
+    /// Between words, first to last: quick, and enough for most tests.
+    #[default]
+    Words,
+    /// Between bytes, first to last.
+    Bytes,
+    /// Between bytes, last to first.
+    BytesBackwards,
+    /// Between bytes, in an order that depends on the seed.
+    Scattered(u64),
+}
+
 /// Memory that counts stores and stops keeping them after a number of them.
 ///
-/// The writer goes on unaware; [`FakeMemory::survivor`] is what its successor finds.
+/// A committed word is one store; other bytes come apart as [`Tearing`] says. The writer goes on unaware; [`FakeMemory::survivor`] is what its successor finds.
 #[derive(Debug)]
 pub struct FakeMemory {
     live: Vec<u8>,
     kept: Vec<u8>,
+    is_volatile: bool,
     life: Rc<Life>,
+    tearing: Tearing,
 }
 
 /// How long the writer lives; shared by all memory that it writes.
@@ -39,7 +55,24 @@ impl FakeMemory {
         FakeMemory {
             live: content.clone(),
             kept: content,
+            is_volatile: false,
             life: Rc::new(life),
+            tearing: Tearing::Words,
+        }
+    }
+
+    /// Makes stores come apart differently.
+    #[must_use]
+    pub fn tearing(self, tearing: Tearing) -> FakeMemory {
+        FakeMemory { tearing, ..self }
+    }
+
+    /// Has it say that nothing need be kept in it.
+    #[must_use]
+    pub fn volatile(self) -> FakeMemory {
+        FakeMemory {
+            is_volatile: true,
+            ..self
         }
     }
 
@@ -76,24 +109,52 @@ impl FakeMemory {
         self.kept[at] ^= mask;
     }
 
-    /// Keeps what was stored in a range, word by word, as long as the writer lives.
+    /// Keeps what was stored in a range, part by part, as long as the writer lives.
     fn keep(&mut self, at: usize, bytes: usize) {
-        let Life { stores, limit } = &*self.life;
-        let mut from = at;
-        while from < at + bytes {
-            let to = (from / 8 * 8 + 8).min(at + bytes);
-            if stores.get() < limit.get() {
-                self.kept[from..to].copy_from_slice(&self.live[from..to]);
+        match self.tearing {
+            Tearing::Words => {
+                let mut from = at;
+                while from < at + bytes {
+                    let to = (from / 8 * 8 + 8).min(at + bytes);
+                    self.keep_at_once(from, to - from);
+                    from = to;
+                }
             }
-            stores.set(stores.get() + 1);
-            from = to;
+            Tearing::Bytes => (at..at + bytes).for_each(|place| self.keep_at_once(place, 1)),
+            Tearing::BytesBackwards => {
+                (at..at + bytes)
+                    .rev()
+                    .for_each(|place| self.keep_at_once(place, 1));
+            }
+            Tearing::Scattered(seed) => {
+                let mut places: Vec<usize> = (at..at + bytes).collect();
+                // Any fixed order that mixes well will do: a hash of seed and place.
+                places.sort_by_key(|&place| {
+                    (place as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7
+                });
+                for place in places {
+                    self.keep_at_once(place, 1);
+                }
+            }
         }
+    }
+
+    fn keep_at_once(&mut self, at: usize, bytes: usize) {
+        let Life { stores, limit } = &*self.life;
+        if stores.get() < limit.get() {
+            self.kept[at..at + bytes].copy_from_slice(&self.live[at..at + bytes]);
+        }
+        stores.set(stores.get() + 1);
     }
 }
 
 impl StateMemory for FakeMemory {
     fn bytes(&self) -> usize {
         self.live.len()
+    }
+
+    fn is_volatile(&self) -> bool {
+        self.is_volatile
     }
 
     fn view(&self, range: impl RangeBounds<usize>) -> &[u8] {
@@ -109,6 +170,7 @@ impl StateMemory for FakeMemory {
 
     fn commit(&mut self, at: usize, value: u64) {
         assert!(at.is_multiple_of(8), "a committed word is aligned");
-        self.write(at, &value.to_le_bytes());
+        self.live[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        self.keep_at_once(at, 8);
     }
 }

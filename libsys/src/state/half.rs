@@ -1,17 +1,18 @@
 //! One half of a state region: a snapshot and the journal that goes on from it.
 //!
-//! Words are little endian and aligned to 8 bytes. A half starts with two words: length and
-//! checksum of the snapshot, then the checksum of the first word. The snapshot follows, then the
-//! records, each a header word (length plus one, checksum) and its payload, both filled up to 8
-//! bytes. A header of 0 ends the journal. All checksums begin with epoch and position, so what an
-//! earlier journal left behind is never taken for a record of this one.
+//! Words are little endian and aligned to 8 bytes. A half starts with three words: length and
+//! checksum of the snapshot; the schema; the epoch and the checksum of the header. The snapshot
+//! follows, then the records, each a header word (length plus one, checksum) and its payload, both
+//! filled up to 8 bytes. A header with length 0 ends the journal; it has a checksum too. All
+//! checksums begin with epoch and position, so what an earlier journal left behind is never taken
+//! for a part of this one.
 
 use core::ops::Range;
 
 use super::{HALVES_AT, StateMemory, crc32c, word};
 
 /// Bytes before the snapshot.
-const SNAPSHOT_HEADER_BYTES: usize = 16;
+const SNAPSHOT_HEADER_BYTES: usize = 24;
 /// Bytes before the payload of a record, and of the word that ends the journal.
 const RECORD_HEADER_BYTES: usize = 8;
 /// The part of a half that only records that free something may use.
@@ -23,68 +24,78 @@ pub(super) struct Half {
     /// Bytes of the whole region.
     region_bytes: usize,
     /// Counts the snapshots; its lowest bit says which half this is.
-    epoch: u64,
+    epoch: u32,
+    /// The checksum of the epoch, with which all others begin.
+    seed: u32,
     /// Where the next record goes or is read.
     position: usize,
 }
 
-/// What stands in the place of a snapshot.
-pub(super) struct Snapshot<'a> {
-    /// The bytes, if their checksum is right.
-    pub(super) payload: Option<&'a [u8]>,
-    /// Whether the place of the journal is known.
-    pub(super) has_journal: bool,
+/// The header of a half, checked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    /// In which schema snapshot and journal are.
+    pub(super) schema: u64,
+    /// Length of the snapshot and its checksum.
+    snapshot: u64,
 }
 
 impl Half {
     /// Returns the half with which a new region starts.
     pub(super) fn first(region_bytes: usize) -> Half {
+        Half::of_epoch(region_bytes, 2)
+    }
+
+    /// Returns the half that counts; `None` when the word that says so is damaged.
+    pub(super) fn from_active_word(region_bytes: usize, active: u64) -> Option<Half> {
+        let half = Half::of_epoch(region_bytes, active as u32);
+        (half.active_word() == active).then_some(half)
+    }
+
+    /// Returns the newer one of the halves that have good headers.
+    pub(super) fn newest<M: StateMemory>(memory: &M) -> Option<Half> {
+        let halves = [0, 1].map(|parity| {
+            let place = Half::of_epoch(memory.bytes(), parity).range().start;
+            Half::of_epoch(memory.bytes(), word(memory, place + 16) as u32)
+        });
+        let good = halves
+            .into_iter()
+            .zip(0..)
+            .filter(|(half, parity)| half.epoch & 1 == *parity && half.header(memory).is_some());
+        // Epochs may wrap around: the newer one is one ahead of the other.
+        good.map(|(half, _)| half).reduce(|first, second| {
+            let is_ahead = second.epoch.wrapping_sub(first.epoch) < 1 << 31;
+            if is_ahead { second } else { first }
+        })
+    }
+
+    fn of_epoch(region_bytes: usize, epoch: u32) -> Half {
         Half {
             region_bytes,
-            epoch: 2,
+            epoch,
+            seed: crc32c(0, &epoch.to_le_bytes()),
             position: 0,
         }
     }
 
-    /// Returns the half that counts.
-    pub(super) fn from_active_word(region_bytes: usize, active: u64) -> Half {
-        Half {
-            region_bytes,
-            epoch: active,
-            position: 0,
-        }
-    }
-
-    /// Returns the word that makes this half count.
+    /// Returns the word that makes this half count: the epoch and its checksum.
     pub(super) fn active_word(&self) -> u64 {
-        self.epoch
+        u64::from(self.epoch) | u64::from(self.seed) << 32
     }
 
     /// Returns the half for the next snapshot.
     pub(super) fn other(&self) -> Half {
-        Half {
-            epoch: self.epoch.wrapping_add(1),
-            position: 0,
-            ..*self
-        }
+        Half::of_epoch(self.region_bytes, self.epoch.wrapping_add(1))
     }
 
     /// Returns this half for a new snapshot in place of a damaged one.
     pub(super) fn again(&self) -> Half {
-        Half {
-            epoch: self.epoch.wrapping_add(2),
-            position: 0,
-            ..*self
-        }
+        Half::of_epoch(self.region_bytes, self.epoch.wrapping_add(2))
     }
 
     /// Returns the half that counted before this one.
     pub(super) fn previous(&self) -> Half {
-        Half {
-            epoch: self.epoch.wrapping_sub(1),
-            position: 0,
-            ..*self
-        }
+        Half::of_epoch(self.region_bytes, self.epoch.wrapping_sub(1))
     }
 
     fn range(&self) -> Range<usize> {
@@ -114,50 +125,57 @@ impl Half {
     }
 
     /// Writes a snapshot with an empty journal. The caller has checked that it fits.
-    pub(super) fn start<M: StateMemory>(&mut self, memory: &mut M, snapshot: &[u8]) {
+    pub(super) fn start<M: StateMemory>(&mut self, memory: &mut M, schema: u64, snapshot: &[u8]) {
         let start = self.range().start;
         memory.write(start + SNAPSHOT_HEADER_BYTES, snapshot);
-        let header = header(snapshot.len(), self.checksum(start, snapshot));
-        memory.commit(start, header);
-        memory.commit(
-            start + 8,
-            self.checksum(start + 8, &header.to_le_bytes()).into(),
-        );
-        self.position = start + SNAPSHOT_HEADER_BYTES + snapshot.len().next_multiple_of(8);
-        memory.commit(self.position, 0);
-    }
-
-    /// Makes sure that nothing here passes for a snapshot.
-    pub(super) fn invalidate<M: StateMemory>(&self, memory: &mut M) {
-        let start = self.range().start;
-        memory.commit(start, 0);
-        memory.commit(start + 8, 0);
-    }
-
-    /// Reads the snapshot and moves to the start of the journal.
-    pub(super) fn read_snapshot<'a, M: StateMemory>(&mut self, memory: &'a M) -> Snapshot<'a> {
-        let Range { start, end } = self.range();
-        self.position = end;
-        let header = word(memory, start);
-        let is_header_good =
-            word(memory, start + 8) == self.checksum(start + 8, &header.to_le_bytes()).into();
-        let (bytes, checksum) = parts(header);
-        let journal = bytes
-            .checked_next_multiple_of(8)
-            .map(|bytes| start + SNAPSHOT_HEADER_BYTES + bytes);
-        let Some(journal) = journal.filter(|&journal| is_header_good && journal + 8 <= end) else {
-            return Snapshot {
-                payload: None,
-                has_journal: false,
-            };
+        self.position = journal_at(start, snapshot.len());
+        memory.commit(self.position, self.end_marker(self.position));
+        let header = Header {
+            schema,
+            snapshot: header(snapshot.len(), self.checksum(start, snapshot)),
         };
-        self.position = journal;
-        let payload = memory.view(start + SNAPSHOT_HEADER_BYTES..).get(..bytes);
-        let payload = payload.filter(|payload| self.checksum(start, payload) == checksum);
-        Snapshot {
-            payload,
-            has_journal: true,
-        }
+        memory.commit(start, header.snapshot);
+        memory.commit(start + 8, header.schema);
+        memory.commit(start + 16, self.header_check(header));
+    }
+
+    /// Reads the header; `None` when it is damaged or of another epoch.
+    pub(super) fn header<M: StateMemory>(&self, memory: &M) -> Option<Header> {
+        let Range { start, end } = self.range();
+        let header = Header {
+            snapshot: word(memory, start),
+            schema: word(memory, start + 8),
+        };
+        let (bytes, _) = parts(header.snapshot);
+        let is_good = word(memory, start + 16) == self.header_check(header)
+            && journal_at(start, bytes) + RECORD_HEADER_BYTES <= end;
+        is_good.then_some(header)
+    }
+
+    /// Moves to the start of the journal and returns the snapshot, if its checksum is right.
+    pub(super) fn snapshot<'a, M: StateMemory>(
+        &mut self,
+        memory: &'a M,
+        header: Header,
+    ) -> Option<&'a [u8]> {
+        let start = self.range().start;
+        let (bytes, checksum) = parts(header.snapshot);
+        self.position = journal_at(start, bytes);
+        let payload = memory.view(start + SNAPSHOT_HEADER_BYTES..).get(..bytes)?;
+        (self.checksum(start, payload) == checksum).then_some(payload)
+    }
+
+    /// Returns the last word of a header.
+    fn header_check(&self, header: Header) -> u64 {
+        let Header { schema, snapshot } = header;
+        let crc = self.checksum(self.range().start + 8, &snapshot.to_le_bytes());
+        let crc = crc32c(crc, &schema.to_le_bytes());
+        u64::from(self.epoch) | u64::from(crc) << 32
+    }
+
+    /// Returns the word that ends the journal at `at`.
+    fn end_marker(&self, at: usize) -> u64 {
+        header(0, self.checksum(at, &[]))
     }
 
     /// Reads the next record and moves past it: `None` at the end, `Some(None)` for a damaged
@@ -168,12 +186,11 @@ impl Half {
     ) -> Option<Option<&'a [u8]>> {
         let at = self.position;
         let end = self.range().end;
-        let header = if at + RECORD_HEADER_BYTES <= end {
-            word(memory, at)
-        } else {
-            0
-        };
-        if header == 0 {
+        if at + RECORD_HEADER_BYTES > end {
+            return None;
+        }
+        let header = word(memory, at);
+        if header == self.end_marker(at) {
             return None;
         }
         let (length, checksum) = parts(header);
@@ -195,16 +212,20 @@ impl Half {
         let at = self.position;
         let next = at + record_bytes(payload.len());
         memory.write(at + RECORD_HEADER_BYTES, payload);
-        memory.commit(next, 0);
+        memory.commit(next, self.end_marker(next));
         memory.commit(at, header(payload.len() + 1, self.checksum(at, payload)));
         self.position = next;
     }
 
     /// Returns the checksum of a payload whose header is at `at`.
     fn checksum(&self, at: usize, payload: &[u8]) -> u32 {
-        let crc = crc32c(0, &self.epoch.to_le_bytes());
-        crc32c(crc32c(crc, &(at as u64).to_le_bytes()), payload)
+        crc32c(crc32c(self.seed, &(at as u64).to_le_bytes()), payload)
     }
+}
+
+/// Returns where the journal starts behind a snapshot.
+fn journal_at(start: usize, snapshot: usize) -> usize {
+    start + SNAPSHOT_HEADER_BYTES + snapshot.next_multiple_of(8)
 }
 
 /// Returns the bytes that a record with this payload takes.

@@ -11,6 +11,11 @@ pub trait StateMemory {
     /// Returns the size.
     fn bytes(&self) -> usize;
 
+    /// Returns whether records need not be kept: only for measuring what keeping them costs.
+    fn is_volatile(&self) -> bool {
+        false
+    }
+
     /// Gives a range to read.
     ///
     /// # Panics
@@ -43,34 +48,67 @@ pub trait StateMemory {
 }
 
 #[cfg(bare)]
-pub use guest::{MappedMemory, mapped};
+pub use guest::{MappedMemory, mapped, open_mapped};
 
 #[cfg(bare)]
 mod guest {
     use core::ops::{Bound, RangeBounds};
     use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 
-    use super::StateMemory;
+    use crate::state::{Region, Report, State, StateMemory};
 
     /// The state region of this service, or a part of it.
     #[derive(Debug)]
     pub struct MappedMemory {
         bytes: &'static mut [u8],
+        is_volatile: bool,
     }
 
+    /// Variable by which `init` says whether records are kept.
+    const VARIABLE: &str = "state";
+    /// Its value when they are not.
+    const VOLATILE: &str = "volatile";
+
     /// Returns the state region of this service; `None` if it has none, or when it was taken
-    /// before.
+    /// before. Waits at the [gate](crate::gate) until the state is there.
     pub fn mapped() -> Option<MappedMemory> {
         static IS_TAKEN: AtomicBool = AtomicBool::new(false);
         let header = crate::startup::header();
         if header.state_bytes == 0 || IS_TAKEN.swap(true, Ordering::Relaxed) {
             return None;
         }
+        // Who has announced a schema has waited already.
+        crate::gate::announce(0);
         let start = core::ptr::with_exposed_provenance_mut::<u8>(header.state_start as usize);
         // SAFETY: init maps the region there, page aligned, readable and writable for as long as
         // the process lives, and never touches it meanwhile; it is given out once only.
         let bytes = unsafe { core::slice::from_raw_parts_mut(start, header.state_bytes as usize) };
-        Some(MappedMemory { bytes })
+        let startup = crate::startup::read();
+        let kept = startup
+            .as_ref()
+            .and_then(|startup| startup.variable(VARIABLE));
+        let is_volatile = kept == Some(VOLATILE);
+        if is_volatile {
+            log::warn!("nothing is kept for the next instance: the command line says so");
+        }
+        Some(MappedMemory { bytes, is_volatile })
+    }
+
+    /// Opens the state region of this service, whose state is `what`, and logs what was found. A
+    /// trial says which schema it has, and [waits](crate::gate) until the state is there.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no state, for the log.
+    pub fn open_mapped<S: State>(
+        what: &str,
+    ) -> Result<(Region<S, MappedMemory>, Report), &'static str> {
+        crate::gate::announce(Region::<S, MappedMemory>::schema());
+        let memory = mapped().ok_or("no state region was given")?;
+        let (region, report) =
+            Region::open_or_fresh(memory).map_err(|_| "the state region is too small")?;
+        report.log(what);
+        Ok((region, report))
     }
 
     impl MappedMemory {
@@ -86,8 +124,14 @@ mod guest {
             );
             let (first, second) = self.bytes.split_at_mut(at);
             (
-                MappedMemory { bytes: first },
-                MappedMemory { bytes: second },
+                MappedMemory {
+                    bytes: first,
+                    is_volatile: self.is_volatile,
+                },
+                MappedMemory {
+                    bytes: second,
+                    is_volatile: self.is_volatile,
+                },
             )
         }
     }
@@ -97,6 +141,10 @@ mod guest {
             self.bytes.len()
         }
 
+        fn is_volatile(&self) -> bool {
+            self.is_volatile
+        }
+
         fn view(&self, range: impl RangeBounds<usize>) -> &[u8] {
             &self.bytes[(range.start_bound().cloned(), range.end_bound().cloned())]
         }
@@ -104,6 +152,19 @@ mod guest {
         fn edit<R>(&mut self, at: usize, bytes: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
             let range = (Bound::Included(at), Bound::Excluded(at + bytes));
             f(&mut self.bytes[range])
+        }
+
+        fn write(&mut self, at: usize, bytes: &[u8]) {
+            let place = &mut self.bytes[at..at + bytes.len()];
+            // Records are short: a call to copy them would take longer than this.
+            let (places, last_place) = place.as_chunks_mut::<8>();
+            let (words, last) = bytes.as_chunks::<8>();
+            for (place, word) in places.iter_mut().zip(words) {
+                *place = *word;
+            }
+            for (place, byte) in last_place.iter_mut().zip(last) {
+                *place = *byte;
+            }
         }
 
         fn commit(&mut self, at: usize, value: u64) {

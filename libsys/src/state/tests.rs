@@ -4,24 +4,31 @@ use proptest::prelude::{Strategy, any, prop, proptest};
 use serde::{Deserialize, Serialize};
 
 use super::fake::FakeMemory;
-use super::{Found, Full, MIN_REGION_BYTES, Purpose, Region, State};
+use super::{Found, Full, MIN_REGION_BYTES, NoPrevious, OpenError, Purpose, Region, State};
+
+mod cuts;
+mod damage;
+pub(super) mod versions;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Table {
+pub(super) struct Table {
     rows: BTreeMap<u8, Vec<u8>>,
+    changes: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum Row {
+pub(super) enum Row {
     Put(u8, Vec<u8>),
     Remove(u8),
 }
 
 impl State for Table {
     type Record = Row;
-    const SCHEMA: &'static str = "test.1";
+    type Previous = versions::List;
+    const SCHEMA: &'static str = "test.table";
 
     fn apply(&mut self, record: Row) {
+        self.changes += 1;
         match record {
             Row::Put(key, value) => {
                 self.rows.insert(key, value);
@@ -31,21 +38,26 @@ impl State for Table {
             }
         }
     }
+
+    fn downgrade(&self) -> Option<versions::List> {
+        Some(self.into())
+    }
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct OtherTable(u64);
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct OtherTable(u64);
 
 impl State for OtherTable {
     type Record = u64;
-    const SCHEMA: &'static str = "test.2";
+    type Previous = NoPrevious;
+    const SCHEMA: &'static str = "test.other";
 
     fn apply(&mut self, record: u64) {
         self.0 += record;
     }
 }
 
-type TestRegion = Region<Table, FakeMemory>;
+pub(super) type TestRegion = Region<Table, FakeMemory>;
 
 fn purpose(row: &Row) -> Purpose {
     match row {
@@ -67,6 +79,36 @@ fn rows(count: u8) -> Vec<Row> {
 }
 
 #[test]
+fn volatile_memory_is_not_written_and_the_state_changes_all_the_same() {
+    let memory = FakeMemory::new(MIN_REGION_BYTES).volatile();
+    let (mut region, _) = TestRegion::open(memory).unwrap();
+    let stores = region.memory().stores();
+    for key in 0..100 {
+        // More than fits.
+        let row = Row::Put(key, vec![key; 20]);
+        region.append(row, Purpose::Grow).unwrap();
+    }
+    region.about_to(1, 2);
+    region.is_done();
+    assert_eq!(region.state().rows.len(), 100);
+    assert_eq!(region.memory().stores(), stores);
+    let (next, _) = TestRegion::open(region.into_memory().survivor()).unwrap();
+    assert_eq!(next.state().rows.len(), 0);
+}
+
+#[test]
+fn a_record_may_be_as_large_as_the_region_lets_it() {
+    let (mut region, _) = TestRegion::open(FakeMemory::new(16 * 1024)).unwrap();
+    let row = |bytes| Row::Put(1, vec![7; bytes]);
+    region.append(row(5000), Purpose::Grow).unwrap();
+    assert_eq!(region.append(row(9000), Purpose::Grow), Err(Full));
+    assert_eq!(region.append(row(1 << 20), Purpose::Grow), Err(Full));
+    region.append(row(3), Purpose::Grow).unwrap();
+    let (next, _) = TestRegion::open(region.into_memory().survivor()).unwrap();
+    assert_eq!(next.state().rows, BTreeMap::from([(1, vec![7; 3])]));
+}
+
+#[test]
 fn a_new_region_is_empty_and_remembers() {
     let (mut region, report) = TestRegion::open(FakeMemory::new(4096)).unwrap();
     assert_eq!(report.found, Found::Fresh);
@@ -84,74 +126,6 @@ fn a_new_region_is_empty_and_remembers() {
         (report.found, report.replayed, report.dropped),
         (Found::Intact, 2, 0)
     );
-}
-
-#[test]
-fn death_between_any_two_stores_leaves_the_old_or_the_new_state() {
-    // Small enough that the journal is compacted several times on the way.
-    let all = rows(40);
-    let (mut region, _) = TestRegion::open(FakeMemory::new(MIN_REGION_BYTES)).unwrap();
-    let mut compactions = 0;
-    for row in all {
-        let before = region.state().clone();
-        let start = region.memory().survivor();
-        let made = region.memory().stores();
-        let half = region.half.active_word();
-        let result = region.append(row.clone(), purpose(&row));
-        compactions += u32::from(region.half.active_word() != half);
-        let after = region.state().clone();
-        assert!(result.is_ok() || before == after);
-        let stores = region.memory().stores() - made;
-        for limit in 0..=stores {
-            let (mut victim, _) = TestRegion::open(start.survivor().dying_after(limit)).unwrap();
-            assert_eq!(victim.append(row.clone(), purpose(&row)), result);
-            let (found, report) = TestRegion::open(victim.into_memory().survivor()).unwrap();
-            let expected = if limit == stores {
-                &after
-            } else {
-                found.state()
-            };
-            assert_eq!(found.state(), expected, "cut after {limit} of {stores}");
-            assert!(found.state() == &before || found.state() == &after);
-            assert!(
-                !report.has_losses(),
-                "cut after {limit} of {stores}: {report}"
-            );
-        }
-    }
-    assert!(compactions > 2);
-}
-
-#[test]
-fn death_while_a_region_is_made_leaves_an_empty_one() {
-    let (region, _) = TestRegion::open(FakeMemory::new(MIN_REGION_BYTES)).unwrap();
-    for limit in 0..=region.memory().stores() {
-        let memory = FakeMemory::new(MIN_REGION_BYTES).dying_after(limit);
-        let (victim, _) = TestRegion::open(memory).unwrap();
-        let (found, report) = TestRegion::open(victim.into_memory().survivor()).unwrap();
-        assert_eq!(found.state(), &Table::default());
-        assert!(!report.has_losses());
-    }
-}
-
-#[test]
-fn death_while_another_schema_is_replaced_leaves_one_of_both() {
-    let (mut old, _) = TestRegion::open(FakeMemory::new(MIN_REGION_BYTES)).unwrap();
-    old.append(Row::Put(1, vec![1; 100]), Purpose::Grow)
-        .unwrap();
-    let memory = old.into_memory();
-    let (new, report) = Region::<OtherTable, _>::open(memory.survivor()).unwrap();
-    assert_eq!(report.found, Found::OtherSchema);
-    for limit in 0..=new.memory().stores() {
-        let victim = Region::<OtherTable, _>::open(memory.survivor().dying_after(limit));
-        let survivor = victim.unwrap().0.into_memory().survivor();
-        let (found, report) = Region::<OtherTable, _>::open(survivor).unwrap();
-        assert_eq!(found.state().0, 0);
-        assert!(matches!(
-            report.found,
-            Found::OtherSchema | Found::Fresh | Found::Intact
-        ));
-    }
 }
 
 #[test]
@@ -185,66 +159,8 @@ fn a_full_region_says_so_and_can_be_emptied() {
 fn memory_too_small_is_refused() {
     assert_eq!(
         TestRegion::open(FakeMemory::new(MIN_REGION_BYTES - 1)).unwrap_err(),
-        Full
+        OpenError::Full
     );
-}
-
-#[test]
-fn a_damaged_record_is_dropped_and_the_others_are_kept() {
-    let (mut region, _) = TestRegion::open(FakeMemory::new(4096)).unwrap();
-    for key in 0..3 {
-        region
-            .append(Row::Put(key, vec![0xa0 + key; 16]), Purpose::Grow)
-            .unwrap();
-    }
-    let mut memory = region.into_memory();
-    let place = position(&memory, &[0xa1; 16]);
-    memory.damage(place, 0x01);
-    let (region, report) = TestRegion::open(memory).unwrap();
-    assert_eq!(
-        (report.found, report.replayed, report.dropped),
-        (Found::Intact, 2, 1)
-    );
-    assert_eq!(
-        region.state().rows.keys().copied().collect::<Vec<_>>(),
-        [0, 2]
-    );
-    // What was found damaged is not found again.
-    let (_, report) = TestRegion::open(region.into_memory()).unwrap();
-    assert!(!report.has_losses());
-}
-
-#[test]
-fn a_damaged_snapshot_costs_nothing() {
-    let (mut region, _) = TestRegion::open(FakeMemory::new(MIN_REGION_BYTES)).unwrap();
-    let first = region.half.active_word();
-    let mut key = 0;
-    while region.half.active_word() == first {
-        region
-            .append(Row::Put(key % 5, vec![0xb0 + key % 5; 24]), Purpose::Grow)
-            .unwrap();
-        key += 1;
-    }
-    let expected = region.state().clone();
-    let half = region.half.active_word() & 1;
-    let mut memory = region.into_memory();
-    // The second word of the snapshot in the active half.
-    memory.damage(
-        64 + half as usize * ((MIN_REGION_BYTES - 64) / 2 / 8 * 8) + 24,
-        0x10,
-    );
-    let (region, report) = TestRegion::open(memory).unwrap();
-    assert_eq!((report.found, report.dropped), (Found::SnapshotDamaged, 0));
-    assert_eq!(region.state(), &expected);
-}
-
-fn position(memory: &FakeMemory, needle: &[u8]) -> usize {
-    use super::StateMemory;
-    memory
-        .view(..)
-        .windows(needle.len())
-        .position(|window| window == needle)
-        .unwrap()
 }
 
 fn any_row() -> impl Strategy<Value = Row> {
@@ -272,29 +188,5 @@ proptest! {
         let (region, report) = TestRegion::open(region.into_memory().survivor()).unwrap();
         assert_eq!(region.state(), &model);
         assert!(!report.has_losses());
-    }
-
-    #[test]
-    fn damage_never_panics_and_never_invents_rows(
-        rows in prop::collection::vec(any_row(), 1..60),
-        damage in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..), 1..20),
-    ) {
-        let (mut region, _) = TestRegion::open(FakeMemory::new(2048)).unwrap();
-        let mut known: Vec<(u8, Vec<u8>)> = Vec::new();
-        for row in rows {
-            if let Row::Put(key, value) = &row {
-                known.push((*key, value.clone()));
-            }
-            // A full region is part of the test.
-            let _ = region.append(row.clone(), purpose(&row));
-        }
-        let mut memory = region.into_memory();
-        for (at, mask) in damage {
-            memory.damage(at.index(2048), mask);
-        }
-        let (region, _) = TestRegion::open(memory).unwrap();
-        for (key, value) in &region.state().rows {
-            assert!(known.contains(&(*key, value.clone())));
-        }
     }
 }

@@ -6,14 +6,14 @@
 use alloc::rc::Rc;
 use core::cell::RefCell;
 
-use block::{Exchange, Limits, Scheduler, Tables};
+use block::{Exchange, Limits, Record, Scheduler, Tables};
 use libipc::events::Events;
 use libipc::proto::block::{BlockError, Statistics};
 use libipc::proto::disk::{DiskClient, DiskInfo};
 use libipc::ring::RingClient;
 use libipc::sync::Signal;
 use libsys::mappings::Mapping;
-use libsys::state::{MappedMemory, Region};
+use libsys::state::{MappedMemory, Purpose, Region};
 use libsys::{Handle, Notification, ipc};
 
 /// Rounds between clients and driver before others get their turn.
@@ -48,6 +48,7 @@ pub(crate) struct Device {
     finished: Signal,
     /// Sets the bit of this device.
     bell: Handle<Notification>,
+    /// The bit, and the number of the device.
     bit: u8,
 }
 
@@ -73,11 +74,12 @@ impl Device {
             max_sectors: info.max_sectors.into(),
             depth: info.depth as usize,
         };
+        let totals = tables.borrow().state().totals(bit.into());
         Device {
             info,
             driver,
             disk,
-            exchange: RefCell::new(Exchange::new(Scheduler::new(limits), ring)),
+            exchange: RefCell::new(Exchange::new(Scheduler::going_on(limits, totals), ring)),
             tables,
             finished: Signal::new(),
             bell,
@@ -141,18 +143,30 @@ impl Device {
     /// Returns whether there is nothing left to do until the bit is set.
     fn pump(&self) -> bool {
         let mut exchange = self.exchange.borrow_mut();
-        let tables = self.tables.borrow();
+        let mut tables = self.tables.borrow_mut();
         for _ in 0..ROUNDS {
             if exchange.take_answers() {
                 self.finished.notify();
             }
-            exchange.take_requests(tables.state());
+            exchange.take_requests(&mut tables);
             exchange.flush();
             if exchange.prepare_wait() {
+                self.count(&exchange, &mut tables);
                 return true;
             }
         }
         false
+    }
+
+    /// Records what was done, once for all that was done without a pause.
+    fn count(&self, exchange: &Exchange, tables: &mut KeptTables) {
+        let number = self.bit.into();
+        let totals = exchange.scheduler().totals();
+        if totals != tables.state().totals(number)
+            && let Err(error) = tables.append(Record::Counted(number, totals), Purpose::Shrink)
+        {
+            log::warn!("statistics of disk {number} not kept: {error}");
+        }
     }
 
     fn ring(&self, bell: &Handle<Notification>) {

@@ -6,12 +6,13 @@ use alloc::vec::Vec;
 
 use libipc::Failure;
 use libipc::proto::block::{BlockEntry, IoError, Request};
-use libipc::ring::{RingClient, RingError, RingServer, RingSet, SubmissionId};
+use libipc::ring::{RingClient, RingError, RingServer, RingSet, Submission, SubmissionId};
 use libipc::typed_ring::{RingRequest, TypedRingClient, result_word, status_word};
 use libsys::mappings::Mapping;
+use libsys::state::{Full, Purpose, Region, StateMemory};
 use libsys::{Handle, Notification};
 
-use crate::{Answer, BufferView, Origin, Scheduler, Tables};
+use crate::{Answer, BufferView, MAX_CRASHES, Origin, Record, Scheduler, Tables};
 
 /// Submissions of a client's queue that are not completed, by the token of their request. Its ring
 /// belongs to the client: what this server has not completed when it dies, the next instance finds
@@ -112,8 +113,10 @@ impl Exchange {
         has_finished
     }
 
-    /// Takes requests from the clients, in turn, and hands to the driver what it can take.
-    pub fn take_requests(&mut self, tables: &Tables) {
+    /// Takes requests from the clients, in turn, and hands to the driver what it can take. The
+    /// entry at work is noted in the state region; one over which the server has crashed again and
+    /// again is refused unseen.
+    pub fn take_requests<M: StateMemory>(&mut self, tables: &mut Region<Tables, M>) {
         for _ in 0..TURN {
             if !self.scheduler.has_room() {
                 break;
@@ -121,21 +124,21 @@ impl Exchange {
             let Some((queue, submission)) = self.rings.next_request() else {
                 break;
             };
-            self.last_token += 1;
-            let token = self.last_token;
-            let origin = Origin { queue, token };
-            let entry = &submission.entry;
-            let refused = match BlockEntry::from_words(entry.opcode, entry.arguments) {
-                Ok(request) => accept(&mut self.scheduler, tables, origin, &request.into())
-                    .map_err(|error| result_word::<(), _>(Err(error))),
-                Err(status) => Err(status_word(status)),
-            };
-            match refused {
-                Ok(()) => {
-                    let client = self.clients.entry(queue).or_default();
-                    client.insert(token, submission.id);
-                }
-                Err(result) => self.rings.complete(queue, submission.id, result),
+            let key = submission.id.key();
+            let blame = tables.state().blame(queue, key);
+            if blame >= MAX_CRASHES {
+                log::error!("queue {queue}: entry {key} crashed the server {blame} times");
+                self.scheduler.refuse();
+                let refused = result_word::<(), _>(Err(IoError::Crashed));
+                self.rings.complete(queue, submission.id, refused);
+                settle(tables, queue, key);
+                continue;
+            }
+            tables.about_to(queue, key);
+            self.take(tables.state(), queue, submission);
+            tables.is_done();
+            if blame > 0 {
+                settle(tables, queue, key);
             }
         }
         while let Some((tag, request)) = self.scheduler.next_for_driver() {
@@ -143,6 +146,26 @@ impl Exchange {
                 self.scheduler.put_back(tag);
                 break;
             }
+        }
+    }
+
+    /// Takes a request of a client, or refuses it.
+    fn take(&mut self, tables: &Tables, queue: u32, submission: Submission) {
+        self.last_token += 1;
+        let token = self.last_token;
+        let origin = Origin { queue, token };
+        let entry = &submission.entry;
+        let refused = match BlockEntry::from_words(entry.opcode, entry.arguments) {
+            Ok(request) => accept(&mut self.scheduler, tables, origin, &request.into())
+                .map_err(|error| result_word::<(), _>(Err(error))),
+            Err(status) => Err(status_word(status)),
+        };
+        match refused {
+            Ok(()) => {
+                let client = self.clients.entry(queue).or_default();
+                client.insert(token, submission.id);
+            }
+            Err(result) => self.rings.complete(queue, submission.id, result),
         }
     }
 
@@ -174,6 +197,28 @@ fn accept(
         is_writable: known.is_writable,
     });
     scheduler.submit(origin, request, view)
+}
+
+/// Begins an instance of a server that has crashed so often since boot.
+///
+/// # Errors
+///
+/// [`Full`].
+pub fn begin<M: StateMemory>(tables: &mut Region<Tables, M>, crashes: u32) -> Result<(), Full> {
+    let interrupted = tables.interrupted();
+    let record = Record::Started {
+        crashes,
+        interrupted,
+    };
+    tables.append(record, Purpose::Shrink)?;
+    tables.is_done();
+    Ok(())
+}
+
+/// Forgets that an entry was blamed for a crash.
+fn settle<M: StateMemory>(tables: &mut Region<Tables, M>, queue: u32, key: u64) {
+    // In a full region the blame stays until the queue is closed: its keys are not used again.
+    let _ = tables.append(Record::Settled(queue, key), Purpose::Shrink);
 }
 
 #[cfg(test)]

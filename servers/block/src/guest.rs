@@ -9,17 +9,19 @@ use core::convert::Infallible;
 use block::{Buffer, Queue, Record};
 use libipc::events::Events;
 use libipc::proto::block::{
-    BlockDispatcher, BlockError, BlockServer, BufferId, DeviceInfo, QueueId, Statistics,
+    BlockDispatcher, BlockError, BlockSchema, BlockServer, BufferId, DeviceInfo, QueueId,
+    Statistics,
 };
 use libipc::proto::disk::{DiskClient, DiskError};
 use libipc::proto::init::{InitClient, InitError};
 use libipc::ring::{RingClient, pages_for};
+use libipc::schema::Interface;
 use libipc::sync::Mutex;
 use libipc::{Caller, Failure, Server};
 use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Mapping;
 use libsys::startup::{self, Startup};
-use libsys::state::{self, Purpose, Region};
+use libsys::state::{self, Purpose};
 use libsys::{Handle, MapFlags, Memory, Notification, Rights};
 
 use crate::device::{Device, KeptTables, Place, queue_bit};
@@ -45,6 +47,7 @@ struct Block {
 /// Serves until the endpoint is gone.
 pub(crate) fn serve() -> Result<Infallible, &'static str> {
     libsys::log_ring::init(log::LevelFilter::Info);
+    let (mut tables, _) = state::open_mapped("queues and buffers")?;
     let startup = startup::read().ok_or("the start-up pages are damaged")?;
     let endpoint = startup::take(&startup, "self").ok_or("no endpoint was given")?;
     let notification =
@@ -54,13 +57,16 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         log::error!("{error}");
         "init cannot be reached"
     })?;
-    let memory = state::mapped().ok_or("no state region was given")?;
-    let (tables, report) = Region::open(memory).map_err(|_| "the state region is too small")?;
-    if report.has_losses() {
-        log::warn!("queues and buffers: {report}");
-    }
+    // The driver, the rings and the vault belong to the version that serves.
+    libipc::gate::pass(&[BlockSchema::SCHEMA], || Ok(()));
+    let crashes = init.crashes(&startup.name);
+    block::begin(&mut tables, crashes).map_err(|_| "the state region is too small")?;
     let tables = Rc::new(RefCell::new(tables));
     let mut server = Server::new(endpoint, notification);
+    server.keep_state({
+        let tables = Rc::clone(&tables);
+        move |f| f(&mut tables.borrow_mut())
+    });
     let events = server.events();
     let devices = find_devices(&startup, &events, &tables)?;
     let block = Rc::new(Block {
@@ -363,17 +369,7 @@ impl BlockServer for Block {
             log::error!("no doorbell: {error}");
             BlockError::Refused
         })?;
-        self.record(
-            Record::Opened(
-                id,
-                Queue {
-                    badge,
-                    device,
-                    is_closing: false,
-                },
-            ),
-            Purpose::Grow,
-        )?;
+        self.record(Record::Opened(id, Queue::new(badge, device)), Purpose::Grow)?;
         self.init
             .vault_put_notification(Kept::Wake(id).key(), &wake)
             .map_err(refused)?;

@@ -10,6 +10,8 @@ use alloc::vec::Vec;
 
 use libipc::proto::block::{IoError, Operation, Request, SECTOR_BYTES, Statistics};
 
+use crate::Totals;
+
 /// Requests waiting at which no more are taken from the rings: what the client's ring holds needs
 /// no memory here.
 const MAX_WAITING: usize = 256;
@@ -90,6 +92,11 @@ pub struct Scheduler {
 impl Scheduler {
     /// Makes a scheduler for a device.
     pub fn new(limits: Limits) -> Self {
+        Self::going_on(limits, Totals::default())
+    }
+
+    /// Makes a scheduler for a device for which so much was done before.
+    pub fn going_on(limits: Limits, totals: Totals) -> Self {
         // A device that takes no sectors at once, or no request, would never finish anything.
         let (max_sectors, depth) = (limits.max_sectors.max(1), limits.depth.max(1));
         Scheduler {
@@ -102,7 +109,14 @@ impl Scheduler {
             waiting: VecDeque::new(),
             at_driver: BTreeMap::new(),
             last_number: 0,
-            statistics: Statistics::default(),
+            statistics: Statistics {
+                requests: totals.requests,
+                sectors_read: totals.sectors_read,
+                sectors_written: totals.sectors_written,
+                merged: totals.merged,
+                failed: totals.failed,
+                ..Statistics::default()
+            },
         }
     }
 
@@ -120,6 +134,24 @@ impl Scheduler {
         }
     }
 
+    /// Returns what was done since boot.
+    pub fn totals(&self) -> Totals {
+        let statistics = &self.statistics;
+        Totals {
+            requests: statistics.requests,
+            sectors_read: statistics.sectors_read,
+            sectors_written: statistics.sectors_written,
+            merged: statistics.merged,
+            failed: statistics.failed,
+        }
+    }
+
+    /// Counts a request that was refused before it came here.
+    pub fn refuse(&mut self) {
+        self.statistics.requests += 1;
+        self.statistics.failed += 1;
+    }
+
     /// Takes a request of a client.
     ///
     /// # Errors
@@ -132,8 +164,7 @@ impl Scheduler {
         buffer: Option<BufferView>,
     ) -> Result<(), IoError> {
         if let Err(error) = self.check(request, buffer) {
-            self.statistics.requests += 1;
-            self.statistics.failed += 1;
+            self.refuse();
             return Err(error);
         }
         let ticket = self.number();

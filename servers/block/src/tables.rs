@@ -4,11 +4,13 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use libipc::proto::block::BlockError;
-use libsys::state::State;
+use libsys::state::{NoPrevious, State};
 use serde::{Deserialize, Serialize};
 
 /// Most queues: for each, ring and notification are kept in the vault.
 pub const MAX_QUEUES: usize = 48;
+/// Crashes over an entry after which it is not taken again.
+pub const MAX_CRASHES: u8 = 2;
 /// Most buffers of all queues: as many as a driver takes.
 pub const MAX_BUFFERS: usize = 96;
 
@@ -21,6 +23,17 @@ pub struct Queue {
     pub device: u32,
     /// Whether it is being closed: nothing of it starts any more.
     pub is_closing: bool,
+}
+
+impl Queue {
+    /// Makes an open queue.
+    pub const fn new(badge: u64, device: u32) -> Self {
+        Queue {
+            badge,
+            device,
+            is_closing: false,
+        }
+    }
 }
 
 /// A registered buffer.
@@ -36,6 +49,22 @@ pub struct Buffer {
     pub is_writable: bool,
 }
 
+/// What was done for a device since boot, as in
+/// [`Statistics`](libipc::proto::block::Statistics).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Requests of clients that were answered.
+    pub requests: u64,
+    /// Sectors read.
+    pub sectors_read: u64,
+    /// Sectors written.
+    pub sectors_written: u64,
+    /// Requests that were joined with another one.
+    pub merged: u64,
+    /// Requests that were refused or that the device failed.
+    pub failed: u64,
+}
+
 /// One change of the tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Record {
@@ -49,6 +78,17 @@ pub enum Record {
     Registered(u32, Buffer),
     /// A buffer is forgotten.
     Unregistered(u32),
+    /// So much was done for a device.
+    Counted(u32, Totals),
+    /// An instance begins.
+    Started {
+        /// How many instances have crashed since boot.
+        crashes: u32,
+        /// The queue and the key of the entry that the last one was about to take.
+        interrupted: Option<(u32, u64)>,
+    },
+    /// An entry that was blamed for a crash was taken without one, or refused for good.
+    Settled(u32, u64),
 }
 
 /// Queues and buffers by number. Numbers are not used again, so that a late request cannot reach
@@ -58,11 +98,16 @@ pub struct Tables {
     queues: BTreeMap<u32, Queue>,
     buffers: BTreeMap<u32, Buffer>,
     last_number: u32,
+    totals: BTreeMap<u32, Totals>,
+    crashes: u32,
+    /// Entries of queues, by key, with the crashes that happened over them.
+    blamed: BTreeMap<(u32, u64), u8>,
 }
 
 impl State for Tables {
     type Record = Record;
-    const SCHEMA: &'static str = "block.tables.1";
+    type Previous = NoPrevious;
+    const SCHEMA: &'static str = "block.tables";
 
     fn apply(&mut self, record: Record) {
         match record {
@@ -78,6 +123,7 @@ impl State for Tables {
             Record::Closed(id) => {
                 self.queues.remove(&id);
                 self.buffers.retain(|_, buffer| buffer.queue != id);
+                self.blamed.retain(|(queue, _), _| *queue != id);
             }
             Record::Registered(id, buffer) => {
                 self.buffers.insert(id, buffer);
@@ -85,6 +131,25 @@ impl State for Tables {
             }
             Record::Unregistered(id) => {
                 self.buffers.remove(&id);
+            }
+            Record::Counted(device, totals) => {
+                self.totals.insert(device, totals);
+            }
+            Record::Started {
+                crashes,
+                interrupted,
+            } => {
+                // Being ended from outside says nothing about an entry.
+                let culprit = interrupted
+                    .filter(|(queue, _)| crashes > self.crashes && self.queues.contains_key(queue));
+                if let Some(entry) = culprit {
+                    let count = self.blamed.entry(entry).or_default();
+                    *count = count.saturating_add(1);
+                }
+                self.crashes = crashes;
+            }
+            Record::Settled(queue, key) => {
+                self.blamed.remove(&(queue, key));
             }
         }
     }
@@ -174,6 +239,16 @@ impl Tables {
         own.map(|(id, _)| *id).collect()
     }
 
+    /// Returns what was done for a device since boot.
+    pub fn totals(&self, device: u32) -> Totals {
+        self.totals.get(&device).copied().unwrap_or_default()
+    }
+
+    /// Returns how many crashes an entry of a queue is blamed for.
+    pub fn blame(&self, queue: u32, key: u64) -> u8 {
+        self.blamed.get(&(queue, key)).copied().unwrap_or_default()
+    }
+
     /// Returns whether a buffer has this number, for a queue of the device.
     pub fn knows_buffer(&self, id: u32, device: u32) -> bool {
         let queue = self
@@ -194,18 +269,11 @@ mod tests {
     use libsys::state::State;
     use proptest::prelude::*;
 
-    use super::{Buffer, MAX_BUFFERS, MAX_QUEUES, Queue, Record, Tables};
+    use super::{Buffer, MAX_BUFFERS, MAX_QUEUES, Queue, Record, Tables, Totals};
 
     fn opened(tables: &mut Tables, badge: u64, device: u32) -> u32 {
         let id = tables.queue_number().unwrap();
-        tables.apply(Record::Opened(
-            id,
-            Queue {
-                badge,
-                device,
-                is_closing: false,
-            },
-        ));
+        tables.apply(Record::Opened(id, Queue::new(badge, device)));
         id
     }
 
@@ -240,6 +308,29 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_is_blamed_for_crashes_and_not_for_being_ended() {
+        let mut tables = Tables::default();
+        let queue = opened(&mut tables, 1, 0);
+        let started = |tables: &mut Tables, crashes, interrupted| {
+            tables.apply(Record::Started {
+                crashes,
+                interrupted,
+            });
+        };
+        started(&mut tables, 0, Some((queue, 5)));
+        assert_eq!(tables.blame(queue, 5), 0);
+        started(&mut tables, 1, Some((queue, 5)));
+        started(&mut tables, 1, Some((queue, 5)));
+        started(&mut tables, 2, None);
+        started(&mut tables, 3, Some((queue + 1, 5)));
+        assert_eq!((tables.blame(queue, 5), tables.blame(queue + 1, 5)), (1, 0));
+        started(&mut tables, 4, Some((queue, 5)));
+        assert_eq!(tables.blame(queue, 5), 2);
+        tables.apply(Record::Settled(queue, 5));
+        assert_eq!(tables.blame(queue, 5), 0);
+    }
+
+    #[test]
     fn tables_are_bounded() {
         let mut tables = Tables::default();
         let queues: Vec<u32> = (0..MAX_QUEUES as u64)
@@ -259,19 +350,22 @@ mod tests {
     proptest! {
         #[test]
         fn any_records_can_be_applied(
-            records in prop::collection::vec((0_u8..5, 0_u32..6, any::<u64>()), 0..60),
+            records in prop::collection::vec((0_u8..8, 0_u32..6, any::<u64>()), 0..60),
         ) {
             let mut tables = Tables::default();
             for (kind, id, number) in records {
                 tables.apply(match kind {
-                    0 => {
-                        let queue = Queue { badge: number, device: 0, is_closing: false };
-                        Record::Opened(id, queue)
-                    }
+                    0 => Record::Opened(id, Queue::new(number, 0)),
                     1 => Record::Closing(id),
                     2 => Record::Closed(id),
                     3 => Record::Registered(id, buffer(number as u32 % 6, number)),
-                    _ => Record::Unregistered(id),
+                    4 => Record::Unregistered(id),
+                    5 => Record::Counted(id, Totals { requests: number, ..Totals::default() }),
+                    6 => {
+                        let interrupted = Some((id, number));
+                        Record::Started { crashes: number as u32, interrupted }
+                    }
+                    _ => Record::Settled(id, number),
                 });
                 prop_assert!(tables.queue_number().is_ok_and(|next| next > id || next > 0));
             }

@@ -13,11 +13,13 @@ use console::sync::Queue;
 use console::uart::{self, DeviceError, FIFO_BYTES, Register, STATUS_DATA, STATUS_IDLE, Uart};
 use libipc::events::Events;
 use libipc::proto::console::{
-    ConsoleDispatcher, ConsoleError, ConsoleServer, InputMode, MAX_WRITE,
+    ConsoleDispatcher, ConsoleError, ConsoleSchema, ConsoleServer, InputMode, MAX_WRITE,
 };
 use libipc::proto::init::InitClient;
+use libipc::schema::Interface;
 use libipc::{Caller, Server};
 use libsys::abi::{PORT_STREAM_READ, PortStream};
+use libsys::service::Trouble;
 use libsys::{Endpoint, Handle, Interrupt, IoPorts, Notification, Sender, ipc, startup, time};
 
 /// Notification bit of the UART's interrupt.
@@ -235,12 +237,18 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     let init = startup::take::<Sender>(&given, "init").ok_or("no sender to init")?;
     let ports = startup::take::<IoPorts>(&given, "ports").ok_or("no ports")?;
     let interrupt = startup::take::<Interrupt>(&given, "interrupt").ok_or("no interrupt")?;
+    libsys::gate::announce(console::state::SCHEMA);
     let (words, ring) = libsys::given::state_atomics(WORDS).ok_or("no state region")?;
     let (state, found) = State::open(words, ring).ok_or("state region too small")?;
     if found == Found::Damaged {
+        if libsys::gate::is_trial() {
+            libsys::gate::fail(Trouble::StateLost);
+        }
         log::error!("the state region was damaged: output may be repeated, input may be lost");
     }
 
+    // The UART and its interrupt belong to the version that serves.
+    libipc::gate::pass(&[ConsoleSchema::SCHEMA], || Ok(()));
     let mut server = Server::new(endpoint, notification);
     let init = InitClient::connect(init).map_err(|_| "init speaks another version")?;
     let on_interrupt = init.vault_get_notification(INTERRUPT_KEY).ok();

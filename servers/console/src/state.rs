@@ -15,8 +15,18 @@ pub const READ_SLOTS: usize = 16;
 /// Words that the state needs.
 pub const WORDS: usize = FIRST_READ + READ_SLOTS * READ_WORDS;
 
-/// Marks a region that holds this layout; change it with the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"CONSOLE1");
+/// The schema of the state, which marks a region that holds this layout.
+pub const SCHEMA: u64 = libsys::state::layout_hash(
+    "console.1",
+    &[
+        RING_BYTES as u64,
+        FIRST_WRITE as u64,
+        WRITE_SLOTS as u64,
+        WRITE_WORDS as u64,
+        READ_SLOTS as u64,
+        READ_WORDS as u64,
+    ],
+);
 const WRITE_WORDS: usize = 3;
 const READ_WORDS: usize = 5;
 const FIRST_WRITE: usize = 16;
@@ -57,7 +67,7 @@ impl<'a> State<'a> {
         };
         let found = match state.words[0].load(Ordering::Acquire) {
             0 => Found::Nothing,
-            MAGIC if state.is_sound() => Found::State,
+            SCHEMA if state.is_sound() => Found::State,
             _ => Found::Damaged,
         };
         if found != Found::State {
@@ -87,7 +97,7 @@ impl<'a> State<'a> {
             self.read_slot(slot).badge().set(NOBODY);
         }
         self.sessions().set(FIRST_SESSION);
-        self.words[0].store(MAGIC, Ordering::Release);
+        self.words[0].store(SCHEMA, Ordering::Release);
     }
 
     /// Bytes ever received; raised by the kernel.
@@ -226,6 +236,11 @@ impl<'a> ReadSlot<'a> {
 mod tests {
     use super::{Found, State};
     use crate::fake::Region;
+
+    #[test]
+    fn schema_changes_only_with_the_layout() {
+        assert_eq!(super::SCHEMA, 0xbb44f153e9df6e61);
+    }
 
     #[test]
     fn an_empty_region_is_set_up_and_found_again() {

@@ -160,6 +160,7 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     let notification = startup::take(&given, "notification").ok_or("no notification")?;
     let init = startup::take::<Sender>(&given, "init").ok_or("no sender to init")?;
     let init = InitClient::connect(init).map_err(|_| "init speaks another version")?;
+    libsys::gate::announce(log_server::SCHEMA);
     let (words, data) = libsys::given::state_atomics(REGION_WORDS).ok_or("no state region")?;
     let store = Store::open(words, data).ok_or("state region too small")?;
     let last = store.find(KERNEL).and_then(|slot| slot.last());

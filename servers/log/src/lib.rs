@@ -16,4 +16,4 @@ mod store;
 pub use kernel::KernelLines;
 pub use page::page;
 pub use slot::{Line, Slot};
-pub use store::{MAX_SERVICES, REGION_BYTES, REGION_WORDS, Store};
+pub use store::{MAX_SERVICES, REGION_BYTES, REGION_WORDS, SCHEMA, Store};

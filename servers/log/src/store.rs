@@ -4,6 +4,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use libsys::gate;
+use libsys::service::Trouble;
+
 use crate::slot::{SLOT_BYTES, SLOT_WORDS, Slot};
 
 /// Most services whose lines are kept.
@@ -13,7 +16,12 @@ pub const REGION_WORDS: usize = 8 + MAX_SERVICES * SLOT_WORDS;
 /// Bytes of the region, words included.
 pub const REGION_BYTES: usize = REGION_WORDS * 8 + MAX_SERVICES * SLOT_BYTES;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"SKLOGS01");
+/// The schema of the region, which marks it. Change the name when the words of a slot or the
+/// bytes of a line mean something else.
+pub const SCHEMA: u64 = libsys::state::layout_hash(
+    "log.1",
+    &[MAX_SERVICES as u64, SLOT_WORDS as u64, SLOT_BYTES as u64],
+);
 
 /// The lines of all services.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +37,15 @@ impl<'a> Store<'a> {
             words: words.get(..REGION_WORDS)?,
             data: data.get(..MAX_SERVICES * SLOT_BYTES)?,
         };
-        if store.words[0].load(Ordering::Acquire) != MAGIC {
+        let found = store.words[0].load(Ordering::Acquire);
+        if found != SCHEMA {
+            if found != 0 && gate::is_trial() {
+                gate::fail(Trouble::UnknownSchema);
+            }
             for word in store.words {
                 word.store(0, Ordering::Release);
             }
-            store.words[0].store(MAGIC, Ordering::Release);
+            store.words[0].store(SCHEMA, Ordering::Release);
         }
         Some(store)
     }
@@ -103,6 +115,11 @@ pub(crate) mod tests {
             source: number * 100,
             number,
         }
+    }
+
+    #[test]
+    fn schema_changes_only_with_the_layout() {
+        assert_eq!(super::SCHEMA, 0x38607a5729bfb697);
     }
 
     #[test]

@@ -6,10 +6,15 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
-use libsys::abi::{MAX_MAP_PAGES, MapItem, ProcessState};
+use libsys::abi::layout::USER_END;
+use libsys::abi::{MAX_MAP_PAGES, MAX_PAGE_RUNS, MapItem, ObjectKind, PageRun, ProcessState};
 use libsys::batch::Batch;
-use libsys::{Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender};
-use memory_manager::machine::{Copy, Life, Machine};
+use libsys::state::MappedMemory;
+use libsys::{
+    Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender, handle, time,
+};
+use memory_manager::journal::RawHandle;
+use memory_manager::machine::{Copy, Life, Machine, MappedRun};
 use memory_manager::manager::{Content, Mapping};
 use memory_manager::spaces::{client_badge, pager_badge};
 use memory_manager::zones::Zones;
@@ -20,6 +25,9 @@ const NEVER_STARTED: u64 = 126;
 /// What clients may do with objects: everything but own the frames.
 const OBJECT_RIGHTS: Rights = Rights::ALL.without(Rights::OWN).without(Rights::MANAGE);
 
+/// Time between two looks at a process that is being taken apart, ns.
+const PAUSE_NS: u64 = 50_000;
+
 /// The kernel, and what is needed to ask it for things.
 pub(crate) struct Kernel {
     /// The RAM objects, in the order of the zones.
@@ -29,6 +37,8 @@ pub(crate) struct Kernel {
     endpoint: Rc<Handle<Endpoint>>,
     /// Is set when a process that is watched ends.
     death: Handle<Notification>,
+    /// The handles that were given at the start, and those made since, sorted.
+    given: Vec<RawHandle>,
     /// A page on its way from an image to a frame.
     page: Box<[u8; PAGE_BYTES as usize]>,
 }
@@ -39,12 +49,16 @@ impl Kernel {
         zones: Zones,
         endpoint: Rc<Handle<Endpoint>>,
         death: Handle<Notification>,
+        mut given: Vec<RawHandle>,
     ) -> Self {
+        given.push(death.raw().0);
+        given.sort_unstable();
         Kernel {
             ram,
             zones,
             endpoint,
             death,
+            given,
             page: Box::new([0; PAGE_BYTES as usize]),
         }
     }
@@ -77,6 +91,61 @@ impl Machine for Kernel {
     type Process = Handle<Process>;
     type Memory = Handle<Memory>;
     type Sender = Handle<Sender>;
+    type Store = MappedMemory;
+
+    fn process_handle(process: &Handle<Process>) -> RawHandle {
+        process.raw().0
+    }
+
+    fn memory_handle(memory: &Handle<Memory>) -> RawHandle {
+        memory.raw().0
+    }
+
+    fn take_process(&mut self, handle: RawHandle) -> Result<Handle<Process>, MemoryError> {
+        Handle::adopt(libsys::RawHandle(handle)).map_err(memory_error)
+    }
+
+    fn leave_process(&self, process: Handle<Process>) {
+        let _ = process.into_raw();
+    }
+
+    fn take_memory(&mut self, handle: RawHandle) -> Result<Handle<Memory>, MemoryError> {
+        Handle::adopt(libsys::RawHandle(handle)).map_err(memory_error)
+    }
+
+    fn close_others(&mut self, kept: &[RawHandle]) {
+        for (raw, kind) in handle::own() {
+            let is_known = |list: &[RawHandle]| list.binary_search(&raw.0).is_ok();
+            if !is_known(kept) && !is_known(&self.given) {
+                close(raw, kind);
+            }
+        }
+    }
+
+    fn mappings(
+        &self,
+        process: &Handle<Process>,
+        tell: &mut dyn FnMut(MappedRun),
+    ) -> Result<(), MemoryError> {
+        let mut runs = [PageRun::default(); MAX_PAGE_RUNS];
+        let mut at = 0;
+        while at < USER_END {
+            let (count, next) = process.mappings(at, &mut runs).map_err(memory_error)?;
+            for run in runs.iter().take(count) {
+                tell(MappedRun {
+                    page: run.address / PAGE_BYTES,
+                    physical: run.physical / PAGE_BYTES,
+                    pages: run.pages,
+                });
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    fn pause(&self) {
+        time::sleep(PAUSE_NS);
+    }
 
     fn process_number(&self, process: &Handle<Process>) -> Result<u64, MemoryError> {
         process.info().map(|info| info.id).map_err(memory_error)
@@ -203,6 +272,13 @@ impl Machine for Kernel {
         // Frames are never taken on a guess.
         memory.info().map_or(true, |info| info.references > 1)
     }
+}
+
+/// Closes a handle of an earlier instance.
+fn close(raw: libsys::RawHandle, kind: ObjectKind) {
+    log::debug!("left over: {kind:?} {:#x}", raw.0);
+    // The kernel does not look at the kind when it closes.
+    drop(Handle::<Memory>::from_raw(raw));
 }
 
 /// Splits so many pages into parts that one system call takes: first page and length of each.

@@ -6,6 +6,8 @@
 //! - [`regions`]: what a space may touch.
 //! - [`resolve`]: what a fault gets, as a pure function.
 //! - [`objects`]: memory objects and when their frames come back.
+//! - [`journal`]: what is written down for the next instance, and in which order.
+//! - [`rebuild`]: how that one finds out who has which frame.
 //! - [`manager`]: all of it together, over a [`machine::Machine`] that does what is decided.
 //!
 //! Nothing on the path of a fault allocates: the tables of frames are made once, of RAM itself,
@@ -16,10 +18,12 @@
 extern crate alloc;
 
 pub mod buddy;
+pub mod journal;
 mod link;
 pub mod machine;
 pub mod manager;
 pub mod objects;
+pub mod rebuild;
 pub mod regions;
 pub mod residents;
 pub mod resolve;

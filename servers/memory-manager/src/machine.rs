@@ -4,7 +4,10 @@ use core::ops::Range;
 
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
 
+use libsys::state::StateMemory;
+
 use crate::Frame;
+use crate::journal::RawHandle;
 
 /// How far the end of a process has got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +31,17 @@ pub struct Copy {
     pub frame: Frame,
 }
 
+/// Pages in a row that are mapped to frames in a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MappedRun {
+    /// The first page.
+    pub page: u64,
+    /// Physical page behind it.
+    pub physical: u64,
+    /// How many.
+    pub pages: u64,
+}
+
 /// The kernel, as far as the manager needs it. A fake one stands in for it in tests.
 ///
 /// Pages that are brought by a fault are not mapped here: they go with the reply.
@@ -38,6 +52,48 @@ pub trait Machine {
     type Memory;
     /// What a client gets that names its space.
     type Sender;
+    /// The memory that outlives the manager.
+    type Store: StateMemory;
+
+    /// Returns the number of a handle, which stays valid when the manager is started again.
+    fn process_handle(process: &Self::Process) -> RawHandle;
+
+    /// As [`Machine::process_handle`].
+    fn memory_handle(memory: &Self::Memory) -> RawHandle;
+
+    /// Takes over a handle that an earlier instance had.
+    ///
+    /// # Errors
+    ///
+    /// `BadHandle` when there is none of that kind.
+    fn take_process(&mut self, handle: RawHandle) -> Result<Self::Process, MemoryError>;
+
+    /// Gives a process up that was taken over, so that it can be taken over again.
+    fn leave_process(&self, process: Self::Process);
+
+    /// As [`Machine::take_process`].
+    ///
+    /// # Errors
+    ///
+    /// `BadHandle`.
+    fn take_memory(&mut self, handle: RawHandle) -> Result<Self::Memory, MemoryError>;
+
+    /// Closes all handles but those that were given at the start and `kept`, which is sorted.
+    fn close_others(&mut self, kept: &[RawHandle]);
+
+    /// Tells what is mapped in a process that is not gone, in order.
+    ///
+    /// # Errors
+    ///
+    /// Any: some of it may not have been told.
+    fn mappings(
+        &self,
+        process: &Self::Process,
+        tell: &mut dyn FnMut(MappedRun),
+    ) -> Result<(), MemoryError>;
+
+    /// Lets some time pass.
+    fn pause(&self);
 
     /// Returns the number of the process: never used for another one.
     ///

@@ -2,35 +2,39 @@
 //!
 //! Invariants: every frame is free, or holds one page of one space, or belongs to one object, or
 //! to the tables. A frame that was mapped becomes free only when the kernel has unmapped it or
-//! its process is gone. Requests are checked before anything is changed.
+//! its process is gone. Requests are checked before anything is changed; what is done about a
+//! death between two steps stands in [`crate::journal`].
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod layout;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod restart;
+#[cfg(test)]
 mod tests;
 
+use alloc::rc::Rc;
 use core::ops::Range;
 
 use libipc::proto::memory::{MAX_OBJECT_PAGES, MemoryError, MemoryTotals, Protection, SpaceUsage};
 use skink_abi::FaultMessage;
 
 use crate::buddy::{Buddy, BuddyEntry};
+use crate::journal::{Journal, ObjectRecord, Record, RequestName};
 use crate::machine::{Copy, Life, Machine};
 use crate::objects::{ASKED_PER_OBJECT, Object, Objects};
 use crate::regions::{Backing, Region};
 use crate::residents::{Bucket, ResidentEntry, Residents};
 use crate::resolve::{Access, Refusal, Resolution, resolve};
 use crate::spaces::Spaces;
-use crate::zones::Zones;
 use crate::{Frame, PAGE_BYTES};
 
 /// Most regions of all spaces together: each may need a piece of the fixed heap.
 pub const MAX_ALL_REGIONS: usize = 8 * 1024;
 /// Most handles to images in private regions.
-const MAX_IMAGES: usize = 2048;
+pub(crate) const MAX_IMAGES: usize = 2048;
 
 /// The tables of frames, all zero, as long as [`Zones::numbers`] and
 /// [`Residents::buckets_for`] say.
@@ -72,43 +76,23 @@ pub enum Content {
 
 /// All of memory.
 pub struct Manager<'a, M: Machine> {
-    machine: M,
-    buddy: Buddy<'a>,
-    residents: Residents<'a>,
-    spaces: Spaces<M>,
-    objects: Objects<M::Memory>,
-    total: u64,
-    tables: u64,
-    anonymous: u64,
-    faults: u64,
-    refused_faults: u64,
+    pub(crate) machine: M,
+    pub(crate) buddy: Buddy<'a>,
+    pub(crate) residents: Residents<'a>,
+    pub(crate) spaces: Spaces<M>,
+    pub(crate) objects: Objects<M::Memory>,
+    pub(crate) journal: Journal<M::Store>,
+    /// The space that an earlier instance made and may not have answered for, and whether its
+    /// sender was closed.
+    pub(crate) unanswered: Option<(u32, bool)>,
+    pub(crate) total: u64,
+    pub(crate) tables: u64,
+    pub(crate) anonymous: u64,
+    pub(crate) faults: u64,
+    pub(crate) refused_faults: u64,
 }
 
 impl<'a, M: Machine> Manager<'a, M> {
-    /// Starts with all frames free but those that hold the tables.
-    pub fn new(machine: M, zones: &Zones, tables: Tables<'a>, table_frames: Range<Frame>) -> Self {
-        let mut buddy = Buddy::new(tables.buddy);
-        for zone in zones.all() {
-            let end = zone.first + zone.frames;
-            let before = zone.first..table_frames.start.clamp(zone.first, end);
-            let behind = table_frames.end.clamp(zone.first, end)..end;
-            buddy.release(before.start, before.end - before.start);
-            buddy.release(behind.start, behind.end - behind.start);
-        }
-        Manager {
-            machine,
-            buddy,
-            residents: Residents::new(tables.residents, tables.buckets),
-            spaces: Spaces::default(),
-            objects: Objects::default(),
-            total: zones.frames(),
-            tables: u64::from(table_frames.end - table_frames.start),
-            anonymous: 0,
-            faults: 0,
-            refused_faults: 0,
-        }
-    }
-
     /// Resolves a page fault of a space: the mapping goes with the reply.
     ///
     /// # Errors
@@ -205,10 +189,10 @@ impl<'a, M: Machine> Manager<'a, M> {
         let (objects, object_pages) = self.objects.of_owner(number);
         let space = self.spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
         let regions = space.regions.all();
-        let pages = |regions: &mut dyn Iterator<Item = &Region<M::Memory>>| {
+        let pages = |regions: &mut dyn Iterator<Item = &Region<Rc<M::Memory>>>| {
             regions.map(|region| region.range.pages()).sum()
         };
-        let is_shared = |region: &&Region<M::Memory>| matches!(region.backing, Backing::Shared);
+        let is_shared = |region: &&Region<Rc<M::Memory>>| matches!(region.backing, Backing::Shared);
         Ok(SpaceUsage {
             regions: regions.len() as u64,
             region_pages: pages(&mut regions.iter()),
@@ -237,12 +221,16 @@ impl<'a, M: Machine> Manager<'a, M> {
         }
     }
 
-    /// Makes a memory object for the client with this space, or for one without (0).
+    /// Makes a memory object. It counts for the caller's space; callers without one, such as `init`,
+    /// share an account.
     ///
     /// # Errors
     ///
     /// `BadRange`, `LimitReached`, `NoMemory`, `NoKernelMemory`.
-    pub fn create_object(&mut self, owner: u32, pages: u64) -> Result<M::Memory, MemoryError> {
+    pub fn create_object(&mut self, by: RequestName, pages: u64) -> Result<M::Memory, MemoryError> {
+        let owner = by.space().unwrap_or(0);
+        // It is not kept who asked: if it was made and not given, it is unused.
+        let _ = self.is_done(by);
         let count = u32::try_from(pages)
             .ok()
             .filter(|_| (1..=MAX_OBJECT_PAGES).contains(&pages));
@@ -258,21 +246,41 @@ impl<'a, M: Machine> Manager<'a, M> {
             first = self.buddy.allocate(count);
         }
         let first = first.ok_or(MemoryError::NoMemory)?;
-        match self.machine.make_object(first, count) {
-            Ok((memory, given)) => {
-                self.objects.add(Object {
-                    memory,
-                    first,
-                    pages: count,
-                    owner,
-                });
-                Ok(given)
-            }
-            Err(error) => {
-                self.buddy.release(first, count);
-                Err(error)
-            }
-        }
+        let object = Object {
+            memory: (),
+            first,
+            pages: count,
+            owner,
+        };
+        self.give_object(object)
+            .inspect_err(|_| self.buddy.release(first, count))
+    }
+
+    /// Makes the object of frames that were taken, and writes it down.
+    fn give_object(&mut self, object: Object<()>) -> Result<M::Memory, MemoryError> {
+        let Object {
+            first,
+            pages,
+            owner,
+            ..
+        } = object;
+        let (memory, given) = self.machine.make_object(first, pages)?;
+        let record = ObjectRecord {
+            memory: M::memory_handle(&memory),
+            pages,
+            owner,
+        };
+        self.journal.add(Record::ObjectMade {
+            first,
+            object: record,
+        })?;
+        self.objects.add(Object {
+            memory,
+            first,
+            pages,
+            owner,
+        });
+        Ok(given)
     }
 
     /// Takes the frames of some objects that nobody uses any more; asks for at most `limit`.
@@ -281,12 +289,19 @@ impl<'a, M: Machine> Manager<'a, M> {
             machine,
             objects,
             buddy,
+            journal,
             ..
         } = self;
         objects.sweep(
             limit,
             |memory| machine.is_used(memory),
-            |first, pages| buddy.release(first, pages),
+            |object| {
+                // There is room for what makes the records fewer. Were there none, the next
+                // instance would find the object unused once more.
+                let _ = journal.change(Record::ObjectGone(object.first));
+                drop(object.memory);
+                buddy.release(object.first, object.pages);
+            },
         );
     }
 
@@ -316,6 +331,7 @@ impl<'a, M: Machine> Manager<'a, M> {
             residents,
             buddy,
             anonymous,
+            journal,
             ..
         } = self;
         let Some((number, space)) = spaces.all_mut().find(|(_, space)| space.is_gone) else {
@@ -323,7 +339,9 @@ impl<'a, M: Machine> Manager<'a, M> {
         };
         for _ in 0..limit {
             let Some(frame) = residents.pop(&mut space.frames) else {
-                spaces.remove(number);
+                // As for an object: the next instance would find the process gone once more.
+                let _ = journal.change(Record::SpaceGone(number));
+                drop(spaces.remove(number));
                 break;
             };
             buddy.release(frame, 1);
@@ -335,6 +353,13 @@ impl<'a, M: Machine> Manager<'a, M> {
     /// Deals with the news that the last copy of a space's sender was closed: nobody can start a
     /// process that was not started yet.
     pub fn sender_closed(&mut self, number: u32) {
+        if let Some((unanswered, is_closed)) = &mut self.unanswered
+            && *unanswered == number
+        {
+            // It may be the one that did not reach its client, who asks again.
+            *is_closed = true;
+            return;
+        }
         let Manager {
             machine, spaces, ..
         } = self;
@@ -343,6 +368,20 @@ impl<'a, M: Machine> Manager<'a, M> {
         {
             machine.kill(&space.process);
         }
+    }
+
+    /// Returns whether a request was done by an earlier instance, which did not answer it.
+    ///
+    /// Such a request comes before all others, so with any other one its client does not wait any
+    /// more.
+    fn is_done(&mut self, by: RequestName) -> bool {
+        if self.journal.records().last() == Some(by) {
+            return true;
+        }
+        if let Some((number, true)) = self.unanswered.take() {
+            self.sender_closed(number);
+        }
+        false
     }
 
     /// Returns the kernel's side.
@@ -356,7 +395,7 @@ impl<'a, M: Machine> Manager<'a, M> {
         for (_, space) in self.spaces.all_mut() {
             regions += space.regions.all().len();
             let is_private =
-                |region: &&Region<M::Memory>| matches!(region.backing, Backing::Private(_));
+                |region: &&Region<Rc<M::Memory>>| matches!(region.backing, Backing::Private(_));
             private += space.regions.all().iter().filter(is_private).count();
         }
         if regions + 2 > MAX_ALL_REGIONS || private > MAX_IMAGES {
@@ -366,11 +405,13 @@ impl<'a, M: Machine> Manager<'a, M> {
     }
 }
 
-/// Takes a frame and copies a page of the region's image to it.
+/// Takes a frame and copies a page of the region's image to it. Not inlined, as what else is rare:
+/// the usual way would have to keep its values out of registers.
+#[inline(never)]
 fn copy_page<M: Machine>(
     machine: &mut M,
     buddy: &mut Buddy<'_>,
-    region: &Region<M::Memory>,
+    region: &Region<Rc<M::Memory>>,
     copy: impl FnOnce(Frame) -> Copy,
 ) -> Result<Frame, Refusal> {
     let Backing::Private(image) = &region.backing else {
@@ -396,6 +437,18 @@ fn allocate_absent(
     if wanted.end - wanted.start == 1 {
         return buddy.allocate_one().map(|frame| (frame, wanted));
     }
+    allocate_run(residents, buddy, space, page, wanted)
+}
+
+/// Allocates frames in a row for `page` and those around it that are wanted and not in memory.
+#[inline(never)]
+fn allocate_run(
+    residents: &Residents<'_>,
+    buddy: &mut Buddy<'_>,
+    space: u32,
+    page: u64,
+    wanted: Range<u64>,
+) -> Option<(Frame, Range<u64>)> {
     let absent = absent_around(residents, space, page, wanted);
     allocate_around(buddy, page, absent)
 }

@@ -78,22 +78,31 @@ impl<M> Objects<M> {
         if self.list.len() >= MAX_ALL_OBJECTS || self.of_owner(owner).0 >= MAX_OBJECTS {
             return Err(MemoryError::LimitReached);
         }
+        self.reserve()
+    }
+
+    /// Makes room for one more.
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`.
+    pub fn reserve(&mut self) -> Result<(), MemoryError> {
         self.list.try_reserve(1).map_err(|_| MemoryError::NoMemory)
     }
 
-    /// Adds one; [`Objects::check_add`] must have agreed.
+    /// Adds one; [`Objects::check_add`] or [`Objects::reserve`] must have agreed.
     pub fn add(&mut self, object: Object<M>) {
         self.pages += u64::from(object.pages);
         self.list.push(object);
     }
 
-    /// Asks for at most `limit` objects, going round, whether they are used; passes the frames of
-    /// those that are not to `free`, after closing the manager's handle.
+    /// Asks for at most `limit` objects, going round, whether they are used; passes those that are
+    /// not to `free`.
     pub fn sweep(
         &mut self,
         limit: usize,
         is_used: impl Fn(&M) -> bool,
-        mut free: impl FnMut(Frame, u32),
+        mut free: impl FnMut(Object<M>),
     ) {
         for _ in 0..limit.min(self.list.len()) {
             if self.cursor >= self.list.len() {
@@ -105,8 +114,7 @@ impl<M> Objects<M> {
             }
             let object = self.list.swap_remove(self.cursor);
             self.pages -= u64::from(object.pages);
-            drop(object.memory);
-            free(object.first, object.pages);
+            free(object);
         }
     }
 }
@@ -133,7 +141,7 @@ mod tests {
             objects.sweep(
                 3,
                 |number| number % 3 != 0,
-                |first, pages| freed.push((first, pages)),
+                |object| freed.push((object.first, object.pages)),
             );
         }
         freed.sort_unstable();
@@ -144,6 +152,6 @@ mod tests {
     #[test]
     fn sweeping_nothing_is_nothing() {
         let mut objects: Objects<u32> = Objects::default();
-        objects.sweep(5, |_| false, |_, _| panic!("freed what was never made"));
+        objects.sweep(5, |_| false, |_| panic!("freed what was never made"));
     }
 }

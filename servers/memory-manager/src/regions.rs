@@ -3,7 +3,6 @@
 //! A region knows how its pages are backed, not which of them are in memory (that is in
 //! [`crate::residents`]). At most [`MAX_REGIONS`] regions, so a sorted list beats a tree.
 
-use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -39,6 +38,12 @@ impl PageRange {
         Ok(PageRange(first..first + pages))
     }
 
+    /// Makes a range that [`PageRange::from_client`] has let pass before.
+    pub(crate) fn from_pages(first: u64, pages: u64) -> Option<PageRange> {
+        let end = first.checked_add(pages)?;
+        (first < end).then_some(PageRange(first..end))
+    }
+
     /// Returns the first page number.
     pub fn first(&self) -> u64 {
         self.0.start
@@ -71,17 +76,17 @@ impl PageRange {
 }
 
 /// A part of a memory object of which a region holds private copies.
-#[derive(Debug)]
-pub struct PrivateImage<M> {
-    /// The object, kept as long as a region needs it.
-    pub memory: Rc<M>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrivateImage<I> {
+    /// What names the object; a copy of it for each region that needs it.
+    pub memory: I,
     /// Page of the object behind the first page of the region.
     pub first_page: u64,
     /// Bytes from there on that are copied; what is behind them is zero.
     pub file_bytes: u64,
 }
 
-impl<M> PrivateImage<M> {
+impl<I> PrivateImage<I> {
     /// Returns the page of the object behind a page of the region, and how many bytes of it
     /// count; `None` when the page is all zeros.
     pub fn page(&self, index: u64) -> Option<(u64, u64)> {
@@ -92,9 +97,12 @@ impl<M> PrivateImage<M> {
         (bytes > 0).then_some((self.first_page + index, bytes))
     }
 
-    fn skip(&self, pages: u64) -> Self {
+    fn skip(&self, pages: u64) -> Self
+    where
+        I: Clone,
+    {
         PrivateImage {
-            memory: Rc::clone(&self.memory),
+            memory: self.memory.clone(),
             first_page: self.first_page + pages,
             file_bytes: self.file_bytes.saturating_sub(pages * PAGE_BYTES),
         }
@@ -102,12 +110,12 @@ impl<M> PrivateImage<M> {
 }
 
 /// How the pages of a region are backed.
-#[derive(Debug)]
-pub enum Backing<M> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backing<I> {
     /// Zero-filled frames on first touch.
     Anonymous,
     /// Private copies of an object's pages on first touch.
-    Private(PrivateImage<M>),
+    Private(PrivateImage<I>),
     /// An object's own pages, mapped when the region was made.
     Shared,
 }
@@ -121,20 +129,20 @@ pub struct Window {
 
 /// A run of pages that are backed and protected alike.
 #[derive(Debug)]
-pub struct Region<M> {
+pub struct Region<I> {
     /// Where it lies.
     pub range: PageRange,
     /// How its pages may be used.
     pub protection: Protection,
     /// How they are backed.
-    pub backing: Backing<M>,
+    pub backing: Backing<I>,
     /// What was brought last.
     pub window: Window,
 }
 
-impl<M> Region<M> {
+impl<I> Region<I> {
     /// Makes a region of which nothing was touched.
-    pub fn new(range: PageRange, protection: Protection, backing: Backing<M>) -> Self {
+    pub fn new(range: PageRange, protection: Protection, backing: Backing<I>) -> Self {
         Region {
             range,
             protection,
@@ -144,7 +152,10 @@ impl<M> Region<M> {
     }
 
     /// Returns the part of the region that lies in `range`, which must be within it.
-    fn part(&self, range: PageRange, protection: Protection) -> Self {
+    fn part(&self, range: PageRange, protection: Protection) -> Self
+    where
+        I: Clone,
+    {
         let backing = match &self.backing {
             Backing::Anonymous => Backing::Anonymous,
             Backing::Shared => Backing::Shared,
@@ -158,13 +169,13 @@ impl<M> Region<M> {
 
 /// The regions of one space, sorted by address.
 #[derive(Debug)]
-pub struct Regions<M> {
-    list: Vec<Region<M>>,
+pub struct Regions<I> {
+    list: Vec<Region<I>>,
     /// Where the region was that was found last. Faults mostly go on where the last one was.
     recent: usize,
 }
 
-impl<M> Default for Regions<M> {
+impl<I> Default for Regions<I> {
     fn default() -> Self {
         Regions {
             list: Vec::new(),
@@ -173,15 +184,15 @@ impl<M> Default for Regions<M> {
     }
 }
 
-impl<M> Regions<M> {
+impl<I: Clone> Regions<I> {
     /// Returns all regions in order.
-    pub fn all(&self) -> &[Region<M>] {
+    pub fn all(&self) -> &[Region<I>] {
         &self.list
     }
 
     /// Returns the region in which a page lies.
     #[inline]
-    pub fn find_mut(&mut self, page: u64) -> Option<&mut Region<M>> {
+    pub fn find_mut(&mut self, page: u64) -> Option<&mut Region<I>> {
         let is_recent = self
             .list
             .get(self.recent)
@@ -193,6 +204,15 @@ impl<M> Regions<M> {
         self.list
             .get_mut(self.recent)
             .filter(|region| region.range.contains(page))
+    }
+
+    /// Returns the region in which a page lies, if any, and the page up to which that is so.
+    pub fn span_at(&self, page: u64) -> (Option<&Region<I>>, u64) {
+        match self.list.get(self.first_behind(page)) {
+            Some(region) if region.range.contains(page) => (Some(region), region.range.end()),
+            Some(next) => (None, next.range.first()),
+            None => (None, u64::MAX),
+        }
     }
 
     /// Checks that a region could be put in.
@@ -213,7 +233,7 @@ impl<M> Regions<M> {
     /// # Errors
     ///
     /// As [`Regions::check_insert`].
-    pub fn insert(&mut self, region: Region<M>) -> Result<(), MemoryError> {
+    pub fn insert(&mut self, region: Region<I>) -> Result<(), MemoryError> {
         self.check_insert(&region.range)?;
         let index = self.first_behind(region.range.first());
         self.list.insert(index, region);
@@ -266,7 +286,7 @@ impl<M> Regions<M> {
         if covered != range.pages() {
             return Err(MemoryError::NotMapped);
         }
-        let is_shared = |region: &Region<M>| matches!(region.backing, Backing::Shared);
+        let is_shared = |region: &Region<I>| matches!(region.backing, Backing::Shared);
         if protection == Protection::ReadWrite && regions.iter().any(is_shared) {
             return Err(MemoryError::SharedRegion);
         }
@@ -311,12 +331,12 @@ impl<M> Regions<M> {
     }
 
     /// Returns the parts of the first and last touched regions that stick out of the range.
-    fn ends(&self, range: &PageRange, touched: &Range<usize>) -> Option<[Option<Region<M>>; 2]> {
+    fn ends(&self, range: &PageRange, touched: &Range<usize>) -> Option<[Option<Region<I>>; 2]> {
         let (first, last) = (
             self.list.get(touched.start)?,
             self.list.get(touched.end - 1)?,
         );
-        let stick_out = |region: &Region<M>, pages: Range<u64>| {
+        let stick_out = |region: &Region<I>, pages: Range<u64>| {
             (!pages.is_empty()).then(|| region.part(PageRange(pages), region.protection))
         };
         Some([
@@ -327,7 +347,7 @@ impl<M> Regions<M> {
 
     /// Shared regions can only be dealt with as a whole: the kernel keeps track of their mappings.
     fn check_shared(&self, range: &PageRange, touched: &Range<usize>) -> Result<(), MemoryError> {
-        let cut = |region: &Region<M>| {
+        let cut = |region: &Region<I>| {
             matches!(region.backing, Backing::Shared) && !range.covers(&region.range)
         };
         if self.list[touched.clone()].iter().any(cut) {
@@ -349,7 +369,6 @@ impl<M> Regions<M> {
 #[cfg(test)]
 mod tests {
     use super::{Backing, PageRange, Region, Regions};
-    use alloc::rc::Rc;
     use libipc::proto::memory::{MemoryError, Protection};
 
     fn range(first: u64, pages: u64) -> PageRange {
@@ -377,7 +396,7 @@ mod tests {
     #[test]
     fn a_hole_splits_an_image_at_the_right_page() {
         let image = super::PrivateImage {
-            memory: Rc::new(()),
+            memory: (),
             first_page: 7,
             file_bytes: 9000,
         };

@@ -108,12 +108,21 @@ impl<'a> Residents<'a> {
         (key != 0).then_some(((key >> PAGE_BITS) as u32, key & ((1 << PAGE_BITS) - 1)))
     }
 
+    /// Returns how many frames from `first` on hold nothing, without a look at `end` and behind.
+    pub fn absent_from(&self, first: Frame, end: Frame) -> u32 {
+        let entries = self.entries.get(first as usize..end as usize);
+        let entries = entries.unwrap_or_default();
+        let absent = entries.iter().position(|entry| entry.key != 0);
+        absent.unwrap_or(entries.len()) as u32
+    }
+
     /// Notes that a frame, which held nothing, holds a page that was not there.
     pub fn insert(&mut self, list: &mut FrameList, space: u32, page: u64, frame: Frame) {
         self.insert_at(list, self.spot(space, page), frame);
     }
 
     /// Notes that frames in a row, which held nothing, hold pages in a row that were not there.
+    #[inline(never)]
     pub fn insert_run(
         &mut self,
         list: &mut FrameList,
@@ -121,8 +130,17 @@ impl<'a> Residents<'a> {
         pages: Range<u64>,
         first: Frame,
     ) {
+        let mut spot = self.spot(space, pages.start);
         for (page, frame) in pages.zip(first..) {
-            self.insert(list, space, page, frame);
+            if page.is_multiple_of(1 << GROUP_BITS) {
+                spot = self.spot(space, page);
+            }
+            self.insert_at(list, spot, frame);
+            // Within a group the buckets are neighbours as the pages are.
+            spot = Spot {
+                key: spot.key + 1,
+                bucket: spot.bucket + 1,
+            };
         }
     }
 

@@ -98,7 +98,7 @@ pub enum Resolution {
 }
 
 /// Decides what a fault in a region gets, when the page is not in memory.
-pub fn resolve<M>(region: Option<&Region<M>>, fault: &FaultMessage) -> Resolution {
+pub fn resolve<I>(region: Option<&Region<I>>, fault: &FaultMessage) -> Resolution {
     let Some(region) = region else {
         return Resolution::Refuse(Refusal::OutsideRegions);
     };
@@ -118,7 +118,7 @@ pub fn resolve<M>(region: Option<&Region<M>>, fault: &FaultMessage) -> Resolutio
 }
 
 /// Returns the pages to bring for a touch of `page`: within the region, and `page` among them.
-fn window<M>(region: &Region<M>, page: u64) -> Range<u64> {
+fn window<I>(region: &Region<I>, page: u64) -> Range<u64> {
     let last = &region.window.pages;
     let next_size = ((last.end - last.start) * 2).min(MAX_WINDOW);
     if last.is_empty() {
@@ -138,7 +138,6 @@ fn window<M>(region: &Region<M>, page: u64) -> Range<u64> {
 mod tests {
     use super::{Access, MAX_WINDOW, Refusal, Resolution, resolve};
     use crate::regions::{Backing, PageRange, PrivateImage, Region};
-    use alloc::rc::Rc;
     use libipc::proto::memory::Protection;
     use skink_abi::FaultMessage;
 
@@ -218,7 +217,7 @@ mod tests {
     #[test]
     fn image_pages_are_copied_and_the_rest_is_zero() {
         let image = PrivateImage {
-            memory: Rc::new(()),
+            memory: (),
             first_page: 3,
             file_bytes: 4097,
         };

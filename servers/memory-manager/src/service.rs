@@ -15,8 +15,9 @@ use libipc::proto::memory::{
 use libipc::server::{Caller, Fault, Server};
 use libsys::abi::MapItem;
 use libsys::startup::{self, Startup};
-use libsys::{Handle, Memory, Notification, Process, Sender};
+use libsys::{Handle, Memory, Notification, Process, Sender, state, time};
 use memory_manager::PAGE_BYTES;
+use memory_manager::journal::{OpenError, RequestName};
 use memory_manager::manager::Manager;
 use memory_manager::resolve::Refusal;
 use memory_manager::spaces::{is_pager_badge, space_of_badge};
@@ -56,11 +57,15 @@ fn start() -> Result<(Server, Shared), &'static str> {
     let death = notification
         .mint(1 << DEATH_BIT)
         .map_err(|_| "no notification can be made")?;
+    let given = given(&startup);
+    let store = libsys::state::mapped().ok_or("no state region was given to it")?;
     let (ram, zones) = take_ram(&startup)?;
     let (frames, table_frames) = tables::make(&zones, &ram)?;
     let mut server = Server::new(endpoint, notification);
-    let kernel = Kernel::new(ram, zones.clone(), server.endpoint(), death);
-    let manager = Manager::new(kernel, &zones, frames, table_frames);
+    let kernel = Kernel::new(ram, zones.clone(), server.endpoint(), death, given);
+    let begun = time::now();
+    let (manager, found) =
+        Manager::open(kernel, &zones, frames, table_frames, store).map_err(refuse)?;
     let totals = manager.totals();
     log::info!(
         "{} MiB in {} pieces, {} KiB of it for tables",
@@ -68,6 +73,20 @@ fn start() -> Result<(Server, Shared), &'static str> {
         zones.all().len(),
         (totals.tables * PAGE_BYTES) >> 10,
     );
+    if found.journal.found != state::Found::Fresh {
+        log::info!(
+            "found {} spaces, {} objects, {} pages of spaces, {} processes gone in {} us ({})",
+            totals.spaces,
+            totals.object_count,
+            totals.anonymous,
+            found.gone,
+            (time::now() - begun) / 1000,
+            found.journal,
+        );
+    }
+    if found.stray > 0 {
+        log::error!("unmapped {} pages that nobody had", found.stray);
+    }
 
     let manager: Shared = Rc::new(RefCell::new(manager));
     let faults = Rc::clone(&manager);
@@ -82,6 +101,18 @@ fn start() -> Result<(Server, Shared), &'static str> {
     let tasks = server.events();
     tasks.spawn(reap_the_dead(Rc::clone(&manager), tasks.clone()));
     Ok((server, manager))
+}
+
+/// Says why the manager cannot go on.
+fn refuse(error: OpenError) -> &'static str {
+    log::error!("{error}");
+    "cannot tell whose the frames are"
+}
+
+/// Returns the handles that `init` gave.
+fn given(startup: &Startup) -> Vec<u32> {
+    let named = startup.handles.iter().map(|(_, handle)| *handle);
+    named.chain([startup::process().raw().0]).collect()
 }
 
 /// Takes the RAM objects `ram0`, `ram1` and so on.
@@ -163,25 +194,21 @@ async fn let_others_run() {
 /// Serves the clients.
 struct Service(Shared);
 
-impl Service {
-    /// Does something with the caller's own space.
-    fn on_space<T>(
-        &self,
-        caller: &Caller,
-        act: impl FnOnce(&mut Manager<'static, Kernel>, u32) -> Result<T, MemoryError>,
-    ) -> Result<T, MemoryError> {
-        let space = space_of_badge(caller.badge).ok_or(MemoryError::NoSpace)?;
-        act(&mut self.0.borrow_mut(), space)
+/// Returns the name of a caller's request.
+fn name(caller: &Caller) -> RequestName {
+    RequestName {
+        badge: caller.badge,
+        sequence: caller.sequence,
     }
 }
 
 impl MemoryManagerServer for Service {
     async fn space_create(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         process: Handle<Process>,
     ) -> Result<Handle<Sender>, MemoryError> {
-        self.0.borrow_mut().create_space(process)
+        self.0.borrow_mut().create_space(name(caller), process)
     }
 
     async fn map_anonymous(
@@ -191,9 +218,9 @@ impl MemoryManagerServer for Service {
         pages: u64,
         protection: Protection,
     ) -> Result<(), MemoryError> {
-        self.on_space(caller, |manager, space| {
-            manager.map_anonymous(space, address, pages, protection)
-        })
+        self.0
+            .borrow_mut()
+            .map_anonymous(name(caller), address, pages, protection)
     }
 
     async fn map_image(
@@ -202,15 +229,13 @@ impl MemoryManagerServer for Service {
         segment: ImageSegment,
         memory: Handle<Memory>,
     ) -> Result<(), MemoryError> {
-        self.on_space(caller, |manager, space| {
-            manager.map_image(space, &segment, memory)
-        })
+        self.0
+            .borrow_mut()
+            .map_image(name(caller), &segment, memory)
     }
 
     async fn unmap(&self, caller: &Caller, address: u64, pages: u64) -> Result<(), MemoryError> {
-        self.on_space(caller, |manager, space| {
-            manager.unmap(space, address, pages)
-        })
+        self.0.borrow_mut().unmap(name(caller), address, pages)
     }
 
     async fn protect(
@@ -220,9 +245,9 @@ impl MemoryManagerServer for Service {
         pages: u64,
         protection: Protection,
     ) -> Result<(), MemoryError> {
-        self.on_space(caller, |manager, space| {
-            manager.protect(space, address, pages, protection)
-        })
+        self.0
+            .borrow_mut()
+            .protect(name(caller), address, pages, protection)
     }
 
     async fn create_object(
@@ -230,13 +255,12 @@ impl MemoryManagerServer for Service {
         caller: &Caller,
         pages: u64,
     ) -> Result<Handle<Memory>, MemoryError> {
-        // A caller without a space, such as `init`, shares the account of all of those.
-        let owner = space_of_badge(caller.badge).unwrap_or(0);
-        self.0.borrow_mut().create_object(owner, pages)
+        self.0.borrow_mut().create_object(name(caller), pages)
     }
 
     async fn usage(&self, caller: &Caller) -> Result<SpaceUsage, MemoryError> {
-        self.on_space(caller, Manager::usage)
+        let space = name(caller).space()?;
+        self.0.borrow_mut().usage(space)
     }
 
     async fn totals(&self, _caller: &Caller) -> Result<MemoryTotals, MemoryError> {

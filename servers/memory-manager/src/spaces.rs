@@ -1,5 +1,6 @@
 //! The spaces: one for each registered process.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use libipc::proto::memory::{MemoryError, SPACE_BADGE};
@@ -46,7 +47,7 @@ pub struct Space<M: Machine> {
     /// Its number.
     pub process_number: u64,
     /// What it may touch.
-    pub regions: Regions<M::Memory>,
+    pub regions: Regions<Rc<M::Memory>>,
     /// Its frames.
     pub frames: FrameList,
     /// Faults resolved.
@@ -58,7 +59,7 @@ pub struct Space<M: Machine> {
 }
 
 struct Slot<M: Machine> {
-    /// How often the slot was used; with its index it makes the number of its space.
+    /// How many numbers of the slot were taken; with its index it makes the number of its space.
     generation: u32,
     space: Option<Space<M>>,
 }
@@ -84,37 +85,66 @@ impl<M: Machine> Spaces<M> {
         self.count
     }
 
-    /// Returns the number that the next space will have.
+    /// Takes numbers as taken: for each slot the last generation.
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`.
+    pub fn set_taken(&mut self, generations: &[u32]) -> Result<(), MemoryError> {
+        self.slots.clear();
+        self.slots
+            .try_reserve(generations.len())
+            .map_err(|_| MemoryError::NoMemory)?;
+        let slots = generations.iter().map(|&generation| Slot {
+            generation,
+            space: None,
+        });
+        self.slots.extend(slots);
+        Ok(())
+    }
+
+    /// Takes a number for the next space.
     ///
     /// # Errors
     ///
     /// `LimitReached`, `NoMemory`.
-    pub fn next_number(&mut self) -> Result<u32, MemoryError> {
+    pub fn take_number(&mut self) -> Result<u32, MemoryError> {
         // A slot whose numbers are used up is never used again.
-        let is_usable =
-            |slot: &Slot<M>| slot.space.is_none() && slot.generation < SPACE_NUMBERS >> SLOT_BITS;
-        if let Some(index) = self.slots.iter().position(is_usable) {
-            return Ok(number(self.slots[index].generation, index));
-        }
-        if self.slots.len() >= MAX_SPACES {
-            return Err(MemoryError::LimitReached);
-        }
-        self.slots
-            .try_reserve(1)
-            .map_err(|_| MemoryError::NoMemory)?;
-        self.slots.push(Slot {
-            generation: 1,
-            space: None,
-        });
-        Ok(number(1, self.slots.len() - 1))
+        let is_usable = |slot: &Slot<M>| {
+            slot.space.is_none() && slot.generation + 1 < SPACE_NUMBERS >> SLOT_BITS
+        };
+        let index = match self.slots.iter().position(is_usable) {
+            Some(index) => index,
+            None if self.slots.len() >= MAX_SPACES => return Err(MemoryError::LimitReached),
+            None => {
+                self.slots
+                    .try_reserve(1)
+                    .map_err(|_| MemoryError::NoMemory)?;
+                self.slots.push(Slot {
+                    generation: 0,
+                    space: None,
+                });
+                self.slots.len() - 1
+            }
+        };
+        let slot = &mut self.slots[index];
+        slot.generation += 1;
+        Ok(number(slot.generation, index))
     }
 
-    /// Puts a space in under the number that [`Spaces::next_number`] told last.
+    /// Puts a space in under a number that was taken.
     pub fn insert(&mut self, number: u32, space: Space<M>) {
         if let Some(slot) = self.slot_mut(number) {
             slot.space = Some(space);
             self.count += 1;
         }
+    }
+
+    /// Returns the number of the space of a process.
+    pub fn of_process(&mut self, process_number: u64) -> Option<u32> {
+        self.all_mut()
+            .find(|(_, space)| space.process_number == process_number)
+            .map(|(number, _)| number)
     }
 
     /// Returns the space with this number, unless its process is gone.
@@ -125,15 +155,11 @@ impl<M: Machine> Spaces<M> {
             .filter(|space| !space.is_gone)
     }
 
-    /// Forgets a space.
-    pub fn remove(&mut self, number: u32) {
-        let Some(slot) = self.slot_mut(number) else {
-            return;
-        };
-        if slot.space.take().is_some() {
-            slot.generation += 1;
-            self.count -= 1;
-        }
+    /// Takes a space out.
+    pub fn remove(&mut self, number: u32) -> Option<Space<M>> {
+        let space = self.slot_mut(number)?.space.take()?;
+        self.count -= 1;
+        Some(space)
     }
 
     /// Returns all spaces with their numbers.
@@ -148,9 +174,19 @@ impl<M: Machine> Spaces<M> {
     }
 
     fn slot_mut(&mut self, number: u32) -> Option<&mut Slot<M>> {
-        let slot = self.slots.get_mut(number as usize & (MAX_SPACES - 1))?;
-        (slot.generation == number >> SLOT_BITS).then_some(slot)
+        let slot = self.slots.get_mut(slot_of(number))?;
+        (slot.generation == generation_of(number)).then_some(slot)
     }
+}
+
+/// Returns the slot of a number.
+pub(crate) const fn slot_of(number: u32) -> usize {
+    number as usize & (MAX_SPACES - 1)
+}
+
+/// Returns how many numbers of its slot had been taken with this one.
+pub(crate) const fn generation_of(number: u32) -> u32 {
+    number >> SLOT_BITS
 }
 
 fn number(generation: u32, slot: usize) -> u32 {

@@ -18,6 +18,8 @@ pub struct Zone {
     pub first: Frame,
     /// Its frames.
     pub frames: u32,
+    /// Physical page of the first one.
+    pub physical: u64,
 }
 
 /// Where the frames of the machine are.
@@ -41,6 +43,7 @@ impl Zones {
             zones.zones.push(Zone {
                 first: first as Frame,
                 frames: pages as u32,
+                physical: physical_page,
             });
             zones.numbers = (end + 1).next_multiple_of(ALIGNMENT);
         }
@@ -60,6 +63,23 @@ impl Zones {
     /// Returns how many frames there are.
     pub fn frames(&self) -> u64 {
         self.zones.iter().map(|zone| u64::from(zone.frames)).sum()
+    }
+
+    /// Returns the frame of a physical page, and up to how many frames from there on lie behind
+    /// the pages that follow it; for a page outside of all zones how many follow it outside.
+    pub fn frames_at(&self, physical_page: u64) -> (Option<Frame>, u64) {
+        let mut next = u64::MAX;
+        for zone in &self.zones {
+            let end = zone.physical + u64::from(zone.frames);
+            if (zone.physical..end).contains(&physical_page) {
+                let frame = zone.first + (physical_page - zone.physical) as u32;
+                return (Some(frame), end - physical_page);
+            }
+            if zone.physical > physical_page {
+                next = next.min(zone.physical - physical_page);
+            }
+        }
+        (None, next)
     }
 
     /// Returns the RAM object of a frame, as its index, and the page within it.
@@ -102,5 +122,17 @@ mod tests {
         assert_eq!(zones.locate(512), Some((1, 0)));
         assert_eq!(zones.locate(514), None);
         assert_eq!(Zones::new([]).locate(0), None);
+    }
+
+    #[test]
+    fn finds_the_frame_of_a_physical_page() {
+        let zones = Zones::new([(0x200, 512), (1, 4)]);
+        let frame = |zone: usize, page: u32| Some(zones.all()[zone].first + page);
+        assert_eq!(zones.frames_at(0), (None, 1));
+        assert_eq!(zones.frames_at(1), (frame(1, 0), 4));
+        assert_eq!(zones.frames_at(4), (frame(1, 3), 1));
+        assert_eq!(zones.frames_at(5), (None, 0x200 - 5));
+        assert_eq!(zones.frames_at(0x210), (frame(0, 0x10), 512 - 0x10));
+        assert_eq!(zones.frames_at(0x400), (None, u64::MAX));
     }
 }

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use libipc::proto::pci::{Address, Claim, PciError};
-use libsys::state::State;
+use libsys::state::{NoPrevious, State};
 use serde::{Deserialize, Serialize};
 
 use crate::Bar;
@@ -59,6 +59,7 @@ pub struct Claims {
 
 impl State for Claims {
     type Record = Record;
+    type Previous = NoPrevious;
     const SCHEMA: &'static str = "pci.claims.1";
 
     fn apply(&mut self, record: Record) {
@@ -193,5 +194,10 @@ mod tests {
         };
         assert_eq!(claims.check_free(one_more, 1), Err(PciError::TooMany));
         assert_eq!(claims.check_free(Address { bus: 0, ..ADDRESS }, 1), Ok(()));
+    }
+
+    #[test]
+    fn schema_changes_only_with_a_migration() {
+        libsys::golden_schema!("tests/golden/state.txt", super::Claims);
     }
 }

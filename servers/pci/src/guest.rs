@@ -6,8 +6,10 @@ use core::cell::RefCell;
 use core::convert::Infallible;
 
 use libipc::proto::pci::{
-    Address, BusMaster, Capability, Claim, DeviceInfo, PciDispatcher, PciError, PciServer,
+    Address, BusMaster, Capability, Claim, DeviceInfo, PciDispatcher, PciError, PciSchema,
+    PciServer,
 };
+use libipc::schema::Interface;
 use libipc::stream::Batch;
 use libipc::{Caller, Server};
 use libsys::abi::PAGE_SIZE;
@@ -36,11 +38,9 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         startup::take(&startup, "notification").ok_or("no notification was given")?;
     let system: Handle<libsys::System> =
         startup::take(&startup, "system").ok_or("no right to the machine was given")?;
-    let memory = state::mapped().ok_or("no state region was given")?;
-    let (claims, report) = Region::open(memory).map_err(|_| "the state region is too small")?;
-    if report.has_losses() {
-        log::warn!("claims: {report}");
-    }
+    let (claims, _) = state::open_mapped("claims")?;
+    // The configuration space belongs to the version that serves.
+    libipc::gate::pass(&[PciSchema::SCHEMA], || Ok(()));
     let (info, _) = system
         .system_info()
         .map_err(|_| "the machine tells nothing about itself")?;
@@ -58,6 +58,10 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         claims: RefCell::new(claims),
     });
     let mut server = Server::new(endpoint, notification);
+    server.keep_state({
+        let pci = Rc::clone(&pci);
+        move |f| f(&mut pci.claims.borrow_mut())
+    });
     server.on_closed({
         let pci = Rc::clone(&pci);
         move |badge| pci.release_all(badge)

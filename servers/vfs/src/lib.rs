@@ -17,6 +17,10 @@ extern crate alloc;
 
 mod backend;
 mod mounts;
+#[cfg_attr(
+    feature = "version-2",
+    path = "../../../tests/versions/vfs/src/open_files.rs"
+)]
 mod open_files;
 mod path;
 mod remote;

@@ -5,50 +5,20 @@
 extern crate alloc;
 
 #[cfg(bare)]
+mod guest;
+
+#[cfg(bare)]
 libsys::entry!(main);
 
 #[cfg(bare)]
 fn main() -> i32 {
-    let Err(reason) = serve();
-    log::error!("cannot serve: {reason}");
-    1
-}
-
-/// Mounts what the arguments say and serves it for ever.
-#[cfg(bare)]
-fn serve() -> Result<core::convert::Infallible, alloc::string::String> {
-    use alloc::rc::Rc;
-    use alloc::string::ToString;
-    use alloc::vec::Vec;
-
-    use libipc::Server;
-    use libipc::proto::vfs::VfsDispatcher;
-    use libsys::startup;
-    use libsys::state::mapped;
-    use vfs::service::Service;
-    use vfs::{Mount, Remote, Vfs, parse_mount};
-
-    let startup = startup::read().ok_or("start-up pages are damaged")?;
-    let endpoint = startup::take(&startup, "self").ok_or("no handle named self")?;
-    let notification =
-        startup::take(&startup, "notification").ok_or("no handle named notification")?;
-    let mut mounts = Vec::new();
-    for argument in &startup.arguments {
-        let (point, service) = parse_mount(argument).map_err(|bad| bad.to_string())?;
-        let backend = Remote::new(service, startup::take(&startup, service));
-        mounts.push(Mount::new(point, service, backend));
+    match guest::serve() {
+        Ok(never) => match never {},
+        Err(reason) => {
+            log::error!("cannot serve: {reason}");
+            1
+        }
     }
-    let memory = mapped().ok_or("no state region; give it one in its manifest")?;
-    let (vfs, report) = Vfs::open(mounts, memory).map_err(|_| "the state region is too small")?;
-    if report.has_losses() {
-        log::error!("state: {report}");
-    }
-    let mut server = Server::new(endpoint, notification);
-    let endpoint = server.endpoint();
-    let service = Rc::new(Service::new(vfs, move |badge| endpoint.mint(badge)));
-    let sessions = Rc::clone(&service);
-    server.on_closed(move |badge| sessions.closed(badge));
-    server.run(VfsDispatcher::new(service))
 }
 
 #[cfg(not(bare))]

@@ -10,7 +10,7 @@ use libipc::proto::vfs::{
     Attributes, Cookie, DirectoryBatch, FileId, FileKind, FsError, LastLink, MountInfo,
     OpenOptions, Opened, Space, Transfer, VfsServer, Written,
 };
-use libsys::state::StateMemory;
+use libsys::state::{ExportError, StateMemory};
 use libsys::{Handle, Memory, Sender};
 
 use crate::{Backend, Vfs};
@@ -43,6 +43,23 @@ impl<B: Backend, M: StateMemory> Service<B, M> {
         }
     }
 
+    /// Rewrites the state for another version; see [`Vfs::export`].
+    ///
+    /// # Errors
+    ///
+    /// Why that is not possible.
+    pub fn export(&self, schema: u64) -> Result<(), &'static str> {
+        let exported = self.vfs.borrow_mut().export(schema);
+        exported.map_err(ExportError::why)
+    }
+
+    /// Goes on after an export.
+    pub fn resume(&self) {
+        if let Err(error) = self.vfs.borrow_mut().reclaim() {
+            log::error!("state stays as the other version has it: {error}");
+        }
+    }
+
     /// Closes what a badge has open: its last sender is gone.
     pub fn closed(&self, badge: u64) {
         self.vfs.borrow_mut().end_session(badge);
@@ -50,8 +67,8 @@ impl<B: Backend, M: StateMemory> Service<B, M> {
 }
 
 impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
-    async fn new_session(&self, _caller: &Caller) -> Result<Handle<Sender>, FsError> {
-        let badge = self.vfs.borrow_mut().new_session()?;
+    async fn new_session(&self, caller: &Caller) -> Result<Handle<Sender>, FsError> {
+        let badge = self.vfs.borrow_mut().new_session(caller)?;
         (self.mint)(badge).map_err(|error| {
             log::error!("no sender for a new session: {error}");
             FsError::Unavailable

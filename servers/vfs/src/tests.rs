@@ -307,3 +307,8 @@ fn a_mount_below_that_fails_says_why_and_hurts_nobody_else() {
     assert!(vfs.stat(b"/readme", LastLink::Follow).is_ok());
     assert!(list(&vfs, "/").contains(&"tmp".into()));
 }
+
+#[test]
+fn schema_changes_only_with_a_migration() {
+    libsys::golden_schema!("tests/golden/state.txt", crate::open_files::OpenFiles);
+}

@@ -7,7 +7,7 @@ use libipc::proto::file_system::{Attributes, FileKind, FsError, Inode, Operation
 use libipc::proto::vfs::{
     Cookie, DirectoryBatch, DirectoryEntry, LastLink, MAX_LINK_BYTES, MountInfo,
 };
-use libsys::state::{Full, Purpose, Region, Report, StateMemory};
+use libsys::state::{ExportError, Full, Purpose, Region, Report, StateMemory};
 
 use crate::backend::{Backend, FsResult};
 use crate::mounts::Mount;
@@ -38,7 +38,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     ///
     /// [`Full`] when the memory is too small.
     pub fn open(mounts: Vec<Mount<B>>, memory: M) -> Result<(Self, Report), Full> {
-        let (mut files, report) = Region::<OpenFiles, M>::open(memory)?;
+        let (mut files, report) = Region::<OpenFiles, M>::open_or_fresh(memory)?;
         let names: Vec<_> = mounts
             .iter()
             .map(|mount| (mount.point.clone(), mount.service.clone()))
@@ -50,25 +50,57 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         Ok((Vfs { mounts, files }, report))
     }
 
+    /// Returns the schema of the state.
+    pub fn schema() -> u64 {
+        Region::<OpenFiles, M>::schema()
+    }
+
+    /// Rewrites the state in an older schema, for a version that knows no newer one.
+    ///
+    /// # Errors
+    ///
+    /// See [`ExportError`].
+    pub fn export(&mut self, schema: u64) -> Result<(), ExportError> {
+        self.files.export(schema)
+    }
+
+    /// Undoes an export.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`].
+    pub fn reclaim(&mut self) -> Result<(), Full> {
+        self.files.reclaim()
+    }
+
     /// Gives up the tree and returns its memory.
     pub fn into_memory(self) -> M {
         self.files.into_memory()
     }
 
-    /// Returns a badge that was never given out before.
+    /// Returns a badge that was never given out before, but to this request: before the kernel
+    /// brings it again, the senders of the dead server are closed, and that this badge was closed
+    /// is old news.
     ///
     /// # Errors
     ///
     /// `NoSpace` when the state region is full.
-    pub fn new_session(&mut self) -> FsResult<u64> {
-        let session = self.files.state().next_session();
-        self.append(Record::Session(session), Purpose::Grow)?;
+    pub fn new_session(&mut self, caller: &Caller) -> FsResult<u64> {
+        let state = self.files.state();
+        let session = match state.session_by(caller.into()) {
+            Some(session) => session,
+            None => {
+                let session = state.next_session();
+                self.append(Record::Session(caller.into(), session), Purpose::Grow)?;
+                session
+            }
+        };
         Ok(session | SESSION_BIT)
     }
 
     /// Closes all files of a badge.
     pub fn end_session(&mut self, badge: u64) {
-        if self.files.state().count(badge) > 0
+        if self.files.state().knows(badge)
             && self
                 .append(Record::CloseAll { badge }, Purpose::Shrink)
                 .is_err()

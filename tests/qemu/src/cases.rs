@@ -7,8 +7,10 @@ mod boot;
 mod cut;
 mod disks;
 mod files;
+mod memory_manager;
 mod panic;
 mod recovery;
+mod swap;
 mod system;
 mod terminal;
 
@@ -23,6 +25,8 @@ pub fn all() -> Vec<Scenario> {
         bad_disks::scenarios(),
         recovery::scenarios(),
         cut::scenarios(),
+        swap::scenarios(),
+        memory_manager::scenarios(),
         panic::scenarios(),
         system::scenarios(),
     ]

@@ -100,6 +100,51 @@ pub fn make_sample(image: &Path) -> anyhow::Result<()> {
     remove_folder(&folder)
 }
 
+/// Files of the image for campaigns: folder and size. The last one is the largest, and beyond
+/// what is ever cached or read ahead.
+const SIEGE_FILES: [(&str, usize); 14] = [
+    ("", 1),
+    ("", 511),
+    ("", 4096),
+    ("", 4097),
+    ("", 65_536),
+    ("", 300_007),
+    ("", 1 << 20),
+    ("a", 10_000),
+    ("a/b", 123_457),
+    ("a/b/c/d/e", 77_777),
+    ("a", 1_000_003),
+    ("many", 2048),
+    ("many", 20_480),
+    ("", 3 << 20),
+];
+const SIEGE_MIB: u64 = 24;
+
+/// Makes the image for campaigns, unless it is there already: files that look random, and the
+/// list of their checksums ([`SUMS`]).
+///
+/// # Errors
+/// Files cannot be written, or `mkfs.ext4` fails.
+pub fn make_siege(image: &Path) -> anyhow::Result<()> {
+    if image.exists() {
+        return Ok(());
+    }
+    let folder = image.with_extension("files");
+    remove_folder(&folder)?;
+    let mut list = String::new();
+    for (number, (inside, bytes)) in SIEGE_FILES.into_iter().enumerate() {
+        let content = pseudo_random(number as u64, bytes);
+        let name = format!("{number:02}.bin");
+        let path = Path::new(inside).join(name);
+        write_file(&folder.join(&path), &content)?;
+        let line = format!("{}  {}\n", sha256(&content), path.display());
+        list.push_str(&line);
+    }
+    write_file(&folder.join(SUMS), list.as_bytes())?;
+    make_ext4(&folder, image, SIEGE_MIB)?;
+    remove_folder(&folder)
+}
+
 /// The image with files of all kinds ([`fixtures::user_image`]).
 #[derive(Debug)]
 pub struct UserDisk {
@@ -131,7 +176,7 @@ impl UserDisk {
     }
 }
 
-/// Name of the list of checksums on the user's disk.
+/// Name of the list of checksums on the disks that have one.
 pub const SUMS: &str = "SHA256SUMS";
 /// A file of many gigabytes, nearly all of it a hole: too large to be read from end to end.
 pub const GIGANTIC: &str = "sparse/far";

@@ -16,6 +16,8 @@ pub enum Disk {
     Sample,
     /// The image with files of all kinds ([`crate::disk::user`]).
     User,
+    /// The image for campaigns ([`crate::disk::make_siege`]).
+    Siege,
     /// The image of [`fixtures::bad_images`] that has this name.
     Bad(&'static str),
     /// An image made beforehand.
@@ -29,6 +31,11 @@ impl Disk {
             Self::None => return Ok(None),
             Self::Sample => artefacts.sample_disk.clone(),
             Self::User => disk::user(&artefacts.scratch)?.image.clone(),
+            Self::Siege => {
+                let image = artefacts.scratch.join("siege.img");
+                disk::make_siege(&image)?;
+                image
+            }
             Self::Bad(name) => disk::bad(&artefacts.scratch, name)?.path.clone(),
             Self::File(file) => file.clone(),
         }))

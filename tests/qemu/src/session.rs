@@ -144,6 +144,39 @@ impl Session {
         }
     }
 
+    /// Waits for what the machine prints next, as it is, and returns it; `None` at its end. Only
+    /// for sessions that are read in no other way.
+    ///
+    /// # Errors
+    /// It prints nothing for so long, or the time limit is over.
+    pub fn next_output(&mut self, quiet: Duration) -> anyhow::Result<Option<Vec<u8>>> {
+        let limit = self.deadline.min(Instant::now() + quiet);
+        let mut state = self.output.lock();
+        loop {
+            if self.seen < state.bytes.len() {
+                let fresh = state.bytes[self.seen..].to_vec();
+                self.seen = state.bytes.len();
+                return Ok(Some(fresh));
+            }
+            if state.has_ended {
+                return Ok(None);
+            }
+            let Some(rest) = limit.checked_duration_since(Instant::now()) else {
+                bail!("the machine prints nothing any more");
+            };
+            let waited = self.output.changed.wait_timeout(state, rest);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for the end of QEMU, whose output has ended, and tells how it ended.
+    ///
+    /// # Errors
+    /// The host refuses to tell.
+    pub fn exit(&mut self) -> anyhow::Result<Exit> {
+        Ok(Exit::from_status(self.child.wait()?))
+    }
+
     /// Returns everything printed so far, without carriage returns.
     #[must_use]
     pub fn transcript(&self) -> String {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use libipc::ring::{Contracts, Entry, Results, RingClient, RingServer, bytes_for};
 use libipc::schema::Contract;
-use libsys::state::{Purpose, Region, State};
+use libsys::state::{NoPrevious, Purpose, Region, State};
 use serde::{Deserialize, Serialize};
 use skink_simulation::{Kept, Place, ServerMemory, SharedRing, Steps, When};
 
@@ -34,6 +34,7 @@ struct Added {
 
 impl State for Counter {
     type Record = Added;
+    type Previous = NoPrevious;
     const SCHEMA: &'static str = "simulation.counter.1";
 
     fn apply(&mut self, record: Added) {

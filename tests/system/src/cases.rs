@@ -17,6 +17,7 @@ mod revival;
 mod rings;
 mod stepping;
 mod storm;
+mod swap;
 mod waits;
 
 use crate::Test;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         hostile::TESTS,
         memory::TESTS,
         quota::TESTS,
+        swap::TESTS,
         storm::TESTS,
         fuzz::TESTS,
     ]

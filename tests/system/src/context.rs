@@ -38,6 +38,7 @@ const TEST_OVER: u64 = 125;
 
 /// What tests have to work with.
 pub(crate) struct Context {
+    images: &'static [u8],
     image: &'static [u8],
     image_page: u64,
     bundle: Handle<Memory>,
@@ -60,6 +61,7 @@ impl Context {
             .ok_or_else(|| Failed::new("this program is not in the bundle under its name"))?;
         let memory = program.memory()?;
         Ok(Context {
+            images,
             image: entry.data,
             image_page: (entry.offset / PAGE_SIZE) as u64,
             bundle: program.take("bundle")?,
@@ -100,6 +102,15 @@ impl Context {
     /// Starts a child with a role and waits for its end.
     pub(crate) fn run(&self, role: &str, arguments: &[u64]) -> Result<ProcessInfo, String> {
         self.start(self.role(role, arguments))?.end()
+    }
+
+    /// Returns an image of the boot bundle.
+    pub(crate) fn find_image(&self, name: &str) -> Result<&'static [u8], String> {
+        let bundle = Bundle::parse(self.images).map_err(because("no boot bundle"))?;
+        let entry = bundle.find(name);
+        entry
+            .map(|entry| entry.data)
+            .ok_or_else(|| format!("no image {name}"))
     }
 
     /// Returns the memory manager, for this program's own space.

@@ -12,6 +12,9 @@ Measures what operations of the system cost.
 
 Suites:
   ipc             system calls, messages, rings, page faults, switches and the clock
+  files           files in memory and on the sample disk; time in which nothing runs is not in it
+
+  kills           reading a file while the driver of the disk is killed
 
 Options:
   --list          list the benchmarks of the suite and what they measure
@@ -44,6 +47,8 @@ pub enum Task {
         /// The benchmark's whole name.
         name: String,
     },
+    /// Read while a driver is killed.
+    Kills(Format),
     /// Serve a benchmark that runs in another process: how `bench` starts itself.
     Serve(Role),
 }
@@ -98,11 +103,13 @@ pub enum Role {
     Ring,
     /// Touches an address at which nothing is mapped, for ever.
     Fault,
+    /// Lets others run, for ever.
+    Spin,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 8] = [
+    pub const ALL: [Role; 9] = [
         Role::Echo,
         Role::Words0,
         Role::Words1,
@@ -111,6 +118,7 @@ impl Role {
         Role::Notify,
         Role::Ring,
         Role::Fault,
+        Role::Spin,
     ];
 
     /// Returns the arguments that start a server of this role.
@@ -125,11 +133,14 @@ impl Role {
             Role::Notify => "notify",
             Role::Ring => "ring",
             Role::Fault => "fault",
+            Role::Spin => "spin",
         };
         [SERVE, role]
     }
 }
 
+/// What is asked for in the place of a suite: it is no benchmark of an operation.
+const KILLS: &str = "kills";
 const SERVE: &str = "--serve";
 
 impl Task {
@@ -161,6 +172,9 @@ impl Task {
             return Ok(Task::Serve(role));
         }
         let suite = suite.ok_or_else(|| Failed::usage("which suite?"))?;
+        if suite == KILLS {
+            return Ok(Task::Kills(format));
+        }
         if let Some(name) = forever {
             return Ok(Task::Forever { suite, name });
         }
@@ -223,6 +237,11 @@ mod tests {
         };
         assert_eq!(parse("ipc --forever time.page"), Ok(forever));
         assert!(parse("ipc --forever").is_err());
+    }
+
+    #[test]
+    fn reading_while_a_driver_is_killed_is_asked_for_like_a_suite() {
+        assert_eq!(parse("--json kills"), Ok(Task::Kills(Format::Json)));
     }
 
     #[test]

@@ -5,12 +5,16 @@ use core::fmt::Write;
 
 use bench::arguments::{Format, Request, Task};
 use bench::report::{Calibration, Measured, Report};
-use bench::{Entry, Group, Suite, measure, repeat};
+use bench::{Clock, Entry, Group, Suite, measure, repeat};
+use libsys::{Handle, System};
 use skink_program::{Align, FAILURE, Failed, Outcome, Program, Table};
 
+mod block;
 mod cross_cpu;
+mod files;
 mod helpers;
 mod ipc;
+mod kills;
 mod kit;
 mod memory;
 mod processor;
@@ -19,24 +23,34 @@ mod scheduling;
 mod server;
 mod time;
 
+use helpers::Spinner;
 use kit::Kit;
 
 /// Every suite. To add one, add its groups here.
-static SUITES: &[Suite<Kit>] = &[Suite {
-    name: "ipc",
-    about: "system calls, messages, rings, page faults, switches and the clock",
-    groups: &[
-        Group::new(ipc::BENCHMARKS),
-        Group {
-            cpus: 2,
-            entries: cross_cpu::BENCHMARKS,
-        },
-        Group::new(rings::BENCHMARKS),
-        Group::new(memory::BENCHMARKS),
-        Group::new(scheduling::BENCHMARKS),
-        Group::new(time::BENCHMARKS),
-    ],
-}];
+static SUITES: &[Suite<Kit>] = &[
+    Suite {
+        name: "ipc",
+        about: "system calls, messages, rings, page faults, switches and the clock",
+        clock: Clock::All,
+        groups: &[
+            Group::new(ipc::BENCHMARKS),
+            Group {
+                cpus: 2,
+                entries: cross_cpu::BENCHMARKS,
+            },
+            Group::new(rings::BENCHMARKS),
+            Group::new(memory::BENCHMARKS),
+            Group::new(scheduling::BENCHMARKS),
+            Group::new(time::BENCHMARKS),
+        ],
+    },
+    Suite {
+        name: "files",
+        about: "files in memory and on a disk",
+        clock: Clock::Busy,
+        groups: &[Group::new(files::BENCHMARKS), Group::new(block::BENCHMARKS)],
+    },
+];
 
 /// Turns of the loop that shows what a tick is.
 const CALIBRATION_TURNS: u64 = 1_000_000;
@@ -56,6 +70,7 @@ pub(crate) fn run(program: &mut Program) -> Outcome {
             program.finish()
         }
         Task::Forever { suite, name } => repeat_one(program, find(&suite)?, &name),
+        Task::Kills(format) => kills::run(program, format),
         Task::Measure(request) => measure_suite(program, &request),
     }
 }
@@ -85,13 +100,21 @@ fn measure_suite(program: &mut Program, request: &Request) -> Outcome {
         )));
     }
     let calibration = calibrate();
+    let spinner = match suite.clock {
+        Clock::All => None,
+        Clock::Busy => Some(Spinner::start(&kit)?),
+    };
+    let clock = || match &spinner {
+        None => processor::read(),
+        Some(spinner) => busy_ticks(&kit.system, spinner),
+    };
     let results = entries.into_iter().map(|entry| {
         let result = (entry.make)(&kit).and_then(|mut benchmark| {
             measure(
                 &mut *benchmark,
                 &mut processor::EmptyLoop,
                 entry.plan,
-                &processor::read,
+                &clock,
             )
         });
         Measured {
@@ -137,6 +160,19 @@ fn repeat_one(program: &mut Program, suite: &'static Suite<Kit>, name: &str) -> 
         out.flush()
     })?;
     match never {}
+}
+
+/// Returns the ticks of all CPUs in which they were not idle and did not run the spinner. If the
+/// kernel does not tell, which it always does, a difference of two of these is obviously wrong.
+fn busy_ticks(system: &Handle<System>, spinner: &Spinner) -> u64 {
+    let (Ok((machine, statistics)), Ok(spun_ns)) = (system.system_info(), spinner.cpu_ns()) else {
+        return 0;
+    };
+    let lost_ns = u128::from(statistics.idle_ns) + u128::from(spun_ns);
+    let lost = lost_ns * u128::from(machine.tsc_per_ms) / 1_000_000;
+    // Modulo 2^64, as differences of the counter are.
+    let all = processor::read().wrapping_mul(machine.cpus);
+    all.wrapping_sub(lost as u64)
 }
 
 fn calibrate() -> Calibration {

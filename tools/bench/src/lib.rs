@@ -12,6 +12,7 @@ pub mod arguments;
 mod benchmark;
 mod cost;
 pub mod echo;
+pub mod kills;
 pub mod report;
 
 pub use benchmark::{Benchmark, Plan, Summary, measure, repeat};
@@ -40,8 +41,20 @@ pub struct Suite<K: 'static> {
     pub name: &'static str,
     /// What it is about.
     pub about: &'static str,
+    /// Which time counts.
+    pub clock: Clock,
     /// Its benchmarks by group, in the order in which they run.
     pub groups: &'static [Group<K>],
+}
+
+/// Which time counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clock {
+    /// All of it.
+    All,
+    /// Only when a CPU has something to do. How long a disk takes depends on the host, even under
+    /// a clock that counts instructions.
+    Busy,
 }
 
 /// Benchmarks of one subject.
@@ -73,7 +86,7 @@ impl<K> Suite<K> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, Group, Plan, Suite};
+    use super::{Clock, Entry, Group, Plan, Suite};
     use skink_program::Failed;
 
     const fn entry(name: &'static str) -> Entry<()> {
@@ -95,6 +108,7 @@ mod tests {
     static SUITE: Suite<()> = Suite {
         name: "all",
         about: "",
+        clock: Clock::All,
         groups: &[
             Group::new(ONE),
             Group {

@@ -2,15 +2,16 @@ use std::collections::BTreeMap;
 
 use libipc::Failure;
 use libipc::proto::block::{BlockEntry, BufferId, IoError, Operation, Request};
-use libipc::ring::{Entry, RingClient, bytes_for};
+use libipc::ring::{Entry, RingClient, RingMemory as _, RingWord as _, bytes_for};
 use libipc::typed_ring::{RingRequest as _, TypedRingServer, TypedSubmission, outcome_of};
 use libsys::mappings::Mapping;
-use libsys::state::State;
+use libsys::state::fake::FakeMemory;
+use libsys::state::{MIN_REGION_BYTES, Purpose, Region};
 use libsys::{Handle, RawHandle};
 use proptest::prelude::*;
 
 use super::Exchange;
-use crate::{Buffer, Limits, Queue, Record, Scheduler, Tables};
+use crate::{Buffer, Limits, Queue, Record, Scheduler, Tables, begin};
 
 const SLOTS: usize = 8;
 const LIMITS: Limits = Limits {
@@ -58,18 +59,12 @@ impl Driver {
     }
 }
 
-fn tables() -> Tables {
-    let mut tables = Tables::default();
+fn tables() -> Region<Tables, FakeMemory> {
+    let (mut tables, _) = Region::open(FakeMemory::new(8 * MIN_REGION_BYTES)).unwrap();
+    let mut append = |record| tables.append(record, Purpose::Grow).unwrap();
     for badge in [1, 2] {
         let queue = badge as u32;
-        tables.apply(Record::Opened(
-            queue,
-            Queue {
-                badge,
-                device: 0,
-                is_closing: false,
-            },
-        ));
+        append(Record::Opened(queue, Queue::new(badge, 0)));
         let bytes = PLACES * 512;
         let buffer = Buffer {
             queue,
@@ -77,7 +72,7 @@ fn tables() -> Tables {
             bytes,
             is_writable: true,
         };
-        tables.apply(Record::Registered(queue + 10, buffer));
+        append(Record::Registered(queue + 10, buffer));
     }
     tables
 }
@@ -92,6 +87,98 @@ fn exchange(to_driver: &Mapping, clients: &[Mapping; 2]) -> Exchange {
             .unwrap();
     }
     exchange
+}
+
+#[test]
+fn schema_changes_only_with_a_migration() {
+    libsys::golden_schema!("tests/golden/state.txt", Tables);
+}
+
+/// Lets an instance die while it has an entry of queue 1 in hand: what its successor finds.
+fn dead_over(
+    memory: &FakeMemory,
+    to_driver: &Mapping,
+    rings: &[Mapping; 2],
+    key: u64,
+    crashes: u32,
+) -> FakeMemory {
+    let (mut tables, _) = Region::open(memory.survivor()).unwrap();
+    begin(&mut tables, crashes).unwrap();
+    let memory = tables.into_memory();
+    let found = (0..1000).find_map(|limit| {
+        // What a victim does to the rings must not be seen by the next one.
+        let rings = [0, 1].map(|i: usize| copy(&rings[i]));
+        let (mut tables, _) = Region::open(memory.survivor().dying_after(limit)).unwrap();
+        exchange(&copy(to_driver), &rings).take_requests(&mut tables);
+        let survivor = tables.into_memory().survivor();
+        let (tables, _) = Region::<Tables, _>::open(survivor.survivor()).unwrap();
+        let is_over_it = tables.interrupted() == Some((1, key));
+        is_over_it.then_some(survivor)
+    });
+    found.expect("the entry is noted before it is taken")
+}
+
+/// Returns a mapping with the same words.
+fn copy(mapping: &Mapping) -> Mapping {
+    let copy = Mapping::on_heap(mapping.bytes());
+    for (to, from) in copy.words().iter().zip(mapping.words()) {
+        to.write(from.read());
+    }
+    copy
+}
+
+#[test]
+fn an_entry_over_which_the_server_crashes_twice_fails_alone() {
+    let to_driver = Mapping::on_heap(bytes_for(SLOTS));
+    let rings = [(); 2].map(|()| Mapping::on_heap(bytes_for(SLOTS)));
+    let client = RingClient::create(rings[0].alias().unwrap(), SLOTS).unwrap();
+    RingClient::create(rings[1].alias().unwrap(), SLOTS).unwrap();
+    for number in 0..4 {
+        let request = Request {
+            operation: Operation::Read,
+            buffer: BufferId(11),
+            offset: 0,
+            sector: number,
+            sectors: 1,
+        };
+        client
+            .submit(&BlockEntry::from(request).to_entry(number))
+            .unwrap();
+    }
+    // The ring's stamps count from 1.
+    const POISON: u64 = 2;
+    let mut memory = tables().into_memory();
+    for crashes in 0..2 {
+        memory = dead_over(&memory, &to_driver, &rings, POISON + 1, crashes);
+    }
+    let (mut tables, _) = Region::open(memory).unwrap();
+    begin(&mut tables, 2).unwrap();
+    assert_eq!(tables.state().blame(1, POISON + 1), 2);
+    let mut exchange = exchange(&to_driver, &rings);
+    let mut ring = TypedRingServer::<BlockEntry>::attach(to_driver.alias().unwrap()).unwrap();
+    let mut outcomes = BTreeMap::new();
+    for _ in 0..8 {
+        exchange.take_requests(&mut tables);
+        while let Some(submission) = ring.next_request() {
+            ring.complete(submission.id, Ok(()));
+        }
+        exchange.take_answers();
+        while let Some(completion) = client.next_completion() {
+            let outcome = outcome_of::<(), IoError>(completion.result);
+            outcomes.insert(completion.user_data, outcome);
+        }
+    }
+    let crashed = Err(Failure::Server(IoError::Crashed));
+    for number in 0..4 {
+        let expected = if number == POISON {
+            crashed.clone()
+        } else {
+            Ok(())
+        };
+        assert_eq!(outcomes[&number], expected, "{number}");
+    }
+    assert_eq!(tables.state().blame(1, POISON + 1), 0);
+    assert_eq!(exchange.scheduler().totals().failed, 1);
 }
 
 /// What happens next.
@@ -136,7 +223,7 @@ type Open = BTreeMap<u64, Option<(bool, u64, u64)>>;
 proptest! {
     #[test]
     fn killing_driver_or_server_is_only_a_pause(steps in prop::collection::vec(any_step(), 1..200)) {
-        let tables = tables();
+        let mut tables = tables();
         let to_driver = Mapping::on_heap(bytes_for(SLOTS));
         let rings = [(); 2].map(|()| Mapping::on_heap(bytes_for(SLOTS)));
         let clients =
@@ -188,7 +275,7 @@ proptest! {
                     let bells = [0, 1].map(|i: usize| u64::from(clients[i].take_doorbell()));
                     exchange.raise(bells[0] << 1 | bells[1] << 2);
                     exchange.take_answers();
-                    exchange.take_requests(&tables);
+                    exchange.take_requests(&mut tables);
                 }
                 Step::Take => driver.take(),
                 Step::Finish(which) => driver.finish(which),

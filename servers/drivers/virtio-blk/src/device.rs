@@ -1,6 +1,7 @@
 //! A virtio block device (virtio 1.2, 5.2): set-up, requests, completions, reset.
 
 use libipc::proto::block::IoError;
+use serde::{Deserialize, Serialize};
 
 use crate::queue::{Data, Header, MAX_SLOTS};
 use crate::{Fault, Queue, Registers, SetupError, Transport};
@@ -37,10 +38,12 @@ pub struct Geometry {
     pub has_cache: bool,
     /// Most sectors of one request.
     pub max_sectors: u32,
+    /// The features that both sides have, as bits.
+    pub features: u64,
 }
 
 /// What a transfer does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Kind {
     /// The device writes RAM.
     Read,
@@ -100,6 +103,7 @@ impl<R: Registers> Device<R> {
             is_read_only: false,
             has_cache: false,
             max_sectors: 0,
+            features: 0,
         };
         let in_flight = [None; MAX_SLOTS];
         let mut device = Device {
@@ -257,6 +261,7 @@ impl<R: Registers> Device<R> {
             is_read_only: features & feature::READ_ONLY != 0,
             has_cache: features & feature::FLUSH != 0,
             max_sectors,
+            features,
         })
     }
 }

@@ -105,7 +105,12 @@ impl<R: Registers> Disk<R> {
 
     /// Returns whether the device can take another request.
     pub fn has_room(&self) -> bool {
-        self.device.in_flight() < self.device.depth()
+        self.room() > 0
+    }
+
+    /// Returns how many more requests the device can take.
+    pub fn room(&self) -> usize {
+        self.device.depth().saturating_sub(self.device.in_flight())
     }
 
     /// Returns whether a transfer at the device uses the buffer.

@@ -2,23 +2,26 @@
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::convert::Infallible;
 
 use libipc::events::Events;
 use libipc::proto::block::BufferId;
-use libipc::proto::disk::{DiskDispatcher, DiskError, DiskInfo, DiskServer};
+use libipc::proto::disk::{DiskDispatcher, DiskError, DiskInfo, DiskSchema, DiskServer};
 use libipc::proto::init::{InitClient, InitError};
 use libipc::proto::pci::PciClient;
+use libipc::schema::Interface;
 use libipc::{Caller, Failure, Server};
 use libsys::mappings::Mapping;
-use libsys::{Handle, MapFlags, Memory, Notification, Rights, startup};
-use virtio_blk::{Buffer, Kept};
+use libsys::{Handle, MapFlags, Memory, Notification, Rights, startup, state};
+use virtio_blk::{Buffer, FlightLog, Kept};
 
 use crate::probe;
-use crate::unit::Unit;
+use crate::unit::{Shared, Unit};
 
 struct Driver {
     units: Vec<Rc<Unit>>,
+    shared: Rc<Shared>,
     init: InitClient,
     events: Events,
 }
@@ -26,6 +29,7 @@ struct Driver {
 /// Serves until the endpoint is gone.
 pub(crate) fn serve() -> Result<Infallible, &'static str> {
     libsys::log_ring::init(log::LevelFilter::Info);
+    let (region, _) = state::open_mapped("requests at the devices")?;
     let startup = startup::read().ok_or("the start-up pages are damaged")?;
     let endpoint = startup::take(&startup, "self").ok_or("no endpoint was given")?;
     let notification =
@@ -36,10 +40,27 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     let pci = PciClient::connect(pci).map_err(report("pci"))?;
     let dma: Handle<Memory> = startup::take(&startup, "dma").ok_or("no DMA memory was given")?;
 
-    let server = Server::new(endpoint, notification);
+    // The devices, the ring and the vault belong to the version that serves.
+    libipc::gate::pass(&[DiskSchema::SCHEMA], || Ok(()));
+    let crashes = init.crashes(&startup.name);
+    let flights = RefCell::new(FlightLog::new(region, crashes));
+
+    let mut server = Server::new(endpoint, notification);
     let events = server.events();
+    let found = probe::find_all(&pci, &dma);
+    let everyone = events
+        .mint((1_u64 << found.len()) - 1)
+        .map_err(|_| "no handle for the disks")?;
+    let shared = Rc::new(Shared {
+        log: flights,
+        everyone,
+    });
+    server.keep_state({
+        let shared = Rc::clone(&shared);
+        move |f| f(shared.log.borrow_mut().region())
+    });
     let mut units = Vec::new();
-    for (bit, found) in (0_u8..).zip(probe::find_all(&pci, &dma)) {
+    for (bit, found) in (0_u8..).zip(found) {
         let wake = events
             .mint(1 << bit)
             .map_err(|_| "no handle for an interrupt")?;
@@ -47,13 +68,14 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
             .interrupt
             .bind(&wake)
             .map_err(|_| "an interrupt cannot be bound")?;
-        units.push(Rc::new(Unit::new(found, wake, bit)));
+        units.push(Rc::new(Unit::new(found, wake, bit, Rc::clone(&shared))));
     }
     if units.is_empty() {
         log::warn!("no virtio block device found");
     }
     let driver = Rc::new(Driver {
         units,
+        shared,
         init,
         events,
     });
@@ -183,6 +205,7 @@ impl DiskServer for Driver {
         self.detach_unit(disk).await?;
         let unit = self.unit(disk)?;
         let mapping = map_ring(&ring)?;
+        self.shared.log.borrow_mut().has_new_ring(disk);
         self.init
             .vault_put_notification(Kept::Wake(disk).key(), &wake)
             .map_err(refused)?;

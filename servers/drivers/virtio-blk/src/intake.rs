@@ -3,65 +3,122 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use libipc::proto::block::BlockEntry;
+use libipc::proto::block::{BlockEntry, IoError, Operation, Request};
 use libipc::ring::{RingError, SubmissionId};
-use libipc::typed_ring::TypedRingServer;
+use libipc::typed_ring::{TypedRingServer, TypedSubmission};
 use libsys::mappings::Mapping;
+use libsys::state::StateMemory;
 use libsys::{Handle, Notification};
 
-use crate::{Accepted, Disk, Done, Registers};
+use crate::{Accepted, Asked, Disk, Done, FlightLog, Kind, Registers};
 
 /// The ring of the block server. It belongs to that one: what this driver has not completed when
 /// it dies, the next instance finds there.
 #[derive(Debug)]
 pub struct Intake {
+    /// Number of the disk.
+    disk: u32,
     ring: TypedRingServer<BlockEntry>,
     /// Submissions at the device, by the token of their request.
     submissions: BTreeMap<u64, SubmissionId>,
 }
 
 impl Intake {
-    /// Takes a ring; what is not completed in it comes (again).
+    /// Takes the ring of a disk; what is not completed in it comes (again).
     ///
     /// # Errors
     ///
     /// See [`RingError`].
-    pub fn attach(ring: Mapping) -> Result<Self, RingError> {
+    pub fn attach(disk: u32, ring: Mapping) -> Result<Self, RingError> {
         Ok(Intake {
+            disk,
             ring: TypedRingServer::attach(ring)?,
             submissions: BTreeMap::new(),
         })
     }
 
     /// Completes what the disk has finished.
-    pub fn answer(&mut self, done: &mut Vec<Done>) {
-        for Done { token, outcome } in done.drain(..) {
-            // Those of an earlier ring have no submission here.
-            if let Some(id) = self.submissions.remove(&token) {
-                self.ring.complete(id, outcome);
-            }
+    pub fn answer<M: StateMemory>(&mut self, done: &mut Vec<Done>, log: &mut FlightLog<M>) {
+        // Those of an earlier ring have no submission here.
+        let answers = done.drain(..).filter_map(|Done { token, outcome }| {
+            let id = self.submissions.remove(&token)?;
+            Some((id, outcome))
+        });
+        let answers: Vec<_> = answers.collect();
+        let keys = answers.iter().map(|(id, _)| id.key());
+        // First: a crash after the answer must not be blamed on the request.
+        log.done(self.disk, keys.collect());
+        for (id, outcome) in answers {
+            self.ring.complete(id, outcome);
         }
     }
 
-    /// Hands requests to the disk as long as it has room.
-    pub fn take_requests<R: Registers>(&mut self, disk: &mut Disk<R>, now_ns: u64) {
-        let mut has_new = false;
-        while disk.has_room()
-            && let Some(submission) = self.ring.next_request()
-        {
+    /// Hands requests to the disk as long as it has room, and as the log lets it.
+    pub fn take_requests<R: Registers, M: StateMemory>(
+        &mut self,
+        disk: &mut Disk<R>,
+        log: &mut FlightLog<M>,
+        now_ns: u64,
+    ) {
+        let batch = self.take_batch(disk.room(), log);
+        let requests = batch
+            .iter()
+            .map(|submission| (submission.id.key(), asked(&submission.request.into())));
+        log.taken(self.disk, requests.collect());
+        let (mut has_new, mut answered) = (false, Vec::new());
+        for submission in batch {
             let token = disk.new_token();
-            match disk.accept(token, &submission.request.into(), now_ns) {
+            let outcome = match disk.accept(token, &submission.request.into(), now_ns) {
                 Ok(Accepted::Started) => {
                     self.submissions.insert(token, submission.id);
                     has_new = true;
+                    continue;
                 }
-                Ok(Accepted::Finished) => self.ring.complete(submission.id, Ok(())),
-                Err(error) => self.ring.complete(submission.id, Err(error)),
-            }
+                Ok(Accepted::Finished) => Ok(()),
+                Err(error) => Err(error),
+            };
+            answered.push(submission.id.key());
+            self.ring.complete(submission.id, outcome);
         }
+        log.done(self.disk, answered);
         if has_new {
             disk.kick();
         }
+    }
+
+    /// Takes what is to be tried next. What has crashed the driver often enough fails here.
+    fn take_batch<M: StateMemory>(
+        &mut self,
+        room: usize,
+        log: &mut FlightLog<M>,
+    ) -> Vec<TypedSubmission<BlockEntry>> {
+        let (mut batch, mut poison) = (Vec::new(), Vec::new());
+        let room = room.min(log.flights().room());
+        let has_all = loop {
+            if batch.len() == room {
+                break false;
+            }
+            let Some(submission) = self.ring.next_request() else {
+                break true;
+            };
+            let key = submission.id.key();
+            if log.flights().is_poison(self.disk, key) {
+                log::error!(
+                    "disk {}: request {key} crashed the driver twice: {:?}",
+                    self.disk,
+                    submission.request
+                );
+                poison.push(key);
+                self.ring.complete(submission.id, Err(IoError::Crashed));
+            } else {
+                batch.push(submission);
+            }
+        };
+        log.done(self.disk, poison);
+        if has_all && batch.is_empty() {
+            log.has_all(self.disk);
+        }
+        batch
     }
 
     /// Tells the block server of completions, unless it looks by itself.
@@ -73,6 +130,20 @@ impl Intake {
     #[must_use]
     pub fn prepare_wait(&mut self) -> bool {
         self.ring.prepare_wait()
+    }
+}
+
+/// Returns what the log says about a request.
+fn asked(request: &Request) -> Asked {
+    let kind = match request.operation {
+        Operation::Read => Kind::Read,
+        Operation::Write => Kind::Write,
+        Operation::Flush => Kind::Flush,
+    };
+    Asked {
+        kind,
+        sector: request.sector,
+        sectors: request.sectors,
     }
 }
 

@@ -4,7 +4,8 @@
 //! the configuration that all virtio devices share, [`Queue`] the ring between driver and device,
 //! [`Device`] a block device on top, [`Disk`] what the block server sees: buffers by number,
 //! requests checked against them, and a device that is reset when it misbehaves; [`Intake`] joins it
-//! with the ring of the block server. Waiting and IPC are in `main.rs`.
+//! with the ring of the block server. [`FlightLog`] keeps in the state region which requests are at
+//! the devices, so that one that crashes the driver is found. Waiting and IPC are in `main.rs`.
 //!
 //! The device is not trusted: whatever it writes into the queue or its registers gives an error
 //! and a reset, never a panic or an access outside the driver's own memory. What it does to RAM
@@ -18,6 +19,12 @@ mod device;
 mod disk;
 #[cfg(test)]
 mod fake;
+mod flight_log;
+#[cfg_attr(
+    feature = "version-2",
+    path = "../../../../tests/versions/virtio-blk/src/flights.rs"
+)]
+mod flights;
 mod intake;
 mod keep;
 mod queue;
@@ -26,6 +33,8 @@ mod transport;
 
 pub use device::{Completion, Device, Geometry, Kind, Transfer};
 pub use disk::{Accepted, Buffer, Disk, Done, MAX_BUFFERS, STALL_NS};
+pub use flight_log::FlightLog;
+pub use flights::{Asked, Flight, Flights};
 pub use intake::Intake;
 pub use keep::Kept;
 pub use queue::{AREA_BYTES, Fault, Queue};

@@ -12,8 +12,9 @@ use libipc::proto::block::BufferId;
 use libipc::proto::disk::{DiskError, DiskInfo};
 use libipc::sync::Signal;
 use libsys::mappings::Mapping;
+use libsys::state::MappedMemory;
 use libsys::{Handle, Interrupt, Notification, ipc, time};
-use virtio_blk::{Disk, Intake, Window};
+use virtio_blk::{Disk, FlightLog, Intake, Window};
 
 use crate::probe::Found;
 
@@ -22,6 +23,14 @@ use crate::probe::Found;
 const LOOK_NS: u64 = 1_000 * time::MS;
 /// Rounds between device and ring before others get their turn.
 const ROUNDS: usize = 16;
+
+/// What all disks share.
+pub(crate) struct Shared {
+    /// What is at the devices.
+    pub(crate) log: RefCell<FlightLog<MappedMemory>>,
+    /// Sets the bits of all disks.
+    pub(crate) everyone: Handle<Notification>,
+}
 
 /// The ring of the block server.
 struct Attached {
@@ -44,8 +53,10 @@ pub(crate) struct Unit {
     attached: RefCell<Option<Attached>>,
     /// Signalled when requests were finished.
     finished: Signal,
+    shared: Rc<Shared>,
     /// Sets the bit of this disk.
     bell: Handle<Notification>,
+    /// The bit, and the number of the disk.
     bit: u8,
     /// Kept because the interrupt ends with its last handle.
     _interrupt: Handle<Interrupt>,
@@ -53,8 +64,19 @@ pub(crate) struct Unit {
 
 impl Unit {
     /// Makes a disk whose interrupt sets `bit`, as `bell` does.
-    pub(crate) fn new(found: Found, bell: Handle<Notification>, bit: u8) -> Self {
+    pub(crate) fn new(
+        found: Found,
+        bell: Handle<Notification>,
+        bit: u8,
+        shared: Rc<Shared>,
+    ) -> Self {
+        let features = found.device.geometry().features;
+        let before = shared.log.borrow_mut().negotiated(bit.into(), features);
+        if let Some(before) = before {
+            log::warn!("disk {bit}: features {features:#x}, earlier {before:#x}");
+        }
         Unit {
+            shared,
             disk: RefCell::new(Disk::new(found.device)),
             attached: RefCell::default(),
             finished: Signal::new(),
@@ -87,7 +109,7 @@ impl Unit {
         ring: Mapping,
         wake: Handle<Notification>,
     ) -> Result<(), DiskError> {
-        let intake = Intake::attach(ring).map_err(|error| {
+        let intake = Intake::attach(self.bit.into(), ring).map_err(|error| {
             log::error!("ring refused: {error}");
             DiskError::BadRing
         })?;
@@ -134,6 +156,7 @@ impl Unit {
     fn pump(&self) -> Next {
         let mut disk = self.disk.borrow_mut();
         let mut attached = self.attached.borrow_mut();
+        let mut log = self.shared.log.borrow_mut();
         let mut done = Vec::new();
         for _ in 0..ROUNDS {
             let now = time::now();
@@ -147,11 +170,16 @@ impl Unit {
             let Some(attached) = &mut *attached else {
                 return Next::Wait;
             };
-            attached.intake.answer(&mut done);
-            attached.intake.take_requests(&mut disk, now);
+            if log.flights().is_careful() && !done.is_empty() {
+                // Another disk may have waited for that.
+                self.ring(&self.shared.everyone);
+            }
+            attached.intake.answer(&mut done, &mut log);
+            attached.intake.take_requests(&mut disk, &mut log, now);
             attached.intake.flush(&attached.wake);
             // A full device raises an interrupt when it has room again.
-            if !disk.has_room() || attached.intake.prepare_wait() {
+            let has_room = disk.has_room() && log.flights().room() > 0;
+            if !has_room || attached.intake.prepare_wait() {
                 return Next::Wait;
             }
         }

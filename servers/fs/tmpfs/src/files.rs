@@ -35,6 +35,11 @@ pub struct Stamp {
 }
 
 impl<M: StateMemory> TmpFs<M> {
+    /// Returns the schema of the state.
+    pub fn schema() -> u64 {
+        Region::<Tree, M>::schema()
+    }
+
     /// Returns how many of `bytes` bytes belong to the tree; the rest is for the content.
     pub fn tree_bytes(bytes: usize) -> usize {
         bytes / TREE_DIVISOR / BLOCK_BYTES * BLOCK_BYTES
@@ -47,7 +52,7 @@ impl<M: StateMemory> TmpFs<M> {
     ///
     /// [`Full`] when the memory is too small.
     pub fn open(tree: M, data: M) -> Result<(Self, Report, usize), Full> {
-        let (tree, report) = Region::<Tree, M>::open(tree)?;
+        let (tree, report) = Region::<Tree, M>::open_or_fresh(tree)?;
         let blocks = Blocks::new(data.bytes() / BLOCK_BYTES);
         let mut fs = TmpFs { tree, data, blocks };
         let dropped = fs.claim_blocks()?;
@@ -357,8 +362,9 @@ impl<M: StateMemory> TmpFs<M> {
             _ => Purpose::Grow,
         };
         let Stamp { operation, now_s } = stamp;
+        let is_kept = !self.tree.memory().is_volatile();
         let record = Record {
-            completes: Some((operation.into(), outcome)),
+            completes: is_kept.then(|| (operation.into(), outcome)),
             now_s,
             change,
         };

@@ -30,6 +30,7 @@ fn serve() -> Result<core::convert::Infallible, &'static str> {
     let endpoint = startup::take(&startup, "self").ok_or("no handle named self")?;
     let notification =
         startup::take(&startup, "notification").ok_or("no handle named notification")?;
+    libsys::gate::announce(TmpFs::<MappedMemory>::schema());
     let memory = mapped().ok_or("no state region; give it one in its manifest")?;
     if memory.bytes() < MIN_BYTES {
         return Err("the state region is too small; give it more in its manifest");
@@ -38,8 +39,9 @@ fn serve() -> Result<core::convert::Infallible, &'static str> {
     let (tree, data) = memory.split_at(tree_bytes);
     let (fs, report, dropped) =
         TmpFs::open(tree, data).map_err(|_| "the state region is too small")?;
-    if report.has_losses() || dropped > 0 {
-        log::error!("state: {report}; {dropped} disputed blocks dropped");
+    report.log("files");
+    if dropped > 0 {
+        log::error!("{dropped} blocks that two files claimed were dropped");
     }
     // There is no wall clock yet: file times count from boot.
     let now_s = || (time::now() / 1_000_000_000) as i64;

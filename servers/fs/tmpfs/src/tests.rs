@@ -405,3 +405,8 @@ fn blocks_that_damage_gave_to_two_files_are_taken_from_one() {
     let (_, report, dropped) = TestFs::open(tree, data).unwrap();
     assert_eq!((report.dropped, dropped), (0, 0));
 }
+
+#[test]
+fn schema_changes_only_with_a_migration() {
+    libsys::golden_schema!("tests/golden/state.txt", crate::tree::Tree);
+}

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use libipc::proto::file_system::{
     Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES, Operation, Outcome,
 };
-use libsys::state::State;
+use libsys::state::{NoPrevious, State};
 use serde::{Deserialize, Serialize};
 
 use crate::BLOCK_BYTES;
@@ -381,6 +381,7 @@ impl Tree {
 
 impl State for Tree {
     type Record = Record;
+    type Previous = NoPrevious;
     const SCHEMA: &'static str = "tmpfs.1";
 
     fn apply(&mut self, record: Record) {

@@ -10,6 +10,7 @@ use skink_abi::MAX_BATCH;
 
 use super::Manager;
 use crate::PAGE_BYTES;
+use crate::journal::{Journal, Record, RegionRecord, RequestName, SpacePages};
 use crate::machine::Machine;
 use crate::regions::{Backing, PageRange, PrivateImage, Region, Regions};
 use crate::residents::{FrameList, Residents};
@@ -22,17 +23,27 @@ impl<M: Machine> Manager<'_, M> {
     ///
     /// `AlreadyRegistered`, `ProcessDead`, `MissingRight`, `BadHandle`, `LimitReached`,
     /// `NoMemory`, `NoKernelMemory`.
-    pub fn create_space(&mut self, process: M::Process) -> Result<M::Sender, MemoryError> {
+    pub fn create_space(
+        &mut self,
+        by: RequestName,
+        process: M::Process,
+    ) -> Result<M::Sender, MemoryError> {
+        let is_done = self.is_done(by);
         let process_number = self.machine.process_number(&process)?;
-        if self
-            .spaces
-            .all_mut()
-            .any(|(_, space)| space.process_number == process_number)
-        {
-            return Err(MemoryError::AlreadyRegistered);
+        if let Some(number) = self.spaces.of_process(process_number) {
+            if !is_done {
+                return Err(MemoryError::AlreadyRegistered);
+            }
+            return self.rename_space(number);
         }
-        let number = self.spaces.next_number()?;
+        let number = self.take_number()?;
         let sender = self.machine.adopt(&process, number)?;
+        self.journal.add(Record::SpaceMade {
+            space: number,
+            process: M::process_handle(&process),
+            process_number,
+            by,
+        })?;
         let space = Space {
             process,
             process_number,
@@ -46,6 +57,32 @@ impl<M: Machine> Manager<'_, M> {
         Ok(sender)
     }
 
+    /// Gives a space whose sender nobody got another number, and returns the sender for that one.
+    /// News of the end of the first sender, which was closed with the earlier instance, do not
+    /// mean it then.
+    fn rename_space(&mut self, from: u32) -> Result<M::Sender, MemoryError> {
+        let to = self.take_number()?;
+        let space = self.spaces.live_mut(from).ok_or(MemoryError::ProcessDead)?;
+        debug_assert!(
+            space.regions.all().is_empty() && space.frames.count() == 0,
+            "nobody could lay it out"
+        );
+        let sender = self.machine.adopt(&space.process, to)?;
+        self.journal.add(Record::SpaceRenamed { from, to })?;
+        if let Some(space) = self.spaces.remove(from) {
+            self.spaces.insert(to, space);
+        }
+        self.unanswered = None;
+        Ok(sender)
+    }
+
+    /// Takes a number for a space: whatever happens, no other one will have it.
+    fn take_number(&mut self) -> Result<u32, MemoryError> {
+        let number = self.spaces.take_number()?;
+        self.journal.add(Record::NumberTaken(number))?;
+        Ok(number)
+    }
+
     /// Makes a region of zero-filled pages.
     ///
     /// # Errors
@@ -53,17 +90,21 @@ impl<M: Machine> Manager<'_, M> {
     /// `NoSpace`, `BadRange`, `Overlap`, `LimitReached`, `NoMemory`.
     pub fn map_anonymous(
         &mut self,
-        number: u32,
+        by: RequestName,
         address: u64,
         pages: u64,
         protection: Protection,
     ) -> Result<(), MemoryError> {
+        let number = by.space()?;
         let range = PageRange::from_client(address, pages)?;
+        if self.is_done(by) {
+            return Ok(());
+        }
         self.check_totals(0)?;
         let space = self.spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
-        space
-            .regions
-            .insert(Region::new(range, protection, Backing::Anonymous))
+        space.regions.check_insert(&range)?;
+        let region = Region::new(range, protection, Backing::Anonymous);
+        insert(&mut self.journal, by, number, space, region)
     }
 
     /// Makes a region of an image segment.
@@ -74,11 +115,15 @@ impl<M: Machine> Manager<'_, M> {
     /// [`Machine::map_shared`].
     pub fn map_image(
         &mut self,
-        number: u32,
+        by: RequestName,
         segment: &ImageSegment,
         memory: M::Memory,
     ) -> Result<(), MemoryError> {
+        let number = by.space()?;
         let range = PageRange::from_client(segment.address, segment.pages)?;
+        if self.is_done(by) {
+            return Ok(());
+        }
         let is_private = segment.protection == Protection::ReadWrite;
         self.check_totals(usize::from(is_private))?;
         let space = self.spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
@@ -97,6 +142,7 @@ impl<M: Machine> Manager<'_, M> {
         if end > self.machine.readable_pages(&memory)? {
             return Err(MemoryError::PastEnd);
         }
+        let journal = &mut self.journal;
         let backing = if is_private {
             Backing::Private(PrivateImage {
                 memory: Rc::new(memory),
@@ -104,12 +150,17 @@ impl<M: Machine> Manager<'_, M> {
                 file_bytes: segment.file_bytes,
             })
         } else {
-            self.machine.map_shared(&space.process, segment, &memory)?;
+            journal.add(Record::MappingBegun(pages_of(number, &range)))?;
+            self.machine
+                .map_shared(&space.process, segment, &memory)
+                .inspect_err(|_| {
+                    // Were there no room, the next instance would unmap what is not mapped.
+                    let _ = journal.change(Record::MappingEnded);
+                })?;
             Backing::Shared
         };
-        space
-            .regions
-            .insert(Region::new(range, segment.protection, backing))
+        let region = Region::new(range, segment.protection, backing);
+        insert(journal, by, number, space, region)
     }
 
     /// Unmaps a range and frees its frames.
@@ -117,8 +168,12 @@ impl<M: Machine> Manager<'_, M> {
     /// # Errors
     ///
     /// `NoSpace`, `BadRange`, `NotMapped`, `SharedRegion`, `LimitReached`, `ProcessDead`.
-    pub fn unmap(&mut self, number: u32, address: u64, pages: u64) -> Result<(), MemoryError> {
+    pub fn unmap(&mut self, by: RequestName, address: u64, pages: u64) -> Result<(), MemoryError> {
+        let number = by.space()?;
         let range = PageRange::from_client(address, pages)?;
+        if self.is_done(by) {
+            return Ok(());
+        }
         self.check_totals(0)?;
         let Manager {
             machine,
@@ -126,6 +181,7 @@ impl<M: Machine> Manager<'_, M> {
             residents,
             spaces,
             anonymous,
+            journal,
             ..
         } = self;
         let space = spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
@@ -154,6 +210,10 @@ impl<M: Machine> Manager<'_, M> {
                 }
             }
         }
+        journal.change(Record::Removed {
+            range: pages_of(number, &range),
+            by,
+        })?;
         space.regions.remove(&range);
         Ok(())
     }
@@ -166,17 +226,22 @@ impl<M: Machine> Manager<'_, M> {
     /// `ProcessDead`.
     pub fn protect(
         &mut self,
-        number: u32,
+        by: RequestName,
         address: u64,
         pages: u64,
         protection: Protection,
     ) -> Result<(), MemoryError> {
+        let number = by.space()?;
         let range = PageRange::from_client(address, pages)?;
+        if self.is_done(by) {
+            return Ok(());
+        }
         self.check_totals(2)?;
         let Manager {
             machine,
             residents,
             spaces,
+            journal,
             ..
         } = self;
         let space = spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
@@ -199,8 +264,38 @@ impl<M: Machine> Manager<'_, M> {
                 machine.protect(&space.process, &runs, protection)?;
             }
         }
+        journal.change(Record::Protected {
+            range: pages_of(number, &range),
+            protection,
+            by,
+        })?;
         space.regions.protect(&range, protection);
         Ok(())
+    }
+}
+
+/// Writes a region down and puts it in; [`Regions::check_insert`] must have agreed.
+fn insert<M: Machine>(
+    journal: &mut Journal<M::Store>,
+    by: RequestName,
+    number: u32,
+    space: &mut Space<M>,
+    region: Region<Rc<M::Memory>>,
+) -> Result<(), MemoryError> {
+    journal.add(Record::Inserted {
+        space: number,
+        region: RegionRecord::of(&region, |image| M::memory_handle(image)),
+        by,
+    })?;
+    space.regions.insert(region)
+}
+
+/// Names a range of a space.
+fn pages_of(space: u32, range: &PageRange) -> SpacePages {
+    SpacePages {
+        space,
+        first: range.first(),
+        pages: range.pages(),
     }
 }
 

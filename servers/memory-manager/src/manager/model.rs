@@ -7,7 +7,7 @@ use libipc::proto::memory::{MemoryError, Protection};
 use proptest::prelude::*;
 
 use super::Manager;
-use super::fake::{FakeMachine, FakeMemory, fault, manager, process};
+use super::fake::{FakeHandle, FakeMachine, fault, manager, name, name_of, process, register};
 use crate::resolve::Refusal;
 use crate::{Frame, PAGE_BYTES};
 
@@ -86,7 +86,7 @@ impl Client {
     fn map(&mut self, manager: &mut TestManager, pages: Range<u64>, protection: Protection) {
         let is_free = pages.clone().all(|page| !self.pages.contains_key(&page));
         let (address, count) = (pages.start * PAGE_BYTES, pages.end - pages.start);
-        let result = manager.map_anonymous(self.space, address, count, protection);
+        let result = manager.map_anonymous(name_of(self.space), address, count, protection);
         let expected = if is_free {
             Ok(())
         } else {
@@ -101,7 +101,7 @@ impl Client {
     fn unmap(&mut self, manager: &mut TestManager, pages: Range<u64>) {
         let any = pages.clone().any(|page| self.pages.contains_key(&page));
         let count = pages.end - pages.start;
-        let result = manager.unmap(self.space, pages.start * PAGE_BYTES, count);
+        let result = manager.unmap(name_of(self.space), pages.start * PAGE_BYTES, count);
         assert_eq!(
             result,
             if any {
@@ -116,7 +116,7 @@ impl Client {
     fn protect(&mut self, manager: &mut TestManager, pages: Range<u64>, protection: Protection) {
         let all = pages.clone().all(|page| self.pages.contains_key(&page));
         let (address, count) = (pages.start * PAGE_BYTES, pages.end - pages.start);
-        let result = manager.protect(self.space, address, count, protection);
+        let result = manager.protect(name_of(self.space), address, count, protection);
         assert_eq!(
             result,
             if all {
@@ -158,7 +158,7 @@ struct Model {
     manager: TestManager,
     machine: FakeMachine,
     clients: Vec<Client>,
-    objects: Vec<FakeMemory>,
+    objects: Vec<FakeHandle>,
 }
 
 impl Model {
@@ -179,7 +179,7 @@ impl Model {
 
     fn new_client(&mut self) -> Client {
         let process = process(&self.machine);
-        let space = self.manager.create_space(process).unwrap();
+        let space = register(&mut self.manager, process).unwrap();
         Client {
             process,
             space,
@@ -215,7 +215,7 @@ impl Model {
             Step::Fault { space, page, code } => {
                 clients[space].fault(manager, machine, page, code);
             }
-            Step::Create { pages } => objects.extend(manager.create_object(0, pages).ok()),
+            Step::Create { pages } => objects.extend(manager.create_object(name(), pages).ok()),
             Step::DropObject => drop(objects.pop()),
             Step::End { space } => {
                 machine.0.borrow_mut().end(clients[space].process);
@@ -234,8 +234,8 @@ impl Model {
         let totals = self.manager.totals();
         let used = totals.free + totals.anonymous + totals.objects + totals.tables;
         assert_eq!(used, totals.total);
-        let world = self.machine.0.borrow();
         let mut frames: Vec<Frame> = Vec::new();
+        let world = self.machine.0.borrow();
         for ((process, page), (frame, protection)) in &world.mapped {
             let client = self
                 .clients
@@ -245,8 +245,11 @@ impl Model {
             assert_eq!(client.pages.get(page), Some(protection));
             frames.extend(frame);
         }
+        drop(world);
         for object in &self.objects {
-            frames.extend(object.0.0..object.0.0 + object.0.1 as u32);
+            let body = object.body();
+            let first = body.first.unwrap();
+            frames.extend(first..first + body.pages as u32);
         }
         let count = frames.len();
         frames.sort_unstable();

@@ -3,7 +3,7 @@
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
 
 use super::Content;
-use super::fake::{fault, image, manager, process};
+use super::fake::{fault, manager, name, name_of, process, register};
 use crate::machine::{Copy, Life};
 use crate::resolve::Refusal;
 
@@ -13,9 +13,9 @@ const WRITE: u64 = 6;
 fn frames_come_back_when_the_process_is_gone_and_not_before() {
     let (mut manager, machine) = manager(64);
     let process = process(&machine);
-    let space = manager.create_space(process).unwrap();
+    let space = register(&mut manager, process).unwrap();
     manager
-        .map_anonymous(space, 0x10_0000, 40, Protection::ReadWrite)
+        .map_anonymous(name_of(space), 0x10_0000, 40, Protection::ReadWrite)
         .unwrap();
     let mut page = 0x100;
     while page < 0x128 {
@@ -40,12 +40,12 @@ fn frames_come_back_when_the_process_is_gone_and_not_before() {
 fn memory_of_the_dead_and_unused_objects_serve_a_fault_that_finds_none_free() {
     let (mut manager, machine) = manager(8);
     let (old, new) = (process(&machine), process(&machine));
-    let old_space = manager.create_space(old).unwrap();
-    let new_space = manager.create_space(new).unwrap();
-    let object = manager.create_object(new_space, 4).unwrap();
+    let old_space = register(&mut manager, old).unwrap();
+    let new_space = register(&mut manager, new).unwrap();
+    let object = manager.create_object(name_of(new_space), 4).unwrap();
     for space in [old_space, new_space] {
         manager
-            .map_anonymous(space, 0x10_0000, 64, Protection::ReadWrite)
+            .map_anonymous(name_of(space), 0x10_0000, 64, Protection::ReadWrite)
             .unwrap();
     }
     let mut at = 0x100;
@@ -67,7 +67,7 @@ fn memory_of_the_dead_and_unused_objects_serve_a_fault_that_finds_none_free() {
 fn private_pages_are_copied_once_and_shared_ones_are_mapped_at_once() {
     let (mut manager, machine) = manager(64);
     let process = process(&machine);
-    let space = manager.create_space(process).unwrap();
+    let space = register(&mut manager, process).unwrap();
     let mut segment = ImageSegment {
         address: 0x40_0000,
         pages: 2,
@@ -75,7 +75,9 @@ fn private_pages_are_copied_once_and_shared_ones_are_mapped_at_once() {
         file_bytes: 8192,
         protection: Protection::ReadExecute,
     };
-    manager.map_image(space, &segment, image(3)).unwrap();
+    manager
+        .map_image(name_of(space), &segment, machine.image(3))
+        .unwrap();
     assert_eq!(machine.0.borrow().mapped.len(), 2);
     assert_eq!(
         manager.fault(space, &fault(0x400, 7)),
@@ -86,7 +88,9 @@ fn private_pages_are_copied_once_and_shared_ones_are_mapped_at_once() {
     segment.pages = 4;
     segment.file_bytes = 5000;
     segment.protection = Protection::ReadWrite;
-    manager.map_image(space, &segment, image(3)).unwrap();
+    manager
+        .map_image(name_of(space), &segment, machine.image(3))
+        .unwrap();
     let mapping = manager.fault(space, &fault(0x501, WRITE)).unwrap();
     assert_eq!(mapping.content, Content::New);
     let copy = Copy {
@@ -120,7 +124,7 @@ fn private_pages_are_copied_once_and_shared_ones_are_mapped_at_once() {
 fn images_past_their_end_are_refused() {
     let (mut manager, machine) = manager(64);
     let process = process(&machine);
-    let space = manager.create_space(process).unwrap();
+    let space = register(&mut manager, process).unwrap();
     for (page_offset, file_bytes, pages, protection) in [
         (0, 4096 * 3 + 1, 4, Protection::ReadWrite),
         (u64::MAX, 1, 1, Protection::ReadWrite),
@@ -134,7 +138,7 @@ fn images_past_their_end_are_refused() {
             file_bytes,
             protection,
         };
-        let result = manager.map_image(space, &segment, image(3));
+        let result = manager.map_image(name_of(space), &segment, machine.image(3));
         assert_eq!(result, Err(MemoryError::PastEnd), "{segment:?}");
     }
 }
@@ -143,10 +147,10 @@ fn images_past_their_end_are_refused() {
 fn an_unstarted_process_ends_with_its_sender_and_a_running_one_does_not() {
     let (mut manager, machine) = manager(16);
     let (first, second) = (process(&machine), process(&machine));
-    let first_space = manager.create_space(first).unwrap();
-    let second_space = manager.create_space(second).unwrap();
+    let first_space = register(&mut manager, first).unwrap();
+    let second_space = register(&mut manager, second).unwrap();
     assert_eq!(
-        manager.create_space(first),
+        register(&mut manager, first),
         Err(MemoryError::AlreadyRegistered)
     );
     machine.0.borrow_mut().lives[first] = Life::Unstarted;
@@ -157,36 +161,36 @@ fn an_unstarted_process_ends_with_its_sender_and_a_running_one_does_not() {
     while manager.reap(1) {}
     assert_eq!(manager.totals().spaces, 1);
     let third = process(&machine);
-    assert_ne!(manager.create_space(third).unwrap(), first_space);
+    assert_ne!(register(&mut manager, third).unwrap(), first_space);
 }
 
 #[test]
 fn limits_hold() {
     let (mut manager, machine) = manager(16);
     let process = process(&machine);
-    let space = manager.create_space(process).unwrap();
+    let space = register(&mut manager, process).unwrap();
     assert_eq!(
-        manager.create_object(0, 0).unwrap_err(),
+        manager.create_object(name(), 0).unwrap_err(),
         MemoryError::BadRange
     );
     assert_eq!(
-        manager.create_object(0, u64::MAX).unwrap_err(),
+        manager.create_object(name(), u64::MAX).unwrap_err(),
         MemoryError::BadRange
     );
     assert_eq!(
-        manager.create_object(0, 17).unwrap_err(),
+        manager.create_object(name(), 17).unwrap_err(),
         MemoryError::NoMemory
     );
     let mut made = 0;
     while manager
-        .map_anonymous(space, 0x10_0000 + made * 8192, 1, Protection::Read)
+        .map_anonymous(name_of(space), 0x10_0000 + made * 8192, 1, Protection::Read)
         .is_ok()
     {
         made += 1;
     }
     assert_eq!(made as usize, libipc::proto::memory::MAX_REGIONS);
     assert_eq!(
-        manager.map_anonymous(9, 0x10_0000, 1, Protection::Read),
+        manager.map_anonymous(name_of(9), 0x10_0000, 1, Protection::Read),
         Err(MemoryError::NoSpace)
     );
 }

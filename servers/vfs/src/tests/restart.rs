@@ -15,7 +15,7 @@ fn restart(world: &World, vfs: TestVfs) -> TestVfs {
 #[test]
 fn open_files_and_badges_survive() {
     let (mut world, mut vfs) = World::new();
-    let first = vfs.new_session().unwrap();
+    let first = vfs.new_session(&world.caller(1)).unwrap();
     let file = open(&mut vfs, world.caller(first), "/tmp/f", NEW).unwrap();
     let closed = open(
         &mut vfs,
@@ -36,7 +36,7 @@ fn open_files_and_badges_survive() {
         vfs.stat_file(&world.caller(first), closed),
         Err(FsError::BadFile)
     );
-    let second = vfs.new_session().unwrap();
+    let second = vfs.new_session(&world.caller(1)).unwrap();
     assert_ne!(first, second);
     let other = open(
         &mut vfs,
@@ -148,4 +148,16 @@ fn files_of_mounts_that_are_gone_are_closed() {
     let (vfs, _) = TestVfs::open(mounts, vfs.into_memory().survivor()).unwrap();
     assert_eq!(vfs.stat_file(&world.caller(1), file), Err(FsError::BadFile));
     assert!(TestVfs::open(Vec::new(), FakeMemory::new(100)).is_err());
+}
+
+#[test]
+fn a_session_that_is_asked_for_again_is_the_same() {
+    let (mut world, mut vfs) = World::new();
+    let asks = world.caller(1);
+    let session = vfs.new_session(&asks).unwrap();
+    let mut vfs = restart(&world, vfs);
+    // The sender that nobody got is closed by the kernel, which tells that first.
+    vfs.end_session(session);
+    assert_eq!(vfs.new_session(&again(asks)), Ok(session));
+    assert_ne!(vfs.new_session(&world.caller(1)), Ok(session));
 }

@@ -34,7 +34,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         options: OpenOptions,
     ) -> FsResult<Opened> {
         if caller.redelivered
-            && let Some((file, open)) = self.files.state().opened_by(caller.badge, caller.sequence)
+            && let Some((file, open)) = self.files.state().opened_by(caller.into())
         {
             let attributes = self.mounts[usize::from(open.mount)]
                 .backend
@@ -63,14 +63,12 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             attributes.bytes = 0;
         }
         let open = OpenFile {
-            badge: caller.badge,
-            opened_by: caller.sequence,
             mount: mount as u16,
             inode: attributes.inode,
             access: options.access,
             is_append: options.append,
         };
-        self.append(Record::Open(file.0, open), Purpose::Grow)?;
+        self.append(Record::Open(caller.into(), file.0, open), Purpose::Grow)?;
         Ok(Opened { file, attributes })
     }
 
@@ -136,12 +134,11 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     ///
     /// `BadFile`.
     pub fn close(&mut self, caller: &Caller, file: FileId) -> FsResult<()> {
-        match self.files.state().get(caller.badge, file) {
-            Ok(_) => self.append(Record::Close(file.0), Purpose::Shrink),
-            // It was closed the first time that this request came.
-            Err(FsError::BadFile) if caller.redelivered => Ok(()),
-            Err(error) => Err(error),
+        if caller.redelivered && self.files.state().reply(caller.into()).is_some() {
+            return Ok(());
         }
+        self.files.state().get(caller.badge, file)?;
+        self.append(Record::Close(caller.into(), file.0), Purpose::Shrink)
     }
 
     /// Tells about an open file.

@@ -96,6 +96,35 @@ impl Drop for ServerProcess {
     }
 }
 
+/// A process that keeps a CPU busy and lets everybody else run.
+///
+/// A clock that counts instructions stands while something runs that waits for the host's disk. When
+/// nothing runs it jumps to the next timer, again and again until the disk answers: seconds, and
+/// heartbeats of all services, for one request.
+#[derive(Debug)]
+pub(crate) struct Spinner(Handle<Process>);
+
+impl Spinner {
+    /// Starts it.
+    pub(crate) fn start(kit: &Kit) -> Result<Self, Failed> {
+        let spawn = Spawn::new(kit.program()).arguments(Role::Spin.arguments());
+        Ok(Spinner(kit.start_again(spawn)?.process))
+    }
+
+    /// Returns the CPU time that it took, ns.
+    pub(crate) fn cpu_ns(&self) -> Result<u64, Failed> {
+        Ok(self.0.info()?.cpu_ns)
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        // It never ends by itself. An error means that somebody else has ended it.
+        let _ = self.0.kill(0);
+        wait_for_end(&self.0);
+    }
+}
+
 /// Waits until all of a process is gone, but not for ever. Returns whether it is.
 pub(crate) fn wait_for_end(process: &Handle<Process>) -> bool {
     for _ in 0..END_POLLS {

@@ -1,5 +1,6 @@
 //! What benchmarks are given: the machine, the memory manager, and this program's own image.
 
+use libipc::files::Files;
 use libipc::proto::memory::MemoryManagerClient;
 use libipc::spawn::MemoryPager;
 use libsys::abi::PAGE_SIZE;
@@ -19,6 +20,7 @@ pub(crate) struct Kit {
     pub(crate) system: Handle<System>,
     /// The memory manager, for this program's space.
     pub(crate) memory: MemoryManagerClient,
+    files: Files,
     images: &'static [u8],
     bundle: Handle<Memory>,
     program: alloc::string::String,
@@ -28,9 +30,12 @@ impl Kit {
     /// Takes what the program was given.
     pub(crate) fn new(program: &Program) -> Result<Kit, Failed> {
         let images = skink_program::launch::images(program);
+        let memory = program.memory()?;
         Ok(Kit {
             system: program.system()?,
-            memory: program.memory()?,
+            // Not connected here: only those who need files may wait for the vfs.
+            files: Files::new(program.unconnected_vfs()?, Some(memory.clone()), "/"),
+            memory,
             images: images.ok_or_else(|| Failed::new("no boot bundle was given"))?,
             bundle: program.take("bundle")?,
             program: program.name().into(),
@@ -68,6 +73,11 @@ impl Kit {
             memory: &self.bundle,
             first_page: (entry.offset / PAGE_SIZE) as u64,
         })
+    }
+
+    /// Returns the files.
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
     }
 
     /// Returns how the program is called.

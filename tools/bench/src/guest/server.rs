@@ -8,6 +8,7 @@ use libipc::Server;
 use libsys::abi::FOREVER;
 use libsys::ipc::{self, Received, Words};
 use libsys::mappings::Reservation;
+use libsys::thread::yield_now;
 use libsys::{Endpoint, Error, Handle, Notification, runtime};
 use skink_program::{Failed, Outcome, Program};
 
@@ -38,6 +39,9 @@ pub(crate) fn run(program: &Program, role: Role) -> Outcome {
             rings::serve(&ring, &program.take(WAITER)?, &program.take(ANSWER)?).map(|()| 0)
         }
         Role::Fault => fault(&program.take(WAITER)?),
+        Role::Spin => loop {
+            yield_now();
+        },
         Role::Typed => {
             let endpoint: Handle<Endpoint> = program.take("self")?;
             let notification = Handle::<Notification>::create()?;

@@ -41,7 +41,9 @@ impl Part {
             "tools/host/loader" => Self::Loader,
             "microkernel/kernel" => Self::Kernel,
             "init" => Self::Init,
-            folder if folder.starts_with("servers/") => Self::Server,
+            folder if folder.starts_with("servers/") || folder.starts_with("tests/versions/") => {
+                Self::Server
+            }
             _ => Self::Program,
         }
     }

@@ -1,4 +1,5 @@
-//! The project's commands: `cargo xtask run | test | bench | profile | image | check | gdb | clean`.
+//! The project's commands: `cargo xtask run | test | bench | chaos | profile | image | check | gdb |
+//! clean`.
 //!
 //! One module per command, plus what they share: [`workspace`] (paths, child cargos), [`setup`]
 //! (installs missing tools), [`build`] (guest packages to boot bundle) and [`artefacts`] (what a
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod artefacts;
 mod bench;
 mod build;
+mod chaos;
 mod check;
 mod clean;
 mod gdb;
@@ -39,6 +41,8 @@ enum Command {
     Test(test::Options),
     /// Measures inside the system, compares with a baseline or with Linux, draws charts.
     Bench(bench::Options),
+    /// Kills services by the thousand while workloads run, and counts what came of it.
+    Chaos(chaos::Options),
     /// Shows of what an operation consists, instruction by instruction.
     #[command(subcommand)]
     Profile(profile::Options),
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Profile(options) => profile::run(&options),
         Command::Image => image::run(),
         Command::Check => check::run(),

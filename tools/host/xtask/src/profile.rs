@@ -58,11 +58,20 @@ pub(crate) enum Options {
         )]
         metric: String,
     },
+    /// An operation on files.
+    Files {
+        /// The benchmark's whole name, as `bench files --list` prints it.
+        #[arg(long, value_name = "NAME", default_value = "files.open_close")]
+        metric: String,
+    },
 }
 
 /// Prints of what an operation consists, and writes that and a flame graph.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let Options::Ipc { metric } = options;
+    let (suite, metric) = match options {
+        Options::Ipc { metric } => ("ipc", metric),
+        Options::Files { metric } => ("files", metric),
+    };
     let workspace = Workspace::load()?;
     let files = files(&build(&workspace)?)?;
     let images = files
@@ -73,9 +82,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut artefacts = artefacts::prepare(&workspace)?;
     artefacts.accelerator = Accelerator::Tcg;
+    artefacts::make_sample_disk(&artefacts)?;
     let folder = workspace.target.join("profile");
     fs::create_dir_all(&folder)?;
-    let mut tracer = Tracer::start(&artefacts, metric, &folder)?;
+    let mut tracer = Tracer::start(&artefacts, (suite, metric), &folder)?;
     let (steps, cut) = typical(&mut tracer, &images)?;
     let operation = Operation {
         lines: describe(&images, &steps[cut.start..][..cut.length])?,

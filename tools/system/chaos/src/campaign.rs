@@ -4,9 +4,11 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use chaos::{Instance, Plan, Request, Step};
+use chaos::{Deed, Instance, Plan, Request, Step};
 use libipc::Failure;
-use libipc::proto::init::{InitClient, InitError, ServiceInfo, ServiceState, ServiceStatistics};
+use libipc::proto::init::{
+    InitClient, InitError, ServiceInfo, ServiceState, ServiceStatistics, SwapOutcome, SwapReport,
+};
 use libsys::abi::FOREVER;
 use libsys::time;
 use skink_program::{Align, Failed, Table, human};
@@ -22,6 +24,8 @@ const LOOK_NS: u64 = time::MS;
 struct Victim {
     name: String,
     kills: u32,
+    /// How long nobody received, for each swap, ns.
+    pauses: Vec<u64>,
 }
 
 /// Deaths of a service that nobody asked for.
@@ -34,6 +38,7 @@ struct Watched {
 pub(crate) struct Campaign {
     init: InitClient,
     plan: Plan,
+    deed: Deed,
     victims: Vec<Victim>,
     /// Whether the victims were named one by one.
     are_named: bool,
@@ -69,10 +74,15 @@ impl Campaign {
             request.services.clone()
         };
         let plan = Plan::new(seed, names.len(), request.times, &request.gap_ms);
-        let victim = |name| Victim { name, kills: 0 };
+        let victim = |name| Victim {
+            name,
+            kills: 0,
+            pauses: Vec::new(),
+        };
         Ok(Campaign {
             init,
             plan,
+            deed: request.deed.clone(),
             victims: names.into_iter().map(victim).collect(),
             are_named: !request.services.is_empty(),
             watched,
@@ -90,7 +100,13 @@ impl Campaign {
                 .step(now, |service| look(init, &victims[service].name))
             {
                 Step::WaitUntil(at) => return at,
-                Step::Kill(service) => self.kill(service),
+                Step::Kill(service) => match &self.deed {
+                    Deed::Kill => self.kill(service),
+                    Deed::Swap(images) => {
+                        let image = images[service].clone();
+                        self.swap(service, &image);
+                    }
+                },
                 Step::Lost(service) => {
                     let name = &self.victims[service].name;
                     self.problems.push(format!("{name} did not come back"));
@@ -141,8 +157,44 @@ impl Campaign {
         &self.problems
     }
 
+    /// Returns what was done to the services, for people.
+    pub(crate) fn deeds(&self) -> &'static str {
+        match self.deed {
+            Deed::Kill => "kills",
+            Deed::Swap(_) => "swaps",
+        }
+    }
+
     /// Returns a line for each service.
     pub(crate) fn table(&self) -> Table {
+        match self.deed {
+            Deed::Kill => self.table_of_kills(),
+            Deed::Swap(_) => self.table_of_swaps(),
+        }
+    }
+
+    fn table_of_swaps(&self) -> Table {
+        let mut table = Table::new(&[
+            ("SERVICE", Align::Left),
+            ("SWAPS", Align::Right),
+            ("PAUSE P50", Align::Right),
+            ("PAUSE MAX", Align::Right),
+        ]);
+        for victim in &self.victims {
+            let mut pauses = victim.pauses.clone();
+            pauses.sort_unstable();
+            let at = |place: usize| pauses.get(place).copied().unwrap_or(0);
+            table.row([
+                victim.name.clone(),
+                victim.kills.to_string(),
+                human::duration(at(pauses.len() / 2)),
+                human::duration(at(pauses.len().saturating_sub(1))),
+            ]);
+        }
+        table
+    }
+
+    fn table_of_kills(&self) -> Table {
         let mut table = Table::new(&[
             ("SERVICE", Align::Left),
             ("KILLS", Align::Right),
@@ -159,6 +211,38 @@ impl Campaign {
             ]);
         }
         table
+    }
+
+    /// Swaps a service to the image, and back at the next time.
+    fn swap(&mut self, service: usize, image: &str) {
+        let victim = &mut self.victims[service];
+        let done = if victim.kills.is_multiple_of(2) {
+            self.init.swap(&victim.name, image)
+        } else {
+            self.init.rollback(&victim.name)
+        };
+        match done {
+            Ok(SwapReport {
+                outcome: SwapOutcome::Committed,
+                pause_ns,
+                ..
+            }) => {
+                victim.kills += 1;
+                victim.pauses.extend(pause_ns);
+                self.plan.killed(service);
+            }
+            Ok(SwapReport { outcome, .. }) => {
+                self.problems
+                    .push(format!("{} was not swapped: {outcome:?}", victim.name));
+                self.plan.give_up(service);
+            }
+            // It does not serve yet.
+            Err(Failure::Server(InitError::NotRunning | InitError::NotSwappable)) => {}
+            Err(failure) => {
+                self.problems.push(format!("{}: {failure}", victim.name));
+                self.plan.give_up(service);
+            }
+        }
     }
 
     fn kill(&mut self, service: usize) {

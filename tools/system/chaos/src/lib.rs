@@ -7,7 +7,9 @@ extern crate alloc;
 
 pub mod output;
 pub mod plan;
+mod random;
 pub mod request;
 
 pub use plan::{Instance, Plan, Step};
-pub use request::Request;
+pub use random::Random;
+pub use request::{Deed, Request};

@@ -26,6 +26,8 @@ well, every service came back and none ended for another reason.
 
   -k, --kill LIST       services to kill, with commas between them; if not given, all
                         that the system can live without, but for the shell
+  -w, --swap LIST       swaps services instead of killing them: each NAME=IMAGE, or NAME
+                        for its own image, to that version and back in turn
   -n, --times N         how often each service is killed; 10 if not given
   -g, --gap-ms LO..HI   time between two kills; 5..50 if not given
   -s, --seed S          repeats the choices of an earlier campaign
@@ -81,8 +83,9 @@ fn summary(seed: u64, campaign: &Campaign, runs: &Runs<'_>, elapsed_ns: u64) -> 
         }
     };
     format!(
-        "{} kills in {}, {} failed, {}; seed {seed}\n",
+        "{} {} in {}, {} failed, {}; seed {seed}\n",
         campaign.kills(),
+        campaign.deeds(),
         runs_of(runs.count()),
         runs.failed(),
         skink_program::human::seconds(elapsed_ns),

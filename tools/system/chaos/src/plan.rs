@@ -7,6 +7,8 @@
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
+use crate::Random;
+
 /// How often a service that is to be killed is looked at while it does not run, ns.
 const LOOK_NS: u64 = 1_000_000;
 /// How long a service may take to come back, ns: much longer than any back-off after a kill.
@@ -119,7 +121,7 @@ impl Plan {
 
     fn draw(&mut self, now: u64) -> Option<Target> {
         let total: u64 = self.victims.iter().map(|v| u64::from(v.left)).sum();
-        let mut place = self.random.next().checked_rem(total)?;
+        let mut place = self.random.number().checked_rem(total)?;
         let service = self.victims.iter().position(|victim| {
             let left = u64::from(victim.left);
             let is_here = place < left;
@@ -127,29 +129,11 @@ impl Plan {
             is_here
         })?;
         let (low, high) = (*self.gap_ns.start(), *self.gap_ns.end());
-        let wait = low + self.random.next() % (high - low + 1);
+        let wait = low + self.random.number() % (high - low + 1);
         Some(Target {
             service,
             at: now + wait,
         })
-    }
-}
-
-/// The xorshift64* generator (Vigna 2016).
-#[derive(Clone, Copy, Debug)]
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        // The generator stands still at 0; the odd factor keeps small seeds apart.
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 }
 

@@ -12,11 +12,22 @@ const DEFAULT_GAP_MS: RangeInclusive<u64> = 5..=50;
 /// Longest time between two kills, ms.
 const MAX_GAP_MS: u64 = 60_000;
 
+/// What is done to services.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Deed {
+    /// They are killed.
+    Kill,
+    /// Each is swapped to the image in its place, and back, in turn.
+    Swap(Vec<String>),
+}
+
 /// What is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// The services to kill; none means all that can be spared.
+    /// The services to kill or to swap; none means killing all that can be spared.
     pub services: Vec<String>,
+    /// What to do to them.
+    pub deed: Deed,
     /// How often each of them is killed.
     pub times: u32,
     /// Time between two kills, ms.
@@ -41,6 +52,7 @@ impl Request {
     pub fn parse(arguments: &[String]) -> Result<Self, String> {
         let mut request = Request {
             services: Vec::new(),
+            deed: Deed::Kill,
             times: DEFAULT_TIMES,
             gap_ms: DEFAULT_GAP_MS,
             seed: None,
@@ -83,7 +95,17 @@ impl Request {
         }
         let mut value = || rest.next().ok_or_else(|| format!("{option} needs a value"));
         match option {
-            "-k" | "--kill" => self.services = list(value()?)?,
+            "-k" | "--kill" => (self.services, self.deed) = (list(value()?)?, Deed::Kill),
+            "-w" | "--swap" => {
+                let swaps = list(value()?)?;
+                let pairs = swaps
+                    .iter()
+                    .map(|swap| swap.split_once('=').unwrap_or((swap, swap)));
+                let (services, images) = pairs
+                    .map(|(service, image)| (service.to_string(), image.to_string()))
+                    .unzip();
+                (self.services, self.deed) = (services, Deed::Swap(images));
+            }
             "-n" | "--times" => {
                 let times = number(option, value()?)?;
                 self.times = u32::try_from(times).map_err(|_| "too many times".to_string())?;
@@ -133,7 +155,7 @@ fn range(option: &str, value: &str) -> Result<RangeInclusive<u64>, String> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::Request;
+    use super::{Deed, Request};
 
     fn parse(text: &str) -> Result<Request, String> {
         let arguments: Vec<String> = text.split_whitespace().map(Into::into).collect();
@@ -153,6 +175,15 @@ mod tests {
         assert_eq!(request.gap_ms, 4..=4);
         assert_eq!(request.command, ["-odd", "name"]);
         assert!(request.looks_at_output());
+    }
+
+    #[test]
+    fn swaps_name_the_image_or_mean_the_one_of_the_service() {
+        let request = parse("-w vfs=vfs-2,block ls").unwrap();
+        assert_eq!(request.services, ["vfs", "block"]);
+        let images = ["vfs-2", "block"].map(String::from).to_vec();
+        assert_eq!(request.deed, Deed::Swap(images));
+        assert_eq!(parse("-k vfs ls").unwrap().deed, Deed::Kill);
     }
 
     #[test]

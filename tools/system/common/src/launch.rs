@@ -8,6 +8,9 @@ use core::cell::Cell;
 use libipc::Failure;
 use libipc::proto::console::ConsoleClient;
 use libipc::proto::init::InitClient;
+use libipc::proto::log::LogClient;
+use libipc::proto::memory::MemoryManagerClient;
+use libipc::proto::pci::PciClient;
 use libipc::proto::vfs::VfsClient;
 use libipc::spawn::MemoryPager;
 use libsys::abi::layout::MAPPINGS;
@@ -58,11 +61,13 @@ struct Needs {
     bundle: bool,
     /// Kernel memory to start others.
     launch: bool,
+    /// The services that only what tests them calls directly.
+    pci: bool,
 }
 
 /// Returns what a program gets: the least it needs. Programs that are not named here need files
 /// only; those that help when the vfs is away must not wait for it.
-fn needs(name: &str) -> Needs {
+fn needs(name: &str, arguments: &[String]) -> Needs {
     let files = Needs {
         files: true,
         init: false,
@@ -71,6 +76,7 @@ fn needs(name: &str) -> Needs {
         debug: false,
         bundle: false,
         launch: false,
+        pci: false,
     };
     let none = Needs {
         files: false,
@@ -87,6 +93,8 @@ fn needs(name: &str) -> Needs {
             ..none
         },
         "svc" => Needs {
+            // A swap to an image in a file is the one thing for which it reads files.
+            files: matches!(arguments, [first, _, image, ..] if first == "swap" && image.contains('/')),
             init: true,
             log: true,
             system: true,
@@ -96,24 +104,32 @@ fn needs(name: &str) -> Needs {
             init: true,
             ..files
         },
-        "time" | "bench" | "chaos" | "shell" | "system-tests" => Needs {
+        "time" | "bench" | "chaos" | "shell" | "siege" | "siege-load" | "system-tests" => Needs {
             files: true,
             init: true,
             log: true,
             system: true,
-            debug: name != "bench",
+            debug: !matches!(name, "bench" | "siege-load"),
             bundle: true,
             launch: true,
+            pci: name == "siege",
         },
         _ => files,
     }
 }
+
+/// Name under which a program finds the memory that it shares with the one that started it.
+pub const SHARED: &str = "shared";
+const SHARED_RIGHTS: Rights = Rights(Rights::READ.0 | Rights::WRITE.0 | Rights::INSPECT.0);
 
 /// How long to wait for the vfs before a program is started without files, ns.
 const VFS_TIMEOUT_NS: u64 = 10_000 * time::MS;
 
 /// Most kernel memory of a program that starts others, bytes: theirs is taken from it.
 const LAUNCHER_QUOTA: u64 = 4 << 20;
+
+/// Kernel memory of a program that shares memory with this one, bytes: it may start another.
+const SHARING_QUOTA: u64 = 640 << 10;
 
 /// Returns how much kernel memory a child gets that starts others: half of what this program has
 /// left, so that its children may do so too.
@@ -216,6 +232,7 @@ pub struct Launcher {
     init: Option<Handle<Sender>>,
     log: Option<Handle<Sender>>,
     system: Option<Handle<System>>,
+    pci: Option<Handle<Sender>>,
     events: Handle<Notification>,
     child_bit: Handle<Notification>,
     has_interrupt_key: Cell<bool>,
@@ -240,6 +257,7 @@ impl Launcher {
             init: program.take("init").ok(),
             log: program.take("log").ok(),
             system: program.take("system").ok(),
+            pci: program.take("pci").ok(),
             events,
             child_bit,
             has_interrupt_key: Cell::new(false),
@@ -275,6 +293,35 @@ impl Launcher {
         InitClient::connect(copy).ok()
     }
 
+    /// Returns a client of the memory manager, for this program's own space.
+    pub fn memory(&self) -> &MemoryManagerClient {
+        self.memory.client()
+    }
+
+    /// Returns a client of the terminal.
+    pub fn console(&self) -> &ConsoleClient {
+        &self.console
+    }
+
+    /// Returns the machine, for looking, if it was given.
+    pub fn system(&self) -> Option<&Handle<System>> {
+        self.system.as_ref()
+    }
+
+    /// Returns a client of the log server, if it was given.
+    pub fn log(&self) -> Option<LogClient> {
+        // The copy is the client's own.
+        let copy = self.log.as_ref()?.duplicate(SENDER_RIGHTS).ok()?;
+        LogClient::connect(copy).ok()
+    }
+
+    /// Returns a client of the PCI server, if it was given.
+    pub fn pci(&self) -> Option<PciClient> {
+        // The copy is the client's own.
+        let copy = self.pci.as_ref()?.duplicate(SENDER_RIGHTS).ok()?;
+        PciClient::connect(copy).ok()
+    }
+
     /// Runs a program to its end.
     ///
     /// # Errors
@@ -299,14 +346,52 @@ impl Launcher {
         let _ = ipc::wait(&self.events, 0);
         let child = self.start(command)?;
         let finished = self.wait(command.name, &child.process, tick)?;
-        if self.has_interrupt_key.get() && needs(command.name).launch {
+        if self.has_interrupt_key.get() && needs(command.name, command.arguments).launch {
             // It may have taken the key for its own children.
             self.take_interrupt_key()?;
         }
         Ok(finished)
     }
 
+    /// Starts a program that shares memory with this one, under the name `shared`, and does not
+    /// wait for it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start_sharing(
+        &self,
+        command: &Command<'_>,
+        shared: &Handle<Memory>,
+    ) -> Result<Child, LaunchError> {
+        self.start_with(command, Some(shared))
+    }
+
+    /// Waits until a time (ns since boot) or the interrupt key. Returns whether it was the key.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn is_interrupted_until(&self, deadline: u64) -> Result<bool, Failed> {
+        loop {
+            match ipc::wait(&self.events, deadline) {
+                Err(Error::Timeout | Error::WouldBlock) => return Ok(false),
+                bits if bits? & INTERRUPT_BIT != 0 => return Ok(true),
+                // A child has ended; whoever started it will look.
+                _ => {}
+            }
+        }
+    }
+
     fn start(&self, command: &Command<'_>) -> Result<Child, LaunchError> {
+        self.start_with(command, None)
+    }
+
+    fn start_with(
+        &self,
+        command: &Command<'_>,
+        shared: Option<&Handle<Memory>>,
+    ) -> Result<Child, LaunchError> {
         let bundle = Bundle::parse(self.images).map_err(Failed::new)?;
         let entry = bundle
             .find(command.name)
@@ -319,7 +404,7 @@ impl Launcher {
         };
         // The child owns its sessions: they end with it.
         let console = self.console.new_session()?;
-        let needs = needs(command.name);
+        let needs = needs(command.name, command.arguments);
         let vfs = if needs.files || command.output.is_some() {
             self.files_session()?
         } else {
@@ -343,7 +428,13 @@ impl Launcher {
                 .variable(STDOUT, &redirect.path)
                 .variable(STDOUT_MODE, mode);
         }
-        let spawn = self.give_more(spawn, needs);
+        spawn = self.give_more(spawn, needs);
+        if let Some(shared) = shared {
+            // One of several: each has its share of the quota.
+            spawn = spawn
+                .handle(SHARED, shared, SHARED_RIGHTS)
+                .kernel_quota(SHARING_QUOTA);
+        }
         Ok(spawn
             .start_paged(&image, &self.memory)
             .map_err(Failed::new)?)
@@ -378,6 +469,11 @@ impl Launcher {
                 false => Rights::NONE,
             };
             spawn = spawn.handle("system", system, SYSTEM_RIGHTS | debug);
+        }
+        if needs.pci
+            && let Some(pci) = &self.pci
+        {
+            spawn = spawn.handle("pci", pci, SENDER_RIGHTS);
         }
         if needs.launch {
             spawn = spawn.kernel_quota(launcher_quota());
@@ -505,16 +601,23 @@ mod tests {
     #[test]
     fn programs_get_the_least_they_need() {
         for name in ["ls", "cat", "sha256sum", "unknown"] {
-            let needs = needs(name);
+            let needs = needs(name, &[]);
             assert!(needs.files && !needs.init && !needs.log && !needs.system && !needs.launch);
+            assert!(!needs.pci);
         }
-        assert!(!needs("ps").init && !needs("svc").launch);
+        assert!(!needs("ps", &[]).init && !needs("svc", &[]).launch);
     }
 
     #[test]
     fn programs_that_repair_do_not_wait_for_the_vfs() {
         for name in ["svc", "ps", "free", "help"] {
-            assert!(!needs(name).files);
+            assert!(!needs(name, &[]).files);
         }
+        let files = |arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(|&text| text.into()).collect();
+            needs("svc", &arguments).files
+        };
+        assert!(!files(&["swap", "block", "block-2"]) && !files(&["kill", "a", "b/c"]));
+        assert!(files(&["swap", "block", "./block-2"]));
     }
 }

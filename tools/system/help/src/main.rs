@@ -31,6 +31,7 @@ const TEXTS: &[(&str, &str)] = &[
         "prints the lines that were entered (in the shell)",
     ),
     ("ls", "lists directories"),
+    ("memtest", "fills memory with patterns and checks them"),
     ("mkdir", "makes directories"),
     ("mv", "moves and renames files"),
     ("ps", "lists processes"),

@@ -5,6 +5,7 @@ extern crate alloc;
 
 mod logs;
 mod report;
+mod swap;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -18,17 +19,25 @@ const HELP: &str = "\
 Usage: svc [list]
        svc restart NAME...
        svc kill NAME...
+       svc swap NAME IMAGE
+       svc rollback NAME
+       svc info NAME...
        svc stats [NAME]...
        svc logs [-f] NAME...
 
 Controls the services of the system.
 
-  list     lists them: level, state, process, restarts, last downtime
-  restart  ends a service and starts it anew at once
-  kill     ends a service as a crash would; its restart policy decides what follows
-  stats    shows how a service has fared since boot: why its instances ended, how
-           long it was away
-  logs     shows the log of services, or of the kernel; -f (--follow) goes on until ^C
+  list      lists them: level, state, process, version, restarts, last downtime
+  restart   ends a service and starts it anew at once
+  kill      ends a service as a crash would; its restart policy decides what follows
+  swap      replaces the program of a running service, which keeps its state and the
+            requests that wait: by an image of the boot bundle, or by a file (a name
+            with a slash); on any failure the old version serves on
+  rollback  goes back to the version before the last swap, in the same way
+  info      shows which version runs, and which one ran before
+  stats     shows how a service has fared since boot: why its instances ended, how
+            long it was away
+  logs      shows the log of services, or of the kernel; -f (--follow) goes on until ^C
 ";
 
 const FLAGS: &[Flag] = &[Flag {
@@ -47,12 +56,14 @@ fn run(program: &mut Program) -> Outcome {
     if options.has('f') && command != "logs" {
         return Err(Failed::usage("-f is for logs"));
     }
-    if matches!(command, "restart" | "kill" | "logs") && names.is_empty() {
+    let needs_name = matches!(command, "restart" | "kill" | "logs" | "info");
+    if needs_name && names.is_empty() {
         return Err(Failed::usage("which service?"));
     }
     match command {
         "list" if names.is_empty() => {
-            let table = report::list(&services(&program.init()?)?);
+            let init = program.init()?;
+            let table = report::list(&services(&init)?, &swap::versions(&init)?);
             program.out().write_bytes(table.as_bytes())?;
         }
         "list" => return Err(Failed::usage("list takes no names")),
@@ -69,6 +80,15 @@ fn run(program: &mut Program) -> Outcome {
                 }
             }
         }
+        "swap" => match names {
+            [name, image] => swap::swap(program, name, image)?,
+            _ => return Err(Failed::usage("swap takes a service and an image")),
+        },
+        "rollback" => match names {
+            [name] => swap::rollback(program, name)?,
+            _ => return Err(Failed::usage("rollback takes one service")),
+        },
+        "info" => swap::info(program, names)?,
         "stats" => stats(program, names)?,
         "logs" => {
             let until = if options.has('f') {

@@ -3,17 +3,20 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use libipc::proto::init::{Cause, NO_LEVEL, ServiceInfo, ServiceState, ServiceStatistics};
+use libipc::proto::init::{
+    Cause, NO_LEVEL, ServiceInfo, ServiceState, ServiceStatistics, ServiceVersion,
+};
 use skink_program::{Align, Table, human};
 
 /// Returns the table of `svc list`.
-pub(crate) fn list(services: &[ServiceInfo]) -> String {
+pub(crate) fn list(services: &[ServiceInfo], versions: &[ServiceVersion]) -> String {
     use Align::{Left, Right};
     let mut table = Table::new(&[
         ("NAME", Left),
         ("LEVEL", Right),
         ("STATE", Left),
         ("PROCESS", Right),
+        ("VERSION", Left),
         ("RESTARTS", Right),
         ("DOWNTIME", Right),
         ("UPTIME", Right),
@@ -27,6 +30,7 @@ pub(crate) fn list(services: &[ServiceInfo]) -> String {
             when(service.level != NO_LEVEL, service.level.to_string()),
             state(service.state).to_string(),
             when(has_process, service.process.to_string()),
+            version_of(&service.name, versions),
             service.restarts.to_string(),
             when(
                 service.restarts > 0,
@@ -39,6 +43,16 @@ pub(crate) fn list(services: &[ServiceInfo]) -> String {
     table.render()
 }
 
+/// Returns the first digits of the digest of a program.
+pub(crate) fn digest(digest: u64) -> String {
+    format!("{:08x}", digest >> 32)
+}
+
+fn version_of(name: &str, versions: &[ServiceVersion]) -> String {
+    let version = versions.iter().find(|version| version.name == name);
+    version.map_or_else(|| "-".to_string(), |version| digest(version.digest))
+}
+
 fn state(state: ServiceState) -> &'static str {
     match state {
         ServiceState::Waiting => "waiting",
@@ -49,7 +63,7 @@ fn state(state: ServiceState) -> &'static str {
     }
 }
 
-fn cause(cause: Cause) -> String {
+pub(crate) fn cause(cause: Cause) -> String {
     match cause {
         Cause::Exited(code) => format!("exited with {code}"),
         Cause::Fault {

@@ -1,14 +1,17 @@
 use std::collections::BTreeMap;
 
+use libipc::Failure;
 use libipc::proto::block::{BlockEntry, BufferId, IoError, Request};
 use libipc::ring::{Entry, RingClient, bytes_for};
 use libipc::typed_ring::{RingRequest as _, outcome_of};
 use libsys::mappings::Mapping;
+use libsys::state::fake::FakeMemory;
+use libsys::state::{MIN_REGION_BYTES, Region};
 use proptest::prelude::*;
 
 use super::Intake;
 use crate::fake::{DATA, Fake, Group, Lie, SECTORS};
-use crate::{AREA_BYTES, Buffer, Disk};
+use crate::{AREA_BYTES, Buffer, Disk, FlightLog, Flights};
 
 const SLOTS: usize = 16;
 
@@ -16,10 +19,21 @@ const SLOTS: usize = 16;
 struct Driver {
     disk: Disk<Group>,
     intake: Intake,
+    log: FlightLog<FakeMemory>,
 }
 
 impl Driver {
     fn start(fake: &Fake, area: &Mapping, ring: &Mapping) -> Driver {
+        let (region, _) = Region::open(FakeMemory::new(4 * MIN_REGION_BYTES)).unwrap();
+        Driver::start_after(fake, area, ring, FlightLog::new(region, 0))
+    }
+
+    fn start_after(
+        fake: &Fake,
+        area: &Mapping,
+        ring: &Mapping,
+        log: FlightLog<FakeMemory>,
+    ) -> Driver {
         assert_eq!(area.bytes(), AREA_BYTES);
         let mut disk = Disk::new(fake.set_up(area.alias().unwrap()).unwrap());
         let buffer = Buffer {
@@ -30,16 +44,98 @@ impl Driver {
         assert!(disk.register(BufferId(1), buffer));
         Driver {
             disk,
-            intake: Intake::attach(ring.alias().unwrap()).unwrap(),
+            intake: Intake::attach(0, ring.alias().unwrap()).unwrap(),
+            log,
         }
     }
 
     fn pump(&mut self) {
         let mut done = Vec::new();
         let _ = self.disk.poll(0, &mut done);
-        self.intake.answer(&mut done);
-        self.intake.take_requests(&mut self.disk, 0);
+        self.intake.answer(&mut done, &mut self.log);
+        self.intake.take_requests(&mut self.disk, &mut self.log, 0);
     }
+
+    /// Returns whether the request with this key in the ring is at the device.
+    fn has(&self, key: u64) -> bool {
+        let flight = self.log.flights().get(0, key);
+        flight.is_some_and(|flight| flight.is_taken)
+    }
+
+    /// Ends this instance and starts the next, which finds what is in the state region.
+    fn restart(self, fake: &Fake, area: &Mapping, ring: &Mapping, crashes: u32) -> Driver {
+        let mut log = self.log;
+        let survivor = log.region().memory().survivor();
+        let (region, report) = Region::open(survivor).unwrap();
+        assert!(!report.has_losses());
+        Driver::start_after(fake, area, ring, FlightLog::new(region, crashes))
+    }
+}
+
+#[test]
+fn schema_changes_only_with_a_migration() {
+    libsys::golden_schema!("tests/golden/state.txt", Flights);
+}
+
+/// Reads a sector into the first place of the buffer.
+fn read(client: &RingClient, user_data: u64, sector: u64) {
+    let (buffer, offset, sectors) = (BufferId(1), 0, 1);
+    let read = BlockEntry::Read {
+        buffer,
+        offset,
+        sector,
+        sectors,
+    };
+    client.submit(&read.to_entry(user_data)).unwrap();
+}
+
+fn outcomes(client: &RingClient) -> BTreeMap<u64, Result<(), Failure<IoError>>> {
+    let completions = std::iter::from_fn(|| client.next_completion());
+    completions
+        .map(|completion| (completion.user_data, outcome_of(completion.result)))
+        .collect()
+}
+
+#[test]
+fn a_request_that_crashes_the_driver_fails_alone() {
+    let (fake, area) = Fake::new(64);
+    let ring = Mapping::on_heap(bytes_for(SLOTS));
+    let client = RingClient::create(ring.alias().unwrap(), SLOTS).unwrap();
+    let mut driver = Driver::start(&fake, &area, &ring);
+    const POISON: u64 = 3;
+    for number in 0..6 {
+        read(&client, number, number);
+    }
+    let (mut crashes, mut open) = (0, 6);
+    let mut answers = BTreeMap::new();
+    while answers.len() < open {
+        driver.pump();
+        // The driver crashes over one request, whenever it has it.
+        if driver.has(POISON + 1) {
+            crashes += 1;
+            assert!(crashes <= 3, "not found");
+            driver = driver.restart(&fake, &area, &ring, crashes);
+            continue;
+        }
+        fake.serve(64);
+        driver.pump();
+        answers.extend(outcomes(&client));
+        // Others come meanwhile.
+        if open < 9 {
+            read(&client, open as u64, 1);
+            open += 1;
+        }
+    }
+    let crashed = Err(Failure::Server(IoError::Crashed));
+    for (number, outcome) in answers {
+        let expected = if number == POISON {
+            crashed.clone()
+        } else {
+            Ok(())
+        };
+        assert_eq!(outcome, expected, "{number}");
+    }
+    assert!(!driver.log.flights().is_careful());
 }
 
 /// What happens next.
@@ -124,7 +220,8 @@ proptest! {
                     fake.0.borrow_mut().lie = lie;
                     lies += 1;
                 }
-                Step::Kill => driver = Driver::start(&fake, &area, &ring),
+                // From outside, so that nobody is blamed.
+                Step::Kill => driver = driver.restart(&fake, &area, &ring, 0),
             }
             prop_assert!(!driver.disk.is_gone());
             while let Some(completion) = client.next_completion() {

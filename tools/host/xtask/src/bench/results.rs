@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
+use super::restart::Restart;
+
 /// Version of the file that is written.
 const SCHEMA: u32 = 1;
 /// How far the ticks of a loop may be from its instructions, in thousandths, where the clock
@@ -254,6 +256,7 @@ pub(crate) struct Results {
     commit: String,
     pub(crate) runs: Vec<RunResults>,
     pub(crate) linux: Option<LinuxResults>,
+    pub(crate) restart: Restart,
 }
 
 impl Results {
@@ -263,6 +266,7 @@ impl Results {
             commit,
             runs: Vec::new(),
             linux: None,
+            restart: Restart::default(),
         }
     }
 
@@ -277,10 +281,15 @@ impl Results {
                 runs: runs_from_json(linux)?,
             }),
         };
+        let restart = match &file["restart"] {
+            Value::Null => Restart::default(),
+            restart => Restart::from_json(restart)?,
+        };
         Ok(Self {
             commit: file["commit"].as_str().context("no commit")?.to_owned(),
             runs: runs_from_json(&file)?,
             linux,
+            restart,
         })
     }
 
@@ -294,6 +303,9 @@ impl Results {
         });
         if let Some(linux) = &self.linux {
             file["linux"] = json!({ "kernel": linux.kernel, "runs": json(&linux.runs) });
+        }
+        if !self.restart.is_empty() {
+            file["restart"] = self.restart.json();
         }
         Ok(serde_json::to_string_pretty(&file)? + "\n")
     }

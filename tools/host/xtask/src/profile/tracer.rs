@@ -39,15 +39,16 @@ impl Tracer {
     /// Boots, and waits until the benchmark is warm. Logs are put into `folder`.
     pub(crate) fn start(
         artefacts: &Artefacts,
-        metric: &str,
+        (suite, metric): (&str, &str),
         folder: &Path,
     ) -> anyhow::Result<Self> {
         let mut machine = Machine::new(artefacts, "profile");
         machine.cpus = 1;
         machine.command_line = format!(
             "quiet {}",
-            exec_word(&format!("bench ipc --forever {metric}"))
+            exec_word(&format!("bench {suite} --forever {metric}"))
         );
+        machine.disk = (suite == "files").then(|| artefacts.sample_disk.clone());
         let socket = Socket::new();
         machine.extra.extend(
             Mode::Icount

@@ -1,0 +1,539 @@
+//! Swaps by hand, and in a world in which anything may fail at any time.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SUBJECT: Subject = Subject {
+    state_bytes: 4096,
+    interface: 5 << 32 | 1,
+};
+
+fn view(phase: Phase) -> View {
+    View {
+        phase,
+        detail: 0,
+        schema: 77,
+        interface: SUBJECT.interface,
+        first_receive: 0,
+    }
+}
+
+fn alive(phase: Phase) -> Sight {
+    Sight::Alive(view(phase))
+}
+
+const CRASH: Cause = Cause::Exited(1);
+const SERVING: Sight = Sight::Alive(View {
+    phase: Phase::Working,
+    detail: 0,
+    schema: 77,
+    interface: SUBJECT.interface,
+    first_receive: 0,
+});
+
+/// A swap whose old version is at rest and whose new one has the state.
+fn at_test() -> Swap {
+    let (mut swap, first) = Swap::begin(SUBJECT, 0);
+    assert_eq!(first, [Action::Prepare]);
+    assert_eq!(swap.prepared(Ok(()), 1), [Action::Start]);
+    assert_eq!(swap.started(Ok(()), 2), []);
+    assert_eq!(swap.look(SERVING, alive(Phase::Working), 3), []);
+    assert_eq!(
+        swap.look(SERVING, alive(Phase::Announced), 10),
+        [Action::Order(Which::Old, Order::Quiesce, 77)]
+    );
+    assert_eq!(
+        swap.look(alive(Phase::Quiesced), alive(Phase::Announced), 12),
+        [Action::Copy]
+    );
+    assert_eq!(
+        swap.copied(Ok(()), 13),
+        [Action::Order(Which::New, Order::Open, 0)]
+    );
+    assert_eq!(
+        swap.look(alive(Phase::Quiesced), alive(Phase::Opened), 14),
+        []
+    );
+    swap
+}
+
+fn rolled_back(phase: SwapPhase, reason: SwapReason) -> SwapOutcome {
+    SwapOutcome::RolledBack { phase, reason }
+}
+
+/// Returns the report among actions.
+fn report(actions: &[Action]) -> Option<SwapReport> {
+    actions.iter().find_map(|action| match action {
+        Action::Report(report) => Some(*report),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_swap_commits_when_the_new_version_has_tested_itself() {
+    let mut swap = at_test();
+    assert_eq!(
+        swap.look(alive(Phase::Quiesced), alive(Phase::Tested), 15),
+        [Action::Adopt, Action::End(Which::Old)]
+    );
+    assert_eq!(
+        swap.look(alive(Phase::Quiesced), alive(Phase::Tested), 16),
+        []
+    );
+    assert_eq!(
+        swap.look(Sight::Ended(CRASH), alive(Phase::Tested), 17),
+        [Action::Order(Which::New, Order::Commit, 0)]
+    );
+    let receives = Sight::Alive(View {
+        first_receive: 18,
+        ..view(Phase::Working)
+    });
+    let report = report(&swap.look(Sight::Nothing, receives, 30)).unwrap();
+    assert_eq!(report.outcome, SwapOutcome::Committed);
+    // From the order to come to rest at 10 to the first receive at 18.
+    assert_eq!((report.pause_ns, report.took_ns), (Some(8), 30));
+    assert!(swap.is_over());
+}
+
+#[test]
+fn a_failed_self_test_has_the_old_version_go_on() {
+    let mut swap = at_test();
+    let failed = Sight::Alive(View {
+        detail: Trouble::SelfTest as u64,
+        ..view(Phase::Failed)
+    });
+    assert_eq!(
+        swap.look(alive(Phase::Quiesced), failed, 20),
+        [
+            Action::End(Which::New),
+            Action::Order(Which::Old, Order::Run, 0)
+        ]
+    );
+    assert_eq!(swap.look(alive(Phase::Quiesced), Sight::Nothing, 21), []);
+    let goes_on = Sight::Alive(View {
+        first_receive: 22,
+        ..view(Phase::Working)
+    });
+    let report = report(&swap.look(goes_on, Sight::Nothing, 23)).unwrap();
+    assert_eq!(
+        report.outcome,
+        rolled_back(SwapPhase::Test, SwapReason::SelfTest)
+    );
+    assert_eq!(report.pause_ns, Some(12));
+}
+
+#[test]
+fn other_interfaces_are_refused_and_other_versions_of_them_are_not() {
+    for (interface, expected) in [
+        (SUBJECT.interface + 1, None),
+        (6 << 32 | 1, Some(SwapReason::OtherInterface)),
+    ] {
+        let mut swap = at_test();
+        let tested = Sight::Alive(View {
+            interface,
+            ..view(Phase::Tested)
+        });
+        let actions = swap.look(alive(Phase::Quiesced), tested, 20);
+        assert_eq!(actions.contains(&Action::Adopt), expected.is_none());
+        if let Some(reason) = expected {
+            let report = report(&swap.look(Sight::Nothing, Sight::Nothing, 21)).unwrap();
+            assert_eq!(report.outcome, rolled_back(SwapPhase::Test, reason));
+        } else {
+            assert!(swap.has_other_interface);
+        }
+    }
+}
+
+#[test]
+fn a_refused_image_stops_nobody() {
+    let (mut swap, _) = Swap::begin(SUBJECT, 5);
+    let reason = SwapReason::TooLarge {
+        needed: 9,
+        reserved: 8,
+    };
+    let report = report(&swap.prepared(Err(reason), 7)).unwrap();
+    assert_eq!(report.outcome, rolled_back(SwapPhase::Verify, reason));
+    assert_eq!((report.pause_ns, report.took_ns), (None, 2));
+}
+
+#[test]
+fn a_version_that_does_not_come_to_rest_goes_on_without_a_pause() {
+    let (mut swap, _) = Swap::begin(SUBJECT, 0);
+    swap.prepared(Ok(()), 0);
+    swap.started(Ok(()), 0);
+    swap.look(SERVING, alive(Phase::Announced), 0);
+    let actions = swap.look(SERVING, alive(Phase::Announced), swap.deadline());
+    assert_eq!(
+        actions[..2],
+        [
+            Action::End(Which::New),
+            Action::Order(Which::Old, Order::Run, 0)
+        ]
+    );
+    let report = report(&actions).unwrap();
+    assert_eq!(
+        report.outcome,
+        rolled_back(SwapPhase::Quiesce, SwapReason::TimedOut)
+    );
+    assert_eq!(report.pause_ns, None);
+}
+
+#[test]
+fn what_was_begun_is_waited_for_before_the_swap_is_over() {
+    let (mut swap, _) = Swap::begin(SUBJECT, 0);
+    swap.prepared(Ok(()), 0);
+    assert_eq!(swap.give_up(SwapReason::Asked, 1), []);
+    assert!(!swap.is_over());
+    let actions = swap.started(Ok(()), 2);
+    assert_eq!(actions[0], Action::End(Which::New));
+    assert!(report(&actions).is_some() && swap.is_over());
+}
+
+/// A version in the world.
+#[derive(Clone, Copy, Debug, Default)]
+struct Version {
+    is_alive: bool,
+    was_started: bool,
+    order: u8,
+    phase: u8,
+    detail: u64,
+    interface: u64,
+    first_receive: u64,
+    /// It never does anything again by itself.
+    hangs: bool,
+}
+
+impl Version {
+    fn sight(&self) -> Sight {
+        if self.is_alive {
+            Sight::Alive(View {
+                phase: match self.phase {
+                    0 => Phase::Working,
+                    1 => Phase::Announced,
+                    2 => Phase::Tested,
+                    3 => Phase::Quiesced,
+                    4 => Phase::Failed,
+                    5 => Phase::Opened,
+                    _ => Phase::Nonsense,
+                },
+                detail: self.detail,
+                schema: 1,
+                interface: self.interface,
+                first_receive: self.first_receive,
+            })
+        } else if self.was_started {
+            Sight::Ended(CRASH)
+        } else {
+            Sight::Nothing
+        }
+    }
+}
+
+/// Everything around a swap: both versions, their state, and who was told what.
+#[derive(Debug)]
+struct World {
+    swap: Swap,
+    now: u64,
+    old: Version,
+    new: Version,
+    is_preparing: bool,
+    is_starting: bool,
+    is_copying: bool,
+    is_adopted: bool,
+    /// What the state of the old one and of the new one is: counts the requests served.
+    old_state: u64,
+    new_state: Option<u64>,
+    reports: Vec<SwapReport>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (swap, actions) = Swap::begin(SUBJECT, 0);
+        let mut world = World {
+            swap,
+            now: 0,
+            old: Version {
+                is_alive: true,
+                was_started: true,
+                interface: SUBJECT.interface,
+                ..Version::default()
+            },
+            new: Version::default(),
+            is_preparing: false,
+            is_starting: false,
+            is_copying: false,
+            is_adopted: false,
+            old_state: 0,
+            new_state: None,
+            reports: vec![],
+        };
+        world.perform(actions);
+        world
+    }
+
+    fn old_receives(&self) -> bool {
+        self.old.is_alive && self.old.phase != 3
+    }
+
+    fn new_receives(&self) -> bool {
+        self.new.is_alive && self.new.order == Order::Commit as u8
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Prepare => self.is_preparing = true,
+                Action::Start => self.is_starting = true,
+                Action::Order(Which::Old, order, _) => self.old.order = order as u8,
+                Action::Order(Which::New, order, _) => {
+                    if order == Order::Commit {
+                        assert!(self.is_adopted && !self.old.is_alive, "two receivers");
+                    }
+                    if order == Order::Open {
+                        assert_eq!(self.new_state, Some(self.old_state), "state not final");
+                    }
+                    self.new.order = order as u8;
+                }
+                Action::Copy => {
+                    assert!(!self.old_receives(), "copy of a state that changes");
+                    self.is_copying = true;
+                }
+                Action::Adopt => {
+                    assert!(!self.is_adopted && !self.old_receives());
+                    assert_eq!(self.new_state, Some(self.old_state), "state not final");
+                    self.is_adopted = true;
+                }
+                Action::End(Which::Old) => {
+                    assert!(self.is_adopted, "only one that has a successor");
+                    self.old.hangs = false;
+                    self.old.order = 99;
+                }
+                Action::End(Which::New) => self.new.is_alive = false,
+                Action::Report(report) => self.reports.push(report),
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        for _ in 0..20 {
+            let actions = self.swap.look(self.old.sight(), self.new.sight(), self.now);
+            if actions.is_empty() {
+                return;
+            }
+            self.perform(actions);
+        }
+        panic!("the swap never comes to an end of its actions");
+    }
+
+    /// One step of the old version, which is restarted when it died before the commit.
+    fn step_old(&mut self) {
+        let old = &mut self.old;
+        if !old.is_alive {
+            if !self.is_adopted {
+                *old = Version {
+                    is_alive: true,
+                    was_started: true,
+                    interface: SUBJECT.interface,
+                    ..Version::default()
+                };
+            }
+            return;
+        }
+        if old.hangs {
+            return;
+        }
+        match old.order {
+            // It was killed.
+            99 => old.is_alive = false,
+            4 if old.phase == 0 => (old.phase, old.first_receive) = (3, 0),
+            0 if old.phase == 3 => (old.phase, old.first_receive) = (0, self.now),
+            0 if old.phase == 0 => self.old_state += 1,
+            _ => {}
+        }
+    }
+
+    fn step_new(&mut self) {
+        let new = &mut self.new;
+        if !new.is_alive || new.hangs {
+            return;
+        }
+        match (new.order, new.phase) {
+            (1, 0) => new.phase = 1,
+            (2, 1) => new.phase = 5,
+            (2, 5) => (new.phase, new.interface) = (2, SUBJECT.interface),
+            (3, 2) => (new.phase, new.first_receive) = (0, self.now),
+            (3, 0) => self.new_state = self.new_state.map(|served| served + 1),
+            _ => {}
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let now = self.now;
+        let actions = match event {
+            Event::Prepared(result) if self.is_preparing => {
+                self.is_preparing = false;
+                self.swap.prepared(result, now)
+            }
+            Event::Started(result) if self.is_starting => {
+                self.is_starting = false;
+                if result.is_ok() {
+                    self.new = Version {
+                        is_alive: true,
+                        was_started: true,
+                        order: Order::Hold as u8,
+                        ..Version::default()
+                    };
+                }
+                self.swap.started(result, now)
+            }
+            Event::Copied(result) if self.is_copying => {
+                self.is_copying = false;
+                if result.is_ok() {
+                    self.new_state = Some(self.old_state);
+                }
+                self.swap.copied(result, now)
+            }
+            Event::Prepared(_) | Event::Started(_) | Event::Copied(_) => vec![],
+            Event::StepOld => {
+                self.step_old();
+                vec![]
+            }
+            Event::StepNew => {
+                self.step_new();
+                vec![]
+            }
+            Event::OldDies => {
+                self.old.is_alive = false;
+                // Who was killed for a commit is not started again.
+                vec![]
+            }
+            Event::NewDies => {
+                self.new.is_alive = false;
+                vec![]
+            }
+            Event::OldHangs => {
+                self.old.hangs = true;
+                vec![]
+            }
+            Event::NewHangs => {
+                self.new.hangs = true;
+                vec![]
+            }
+            Event::NewSays(phase, detail) => {
+                // It may say what it likes, but not that it lives on after the commit.
+                if self.new.order < 3 {
+                    (self.new.phase, self.new.detail) = (phase, detail);
+                }
+                vec![]
+            }
+            Event::Asked => self.swap.give_up(SwapReason::Asked, now),
+            Event::Wait(ns) => {
+                self.now += ns;
+                vec![]
+            }
+        };
+        self.perform(actions);
+        self.look();
+        assert!(
+            !(self.old_receives() && self.new_receives()),
+            "two receivers"
+        );
+    }
+}
+
+/// Something that happens.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Prepared(Result<(), SwapReason>),
+    Started(Result<(), SwapReason>),
+    Copied(Result<(), SwapReason>),
+    StepOld,
+    StepNew,
+    OldDies,
+    NewDies,
+    OldHangs,
+    NewHangs,
+    NewSays(u8, u64),
+    Asked,
+    Wait(u64),
+}
+
+fn outcome() -> impl Strategy<Value = Result<(), SwapReason>> {
+    prop_oneof![9 => Just(Ok(())), 1 => Just(Err(SwapReason::NoMemory))]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => outcome().prop_map(Event::Prepared),
+        8 => outcome().prop_map(Event::Started),
+        8 => outcome().prop_map(Event::Copied),
+        20 => Just(Event::StepOld),
+        20 => Just(Event::StepNew),
+        1 => Just(Event::OldDies),
+        1 => Just(Event::NewDies),
+        1 => Just(Event::OldHangs),
+        1 => Just(Event::NewHangs),
+        1 => (0_u8..7, 0_u64..6).prop_map(|(phase, detail)| Event::NewSays(phase, detail)),
+        1 => Just(Event::Asked),
+        6 => (0..10 * MS).prop_map(Event::Wait),
+        1 => (0..3_000 * MS).prop_map(Event::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// Whatever happens when: one of both receives in the end, and the state is its.
+    #[test]
+    fn one_version_receives_in_the_end_and_has_the_state(
+        events in prop::collection::vec(event(), 0..120),
+    ) {
+        let mut world = World::new();
+        for event in events {
+            world.apply(event);
+        }
+        // What was begun ends at some time, and time goes on.
+        for _ in 0..12 {
+            world.apply(Event::Prepared(Ok(())));
+            world.apply(Event::Started(Ok(())));
+            world.apply(Event::Copied(Ok(())));
+            world.apply(Event::StepOld);
+            world.apply(Event::StepNew);
+            world.apply(Event::Wait(11_000 * MS));
+        }
+        prop_assert!(world.swap.is_over(), "{world:?}");
+        prop_assert_eq!(world.reports.len(), 1);
+        let is_committed = world.reports[0].outcome == SwapOutcome::Committed;
+        prop_assert_eq!(is_committed, world.is_adopted);
+        if is_committed {
+            prop_assert!(!world.old.is_alive);
+            prop_assert!(world.new_state >= Some(world.old_state));
+            prop_assert!(!world.new.is_alive || world.new_receives());
+        } else {
+            prop_assert!(!world.new.is_alive, "{world:?}");
+            prop_assert_eq!(world.old.order, Order::Run as u8);
+            prop_assert!(world.old_receives() || world.old.hangs);
+        }
+    }
+
+    /// A swap in which nothing fails commits, in whatever order things go on.
+    #[test]
+    fn without_failures_it_commits(events in prop::collection::vec(0_u8..6, 200..300)) {
+        let mut world = World::new();
+        for event in events {
+            world.apply(match event {
+                0 => Event::Prepared(Ok(())),
+                1 => Event::Started(Ok(())),
+                2 => Event::Copied(Ok(())),
+                3 => Event::StepOld,
+                4 => Event::StepNew,
+                _ => Event::Wait(MS),
+            });
+        }
+        if world.swap.is_over() {
+            prop_assert_eq!(world.reports[0].outcome, SwapOutcome::Committed);
+        }
+        prop_assert!(world.is_adopted || world.now > 400 * MS);
+    }
+}

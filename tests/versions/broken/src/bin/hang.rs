@@ -1,0 +1,4 @@
+//! Hangs at its start.
+#![cfg_attr(bare, no_std, no_main)]
+
+broken::version!(HangsAtStart);

@@ -1,0 +1,4 @@
+//! Fails its self-test.
+#![cfg_attr(bare, no_std, no_main)]
+
+broken::version!(FailsItsTest);

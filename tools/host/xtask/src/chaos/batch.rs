@@ -1,0 +1,218 @@
+//! One boot of a campaign.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use skink_qemu::{Artefacts, Exit, Machine, Session, exec_word};
+
+use super::events::Events;
+use super::progress::Progress;
+
+/// How long a machine may print nothing before it counts as hung. Under icount with several
+/// machines on a busy host the preparation alone takes a minute.
+const QUIET: Duration = Duration::from_mins(5);
+/// How long one boot may take in all.
+const TIME_LIMIT: Duration = Duration::from_hours(6);
+
+/// What is the same for all boots of a campaign.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The services to kill; none means all that can be spared.
+    pub(crate) services: Vec<String>,
+    /// Kinds of kills.
+    pub(crate) plan: Vec<String>,
+    /// Time from a recovery to the next kill, µs.
+    pub(crate) gap_us: String,
+    /// CPUs.
+    pub(crate) cpus: u32,
+    /// Whether the clock counts instructions.
+    pub(crate) is_virtual: bool,
+    /// The disk image.
+    pub(crate) disk: PathBuf,
+}
+
+impl Settings {
+    /// Returns what the clock is, for people.
+    pub(crate) fn clock(&self) -> &'static str {
+        if self.is_virtual {
+            "virtual time"
+        } else {
+            "time of the host"
+        }
+    }
+}
+
+/// A boot to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) index: u32,
+    pub(crate) seed: u64,
+    pub(crate) kills: u32,
+}
+
+/// How a machine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// As it should, or not.
+    Exited(Exit),
+    /// It did not get on, and was switched off.
+    Hung,
+    /// It could not be started.
+    NotStarted,
+}
+
+/// What came of a boot.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) batch: Batch,
+    pub(crate) events: Events,
+    pub(crate) end: End,
+    /// What the host noticed, if something.
+    pub(crate) trouble: Option<String>,
+    /// The serial log.
+    pub(crate) log: PathBuf,
+    /// How to have the same again.
+    pub(crate) replay: String,
+}
+
+impl Batch {
+    /// Boots a machine and lets it be besieged.
+    pub(crate) fn run(
+        self,
+        artefacts: &Artefacts,
+        settings: &Settings,
+        progress: &Progress,
+    ) -> Outcome {
+        let mut machine = Machine::new(artefacts, &format!("chaos-{}", self.index));
+        machine.cpus = settings.cpus;
+        machine.disk = Some(settings.disk.clone());
+        if settings.is_virtual {
+            machine
+                .extra
+                .extend(["-icount", "shift=0,sleep=off"].map(str::to_owned));
+        }
+        machine.command_line = format!("quiet {}", exec_word(&self.command(settings)));
+        let mut outcome = Outcome {
+            batch: self,
+            events: Events::default(),
+            end: End::NotStarted,
+            trouble: None,
+            log: machine.log.clone(),
+            replay: self.replay(settings),
+        };
+        match Session::start(&machine, artefacts, TIME_LIMIT) {
+            Ok(session) => outcome.follow(session, progress),
+            Err(error) => outcome.trouble = Some(format!("{error:#}")),
+        }
+        if let Some(trouble) = &outcome.trouble {
+            progress.say(&format!("boot {}: {trouble}", self.index));
+        }
+        outcome
+    }
+
+    /// Returns the command that runs inside.
+    fn command(self, settings: &Settings) -> String {
+        let mut command = format!(
+            "siege -n {} -s {} -p {} -g {}",
+            self.kills,
+            self.seed,
+            settings.plan.join(","),
+            settings.gap_us
+        );
+        if settings.is_virtual {
+            // The disk is read in the host's time: the clock must not leap ahead meanwhile.
+            command += " -l paging,disk,tree,once,lines,busy";
+        }
+        if !settings.services.is_empty() {
+            command += &format!(" -k {}", settings.services.join(","));
+        }
+        command
+    }
+
+    fn replay(self, settings: &Settings) -> String {
+        let mut command = format!(
+            "cargo xtask chaos --seed {} --kills {} --batch {} --plan {} --gap-us {} --smp {}",
+            self.seed,
+            self.kills,
+            self.kills,
+            settings.plan.join(","),
+            settings.gap_us,
+            settings.cpus
+        );
+        if !settings.is_virtual && settings.cpus == 1 {
+            command += " --real-time";
+        }
+        if !settings.services.is_empty() {
+            command += &format!(" --services {}", settings.services.join(","));
+        }
+        command
+    }
+}
+
+impl Outcome {
+    /// Reads what the machine prints, to its end.
+    fn follow(&mut self, mut session: Session, progress: &Progress) {
+        loop {
+            match session.next_output(QUIET) {
+                Ok(Some(bytes)) => {
+                    let before = self.events.strikes();
+                    self.events.take(&bytes);
+                    progress.add(self.events.strikes() - before);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.end = End::Hung;
+                    self.trouble = Some(format!("{error:#}"));
+                    return;
+                }
+            }
+        }
+        self.events.finish();
+        match session.exit() {
+            Ok(exit) => {
+                self.end = End::Exited(exit);
+                let is_expected = matches!(exit, Exit::Orderly(0 | 1));
+                if !is_expected || !self.events.has_ended() {
+                    self.trouble = Some(format!("the machine ended with {exit:?}"));
+                }
+            }
+            Err(error) => self.trouble = Some(format!("{error:#}")),
+        }
+    }
+
+    /// Returns whether the machine went down or hung before the campaign was over.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.end == End::Hung || self.trouble.is_some() || !self.events.has_ended()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_can_be_repeated_by_its_seed() {
+        let mut settings = Settings {
+            services: vec!["vfs".to_owned(), "block".to_owned()],
+            plan: vec!["pair".to_owned(), "again".to_owned()],
+            gap_us: "0..5".to_owned(),
+            cpus: 1,
+            is_virtual: true,
+            disk: PathBuf::new(),
+        };
+        let batch = Batch {
+            index: 3,
+            seed: 9,
+            kills: 20,
+        };
+        let inside = "siege -n 20 -s 9 -p pair,again -g 0..5 \
+                      -l paging,disk,tree,once,lines,busy -k vfs,block";
+        assert_eq!(batch.command(&settings), inside);
+        let outside = "cargo xtask chaos --seed 9 --kills 20 --batch 20 --plan pair,again \
+                       --gap-us 0..5 --smp 1 --services vfs,block";
+        assert_eq!(batch.replay(&settings), outside);
+        settings.is_virtual = false;
+        settings.services.clear();
+        assert!(batch.replay(&settings).ends_with("--smp 1 --real-time"));
+    }
+}

@@ -1,0 +1,600 @@
+//! What a campaign has shown, summed over its boots: JSON, Markdown, a summary.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use super::batch::{Outcome, Settings};
+use super::events::Counts;
+
+/// Version of the file's form.
+const SCHEMA: u64 = 1;
+/// The kind of kills by which gaps are compared.
+const SINGLE: &str = "single";
+
+/// Numbers of a row, by their ranks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gaps(Vec<u64>);
+
+impl Gaps {
+    fn add(&mut self, ns: u64) {
+        self.0.push(ns);
+    }
+
+    /// Returns how many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns the smallest number that so many of a thousand do not exceed; 0 without any.
+    pub(crate) fn per_mille(&self, rank: usize) -> u64 {
+        let place = (self.0.len() * rank).div_ceil(1000).saturating_sub(1);
+        self.0.get(place).copied().unwrap_or(0)
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "samples": self.len(),
+            "p50": self.per_mille(500),
+            "p90": self.per_mille(900),
+            "p99": self.per_mille(990),
+            "max": self.per_mille(1000),
+            // For the chart: each percent.
+            "percentiles": (0..=100).map(|p| self.per_mille(p * 10)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn from_json(json: &Value) -> anyhow::Result<Self> {
+        let all = json["percentiles"].as_array().context("no percentiles")?;
+        let numbers: Option<Vec<u64>> = all.iter().map(Value::as_u64).collect();
+        Ok(Self(numbers.context("a percentile is no number")?))
+    }
+}
+
+/// What became of faults of a kind that are no kills.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Faults {
+    injected: u64,
+    manifested: u64,
+    /// Of those that manifested.
+    recovered: u64,
+}
+
+/// What became of one service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Service {
+    pub(crate) kills: u64,
+    pub(crate) recovered: u64,
+    pub(crate) redelivered: u64,
+    /// Gaps by kind of kill.
+    pub(crate) gaps: BTreeMap<String, Gaps>,
+    /// Other faults, by kind.
+    faults: BTreeMap<String, Faults>,
+    /// Deaths that nobody asked for, by cause.
+    unasked: BTreeMap<String, u64>,
+}
+
+impl Service {
+    /// Returns the gaps of single kills; of all that there are, if there were none.
+    pub(crate) fn main_gaps(&self) -> Gaps {
+        let single = self.gaps.get(SINGLE);
+        let any = || self.gaps.values().next();
+        single.or_else(any).cloned().unwrap_or_default()
+    }
+
+    fn json(&self, name: &str) -> Value {
+        let by_kind = |(kind, gaps): (&String, &Gaps)| (kind.clone(), gaps.json());
+        let mut restarts = json!({ "killed_by_campaign": self.kills });
+        for (cause, count) in &self.unasked {
+            restarts[cause] = json!(count);
+        }
+        let fault = |(kind, faults): (&String, &Faults)| {
+            let json = json!({
+                "injected": faults.injected,
+                "manifested": faults.manifested,
+                "recovered": faults.recovered,
+            });
+            (kind.clone(), json)
+        };
+        json!({
+            "service": name,
+            "faults": self.faults.iter().map(fault).collect::<serde_json::Map<_, _>>(),
+            "kills": self.kills,
+            "recovered": self.recovered,
+            "failed": self.kills - self.recovered,
+            "redelivered": self.redelivered,
+            "restarts": restarts,
+            "gap_ns": self.main_gaps().json(),
+            "gap_ns_by_kind": self.gaps.iter().map(by_kind).collect::<serde_json::Map<_, _>>(),
+        })
+    }
+}
+
+/// The figures of a campaign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Figures {
+    commit: String,
+    seed: u64,
+    plan: String,
+    gap_us: String,
+    cpus: u64,
+    clock: String,
+    pub(crate) services: BTreeMap<String, Service>,
+    counts: Counts,
+    leaks: u64,
+    /// Machines that went down or hung before their time.
+    reboots: u64,
+    boots: u64,
+    /// Time of the machines, summed, ns.
+    elapsed_ns: u64,
+    complaints: u64,
+}
+
+impl Figures {
+    /// Sums what came of all boots.
+    pub(crate) fn new(
+        commit: String,
+        seed: u64,
+        settings: &Settings,
+        outcomes: &[Outcome],
+    ) -> Self {
+        let mut figures = Self {
+            commit,
+            seed,
+            plan: settings.plan.join(","),
+            gap_us: settings.gap_us.clone(),
+            cpus: settings.cpus.into(),
+            clock: settings.clock().to_owned(),
+            services: BTreeMap::new(),
+            counts: Counts::default(),
+            leaks: 0,
+            reboots: 0,
+            boots: outcomes.len() as u64,
+            elapsed_ns: 0,
+            complaints: 0,
+        };
+        for outcome in outcomes {
+            figures.add(outcome);
+        }
+        for service in figures.services.values_mut() {
+            for gaps in service.gaps.values_mut() {
+                gaps.0.sort_unstable();
+            }
+        }
+        figures
+    }
+
+    fn add(&mut self, outcome: &Outcome) {
+        let events = &outcome.events;
+        for kill in &events.kills {
+            let service = self.services.entry(kill.service.clone()).or_default();
+            service.kills += 1;
+            service.redelivered += kill.redelivered;
+            if kill.is_recovered {
+                service.recovered += 1;
+                let gaps = service.gaps.entry(kill.kind.clone()).or_default();
+                gaps.add(kill.gap_ns);
+            }
+        }
+        for fault in &events.faults {
+            let service = self.services.entry(fault.service.clone()).or_default();
+            let faults = service.faults.entry(fault.kind.clone()).or_default();
+            faults.injected += 1;
+            if fault.is_manifest {
+                faults.manifested += 1;
+                faults.recovered += u64::from(fault.is_recovered);
+                let gaps = service.gaps.entry(fault.kind.clone()).or_default();
+                gaps.add(fault.gap_ns);
+            }
+        }
+        for ((service, cause), count) in &events.unasked {
+            let service = self.services.entry(service.clone()).or_default();
+            *service.unasked.entry(cause.clone()).or_default() += count;
+        }
+        self.counts.add(&events.counts);
+        self.leaks += events.leaks;
+        self.reboots += u64::from(outcome.is_lost());
+        self.elapsed_ns += events.elapsed_ns;
+        self.complaints += events.complaints.len() as u64;
+    }
+
+    fn sum(&self, number: impl Fn(&Service) -> u64) -> u64 {
+        self.services.values().map(number).sum()
+    }
+
+    /// Returns the number of kills.
+    pub(crate) fn kills(&self) -> u64 {
+        self.sum(|service| service.kills)
+    }
+
+    /// Returns how many services died that nobody had harmed.
+    fn unasked(&self) -> u64 {
+        self.sum(|service| {
+            let deaths: u64 = service.unasked.values().sum();
+            deaths.saturating_sub(
+                service
+                    .faults
+                    .values()
+                    .map(|faults| faults.manifested)
+                    .sum(),
+            )
+        })
+    }
+
+    fn faults(&self, number: impl Fn(&Faults) -> u64) -> u64 {
+        self.sum(|service| service.faults.values().map(&number).sum())
+    }
+
+    /// Returns whether nothing went wrong at all.
+    pub(crate) fn is_good(&self) -> bool {
+        self.kills() + self.faults(|faults| faults.injected) > 0
+            && self.sum(|service| service.recovered) == self.kills()
+            && self.faults(|faults| faults.recovered) == self.faults(|faults| faults.manifested)
+            && self.counts.faults() == 0
+            && self.leaks == 0
+            && self.reboots == 0
+            && self.complaints == 0
+            && self.unasked() == 0
+    }
+
+    fn totals(&self) -> Value {
+        let kills = self.kills();
+        json!({
+            "kills": kills,
+            "recovered": self.sum(|service| service.recovered),
+            // A kill ends a process that runs: none is without effect. Whether a bit that was
+            // turned over was ever looked at is not known unless it showed.
+            "injected": kills + self.faults(|faults| faults.injected),
+            "activated": kills + self.faults(|faults| faults.manifested),
+            "manifested": kills + self.faults(|faults| faults.manifested),
+            "manifested_recovered": self.sum(|service| service.recovered)
+                + self.faults(|faults| faults.recovered),
+            "operations": self.counts.operations,
+            "client_errors": self.counts.client_errors,
+            "lost": self.counts.lost,
+            "wrong": self.counts.wrong,
+            "duplicated": self.counts.duplicated,
+            "redelivered": self.sum(|service| service.redelivered),
+            "unasked_deaths": self.unasked(),
+            "leaks": self.leaks,
+            "reboots": self.reboots,
+            "boots": self.boots,
+        })
+    }
+
+    /// Returns the file of a campaign: totals, a row for each service and for each boot.
+    pub(crate) fn json(&self, outcomes: &[Outcome]) -> anyhow::Result<String> {
+        let rows = self.services.iter().map(|(name, row)| row.json(name));
+        let file = json!({
+            "schema": SCHEMA,
+            "commit": self.commit,
+            "seed": self.seed,
+            "plan": self.plan,
+            "gap_us": self.gap_us,
+            "cpus": self.cpus,
+            "clock": self.clock,
+            "elapsed_ns": self.elapsed_ns,
+            "totals": self.totals(),
+            "services": rows.collect::<Vec<_>>(),
+            "batches": outcomes.iter().map(batch).collect::<Vec<_>>(),
+        });
+        Ok(serde_json::to_string_pretty(&file)? + "\n")
+    }
+
+    /// Reads the parts of a file of which table and charts are made.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let file: Value = serde_json::from_str(text)?;
+        ensure!(file["schema"] == SCHEMA, "it has another schema");
+        let number = |json: &Value, name: &str| {
+            json[name]
+                .as_u64()
+                .with_context(|| format!("no number {name}"))
+        };
+        let text = |name: &str| {
+            let found = file[name].as_str().map(str::to_owned);
+            found.with_context(|| format!("no {name}"))
+        };
+        let totals = &file["totals"];
+        let mut services = BTreeMap::new();
+        for row in file["services"].as_array().context("no services")? {
+            let mut service = Service {
+                kills: number(row, "kills")?,
+                recovered: number(row, "recovered")?,
+                redelivered: number(row, "redelivered")?,
+                ..Service::default()
+            };
+            for (kind, gaps) in row["gap_ns_by_kind"].as_object().into_iter().flatten() {
+                service.gaps.insert(kind.clone(), Gaps::from_json(gaps)?);
+            }
+            for (kind, faults) in row["faults"].as_object().into_iter().flatten() {
+                let faults = Faults {
+                    injected: number(faults, "injected")?,
+                    manifested: number(faults, "manifested")?,
+                    recovered: number(faults, "recovered")?,
+                };
+                service.faults.insert(kind.clone(), faults);
+            }
+            let name = row["service"]
+                .as_str()
+                .context("a service without a name")?;
+            services.insert(name.to_owned(), service);
+        }
+        Ok(Self {
+            commit: text("commit")?,
+            seed: number(&file, "seed")?,
+            plan: text("plan")?,
+            gap_us: text("gap_us")?,
+            cpus: number(&file, "cpus")?,
+            clock: text("clock")?,
+            services,
+            counts: Counts {
+                operations: number(totals, "operations")?,
+                client_errors: number(totals, "client_errors")?,
+                wrong: number(totals, "wrong")?,
+                lost: number(totals, "lost")?,
+                duplicated: number(totals, "duplicated")?,
+            },
+            leaks: number(totals, "leaks")?,
+            reboots: number(totals, "reboots")?,
+            boots: number(totals, "boots")?,
+            elapsed_ns: number(&file, "elapsed_ns")?,
+            complaints: 0,
+        })
+    }
+
+    /// Returns the summary and a table, as Markdown.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = format!(
+            "{}Plan `{}`, {} µs from a recovery to the next kill, {} CPU, {}; seed {}, commit `{}`.\n\n",
+            self.summary(),
+            self.plan,
+            self.gap_us,
+            self.cpus,
+            self.clock,
+            self.seed,
+            self.commit.get(..12).unwrap_or(&self.commit),
+        );
+        text += "| service | kills | recovered | gap p50, ms | p90 | p99 | max | redelivered |\n";
+        text += "|---|---:|---:|---:|---:|---:|---:|---:|\n";
+        for (name, service) in self.services.iter().filter(|(_, row)| row.kills > 0) {
+            let gaps = service.main_gaps();
+            // Writing to a string cannot fail.
+            let _ = write!(
+                text,
+                "| `{name}` | {} | {} |",
+                service.kills, service.recovered
+            );
+            for rank in [500, 900, 990, 1000] {
+                let _ = write!(text, " {:.2} |", gaps.per_mille(rank) as f64 / 1e6);
+            }
+            let _ = writeln!(text, " {} |", service.redelivered);
+        }
+        text
+    }
+
+    /// Returns what came of it in some lines.
+    pub(crate) fn summary(&self) -> String {
+        let injected = self.faults(|faults| faults.injected);
+        let faults = if injected > 0 {
+            format!(
+                "{injected} other faults, {} manifested, {} of them recovered.\n",
+                self.faults(|faults| faults.manifested),
+                self.faults(|faults| faults.recovered)
+            )
+        } else {
+            String::new()
+        };
+        format!(
+            "{} kills in {} boots, {} recovered, {} deaths that nobody asked for, {} reboots.\n\
+             {faults}{} operations: {} client errors, {} lost, {} done twice, {} wrong bytes; {} leaks.\n",
+            self.kills(),
+            self.boots,
+            self.sum(|service| service.recovered),
+            self.unasked(),
+            self.reboots,
+            self.counts.operations,
+            self.counts.client_errors,
+            self.counts.lost,
+            self.counts.duplicated,
+            self.counts.wrong,
+            self.leaks
+        )
+    }
+}
+
+fn batch(outcome: &Outcome) -> Value {
+    let events = &outcome.events;
+    let used = |(name, before, after): &(String, u64, u64)| json!({ "name": name, "before": before, "after": after });
+    let changed = events
+        .uses
+        .iter()
+        .filter(|(_, before, after)| before != after);
+    let uses = changed.map(used);
+    let missed = events
+        .faults
+        .iter()
+        .filter(|fault| fault.is_manifest && !fault.is_recovered);
+    json!({
+        "not_recovered": missed.map(|fault| &fault.about).collect::<Vec<_>>(),
+        "index": outcome.batch.index,
+        "seed": outcome.batch.seed,
+        "kills": events.kills.len(),
+        "recovered": events.kills.iter().filter(|kill| kill.is_recovered).count(),
+        "end": format!("{:?}", outcome.end),
+        "trouble": outcome.trouble,
+        "elapsed_ns": events.elapsed_ns,
+        "operations": events.counts.operations,
+        "faults": events.counts.faults(),
+        "leaks": events.leaks,
+        "changed_uses": uses.collect::<Vec<_>>(),
+        "complaints": events.complaints,
+        "replay": outcome.replay,
+    })
+}
+
+/// Returns a line for each boot in which something went wrong, with how to have it again.
+pub(crate) fn failures(outcomes: &[Outcome]) -> Vec<String> {
+    let is_bad = |outcome: &&Outcome| {
+        outcome.is_lost()
+            || outcome.events.counts.faults() > 0
+            || !outcome.events.complaints.is_empty()
+    };
+    let line = |outcome: &Outcome| {
+        let trouble = outcome.trouble.iter().chain(&outcome.events.complaints);
+        let texts: Vec<&str> = trouble.map(String::as_str).collect();
+        format!(
+            "boot {}: {}\n    again: {}\n    serial log: {}",
+            outcome.batch.index,
+            texts.join("; "),
+            outcome.replay,
+            outcome.log.display()
+        )
+    };
+    outcomes.iter().filter(is_bad).map(line).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::PathBuf;
+
+    use skink_qemu::Exit;
+
+    use super::*;
+    use crate::chaos::batch::{Batch, End};
+    use crate::chaos::events::Events;
+
+    pub(crate) fn figures(printed: &str) -> Figures {
+        let settings = Settings {
+            services: Vec::new(),
+            plan: vec!["single".to_owned()],
+            gap_us: "0..5".to_owned(),
+            cpus: 1,
+            is_virtual: true,
+            disk: PathBuf::new(),
+        };
+        Figures::new("abcdef".to_owned(), 3, &settings, &[outcome(printed)])
+    }
+
+    fn outcome(printed: &str) -> Outcome {
+        let mut events = Events::default();
+        events.take(printed.as_bytes());
+        events.finish();
+        Outcome {
+            batch: Batch {
+                index: 0,
+                seed: 3,
+                kills: 2,
+            },
+            events,
+            end: End::Exited(Exit::Orderly(0)),
+            trouble: None,
+            log: PathBuf::from("log"),
+            replay: "again".to_owned(),
+        }
+    }
+
+    pub(crate) fn printed() -> String {
+        let kill = |service: &str, gap: u64| {
+            format!(
+                "#siege {{\"event\":\"kill\",\"service\":\"{service}\",\"kind\":\"single\",\
+                 \"gap_ns\":{gap},\"redelivered\":1,\"recovered\":1}}\n"
+            )
+        };
+        let end = "#siege {\"event\":\"end\",\"elapsed_ns\":7}\n";
+        [
+            kill("vfs", 2_000_000),
+            kill("vfs", 1_000_000),
+            kill("log", 500_000),
+            end.to_owned(),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn the_file_has_the_promised_form() {
+        let figures = figures(&printed());
+        assert!(figures.is_good());
+        let file: Value =
+            serde_json::from_str(&figures.json(&[outcome(&printed())]).unwrap()).unwrap();
+        for (name, value) in [
+            ("kills", 3),
+            ("recovered", 3),
+            ("lost", 0),
+            ("wrong", 0),
+            ("duplicated", 0),
+            ("client_errors", 0),
+            ("injected", 3),
+            ("reboots", 0),
+        ] {
+            assert_eq!(file["totals"][name], value, "{name}");
+        }
+        assert_eq!(file["seed"], 3);
+        let vfs = &file["services"][1];
+        assert_eq!(vfs["service"], "vfs");
+        assert_eq!(vfs["gap_ns"]["p50"], 1_000_000);
+        assert_eq!(vfs["gap_ns"]["max"], 2_000_000);
+        assert_eq!(file["batches"][0]["replay"], "again");
+    }
+
+    #[test]
+    fn faults_that_nobody_noticed_stay_in_the_count() {
+        let fault = |shows: u64| {
+            format!(
+                "#siege {{\"event\":\"fault\",\"service\":\"vfs\",\"kind\":\"flip\",\
+                 \"manifested\":{shows},\"recovered\":1}}\n"
+            )
+        };
+        let figures = figures(&[fault(0), fault(1), printed()].concat());
+        assert!(figures.is_good());
+        let totals = figures.totals();
+        assert_eq!(
+            (&totals["injected"], &totals["manifested"]),
+            (&json!(5), &json!(4))
+        );
+        assert!(
+            figures
+                .summary()
+                .contains("2 other faults, 1 manifested, 1 of them recovered")
+        );
+        let read = Figures::parse(&figures.json(&[]).unwrap()).unwrap();
+        assert_eq!(read.summary(), figures.summary());
+    }
+
+    #[test]
+    fn what_is_kept_makes_the_same_table() {
+        let figures = figures(&printed());
+        let read = Figures::parse(&figures.json(&[]).unwrap()).unwrap();
+        assert_eq!(read.markdown(), figures.markdown());
+        assert!(
+            figures
+                .markdown()
+                .contains("| `vfs` | 2 | 2 | 1.00 | 2.00 | 2.00 | 2.00 | 2 |")
+        );
+        for text in ["", "{}", "{\"schema\":1}"] {
+            assert!(Figures::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_that_goes_wrong_makes_it_bad() {
+        for more in [
+            "#siege {\"event\":\"load\",\"name\":\"tree\",\"lost\":1}\n",
+            "#siege {\"event\":\"use\",\"name\":\"x\",\"before\":1,\"after\":2,\"leaked\":1}\n",
+            "#siege {\"event\":\"deaths\",\"service\":\"vfs\",\"hung\":1}\n",
+            "#siege {\"event\":\"kill\",\"service\":\"vfs\",\"kind\":\"single\",\"recovered\":0}\n",
+            "#line 1\n",
+            "#siege {\"event\":\"fault\",\"service\":\"vfs\",\"kind\":\"hang\",\"manifested\":1,\"recovered\":0}\n",
+            "siege: vfs does not run\n",
+        ] {
+            let printed = format!("{more}{}", printed());
+            assert!(!figures(&printed).is_good(), "{more}");
+        }
+        assert!(!figures("").is_good());
+        let mut torn = outcome(&printed());
+        torn.trouble = Some("gone".to_owned());
+        assert!(torn.is_lost());
+        assert!(failures(&[torn])[0].contains("again: again"));
+    }
+}

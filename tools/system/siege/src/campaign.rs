@@ -1,0 +1,485 @@
+//! The campaign: kills by plan, probes after each, and how all fared.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use chaos::Random;
+use libipc::Failure;
+use libipc::proto::init::{InitClient, InitError};
+use libsys::{Handle, System, time};
+use siege::json::Object;
+use siege::{Counts, Kind, Load, Request, Strike, Strikes};
+use skink_program::launch::Launcher;
+use skink_program::{Align, Failed, Program, Table, human};
+
+use crate::loads::{Loads, Report};
+use crate::probe::Probes;
+use crate::services::{self, INIT, Service, Unasked};
+use crate::snapshot::{Snapshot, Use};
+use crate::wreck;
+
+/// How long a service may take to come back, ns.
+const PATIENCE_NS: u64 = 20_000 * time::MS;
+/// How often it is looked at meanwhile, ns.
+const LOOK_NS: u64 = time::MS / 20;
+
+/// How long a fault may take to show, ns.
+const WATCH_NS: u64 = 30 * time::MS;
+
+/// A campaign.
+pub(crate) struct Campaign<'a> {
+    launcher: &'a Launcher,
+    system: &'a Handle<System>,
+    init: InitClient,
+    seed: u64,
+    strikes: Strikes,
+    services: Vec<Service>,
+    are_named: bool,
+    loads: &'a [Load],
+    probes: Probes,
+    /// For what is not drawn with the strikes.
+    random: Random,
+    gaps: Vec<Vec<u64>>,
+    reports: Vec<Report>,
+    uses: Vec<(Use, u64, bool)>,
+    unasked: Vec<(String, Unasked)>,
+    problems: Vec<String>,
+    elapsed_ns: u64,
+}
+
+/// A kill that was carried out.
+struct Killed {
+    service: usize,
+    at: u64,
+    generation: Option<u64>,
+}
+
+impl<'a> Campaign<'a> {
+    /// Prepares the campaign that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// When a service is not known, or a way to one is missing.
+    pub(crate) fn new(
+        program: &Program,
+        launcher: &'a Launcher,
+        request: &'a Request,
+        seed: u64,
+    ) -> Result<Self, Failed> {
+        let not_given = || Failed::new("no control of services was given");
+        let init = || launcher.init().ok_or_else(not_given);
+        let services = services::chosen(&init()?, request)?;
+        let (low, high) = (request.gap_us.start(), request.gap_us.end());
+        Ok(Campaign {
+            launcher,
+            system: launcher.system().ok_or_else(not_given)?,
+            init: init()?,
+            seed,
+            strikes: Strikes::new(
+                seed,
+                services.len(),
+                request.kills,
+                &request.kinds,
+                low * 1000..=high * 1000,
+            ),
+            gaps: services.iter().map(|_| Vec::new()).collect(),
+            services,
+            are_named: !request.services.is_empty(),
+            loads: &request.loads,
+            random: Random::new(!seed),
+            probes: Probes::new(program, launcher, init()?, seed)?,
+            reports: Vec::new(),
+            uses: Vec::new(),
+            unasked: services::unasked(&init()?)?,
+            problems: Vec::new(),
+            elapsed_ns: 0,
+        })
+    }
+
+    /// Runs the campaign; returns whether it was interrupted.
+    ///
+    /// # Errors
+    ///
+    /// When a workload cannot be started, or the output cannot be written.
+    pub(crate) fn run(&mut self, program: &mut Program) -> Result<bool, Failed> {
+        let begin = Object::new("begin").number("seed", self.seed);
+        say(program, begin)?;
+        // All the time, also while nothing else runs: this is what it is for.
+        let is_busy = |load: &&Load| **load == Load::Busy;
+        let busy: Vec<Load> = self.loads.iter().filter(is_busy).copied().collect();
+        let _busy = Loads::start(self.launcher, &busy, self.seed)?;
+        let loads: Vec<Load> = self
+            .loads
+            .iter()
+            .filter(|load| !is_busy(load))
+            .copied()
+            .collect();
+        // Whatever is made once and kept is made now: by a first run of each workload, and by a
+        // first death of each service.
+        say(program, Object::new("loads"))?;
+        Loads::start(self.launcher, &loads, self.seed)?.stop()?;
+        let before = self.settle()?;
+        say(program, Object::new("loads"))?;
+        let loads = Loads::start(self.launcher, &loads, self.seed)?;
+        let start = time::now();
+        while let Some(strike) = self.strikes.next() {
+            let at = time::after(strike.wait_ns);
+            if self.launcher.is_interrupted_until(at)? {
+                return Ok(true);
+            }
+            match strike.kind {
+                Kind::Single | Kind::Pair | Kind::Again => self.strike(program, &strike)?,
+                Kind::Hang | Kind::Flip => self.harm(program, &strike, &loads)?,
+            }
+        }
+        self.elapsed_ns = time::now().saturating_sub(start);
+        self.reports = loads.stop()?;
+        drop(loads);
+        let after = self.settle()?;
+        self.uses = after.compare(&before);
+        self.look_at_deaths()?;
+        Ok(false)
+    }
+
+    /// Strikes once, and waits until what was killed serves again.
+    fn strike(&mut self, program: &mut Program, strike: &Strike) -> Result<(), Failed> {
+        let (_, before) = self.system.system_info()?;
+        let mut killed = Vec::new();
+        killed.extend(self.kill(strike.first)?);
+        if strike.kind == Kind::Again
+            && let Some(first) = killed.first()
+        {
+            self.wait_for_next(first);
+            time::sleep(strike.delay_ns);
+        }
+        if strike.kind != Kind::Single && !killed.is_empty() {
+            killed.extend(self.kill(strike.second)?);
+        }
+        let mut outcomes = Vec::new();
+        for one in killed {
+            let outcome = self.recover(&one);
+            outcomes.push((time::now().saturating_sub(one.at), outcome, one));
+        }
+        let (_, after) = self.system.system_info()?;
+        let mut redelivered = after.redelivered.saturating_sub(before.redelivered);
+        for (gap, outcome, one) in outcomes {
+            let service = &mut self.services[one.service];
+            let mut line = Object::new("kill")
+                .text("service", &service.name)
+                .text("kind", strike.kind.name())
+                .number("at_ns", one.at)
+                .number("gap_ns", gap)
+                .number("redelivered", redelivered)
+                .number("recovered", outcome.is_ok().into());
+            redelivered = 0;
+            match outcome {
+                Ok(()) => {
+                    service.recovered += 1;
+                    self.gaps[one.service].push(gap);
+                }
+                Err(why) => {
+                    line = line.text("why", &why);
+                    self.problems.push(format!("{}: {why}", service.name));
+                }
+            }
+            say(program, line)?;
+        }
+        Ok(())
+    }
+
+    /// Harms a service, and looks what comes of it.
+    fn harm(
+        &mut self,
+        program: &mut Program,
+        strike: &Strike,
+        loads: &Loads,
+    ) -> Result<(), Failed> {
+        let name = self.services[strike.first].name.clone();
+        let Some(found) = services::find(&self.init, &name) else {
+            return Ok(());
+        };
+        let (before, deaths) = (loads.counts()?, self.deaths(&name));
+        let process = self.system.open_process(found.process)?;
+        let at = time::now();
+        let mut line = Object::new("fault")
+            .text("service", &name)
+            .text("kind", strike.kind.name())
+            .number("at_ns", at);
+        if strike.kind == Kind::Hang {
+            let barred = wreck::bar(self.system, &process).map_err(|failed| failed.about(&name))?;
+            self.probes.nudge(&name);
+            wreck::unbar(self.system, &process, &barred).map_err(|failed| failed.about(&name))?;
+        } else {
+            let flipped = wreck::flip(self.system, &process, &mut self.random);
+            let flipped = flipped.map_err(|failed| failed.about(&name))?;
+            line = line
+                .text("area", flipped.area.name())
+                .number("address", flipped.address)
+                .number("mask", flipped.mask.into());
+        }
+        let end = at.saturating_add(WATCH_NS);
+        let mut outcome = self.probes.ask(&name);
+        while self.deaths(&name) == deaths && time::now() < end && strike.kind == Kind::Flip {
+            time::sleep(LOOK_NS);
+            outcome = outcome.and(self.probes.ask(&name));
+        }
+        let gap = time::now().saturating_sub(at);
+        let died = self.deaths(&name).saturating_sub(deaths);
+        let cause = services::find(&self.init, &name).and_then(|now| now.last_cause);
+        if died == 0 && outcome.is_ok() {
+            outcome = self.clear(strike.first)?;
+        }
+        let mut faults = loads.counts()?;
+        faults.subtract(&before);
+        let service = &mut self.services[strike.first];
+        service.harmed += 1;
+        service.provoked += died;
+        let is_manifest = died > 0 || faults.faults() > 0 || outcome.is_err();
+        line = with_counts(line, &faults)
+            .number("gap_ns", gap)
+            .number("manifested", is_manifest.into())
+            .number("recovered", outcome.is_ok().into());
+        if died > 0 {
+            line = line.text("cause", &format!("{cause:?}"));
+        }
+        if let Err(why) = outcome {
+            self.problems.push(format!("{name}: {why}"));
+            line = line.text("why", &why);
+        }
+        say(program, line)
+    }
+
+    /// Replaces an instance that was harmed in vain, and lets the workloads look at what the next
+    /// one makes of its state region: it must not show in the middle of another fault.
+    fn clear(&mut self, service: usize) -> Result<Result<(), String>, Failed> {
+        let kills = self.services[service].kills;
+        let mut outcome = Ok(());
+        if let Some(killed) = self.kill(service)? {
+            outcome = self.recover(&killed);
+        }
+        self.services[service].kills = kills;
+        time::sleep(WATCH_NS);
+        Ok(outcome)
+    }
+
+    /// Returns how often a service has died without being asked to.
+    fn deaths(&self, name: &str) -> u32 {
+        let statistics = self.init.statistics(name);
+        statistics.map_or(0, |statistics| services::unasked_of(&statistics))
+    }
+
+    /// Kills a service; one that does not run just now is waited for.
+    fn kill(&mut self, service: usize) -> Result<Option<Killed>, Failed> {
+        let end = time::after(PATIENCE_NS);
+        let name = self.services[service].name.clone();
+        let generation = services::running(&self.init, &name);
+        loop {
+            let at = time::now();
+            let failure = match self.init.kill(&name) {
+                Ok(()) => {
+                    self.services[service].kills += 1;
+                    return Ok(Some(Killed {
+                        service,
+                        at,
+                        generation,
+                    }));
+                }
+                Err(Failure::Server(InitError::NotRunning)) if at < end => {
+                    time::sleep(LOOK_NS);
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            self.strikes.give_up(service);
+            // Whoever asks for all services asks for those that the system can live without.
+            if failure == Failure::Server(InitError::Critical) && !self.are_named {
+                return Ok(None);
+            }
+            if failure == Failure::Server(InitError::NotRunning) {
+                self.problems.push(format!("{name} does not run"));
+                return Ok(None);
+            }
+            return Err(Failed::from(failure).about(name));
+        }
+    }
+
+    /// Waits until the next instance of a service that was killed runs.
+    fn wait_for_next(&self, killed: &Killed) {
+        let name = &self.services[killed.service].name;
+        let end = killed.at.saturating_add(PATIENCE_NS);
+        while name != INIT
+            && services::running(&self.init, name).is_none_or(|now| Some(now) == killed.generation)
+            && time::now() < end
+        {
+            time::sleep(LOOK_NS);
+        }
+    }
+
+    /// Waits until a service that was killed answers.
+    fn recover(&mut self, killed: &Killed) -> Result<(), String> {
+        let name = &self.services[killed.service].name;
+        self.probes.ask(name)?;
+        Ok(())
+    }
+
+    /// Kills each service once while nothing else is done, and returns what is in use then:
+    /// so it can be compared with another time.
+    fn settle(&mut self) -> Result<Snapshot, Failed> {
+        for service in 0..self.services.len() {
+            let kills = self.services[service].kills;
+            if let Some(killed) = self.kill(service)? {
+                if let Err(why) = self.recover(&killed) {
+                    let name = &self.services[service].name;
+                    self.problems.push(format!("{name}: {why}"));
+                }
+                // It is no part of the campaign.
+                self.services[service].kills = kills;
+            }
+        }
+        for service in &self.services {
+            if let Err(why) = self.probes.ask(&service.name) {
+                self.problems.push(format!("{}: {why}", service.name));
+            }
+        }
+        Snapshot::settled(self.system, self.launcher.memory())
+    }
+
+    /// Notes services that do not run, or that ended without being killed.
+    fn look_at_deaths(&mut self) -> Result<(), Failed> {
+        for service in &self.services {
+            if service.name != INIT && services::running(&self.init, &service.name).is_none() {
+                self.problems.push(format!("{} does not run", service.name));
+            }
+        }
+        let before = core::mem::take(&mut self.unasked);
+        for (name, mut counts) in services::unasked(&self.init)? {
+            let old = before.iter().find(|(known, _)| *known == name);
+            let provoked = self.services.iter().find(|known| known.name == name);
+            let provoked = provoked.map_or(0, |known| known.provoked);
+            let sum = |counts: &Unasked| counts.iter().map(|(_, count)| count).sum::<u32>();
+            let is_more = sum(&counts) > old.map_or(0, |(_, old)| sum(old)) + provoked;
+            for ((cause, count), (_, old)) in
+                counts.iter_mut().zip(old.map_or([("", 0); 5], |o| o.1))
+            {
+                *count = count.saturating_sub(old);
+                if *count > 0 && is_more {
+                    self.problems.push(format!("{name} {cause} {count} times"));
+                }
+            }
+            self.unasked.push((name, counts));
+        }
+        Ok(())
+    }
+
+    /// Prints what came of it; returns whether nothing went wrong.
+    ///
+    /// # Errors
+    ///
+    /// When the output cannot be written.
+    pub(crate) fn report(&mut self, program: &mut Program) -> Result<bool, Failed> {
+        let mut totals = Counts::default();
+        for report in &self.reports {
+            totals.add(&report.counts);
+            say(
+                program,
+                with_counts(Object::new("load"), &report.counts)
+                    .text("name", report.load.name())
+                    .text("complaint", &report.complaint),
+            )?;
+            if !report.complaint.is_empty() {
+                let name = report.load.name();
+                self.problems
+                    .push(format!("workload {name}: {}", report.complaint));
+            }
+        }
+        for (now, before, is_leak) in &self.uses {
+            let line = Object::new("use")
+                .text("name", &now.name)
+                .number("before", *before)
+                .number("after", now.number)
+                .number("leaked", (*is_leak).into());
+            say(program, line)?;
+            if *is_leak {
+                let text = format!("{}: {} in use, {before} before", now.name, now.number);
+                self.problems.push(text);
+            }
+        }
+        for (name, counts) in &self.unasked {
+            let mut line = Object::new("deaths").text("service", name);
+            for (cause, count) in counts {
+                line = line.number(cause, (*count).into());
+            }
+            say(program, line)?;
+        }
+        self.table(program, &totals)?;
+        let sum = |number: fn(&Service) -> u32| self.services.iter().map(number).sum::<u32>();
+        let leaks = self.uses.iter().filter(|(_, _, is_leak)| *is_leak).count();
+        let end = with_counts(Object::new("end"), &totals)
+            .number("kills", sum(|service| service.kills).into())
+            .number("faults", sum(|service| service.harmed).into())
+            .number("recovered", sum(|service| service.recovered).into())
+            .number("leaks", leaks as u64)
+            .number("problems", self.problems.len() as u64)
+            .number("elapsed_ns", self.elapsed_ns);
+        say(program, end)?;
+        for problem in &self.problems {
+            program.complain(problem);
+        }
+        Ok(self.problems.is_empty() && totals.faults() == 0)
+    }
+
+    fn table(&mut self, program: &mut Program, totals: &Counts) -> Result<(), Failed> {
+        use Align::{Left, Right};
+        let mut table = Table::new(&[
+            ("SERVICE", Left),
+            ("KILLS", Right),
+            ("RECOVERED", Right),
+            ("GAP P50", Right),
+            ("GAP P99", Right),
+            ("GAP MAX", Right),
+        ]);
+        for (service, gaps) in self.services.iter().zip(&mut self.gaps) {
+            gaps.sort_unstable();
+            let at = |percent: usize| {
+                let place = (gaps.len() * percent).div_ceil(100).saturating_sub(1);
+                gaps.get(place)
+                    .map_or_else(|| "-".to_string(), |ns| human::duration(*ns))
+            };
+            table.row([
+                service.name.clone(),
+                service.kills.to_string(),
+                service.recovered.to_string(),
+                at(50),
+                at(99),
+                at(100),
+            ]);
+        }
+        program.out().write_bytes(table.render().as_bytes())?;
+        let text = format!(
+            "{} operations: {} errors, {} lost, {} done twice, {} wrong bytes; {}; seed {}\n",
+            totals.operations,
+            totals.client_errors,
+            totals.lost,
+            totals.duplicated,
+            totals.wrong,
+            human::seconds(self.elapsed_ns),
+            self.seed
+        );
+        program.out().write_bytes(text.as_bytes())
+    }
+}
+
+fn with_counts(line: Object, counts: &Counts) -> Object {
+    line.number("operations", counts.operations)
+        .number("client_errors", counts.client_errors)
+        .number("wrong", counts.wrong)
+        .number("lost", counts.lost)
+        .number("duplicated", counts.duplicated)
+}
+
+/// Writes a line for the host at once: it shows that the system lives.
+fn say(program: &mut Program, line: Object) -> Result<(), Failed> {
+    program.out().write_bytes(line.line().as_bytes())?;
+    program.out().flush()
+}

@@ -1,0 +1,59 @@
+//! A workload of `siege`: works until it is told to stop, and counts what goes wrong.
+#![cfg_attr(bare, no_std, no_main)]
+
+extern crate alloc;
+
+mod busy;
+mod disk;
+mod lines;
+mod once;
+mod paging;
+mod tree;
+mod worker;
+
+use libsys::mappings::Mapping;
+use libsys::{Handle, MapFlags, Memory};
+use siege::tally::{Phase, Tally};
+use siege::{Load, load};
+use skink_program::launch::SHARED;
+use skink_program::{Failed, Outcome, Program};
+
+use crate::worker::Worker;
+
+const HELP: &str = "\
+Usage: siege-load LOAD SEED
+       siege-load exit CODE
+
+Works until it is told to stop, for `siege`, which starts it. The second form ends at
+once with an exit code.
+";
+
+skink_program::program!(HELP, run);
+
+fn run(program: &mut Program) -> Outcome {
+    let [what, number] = program.arguments() else {
+        return Err(Failed::usage("which workload?"));
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| Failed::usage("the second argument is a number"))?;
+    if what == load::EXIT {
+        return Ok(i32::try_from(number).unwrap_or(i32::MAX));
+    }
+    let load = Load::named(what).ok_or_else(|| Failed::usage("no such workload"))?;
+    let shared: Handle<Memory> = program.take(SHARED)?;
+    let mapping = Mapping::map(&shared, MapFlags::READ | MapFlags::WRITE)?;
+    let tally = Tally::new(mapping.atomic_words())
+        .ok_or_else(|| Failed::new("too little memory to count in"))?;
+    let worker = Worker::new(tally, number);
+    match load {
+        Load::Paging => paging::run(program, worker)?,
+        Load::Disk => disk::run(program, worker)?,
+        Load::Tree => tree::run(program, worker)?,
+        Load::Once => once::run(program, worker)?,
+        Load::Lines => lines::run(program, worker)?,
+        Load::Busy => busy::run(&worker),
+    }
+    tally.enter(Phase::Done);
+    program.finish()
+}

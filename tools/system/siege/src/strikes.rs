@@ -1,0 +1,255 @@
+//! Which services are struck, and when: chance that a seed repeats.
+//!
+//! Services are drawn from shuffled decks, so that all are struck equally often: one deck of
+//! services for each kind of strike, and one of ordered pairs.
+
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
+use chaos::Random;
+
+/// A kind of strike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A service is killed.
+    Single,
+    /// Two services are killed, one right after the other.
+    Pair,
+    /// A service is killed, and again as soon as its next instance runs: while it recovers.
+    Again,
+    /// A service is made to turn for ever where it is.
+    Hang,
+    /// A bit of a service's memory is turned over.
+    Flip,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 5] = [
+        Kind::Single,
+        Kind::Pair,
+        Kind::Again,
+        Kind::Hang,
+        Kind::Flip,
+    ];
+
+    /// Returns its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Single => "single",
+            Kind::Pair => "pair",
+            Kind::Again => "again",
+            Kind::Hang => "hang",
+            Kind::Flip => "flip",
+        }
+    }
+
+    /// Returns the kind of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Returns how many kills, or other faults, it takes.
+    pub const fn kills(self) -> u32 {
+        match self {
+            Kind::Single | Kind::Hang | Kind::Flip => 1,
+            Kind::Pair | Kind::Again => 2,
+        }
+    }
+}
+
+/// What is done next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Strike {
+    /// In which way.
+    pub kind: Kind,
+    /// The service that is killed first.
+    pub first: usize,
+    /// The service that is killed second; the same one for all but [`Kind::Pair`].
+    pub second: usize,
+    /// How long to wait before, ns.
+    pub wait_ns: u64,
+    /// How long the next instance runs before it is killed, ns, for [`Kind::Again`].
+    pub delay_ns: u64,
+}
+
+/// Longest time that an instance runs before it is killed again, ns: somewhat longer than any
+/// service takes to serve.
+const MAX_DELAY_NS: u64 = 2_000_000;
+/// Of eight strikes this many are single ones, when there are other kinds too.
+const SINGLES_OF_EIGHT: u64 = 4;
+
+/// The strikes to come.
+#[derive(Clone, Debug)]
+pub struct Strikes {
+    random: Random,
+    kinds: Vec<Kind>,
+    wait_ns: RangeInclusive<u64>,
+    kills_left: u32,
+    services: Vec<usize>,
+    decks: [Vec<(usize, usize)>; Kind::ALL.len()],
+}
+
+impl Iterator for Strikes {
+    type Item = Strike;
+
+    fn next(&mut self) -> Option<Strike> {
+        if self.kills_left == 0 || self.services.is_empty() {
+            return None;
+        }
+        let kind = self.draw_kind();
+        let (first, second) = self.draw(kind)?;
+        let (low, high) = (*self.wait_ns.start(), *self.wait_ns.end());
+        let wait_ns = low
+            + self
+                .random
+                .below(high.saturating_sub(low).saturating_add(1));
+        let delay_ns = self.random.below(MAX_DELAY_NS);
+        self.kills_left = self.kills_left.saturating_sub(kind.kills());
+        Some(Strike {
+            kind,
+            first,
+            second,
+            wait_ns,
+            delay_ns,
+        })
+    }
+}
+
+impl Strikes {
+    /// Makes the strikes of a seed against this many services, until there were `kills` kills.
+    /// Without any kind, or with pairs of less than two services, there are single ones.
+    pub fn new(
+        seed: u64,
+        services: usize,
+        kills: u32,
+        kinds: &[Kind],
+        wait_ns: RangeInclusive<u64>,
+    ) -> Self {
+        let mut kinds = kinds.to_vec();
+        kinds.retain(|kind| *kind != Kind::Pair || services > 1);
+        if kinds.is_empty() {
+            kinds.push(Kind::Single);
+        }
+        Strikes {
+            random: Random::new(seed),
+            kinds,
+            wait_ns,
+            kills_left: kills,
+            services: (0..services).collect(),
+            decks: [const { Vec::new() }; Kind::ALL.len()],
+        }
+    }
+
+    /// Leaves a service out from now on.
+    pub fn give_up(&mut self, service: usize) {
+        self.services.retain(|known| *known != service);
+        for deck in &mut self.decks {
+            deck.retain(|(first, second)| *first != service && *second != service);
+        }
+    }
+
+    fn draw_kind(&mut self) -> Kind {
+        let (left, services) = (self.kills_left, self.services.len());
+        let can_be = |kind: &Kind| kind.kills() <= left && (*kind != Kind::Pair || services > 1);
+        let possible = self.kinds.iter().copied().filter(can_be);
+        let others: Vec<Kind> = possible.filter(|kind| *kind != Kind::Single).collect();
+        let has_single = self.kinds.contains(&Kind::Single);
+        // The number is drawn in any case, so that the row of numbers is the same.
+        let place = self.random.number() >> 16;
+        if others.is_empty() || has_single && place % 8 < SINGLES_OF_EIGHT {
+            return Kind::Single;
+        }
+        others[(place / 8) as usize % others.len()]
+    }
+
+    /// Draws from the deck of a kind, which is made anew when it is used up.
+    fn draw(&mut self, kind: Kind) -> Option<(usize, usize)> {
+        let number = kind as usize;
+        if self.decks[number].is_empty() {
+            let mut deck = self.deck(kind);
+            self.random.shuffle(&mut deck);
+            self.decks[number] = deck;
+        }
+        self.decks[number].pop()
+    }
+
+    fn deck(&self, kind: Kind) -> Vec<(usize, usize)> {
+        let all = self.services.iter().copied();
+        if kind != Kind::Pair {
+            return all.map(|service| (service, service)).collect();
+        }
+        all.flat_map(|first| {
+            let others = self.services.iter().filter(move |second| **second != first);
+            others.map(move |second| (first, *second))
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Kind, Strikes};
+
+    #[test]
+    fn each_ordered_pair_comes_once_before_any_comes_again() {
+        let strikes = Strikes::new(7, 4, 24, &[Kind::Pair], 0..=0);
+        let mut pairs: Vec<(usize, usize)> = Vec::new();
+        for strike in strikes {
+            assert_eq!(strike.kind, Kind::Pair);
+            pairs.push((strike.first, strike.second));
+        }
+        assert_eq!(pairs.len(), 12);
+        pairs.sort_unstable();
+        pairs.dedup();
+        assert_eq!(pairs.len(), 12);
+        assert!(pairs.iter().all(|(first, second)| first != second));
+    }
+
+    #[test]
+    fn a_service_that_was_given_up_is_left_alone() {
+        let mut strikes = Strikes::new(3, 3, 100, &Kind::ALL, 0..=9);
+        strikes.next();
+        strikes.give_up(1);
+        for strike in strikes.by_ref() {
+            assert!(strike.first != 1 && strike.second != 1);
+        }
+        strikes = Strikes::new(3, 1, 5, &[Kind::Pair], 0..=0);
+        assert_eq!(strikes.next().unwrap().kind, Kind::Single);
+        strikes.give_up(0);
+        assert_eq!(strikes.next(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn all_are_struck_alike_and_a_seed_repeats(
+            seed in any::<u64>(), services in 1..9_usize, kills in 0..400_u32,
+            low in 0..1000_u64, more in 0..1000_u64, kinds in 1..32_usize,
+        ) {
+            let kinds: Vec<Kind> = Kind::ALL
+                .into_iter()
+                .enumerate()
+                .filter(|(place, _)| kinds >> place & 1 != 0)
+                .map(|(_, kind)| kind)
+                .collect();
+            let strikes = Strikes::new(seed, services, kills, &kinds, low..=low + more);
+            let mut again = strikes.clone();
+            let mut singles = vec![0_u32; services];
+            let mut sum = 0;
+            for strike in strikes {
+                prop_assert_eq!(again.next(), Some(strike));
+                prop_assert!((low..=low + more).contains(&strike.wait_ns));
+                prop_assert_eq!(strike.first == strike.second, strike.kind != Kind::Pair);
+                sum += strike.kind.kills();
+                if strike.kind == Kind::Single {
+                    singles[strike.first] += 1;
+                }
+            }
+            prop_assert_eq!(sum, kills);
+            let (most, least) = (singles.iter().max().unwrap(), singles.iter().min().unwrap());
+            prop_assert!(most - least <= 1);
+        }
+    }
+}

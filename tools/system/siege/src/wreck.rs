@@ -1,0 +1,89 @@
+//! Does harm to processes.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use chaos::Random;
+use libsys::abi::layout::USER_END;
+use libsys::abi::{MAX_PAGE_RUNS, PAGE_SIZE, PageRun};
+use libsys::{Handle, Process, System};
+use siege::harm::{self, JUMP_BYTES, JUMP_TO_ITSELF, Target};
+use skink_program::Failed;
+
+/// Turns a bit of a process over, and tells which.
+///
+/// # Errors
+///
+/// When the process is gone, or has nothing of its own.
+pub(crate) fn flip(
+    system: &Handle<System>,
+    process: &Handle<Process>,
+    random: &mut Random,
+) -> Result<Target, Failed> {
+    let target = harm::choose(random, &runs(process)?)
+        .ok_or_else(|| Failed::new("there is no memory to turn a bit of"))?;
+    let mut byte = [0];
+    system.peek(process, target.address, &mut byte)?;
+    system.poke(process, target.address, &[byte[0] ^ target.mask])?;
+    Ok(target)
+}
+
+/// What was in a text where a process is led astray.
+pub(crate) struct Barred(Vec<(u64, [u8; JUMP_BYTES])>);
+
+/// Has a process turn for ever as soon as it comes back from a system call. The text is that of
+/// the next instance too: it must be put right when the process turns, and before it is replaced.
+///
+/// # Errors
+///
+/// When the process is gone, or its text has no room for what turns.
+pub(crate) fn bar(system: &Handle<System>, process: &Handle<Process>) -> Result<Barred, Failed> {
+    let (mut room, mut returns) = (None, Vec::new());
+    for run in harm::text(&runs(process)?) {
+        let mut text = vec![0; run.pages as usize * PAGE_SIZE];
+        system.peek(process, run.address, &mut text)?;
+        let at = |offset: usize| run.address + offset as u64;
+        room = room.or(harm::padding(&text).map(at));
+        for offset in harm::returns(&text) {
+            let mut bytes = [0; JUMP_BYTES];
+            bytes.copy_from_slice(&text[offset..offset + JUMP_BYTES]);
+            returns.push((at(offset), bytes));
+        }
+    }
+    let room = room.ok_or_else(|| Failed::new("its text has no room"))?;
+    // It stays there for all later instances: none of them ever comes to it.
+    system.poke(process, room, &JUMP_TO_ITSELF)?;
+    for (address, _) in &returns {
+        system.poke(process, *address, &harm::jump(*address, room))?;
+    }
+    Ok(Barred(returns))
+}
+
+/// Puts a text right. Whoever turns goes on turning.
+///
+/// # Errors
+///
+/// When the process is gone.
+pub(crate) fn unbar(
+    system: &Handle<System>,
+    process: &Handle<Process>,
+    barred: &Barred,
+) -> Result<(), Failed> {
+    for (address, bytes) in &barred.0 {
+        system.poke(process, *address, bytes)?;
+    }
+    Ok(())
+}
+
+/// Returns all that is mapped in a process.
+fn runs(process: &Handle<Process>) -> Result<Vec<PageRun>, Failed> {
+    let mut all = Vec::new();
+    let mut part = [PageRun::default(); MAX_PAGE_RUNS];
+    let mut at = 0;
+    while at < USER_END {
+        let (count, next) = process.mappings(at, &mut part)?;
+        all.extend(part.iter().take(count));
+        at = next;
+    }
+    Ok(all)
+}
