@@ -107,8 +107,7 @@ pub(crate) fn run(program: &mut Program, arguments: &[String]) -> Outcome {
     let (mut cuts, mut told) = (0, Vec::new());
     for (server, operations) in operation::all(program, &context).map_err(Failed::new)? {
         let is_named = request.servers.iter().any(|name| name == server);
-        let is_default = request.servers.is_empty() && server != operation::CRITICAL;
-        if is_named || is_default {
+        if is_named || request.servers.is_empty() {
             let campaign = Campaign {
                 context: &context,
                 victim: Victim::new(&context, server).map_err(Failed::new)?,
@@ -210,6 +209,8 @@ impl Campaign<'_> {
             loop {
                 match self.cut(&mut operation, at) {
                     Ok(true) => tally.cuts += 1,
+                    // What was read ahead or is still known makes it shorter now and then.
+                    Ok(false) if at < length => {}
                     Ok(false) => break,
                     Err(fault) => {
                         tally.cuts += 1;

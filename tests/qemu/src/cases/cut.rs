@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use crate::{Disk, Run, Scenario};
 
 /// The servers, in the order in which they are dealt with.
-const SERVERS: [&str; 9] = [
+const SERVERS: [&str; 10] = [
     "tmpfs",
     "vfs",
     "ext4",
@@ -18,6 +18,7 @@ const SERVERS: [&str; 9] = [
     "console",
     "log",
     "init",
+    "memory-manager",
 ];
 /// Ends of each server, about.
 const CUTS: u64 = 150;

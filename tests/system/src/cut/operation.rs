@@ -13,9 +13,6 @@ use super::files::{self, OnDisk};
 use super::others;
 use crate::context::Context;
 
-/// A service without which the machine is powered off: only when it is asked for.
-pub(super) const CRITICAL: &str = "memory-manager";
-
 /// How an operation went wrong.
 pub(super) enum Fault {
     /// An answer or content that nobody should see.
@@ -90,6 +87,6 @@ pub(super) fn all<'a>(
     all.push(("console", others::console(console)));
     all.push(("log", others::log(context)));
     all.push(("init", others::init(context)));
-    all.push((CRITICAL, others::memory(context)));
+    all.push(("memory-manager", others::memory(context)));
     Ok(all)
 }

@@ -5,7 +5,6 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use libipc::Failure;
 use libipc::proto::console::ConsoleClient;
 use libipc::proto::log::{KERNEL, LogPage};
 use libsys::time;
@@ -104,11 +103,7 @@ pub(super) fn init(context: &Context) -> Vec<Operation<'_>> {
 /// Returns what the memory manager does: an object, and a program from its start to its end.
 pub(super) fn memory(context: &Context) -> Vec<Operation<'_>> {
     let object = move || {
-        let object = match context.memory().create_object(4) {
-            // It does not know whether it did it; another one does no harm.
-            Err(Failure::Restarted) => context.memory().create_object(4),
-            other => other,
-        };
+        let object = context.memory().create_object(4);
         let object = object.map_err(because("object"))?;
         let mut bytes = [1; 64];
         object.read(3 * 4096, &mut bytes).map_err(because("read"))?;
