@@ -394,42 +394,9 @@ impl World {
                 }
                 self.swap.copied(result, now)
             }
-            Event::Prepared(_) | Event::Started(_) | Event::Copied(_) => vec![],
-            Event::StepOld => {
-                self.step_old();
-                vec![]
-            }
-            Event::StepNew => {
-                self.step_new();
-                vec![]
-            }
-            Event::OldDies => {
-                self.old.is_alive = false;
-                // Who was killed for a commit is not started again.
-                vec![]
-            }
-            Event::NewDies => {
-                self.new.is_alive = false;
-                vec![]
-            }
-            Event::OldHangs => {
-                self.old.hangs = true;
-                vec![]
-            }
-            Event::NewHangs => {
-                self.new.hangs = true;
-                vec![]
-            }
-            Event::NewSays(phase, detail) => {
-                // It may say what it likes, but not that it lives on after the commit.
-                if self.new.order < 3 {
-                    (self.new.phase, self.new.detail) = (phase, detail);
-                }
-                vec![]
-            }
             Event::Asked => self.swap.give_up(SwapReason::Asked, now),
-            Event::Wait(ns) => {
-                self.now += ns;
+            other => {
+                self.happen(other);
                 vec![]
             }
         };
@@ -439,6 +406,26 @@ impl World {
             !(self.old_receives() && self.new_receives()),
             "two receivers"
         );
+    }
+
+    /// What happens outside of `init`.
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::StepOld => self.step_old(),
+            Event::StepNew => self.step_new(),
+            // Who was killed for a commit is not started again.
+            Event::OldDies => self.old.is_alive = false,
+            Event::NewDies => self.new.is_alive = false,
+            Event::OldHangs => self.old.hangs = true,
+            Event::NewHangs => self.new.hangs = true,
+            // It may say what it likes, but not that it lives on after the commit.
+            Event::NewSays(phase, detail) if self.new.order < 3 => {
+                (self.new.phase, self.new.detail) = (phase, detail);
+            }
+            Event::Wait(ns) => self.now += ns,
+            // News that nobody waits for.
+            _ => {}
+        }
     }
 }
 

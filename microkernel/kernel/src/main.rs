@@ -53,6 +53,7 @@ mod sched;
 mod space;
 #[cfg(bare)]
 mod stats;
+#[cfg(bare)]
 mod stepping;
 #[cfg(bare)]
 mod symbols;

@@ -7,6 +7,7 @@ mod boot;
 mod cut;
 mod disks;
 mod files;
+mod init;
 mod memory_manager;
 mod panic;
 mod recovery;
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Scenario> {
         disks::scenarios(),
         bad_disks::scenarios(),
         recovery::scenarios(),
+        init::scenarios(),
         cut::scenarios(),
         swap::scenarios(),
         memory_manager::scenarios(),

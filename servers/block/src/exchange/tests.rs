@@ -170,11 +170,7 @@ fn an_entry_over_which_the_server_crashes_twice_fails_alone() {
     }
     let crashed = Err(Failure::Server(IoError::Crashed));
     for number in 0..4 {
-        let expected = if number == POISON {
-            crashed.clone()
-        } else {
-            Ok(())
-        };
+        let expected = if number == POISON { crashed } else { Ok(()) };
         assert_eq!(outcomes[&number], expected, "{number}");
     }
     assert_eq!(tables.state().blame(1, POISON + 1), 0);

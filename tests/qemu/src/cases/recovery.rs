@@ -9,7 +9,7 @@ use crate::disk;
 use crate::{Disk, Exit, PROMPT, Run, Scenario, Session};
 
 /// A file of 64 MiB: a reader takes a second for it.
-const LARGE: &str = "sizes/64m";
+pub(super) const LARGE: &str = "sizes/64m";
 /// Lines with numbers: none may be missing or come twice.
 const LINES: &str = "lines.txt";
 /// Every server between a reader and the disk, and between its output and the terminal.
@@ -23,7 +23,7 @@ const IN_THE_WAY: [&str; 7] = [
     "log",
 ];
 /// Every service that can be killed but the shell, which starts the programs.
-const ALL: [&str; 9] = [
+pub(super) const ALL: [&str; 9] = [
     "memory-manager",
     "pci",
     "log",
@@ -83,66 +83,6 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 };
                 expect_campaign(&run, &["tmpfs", "vfs"], 20, "")
             }),
-        Scenario::new("init comes back in place and nobody notices")
-            .smp(&[1, 4])
-            .disk(Disk::User)
-            .time_limit(180)
-            .exec(&format!(
-                "chaos -n 20 -g 0..40 -k init sha256sum /{LARGE}; svc list"
-            ))
-            .expect(|run| {
-                let rest = expect_one_campaign(&run.output, &["init"], 20, &sum_line()?)?;
-                expect_restarts(rest, |name| if name == "init" { 20 } else { 0 })
-            }),
-        Scenario::new("init dies while the services that it restarts die too")
-            .smp(&[1, 4])
-            .disk(Disk::User)
-            .time_limit(180)
-            .exec(&format!(
-                "chaos -n 10 -g 0..5 -k init,{} sha256sum /{LARGE}; svc list",
-                ALL.join(",")
-            ))
-            .expect(|run| {
-                let killed: Vec<&str> = ["init"].into_iter().chain(ALL).collect();
-                let rest = expect_one_campaign(&run.output, &killed, 10, &sum_line()?)?;
-                // Each kill is one restart: no request was carried out twice.
-                expect_restarts(rest, |name| if killed.contains(&name) { 10 } else { 0 })
-            }),
-        Scenario::new("a hundred restarts of init leave no handle behind")
-            .time_limit(120)
-            .exec(&format!(
-                "ps; svc restart{}; ps; svc list",
-                " init".repeat(100)
-            ))
-            .expect(|run| {
-                run.expect_code(0)?;
-                let lines = run.output.lines();
-                let handles: Vec<&str> = lines
-                    .filter(|line| line.split_whitespace().nth(1) == Some("init"))
-                    .filter_map(|line| line.split_whitespace().rev().nth(4))
-                    .collect();
-                ensure!(
-                    matches!(handles[..], [before, after] if before == after),
-                    "init had {handles:?} handles"
-                );
-                let (_, list) = run
-                    .output
-                    .rsplit_once("NAME ")
-                    .context("there is no list of services")?;
-                expect_restarts(list, |name| if name == "init" { 100 } else { 0 })
-            }),
-        // One CPU: under this clock time passes on all of them while one works.
-        Scenario::new("a server that loops is found within 100 ms")
-            .smp(&[1])
-            .virtual_time()
-            .time_limit(180)
-            .exec("system-tests init.finds")
-            .expect(|run| {
-                run.expect_code(0)?;
-                let hang = note(&run.output, "longest hang: ")?;
-                ensure!(hang <= 100_000, "a hang lasted {hang} us");
-                Ok(())
-            }),
         Scenario::new("a killed console loses nothing that is typed")
             .smp(&[1, 4])
             .interact(type_through_kills),
@@ -183,7 +123,7 @@ fn each_alone() -> Scenario {
         })
 }
 
-fn sum_line() -> anyhow::Result<String> {
+pub(super) fn sum_line() -> anyhow::Result<String> {
     let sum = disk::made_user()?.sum(LARGE)?;
     Ok(format!("{sum}  /{LARGE}\n"))
 }
@@ -203,7 +143,7 @@ pub(super) fn expect_campaign(
 
 /// Checks a campaign at the start of the output and returns what follows it: what the runs
 /// printed, each exactly the same; the table with the kills of each service; the summary.
-fn expect_one_campaign<'a>(
+pub(super) fn expect_one_campaign<'a>(
     output: &'a str,
     services: &[&str],
     kills: u32,
@@ -245,35 +185,6 @@ fn expect_one_campaign<'a>(
     ensure!(good, "after {runs} good runs the summary is {summary:?}");
     let after = output.len() - lines.map(str::len).sum::<usize>();
     Ok(&output[after..])
-}
-
-/// Returns the microseconds that a guest test noted behind some words.
-fn note(output: &str, words: &str) -> anyhow::Result<u64> {
-    let mut lines = output.lines().map(str::trim_start);
-    let us = lines.find_map(|line| line.strip_prefix(words)?.strip_suffix(" us"));
-    us.context(format!("nothing was said of {words:?}"))?
-        .parse()
-        .context("not a number")
-}
-
-/// Checks the restarts in the table of `svc list`, and that all services run.
-fn expect_restarts(table: &str, expected: impl Fn(&str) -> u32) -> anyhow::Result<()> {
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .skip(1)
-        .map(|line| line.split_whitespace().collect())
-        .collect();
-    ensure!(rows.len() > ALL.len(), "there are only {} rows", rows.len());
-    for row in rows {
-        let &[name, _, state, _, restarts, ..] = &row[..] else {
-            anyhow::bail!("not a row of the table: {row:?}");
-        };
-        ensure!(
-            state == "running" && restarts == expected(name).to_string(),
-            "{name} is {state} after {restarts} restarts"
-        );
-    }
-    Ok(())
 }
 
 /// Fails unless `siege` has killed 300 times, all came back, and nothing went wrong: neither by

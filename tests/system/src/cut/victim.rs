@@ -89,7 +89,7 @@ impl<'a> Victim<'a> {
             if !is_alive || info.is_receiving == 1 || time::now() > deadline {
                 break;
             }
-            libsys::thread::yield_now();
+            time::sleep(LOOK);
         }
         match self.context.system().end_after(process, 0) {
             // It is dead, or it was and lives again.
