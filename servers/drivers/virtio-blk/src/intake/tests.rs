@@ -128,11 +128,7 @@ fn a_request_that_crashes_the_driver_fails_alone() {
     }
     let crashed = Err(Failure::Server(IoError::Crashed));
     for (number, outcome) in answers {
-        let expected = if number == POISON {
-            crashed.clone()
-        } else {
-            Ok(())
-        };
+        let expected = if number == POISON { crashed } else { Ok(()) };
         assert_eq!(outcome, expected, "{number}");
     }
     assert!(!driver.log.flights().is_careful());
