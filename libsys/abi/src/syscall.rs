@@ -91,7 +91,7 @@ syscalls! {
     ProcessKeepHandles = 27, "process_keep_handles", 1;
     /// (process): makes a dead process that kept its handles alive again, with an empty space.
     ProcessRevive = 28, "process_revive", 1;
-    /// (process, address, *[PageRun], count) -> runs, next address: tells what is mapped from an
+    /// (process, address, *PageRun, count) -> runs, next address: tells what is mapped from an
     /// address on.
     ProcessMappings = 29, "process_mappings", 4;
 

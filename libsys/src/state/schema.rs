@@ -79,7 +79,7 @@ impl<Next, P: State + Into<Next>> Earlier<Next> for P {
     }
 }
 
-/// Returns the hash of a state's schema: of its name and of the [shapes](shape) of state and
+/// Returns the hash of a state's schema: of its name and of the shapes of state and
 /// records.
 pub fn schema_hash<S: State>() -> u64 {
     // A type without a shape still gets a hash; the golden test of its server fails, though.

@@ -36,7 +36,7 @@ pub const MAX_ALL_REGIONS: usize = 8 * 1024;
 /// Most handles to images in private regions.
 pub(crate) const MAX_IMAGES: usize = 2048;
 
-/// The tables of frames, all zero, as long as [`Zones::numbers`] and
+/// The tables of frames, all zero, as long as [`Zones::numbers`](crate::zones::Zones::numbers) and
 /// [`Residents::buckets_for`] say.
 #[derive(Debug)]
 pub struct Tables<'a> {
