@@ -60,6 +60,12 @@ impl Campaign<'_> {
             line = line.number("detection_ns", ns);
         }
         let outcome = self.probes.ask(&victim.name);
+        if found.is_some()
+            && let Some(next) = services::find(&self.init, &victim.name)
+        {
+            let next = self.system.open_process(next.process)?;
+            wreck::clean(self.system, &next, &barred)?;
+        }
         self.end(program, victim, loads, Harm { line, at, outcome })
     }
 
