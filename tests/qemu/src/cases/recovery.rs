@@ -187,8 +187,9 @@ pub(super) fn expect_one_campaign<'a>(
     Ok(&output[after..])
 }
 
-/// Fails unless `siege` has killed 300 times, all came back, and nothing went wrong: neither by
-/// its own count nor in the numbered lines that it printed.
+/// Fails unless `siege` has killed 300 times, `init` and the memory manager among the others, all
+/// came back, and nothing went wrong: neither by its own count nor in the numbered lines that it
+/// printed.
 fn expect_nothing_lost(run: &Run) -> anyhow::Result<()> {
     let end = run
         .output
@@ -205,6 +206,10 @@ fn expect_nothing_lost(run: &Run) -> anyhow::Result<()> {
         "\"kills\":300,\"faults\":0,\"recovered\":300,\"leaks\":0,\"problems\":0,",
     ] {
         ensure!(end.contains(expected), "{end}: {complaints:?}");
+    }
+    for name in ["init", "memory-manager", "vfs", "virtio-blk"] {
+        let kill = format!("#siege {{\"event\":\"kill\",\"service\":\"{name}\",");
+        ensure!(run.output.contains(&kill), "{name} was not killed");
     }
     let mut next = 0_u64;
     for line in run.output.lines() {

@@ -44,7 +44,7 @@ pub(crate) struct Options {
     /// Repeats the choices of an earlier campaign.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Number of kills (and other faults) in all.
+    /// Number of kills (and other faults and swaps) in all.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
     /// Services to kill, with commas between them [default: all that the system can live
@@ -52,8 +52,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     services: Vec<String>,
     /// Kinds of faults, with commas between them: single kills, pair (two services at once), again
-    /// (the next instance too, while it recovers), hang, flip (of a bit in memory).
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "single", value_parser = ["single", "pair", "again", "hang", "flip"])]
+    /// (the next instance too, while it recovers), hang, flip (of a bit in memory), swap (to
+    /// another version of block, vfs, virtio-blk, and back), broken (swaps to versions of block that cannot
+    /// take over).
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "single", value_parser = ["single", "pair", "again", "hang", "flip", "swap", "broken"])]
     plan: Vec<String>,
     /// Time from a recovery to the next kill, in microseconds.
     #[arg(long, value_name = "LO..HI", default_value = "0..20000")]

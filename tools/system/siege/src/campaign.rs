@@ -9,7 +9,8 @@ use libipc::Failure;
 use libipc::proto::init::{InitClient, InitError};
 use libsys::{Handle, System, time};
 use siege::json::Object;
-use siege::{Counts, Kind, Load, Request, Strike, Strikes};
+use siege::versions::{self, Version};
+use siege::{Counts, Kind, Load, Request, Strike, Strikes, Targets};
 use skink_program::launch::Launcher;
 use skink_program::{Align, Failed, Program, Table, human};
 
@@ -17,15 +18,14 @@ use crate::loads::{Loads, Report};
 use crate::probe::Probes;
 use crate::services::{self, INIT, Service, Unasked};
 use crate::snapshot::{Snapshot, Use};
-use crate::wreck;
+
+mod harm;
+mod swap;
 
 /// How long a service may take to come back, ns.
 const PATIENCE_NS: u64 = 20_000 * time::MS;
 /// How often it is looked at meanwhile, ns.
 const LOOK_NS: u64 = time::MS / 20;
-
-/// How long a fault may take to show, ns.
-const WATCH_NS: u64 = 30 * time::MS;
 
 /// A campaign.
 pub(crate) struct Campaign<'a> {
@@ -35,6 +35,9 @@ pub(crate) struct Campaign<'a> {
     seed: u64,
     strikes: Strikes,
     services: Vec<Service>,
+    /// Versions to swap to, sound and broken ones.
+    swaps: Vec<&'static Version>,
+    broken: Vec<&'static Version>,
     are_named: bool,
     loads: &'a [Load],
     probes: Probes,
@@ -71,6 +74,20 @@ impl<'a> Campaign<'a> {
         let init = || launcher.init().ok_or_else(not_given);
         let services = services::chosen(&init()?, request)?;
         let (low, high) = (request.gap_us.start(), request.gap_us.end());
+        let of_chosen = |all: &'static [Version]| -> Vec<&'static Version> {
+            let is_chosen =
+                |version: &&Version| services.iter().any(|one| one.name == version.service);
+            all.iter().filter(is_chosen).collect()
+        };
+        let (swaps, broken) = (of_chosen(&versions::SOUND), of_chosen(&versions::BROKEN));
+        let targets = Targets {
+            services: services.len(),
+            swaps: swaps.len(),
+            broken: broken.len(),
+        };
+        if let Some(kind) = request.kinds.iter().find(|kind| targets.of(**kind) == 0) {
+            return Err(Failed::new("no chosen service has such versions").about(kind.name()));
+        }
         Ok(Campaign {
             launcher,
             system: launcher.system().ok_or_else(not_given)?,
@@ -78,13 +95,15 @@ impl<'a> Campaign<'a> {
             seed,
             strikes: Strikes::new(
                 seed,
-                services.len(),
+                targets,
                 request.kills,
                 &request.kinds,
                 low * 1000..=high * 1000,
             ),
             gaps: services.iter().map(|_| Vec::new()).collect(),
             services,
+            swaps,
+            broken,
             are_named: !request.services.is_empty(),
             loads: &request.loads,
             random: Random::new(!seed),
@@ -130,7 +149,9 @@ impl<'a> Campaign<'a> {
             }
             match strike.kind {
                 Kind::Single | Kind::Pair | Kind::Again => self.strike(program, &strike)?,
-                Kind::Hang | Kind::Flip => self.harm(program, &strike, &loads)?,
+                Kind::Hang => self.hang(program, &strike, &loads)?,
+                Kind::Flip => self.flip(program, &strike, &loads)?,
+                Kind::Swap | Kind::Broken => self.swap(program, &strike)?,
             }
         }
         self.elapsed_ns = time::now().saturating_sub(start);
@@ -186,87 +207,6 @@ impl<'a> Campaign<'a> {
             say(program, line)?;
         }
         Ok(())
-    }
-
-    /// Harms a service, and looks what comes of it.
-    fn harm(
-        &mut self,
-        program: &mut Program,
-        strike: &Strike,
-        loads: &Loads,
-    ) -> Result<(), Failed> {
-        let name = self.services[strike.first].name.clone();
-        let Some(found) = services::find(&self.init, &name) else {
-            return Ok(());
-        };
-        let (before, deaths) = (loads.counts()?, self.deaths(&name));
-        let process = self.system.open_process(found.process)?;
-        let at = time::now();
-        let mut line = Object::new("fault")
-            .text("service", &name)
-            .text("kind", strike.kind.name())
-            .number("at_ns", at);
-        if strike.kind == Kind::Hang {
-            let barred = wreck::bar(self.system, &process).map_err(|failed| failed.about(&name))?;
-            self.probes.nudge(&name);
-            wreck::unbar(self.system, &process, &barred).map_err(|failed| failed.about(&name))?;
-        } else {
-            let flipped = wreck::flip(self.system, &process, &mut self.random);
-            let flipped = flipped.map_err(|failed| failed.about(&name))?;
-            line = line
-                .text("area", flipped.area.name())
-                .number("address", flipped.address)
-                .number("mask", flipped.mask.into());
-        }
-        let end = at.saturating_add(WATCH_NS);
-        let mut outcome = self.probes.ask(&name);
-        while self.deaths(&name) == deaths && time::now() < end && strike.kind == Kind::Flip {
-            time::sleep(LOOK_NS);
-            outcome = outcome.and(self.probes.ask(&name));
-        }
-        let gap = time::now().saturating_sub(at);
-        let died = self.deaths(&name).saturating_sub(deaths);
-        let cause = services::find(&self.init, &name).and_then(|now| now.last_cause);
-        if died == 0 && outcome.is_ok() {
-            outcome = self.clear(strike.first)?;
-        }
-        let mut faults = loads.counts()?;
-        faults.subtract(&before);
-        let service = &mut self.services[strike.first];
-        service.harmed += 1;
-        service.provoked += died;
-        let is_manifest = died > 0 || faults.faults() > 0 || outcome.is_err();
-        line = with_counts(line, &faults)
-            .number("gap_ns", gap)
-            .number("manifested", is_manifest.into())
-            .number("recovered", outcome.is_ok().into());
-        if died > 0 {
-            line = line.text("cause", &format!("{cause:?}"));
-        }
-        if let Err(why) = outcome {
-            self.problems.push(format!("{name}: {why}"));
-            line = line.text("why", &why);
-        }
-        say(program, line)
-    }
-
-    /// Replaces an instance that was harmed in vain, and lets the workloads look at what the next
-    /// one makes of its state region: it must not show in the middle of another fault.
-    fn clear(&mut self, service: usize) -> Result<Result<(), String>, Failed> {
-        let kills = self.services[service].kills;
-        let mut outcome = Ok(());
-        if let Some(killed) = self.kill(service)? {
-            outcome = self.recover(&killed);
-        }
-        self.services[service].kills = kills;
-        time::sleep(WATCH_NS);
-        Ok(outcome)
-    }
-
-    /// Returns how often a service has died without being asked to.
-    fn deaths(&self, name: &str) -> u32 {
-        let statistics = self.init.statistics(name);
-        statistics.map_or(0, |statistics| services::unasked_of(&statistics))
     }
 
     /// Kills a service; one that does not run just now is waited for.

@@ -15,8 +15,9 @@ pub mod request;
 pub mod strikes;
 pub mod tally;
 pub mod tree;
+pub mod versions;
 
 pub use load::Load;
 pub use request::Request;
-pub use strikes::{Kind, Strike, Strikes};
+pub use strikes::{Kind, Strike, Strikes, Targets};
 pub use tally::{Counts, Tally, Verdict};

@@ -31,7 +31,9 @@ Lines for programs begin with `#siege ` and are JSON.
   -n, --times N      number of kills in all; 100 if not given
   -p, --plan LIST    single (if not given): one service is killed; pair: two at once;
                      again: one, and its next instance while it recovers; hang: one turns
-                     for ever; flip: a bit of its memory is turned over
+                     for ever; flip: a bit of its memory is turned over; swap: one is
+                     swapped to its other version, or back; broken: one is swapped to a
+                     version that cannot take over
   -g, --gap-us LO..HI
                      time from a recovery to the next kill; 0..20000 if not given
   -l, --loads LIST   workloads: paging, disk, tree, once, lines; all these if not given; or

@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use libipc::proto::init::{InitClient, ServiceInfo, ServiceState, ServiceStatistics};
-use siege::Request;
+use siege::{Kind, Request};
 use skink_program::Failed;
 
 /// Runs the programs of people, this one too: killing it would end the campaign.
@@ -26,7 +26,7 @@ pub(crate) struct Service {
 /// Deaths of a service that nobody asked for, by what they are called.
 pub(crate) type Unasked = [(&'static str, u32); 5];
 
-/// Returns the services of a campaign.
+/// Returns the services of a campaign. `init` is among them, unless services are to hang.
 ///
 /// # Errors
 ///
@@ -39,7 +39,10 @@ pub(crate) fn chosen(init: &InitClient, request: &Request) -> Result<Vec<Service
     }
     let names: Vec<String> = if request.services.is_empty() {
         let names = all.into_iter().map(|service| service.name);
-        names.filter(|name| name != SHELL).collect()
+        // The thread that watches `init` runs the same text: it would be made to turn as well.
+        let is_spared =
+            |name: &String| name == SHELL || name == INIT && request.kinds.contains(&Kind::Hang);
+        names.filter(|name| !is_spared(name)).collect()
     } else {
         request.services.clone()
     };

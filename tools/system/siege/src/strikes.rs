@@ -21,16 +21,22 @@ pub enum Kind {
     Hang,
     /// A bit of a service's memory is turned over.
     Flip,
+    /// A service is swapped to its other version, or back.
+    Swap,
+    /// A service is swapped to a version that cannot take over.
+    Broken,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 7] = [
         Kind::Single,
         Kind::Pair,
         Kind::Again,
         Kind::Hang,
         Kind::Flip,
+        Kind::Swap,
+        Kind::Broken,
     ];
 
     /// Returns its name.
@@ -41,6 +47,8 @@ impl Kind {
             Kind::Again => "again",
             Kind::Hang => "hang",
             Kind::Flip => "flip",
+            Kind::Swap => "swap",
+            Kind::Broken => "broken",
         }
     }
 
@@ -49,11 +57,38 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Returns how many kills, or other faults, it takes.
+    /// Returns how many kills, or other faults or swaps, it counts for.
     pub const fn kills(self) -> u32 {
         match self {
-            Kind::Single | Kind::Hang | Kind::Flip => 1,
+            Kind::Single | Kind::Hang | Kind::Flip | Kind::Swap | Kind::Broken => 1,
             Kind::Pair | Kind::Again => 2,
+        }
+    }
+
+    /// Returns whether it strikes at a version, not at whatever runs of a service.
+    const fn is_of_version(self) -> bool {
+        matches!(self, Kind::Swap | Kind::Broken)
+    }
+}
+
+/// How many things there are to strike at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Targets {
+    /// Services.
+    pub services: usize,
+    /// Services that have another version.
+    pub swaps: usize,
+    /// Versions that cannot take over.
+    pub broken: usize,
+}
+
+impl Targets {
+    /// Returns how many there are for strikes of a kind.
+    pub const fn of(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Swap => self.swaps,
+            Kind::Broken => self.broken,
+            _ => self.services,
         }
     }
 }
@@ -63,7 +98,8 @@ impl Kind {
 pub struct Strike {
     /// In which way.
     pub kind: Kind,
-    /// The service that is killed first.
+    /// The service that is killed first; for [`Kind::Swap`] and [`Kind::Broken`] the place of the
+    /// version among those of its kind.
     pub first: usize,
     /// The service that is killed second; the same one for all but [`Kind::Pair`].
     pub second: usize,
@@ -87,6 +123,7 @@ pub struct Strikes {
     wait_ns: RangeInclusive<u64>,
     kills_left: u32,
     services: Vec<usize>,
+    targets: Targets,
     decks: [Vec<(usize, usize)>; Kind::ALL.len()],
 }
 
@@ -117,17 +154,18 @@ impl Iterator for Strikes {
 }
 
 impl Strikes {
-    /// Makes the strikes of a seed against this many services, until there were `kills` kills.
-    /// Without any kind, or with pairs of less than two services, there are single ones.
+    /// Makes the strikes of a seed against these targets, until there were `kills` kills.
+    /// Without any kind that has targets, pairs having them from two services on, there are
+    /// single ones.
     pub fn new(
         seed: u64,
-        services: usize,
+        targets: Targets,
         kills: u32,
         kinds: &[Kind],
         wait_ns: RangeInclusive<u64>,
     ) -> Self {
         let mut kinds = kinds.to_vec();
-        kinds.retain(|kind| *kind != Kind::Pair || services > 1);
+        kinds.retain(|kind| targets.of(*kind) > usize::from(*kind == Kind::Pair));
         if kinds.is_empty() {
             kinds.push(Kind::Single);
         }
@@ -136,7 +174,8 @@ impl Strikes {
             kinds,
             wait_ns,
             kills_left: kills,
-            services: (0..services).collect(),
+            services: (0..targets.services).collect(),
+            targets,
             decks: [const { Vec::new() }; Kind::ALL.len()],
         }
     }
@@ -144,7 +183,8 @@ impl Strikes {
     /// Leaves a service out from now on.
     pub fn give_up(&mut self, service: usize) {
         self.services.retain(|known| *known != service);
-        for deck in &mut self.decks {
+        let of_services = Kind::ALL.iter().zip(&mut self.decks);
+        for (_, deck) in of_services.filter(|(kind, _)| !kind.is_of_version()) {
             deck.retain(|(first, second)| *first != service && *second != service);
         }
     }
@@ -175,6 +215,11 @@ impl Strikes {
     }
 
     fn deck(&self, kind: Kind) -> Vec<(usize, usize)> {
+        if kind.is_of_version() {
+            return (0..self.targets.of(kind))
+                .map(|version| (version, version))
+                .collect();
+        }
         let all = self.services.iter().copied();
         if kind != Kind::Pair {
             return all.map(|service| (service, service)).collect();
@@ -191,11 +236,27 @@ impl Strikes {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Kind, Strikes};
+    use super::{Kind, Strikes, Targets};
+
+    const BY_SERVICE: [Kind; 5] = [
+        Kind::Single,
+        Kind::Pair,
+        Kind::Again,
+        Kind::Hang,
+        Kind::Flip,
+    ];
+
+    fn targets(services: usize) -> Targets {
+        Targets {
+            services,
+            swaps: 3,
+            broken: 8,
+        }
+    }
 
     #[test]
     fn each_ordered_pair_comes_once_before_any_comes_again() {
-        let strikes = Strikes::new(7, 4, 24, &[Kind::Pair], 0..=0);
+        let strikes = Strikes::new(7, targets(4), 24, &[Kind::Pair], 0..=0);
         let mut pairs: Vec<(usize, usize)> = Vec::new();
         for strike in strikes {
             assert_eq!(strike.kind, Kind::Pair);
@@ -209,14 +270,33 @@ mod tests {
     }
 
     #[test]
+    fn all_versions_are_tried_alike() {
+        for (kind, count) in [(Kind::Swap, 3), (Kind::Broken, 8)] {
+            let strikes = Strikes::new(5, targets(2), 240, &[kind], 0..=0);
+            let mut tried = vec![0; count];
+            for strike in strikes {
+                assert_eq!(strike.kind, kind);
+                tried[strike.first] += 1;
+            }
+            assert!(tried.iter().all(|times| *times == 240 / count), "{tried:?}");
+        }
+        let none = Targets {
+            broken: 0,
+            ..targets(2)
+        };
+        let mut strikes = Strikes::new(5, none, 1, &[Kind::Broken], 0..=0);
+        assert_eq!(strikes.next().unwrap().kind, Kind::Single);
+    }
+
+    #[test]
     fn a_service_that_was_given_up_is_left_alone() {
-        let mut strikes = Strikes::new(3, 3, 100, &Kind::ALL, 0..=9);
+        let mut strikes = Strikes::new(3, targets(3), 100, &BY_SERVICE, 0..=9);
         strikes.next();
         strikes.give_up(1);
         for strike in strikes.by_ref() {
             assert!(strike.first != 1 && strike.second != 1);
         }
-        strikes = Strikes::new(3, 1, 5, &[Kind::Pair], 0..=0);
+        strikes = Strikes::new(3, targets(1), 5, &[Kind::Pair], 0..=0);
         assert_eq!(strikes.next().unwrap().kind, Kind::Single);
         strikes.give_up(0);
         assert_eq!(strikes.next(), None);
@@ -226,7 +306,7 @@ mod tests {
         #[test]
         fn all_are_struck_alike_and_a_seed_repeats(
             seed in any::<u64>(), services in 1..9_usize, kills in 0..400_u32,
-            low in 0..1000_u64, more in 0..1000_u64, kinds in 1..32_usize,
+            low in 0..1000_u64, more in 0..1000_u64, kinds in 1..128_usize,
         ) {
             let kinds: Vec<Kind> = Kind::ALL
                 .into_iter()
@@ -234,7 +314,7 @@ mod tests {
                 .filter(|(place, _)| kinds >> place & 1 != 0)
                 .map(|(_, kind)| kind)
                 .collect();
-            let strikes = Strikes::new(seed, services, kills, &kinds, low..=low + more);
+            let strikes = Strikes::new(seed, targets(services), kills, &kinds, low..=low + more);
             let mut again = strikes.clone();
             let mut singles = vec![0_u32; services];
             let mut sum = 0;

@@ -29,7 +29,11 @@ pub(crate) fn flip(
 }
 
 /// What was in a text where a process is led astray.
-pub(crate) struct Barred(Vec<(u64, [u8; JUMP_BYTES])>);
+pub(crate) struct Barred {
+    returns: Vec<(u64, [u8; JUMP_BYTES])>,
+    /// Where it turns, and what was there.
+    room: (u64, [u8; JUMP_TO_ITSELF.len()]),
+}
 
 /// Has a process turn for ever as soon as it comes back from a system call. The text is that of
 /// the next instance too: it must be put right when the process turns, and before it is replaced.
@@ -43,7 +47,11 @@ pub(crate) fn bar(system: &Handle<System>, process: &Handle<Process>) -> Result<
         let mut text = vec![0; run.pages as usize * PAGE_SIZE];
         system.peek(process, run.address, &mut text)?;
         let at = |offset: usize| run.address + offset as u64;
-        room = room.or(harm::padding(&text).map(at));
+        room = room.or(harm::padding(&text).map(|offset| {
+            let mut bytes = JUMP_TO_ITSELF;
+            bytes.copy_from_slice(&text[offset..offset + JUMP_TO_ITSELF.len()]);
+            (at(offset), bytes)
+        }));
         for offset in harm::returns(&text) {
             let mut bytes = [0; JUMP_BYTES];
             bytes.copy_from_slice(&text[offset..offset + JUMP_BYTES]);
@@ -51,12 +59,11 @@ pub(crate) fn bar(system: &Handle<System>, process: &Handle<Process>) -> Result<
         }
     }
     let room = room.ok_or_else(|| Failed::new("its text has no room"))?;
-    // It stays there for all later instances: none of them ever comes to it.
-    system.poke(process, room, &JUMP_TO_ITSELF)?;
+    system.poke(process, room.0, &JUMP_TO_ITSELF)?;
     for (address, _) in &returns {
-        system.poke(process, *address, &harm::jump(*address, room))?;
+        system.poke(process, *address, &harm::jump(*address, room.0))?;
     }
-    Ok(Barred(returns))
+    Ok(Barred { returns, room })
 }
 
 /// Puts a text right. Whoever turns goes on turning.
@@ -69,10 +76,25 @@ pub(crate) fn unbar(
     process: &Handle<Process>,
     barred: &Barred,
 ) -> Result<(), Failed> {
-    for (address, bytes) in &barred.0 {
+    for (address, bytes) in &barred.returns {
         system.poke(process, *address, bytes)?;
     }
     Ok(())
+}
+
+/// Takes away where an earlier instance turned, when that one is gone: the text is that of the
+/// image too, whose digest a swap checks.
+///
+/// # Errors
+///
+/// When the process is gone.
+pub(crate) fn clean(
+    system: &Handle<System>,
+    process: &Handle<Process>,
+    barred: &Barred,
+) -> Result<(), Failed> {
+    let (address, bytes) = &barred.room;
+    Ok(system.poke(process, *address, bytes)?)
 }
 
 /// Returns all that is mapped in a process.

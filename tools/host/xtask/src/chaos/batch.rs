@@ -40,6 +40,23 @@ impl Settings {
             "time of the host"
         }
     }
+
+    /// Returns the command of a campaign with these settings.
+    pub(crate) fn campaign(&self, seed: u64, kills: u32, batch: u32) -> String {
+        let mut command = format!(
+            "cargo xtask chaos --seed {seed} --kills {kills} --batch {batch} --plan {} --gap-us {} --smp {}",
+            self.plan.join(","),
+            self.gap_us,
+            self.cpus
+        );
+        if !self.is_virtual && self.cpus == 1 {
+            command += " --real-time";
+        }
+        if !self.services.is_empty() {
+            command += &format!(" --services {}", self.services.join(","));
+        }
+        command
+    }
 }
 
 /// A boot to come.
@@ -130,22 +147,7 @@ impl Batch {
     }
 
     fn replay(self, settings: &Settings) -> String {
-        let mut command = format!(
-            "cargo xtask chaos --seed {} --kills {} --batch {} --plan {} --gap-us {} --smp {}",
-            self.seed,
-            self.kills,
-            self.kills,
-            settings.plan.join(","),
-            settings.gap_us,
-            settings.cpus
-        );
-        if !settings.is_virtual && settings.cpus == 1 {
-            command += " --real-time";
-        }
-        if !settings.services.is_empty() {
-            command += &format!(" --services {}", settings.services.join(","));
-        }
-        command
+        settings.campaign(self.seed, self.kills, self.kills)
     }
 }
 

@@ -33,8 +33,26 @@ pub(crate) struct Fault {
     /// Whether the service answered afterwards, and no workload saw a fault.
     pub(crate) is_recovered: bool,
     pub(crate) gap_ns: u64,
+    /// How long it took until a service that turned for ever was ended.
+    pub(crate) detection_ns: Option<u64>,
     /// The line, for those that were not recovered.
     pub(crate) about: String,
+}
+
+/// A swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Swap {
+    pub(crate) service: String,
+    pub(crate) kind: String,
+    pub(crate) image: String,
+    /// How long nobody received; `None` when the old version was never stopped.
+    pub(crate) pause_ns: Option<u64>,
+    pub(crate) took_ns: u64,
+    pub(crate) is_committed: bool,
+    /// In which phase it was rolled back.
+    pub(crate) phase: String,
+    /// Whether it came out as it must.
+    pub(crate) is_recovered: bool,
 }
 
 /// What the oracles counted.
@@ -108,6 +126,7 @@ pub(crate) struct Events {
     rest: Vec<u8>,
     pub(crate) kills: Vec<Kill>,
     pub(crate) faults: Vec<Fault>,
+    pub(crate) swaps: Vec<Swap>,
     pub(crate) counts: Counts,
     /// Deaths that nobody asked for: service, cause, number.
     pub(crate) unasked: BTreeMap<(String, String), u64>,
@@ -146,9 +165,9 @@ impl Events {
         self.counts.wrong += lines.wrong;
     }
 
-    /// Returns how many kills and other faults there were so far.
+    /// Returns how many kills, other faults and swaps there were so far.
     pub(crate) fn strikes(&self) -> u64 {
-        (self.kills.len() + self.faults.len()) as u64
+        (self.kills.len() + self.faults.len() + self.swaps.len()) as u64
     }
 
     /// Returns whether the campaign came to its end.
@@ -203,7 +222,18 @@ impl Events {
                 is_manifest: number("manifested") == 1,
                 is_recovered: number("recovered") == 1 && Counts::of(event).faults() == 0,
                 gap_ns: number("gap_ns"),
+                detection_ns: event["detection_ns"].as_u64(),
                 about: event.to_string(),
+            }),
+            Some("swap") => self.swaps.push(Swap {
+                service: text("service"),
+                kind: text("kind"),
+                image: text("image"),
+                pause_ns: event["pause_ns"].as_u64(),
+                took_ns: number("took_ns"),
+                is_committed: number("committed") == 1,
+                phase: text("phase"),
+                is_recovered: number("recovered") == 1,
             }),
             Some("load") => {
                 let counts = Counts::of(event);
@@ -310,6 +340,22 @@ mod tests {
         };
         assert!(fault(0).is_manifest && fault(0).is_recovered);
         assert!(!fault(1).is_recovered);
+    }
+
+    #[test]
+    fn swaps_tell_how_they_ended() {
+        let events = read(
+            "#siege {\"event\":\"swap\",\"service\":\"vfs\",\"kind\":\"swap\",\"image\":\"vfs-2\",\
+             \"took_ns\":9,\"committed\":1,\"pause_ns\":4,\"recovered\":1}\n\
+             #siege {\"event\":\"swap\",\"kind\":\"broken\",\"phase\":\"Start\",\"recovered\":0}\n",
+        );
+        let [there, broken] = events.swaps.as_slice() else {
+            panic!("{:?}", events.swaps)
+        };
+        assert!(there.is_committed && there.is_recovered && there.pause_ns == Some(4));
+        assert!(!broken.is_committed && !broken.is_recovered && broken.pause_ns.is_none());
+        assert_eq!(broken.phase, "Start");
+        assert_eq!(events.strikes(), 2);
     }
 
     #[test]

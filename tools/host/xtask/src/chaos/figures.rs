@@ -7,12 +7,18 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::batch::{Outcome, Settings};
-use super::events::Counts;
+use super::events::{Counts, Swap};
 
 /// Version of the file's form.
 const SCHEMA: u64 = 1;
 /// The kind of kills by which gaps are compared.
 const SINGLE: &str = "single";
+/// The kind of swaps to versions that cannot take over.
+const BROKEN: &str = "broken";
+/// The kind of swaps to a version that works.
+const SWAP: &str = "swap";
+/// The kind of faults that are found by their time.
+const HANG: &str = "hang";
 
 /// Numbers of a row, by their ranks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +53,9 @@ impl Gaps {
     }
 
     fn from_json(json: &Value) -> anyhow::Result<Self> {
+        if number(json, "samples")? == 0 {
+            return Ok(Self::default());
+        }
         let all = json["percentiles"].as_array().context("no percentiles")?;
         let numbers: Option<Vec<u64>> = all.iter().map(Value::as_u64).collect();
         Ok(Self(numbers.context("a percentile is no number")?))
@@ -62,6 +71,62 @@ pub(crate) struct Faults {
     recovered: u64,
 }
 
+/// What became of the swaps to one version, or there and back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Swaps {
+    orders: u64,
+    committed: u64,
+    /// Those that came out as they must.
+    good: u64,
+    /// How long nobody received.
+    pauses: Gaps,
+    /// How long they took altogether.
+    times: Gaps,
+    /// Those that were rolled back, by the phase that they had come to.
+    phases: BTreeMap<String, u64>,
+}
+
+impl Swaps {
+    fn add(&mut self, swap: &Swap) {
+        self.orders += 1;
+        self.committed += u64::from(swap.is_committed);
+        self.good += u64::from(swap.is_recovered);
+        self.times.add(swap.took_ns);
+        if let Some(ns) = swap.pause_ns {
+            self.pauses.add(ns);
+        }
+        if !swap.phase.is_empty() {
+            *self.phases.entry(swap.phase.clone()).or_default() += 1;
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "swaps": self.orders,
+            "committed": self.committed,
+            "as_expected": self.good,
+            "rolled_back_in": self.phases,
+            "pause_ns": self.pauses.json(),
+            "took_ns": self.times.json(),
+        })
+    }
+
+    fn from_json(json: &Value) -> anyhow::Result<Self> {
+        let mut phases = BTreeMap::new();
+        for (phase, _) in json["rolled_back_in"].as_object().into_iter().flatten() {
+            phases.insert(phase.clone(), number(&json["rolled_back_in"], phase)?);
+        }
+        Ok(Self {
+            orders: number(json, "swaps")?,
+            committed: number(json, "committed")?,
+            good: number(json, "as_expected")?,
+            pauses: Gaps::from_json(&json["pause_ns"])?,
+            times: Gaps::from_json(&json["took_ns"])?,
+            phases,
+        })
+    }
+}
+
 /// What became of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Service {
@@ -72,6 +137,10 @@ pub(crate) struct Service {
     pub(crate) gaps: BTreeMap<String, Gaps>,
     /// Other faults, by kind.
     faults: BTreeMap<String, Faults>,
+    /// Times until hangs were found.
+    detections: Gaps,
+    /// Swaps, by kind; by the name of the image for versions that cannot take over.
+    swaps: BTreeMap<String, Swaps>,
     /// Deaths that nobody asked for, by cause.
     unasked: BTreeMap<String, u64>,
 }
@@ -101,6 +170,9 @@ impl Service {
         json!({
             "service": name,
             "faults": self.faults.iter().map(fault).collect::<serde_json::Map<_, _>>(),
+            "detection_ns": self.detections.json(),
+            "swaps": self.swaps.iter().map(|(kind, swaps)| (kind.clone(), swaps.json()))
+                .collect::<serde_json::Map<_, _>>(),
             "kills": self.kills,
             "recovered": self.recovered,
             "failed": self.kills - self.recovered,
@@ -121,6 +193,8 @@ pub(crate) struct Figures {
     gap_us: String,
     cpus: u64,
     clock: String,
+    /// How to have the same again.
+    command: String,
     pub(crate) services: BTreeMap<String, Service>,
     counts: Counts,
     leaks: u64,
@@ -147,6 +221,15 @@ impl Figures {
             gap_us: settings.gap_us.clone(),
             cpus: settings.cpus.into(),
             clock: settings.clock().to_owned(),
+            command: settings.campaign(
+                seed,
+                outcomes.iter().map(|outcome| outcome.batch.kills).sum(),
+                outcomes
+                    .iter()
+                    .map(|outcome| outcome.batch.kills)
+                    .max()
+                    .unwrap_or(0),
+            ),
             services: BTreeMap::new(),
             counts: Counts::default(),
             leaks: 0,
@@ -159,7 +242,10 @@ impl Figures {
             figures.add(outcome);
         }
         for service in figures.services.values_mut() {
-            for gaps in service.gaps.values_mut() {
+            let of_swaps = service.swaps.values_mut();
+            let of_swaps = of_swaps.flat_map(|swaps| [&mut swaps.pauses, &mut swaps.times]);
+            let all = service.gaps.values_mut().chain(of_swaps);
+            for gaps in all.chain([&mut service.detections]) {
                 gaps.0.sort_unstable();
             }
         }
@@ -188,6 +274,19 @@ impl Figures {
                 let gaps = service.gaps.entry(fault.kind.clone()).or_default();
                 gaps.add(fault.gap_ns);
             }
+            if let Some(ns) = fault.detection_ns {
+                service.detections.add(ns);
+            }
+        }
+        for swap in &events.swaps {
+            let service = self.services.entry(swap.service.clone()).or_default();
+            let row = if swap.kind == BROKEN {
+                &swap.image
+            } else {
+                &swap.kind
+            };
+            let swaps = service.swaps.entry(row.clone()).or_default();
+            swaps.add(swap);
         }
         for ((service, cause), count) in &events.unasked {
             let service = self.services.entry(service.clone()).or_default();
@@ -202,6 +301,11 @@ impl Figures {
 
     fn sum(&self, number: impl Fn(&Service) -> u64) -> u64 {
         self.services.values().map(number).sum()
+    }
+
+    /// Returns the kinds of strikes, with commas between them.
+    pub(crate) fn plan(&self) -> &str {
+        &self.plan
     }
 
     /// Returns the number of kills.
@@ -223,13 +327,18 @@ impl Figures {
         })
     }
 
+    fn swaps(&self, number: impl Fn(&Swaps) -> u64) -> u64 {
+        self.sum(|service| service.swaps.values().map(&number).sum())
+    }
+
     fn faults(&self, number: impl Fn(&Faults) -> u64) -> u64 {
         self.sum(|service| service.faults.values().map(&number).sum())
     }
 
     /// Returns whether nothing went wrong at all.
     pub(crate) fn is_good(&self) -> bool {
-        self.kills() + self.faults(|faults| faults.injected) > 0
+        self.kills() + self.faults(|faults| faults.injected) + self.swaps(|row| row.orders) > 0
+            && self.swaps(|row| row.good) == self.swaps(|row| row.orders)
             && self.sum(|service| service.recovered) == self.kills()
             && self.faults(|faults| faults.recovered) == self.faults(|faults| faults.manifested)
             && self.counts.faults() == 0
@@ -251,6 +360,9 @@ impl Figures {
             "manifested": kills + self.faults(|faults| faults.manifested),
             "manifested_recovered": self.sum(|service| service.recovered)
                 + self.faults(|faults| faults.recovered),
+            "swaps": self.swaps(|row| row.orders),
+            "swaps_committed": self.swaps(|row| row.committed),
+            "swaps_as_expected": self.swaps(|row| row.good),
             "operations": self.counts.operations,
             "client_errors": self.counts.client_errors,
             "lost": self.counts.lost,
@@ -275,6 +387,7 @@ impl Figures {
             "gap_us": self.gap_us,
             "cpus": self.cpus,
             "clock": self.clock,
+            "command": self.command,
             "elapsed_ns": self.elapsed_ns,
             "totals": self.totals(),
             "services": rows.collect::<Vec<_>>(),
@@ -287,11 +400,6 @@ impl Figures {
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let file: Value = serde_json::from_str(text)?;
         ensure!(file["schema"] == SCHEMA, "it has another schema");
-        let number = |json: &Value, name: &str| {
-            json[name]
-                .as_u64()
-                .with_context(|| format!("no number {name}"))
-        };
         let text = |name: &str| {
             let found = file[name].as_str().map(str::to_owned);
             found.with_context(|| format!("no {name}"))
@@ -316,6 +424,10 @@ impl Figures {
                 };
                 service.faults.insert(kind.clone(), faults);
             }
+            for (kind, swaps) in row["swaps"].as_object().into_iter().flatten() {
+                service.swaps.insert(kind.clone(), Swaps::from_json(swaps)?);
+            }
+            service.detections = Gaps::from_json(&row["detection_ns"])?;
             let name = row["service"]
                 .as_str()
                 .context("a service without a name")?;
@@ -328,6 +440,7 @@ impl Figures {
             gap_us: text("gap_us")?,
             cpus: number(&file, "cpus")?,
             clock: text("clock")?,
+            command: text("command")?,
             services,
             counts: Counts {
                 operations: number(totals, "operations")?,
@@ -356,20 +469,90 @@ impl Figures {
             self.seed,
             self.commit.get(..12).unwrap_or(&self.commit),
         );
-        text += "| service | kills | recovered | gap p50, ms | p90 | p99 | max | redelivered |\n";
-        text += "|---|---:|---:|---:|---:|---:|---:|---:|\n";
+        text += &[self.kill_table(), self.swap_table(), self.hang_table()].join("");
+        let _ = write!(text, "\nAgain: `{}`\n", self.command);
+        text
+    }
+
+    fn kill_table(&self) -> String {
+        if self.kills() == 0 {
+            return String::new();
+        }
+        let mut text =
+            "| service | kills | recovered | gap p50, ms | p90 | p99 | max | redelivered |\n\
+                        |---|---:|---:|---:|---:|---:|---:|---:|\n"
+                .to_owned();
         for (name, service) in self.services.iter().filter(|(_, row)| row.kills > 0) {
-            let gaps = service.main_gaps();
-            // Writing to a string cannot fail.
-            let _ = write!(
+            // Writing to a string cannot fail, here and below.
+            let _ = writeln!(
                 text,
-                "| `{name}` | {} | {} |",
-                service.kills, service.recovered
+                "| `{name}` | {} | {} |{} {} |",
+                service.kills,
+                service.recovered,
+                columns(&service.main_gaps()),
+                service.redelivered
             );
-            for rank in [500, 900, 990, 1000] {
-                let _ = write!(text, " {:.2} |", gaps.per_mille(rank) as f64 / 1e6);
+        }
+        text
+    }
+
+    fn swap_table(&self) -> String {
+        if self.swaps(|row| row.orders) == 0 {
+            return String::new();
+        }
+        let mut text = "| service | to | swaps | committed | as they must | rolled back in | \
+                        pause p50, ms | p90 | p99 | max |\n\
+                        |---|---|---:|---:|---:|---|---:|---:|---:|---:|\n"
+            .to_owned();
+        for (name, service) in &self.services {
+            for (row, swaps) in &service.swaps {
+                let to = if row == SWAP {
+                    "its other version".to_owned()
+                } else {
+                    format!("`{row}`")
+                };
+                let phases: Vec<String> = swaps
+                    .phases
+                    .iter()
+                    .map(|(phase, times)| format!("{} {times}", phase.to_lowercase()))
+                    .collect();
+                let _ = writeln!(
+                    text,
+                    "| `{name}` | {to} | {} | {} | {} | {} |{}",
+                    swaps.orders,
+                    swaps.committed,
+                    swaps.good,
+                    phases.join(", "),
+                    columns(&swaps.pauses)
+                );
             }
-            let _ = writeln!(text, " {} |", service.redelivered);
+        }
+        text
+    }
+
+    fn hang_table(&self) -> String {
+        if self
+            .services
+            .values()
+            .all(|service| service.detections.len() == 0)
+        {
+            return String::new();
+        }
+        let mut text =
+            "| service | hangs | found | recovered | found after p50, ms | p90 | p99 | max |\n\
+                        |---|---:|---:|---:|---:|---:|---:|---:|\n"
+                .to_owned();
+        for (name, service) in &self.services {
+            if let Some(hangs) = service.faults.get(HANG) {
+                let _ = writeln!(
+                    text,
+                    "| `{name}` | {} | {} | {} |{}",
+                    hangs.injected,
+                    hangs.manifested,
+                    hangs.recovered,
+                    columns(&service.detections)
+                );
+            }
         }
         text
     }
@@ -386,9 +569,19 @@ impl Figures {
         } else {
             String::new()
         };
+        let swaps = if self.swaps(|row| row.orders) > 0 {
+            format!(
+                "{} swaps, {} committed, {} as they must come out.\n",
+                self.swaps(|row| row.orders),
+                self.swaps(|row| row.committed),
+                self.swaps(|row| row.good)
+            )
+        } else {
+            String::new()
+        };
         format!(
             "{} kills in {} boots, {} recovered, {} deaths that nobody asked for, {} reboots.\n\
-             {faults}{} operations: {} client errors, {} lost, {} done twice, {} wrong bytes; {} leaks.\n",
+             {faults}{swaps}{} operations: {} client errors, {} lost, {} done twice, {} wrong bytes; {} leaks.\n",
             self.kills(),
             self.boots,
             self.sum(|service| service.recovered),
@@ -402,6 +595,23 @@ impl Figures {
             self.leaks
         )
     }
+}
+
+/// Returns the columns of a table with times in ms.
+fn columns(gaps: &Gaps) -> String {
+    let ranks = [500, 900, 990, 1000];
+    if gaps.len() == 0 {
+        return " - |".repeat(ranks.len());
+    }
+    ranks
+        .map(|rank| format!(" {:.2} |", gaps.per_mille(rank) as f64 / 1e6))
+        .concat()
+}
+
+fn number(json: &Value, name: &str) -> anyhow::Result<u64> {
+    json[name]
+        .as_u64()
+        .with_context(|| format!("no number {name}"))
 }
 
 fn batch(outcome: &Outcome) -> Value {
@@ -563,6 +773,31 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn each_version_has_a_row_and_hangs_have_their_times() {
+        let printed = "\
+            #siege {\"event\":\"swap\",\"service\":\"block\",\"kind\":\"swap\",\"image\":\"block-2\",\
+            \"took_ns\":9000000,\"committed\":1,\"pause_ns\":4000000,\"recovered\":1}\n\
+            #siege {\"event\":\"swap\",\"service\":\"block\",\"kind\":\"broken\",\"image\":\"broken-test\",\
+            \"took_ns\":9,\"committed\":0,\"phase\":\"Test\",\"recovered\":1}\n\
+            #siege {\"event\":\"fault\",\"service\":\"vfs\",\"kind\":\"hang\",\"manifested\":1,\
+            \"recovered\":1,\"detection_ns\":50000000}\n\
+            #siege {\"event\":\"end\",\"elapsed_ns\":7}\n";
+        let figures = figures(printed);
+        assert!(figures.is_good());
+        let table = figures.markdown();
+        for row in [
+            "| `block` | its other version | 1 | 1 | 1 |  | 4.00 | 4.00 | 4.00 | 4.00 |",
+            "| `block` | `broken-test` | 1 | 0 | 1 | test 1 | - | - | - | - |",
+            "| `vfs` | 1 | 1 | 1 | 50.00 | 50.00 | 50.00 | 50.00 |",
+            "2 swaps, 1 committed, 2 as they must come out.",
+        ] {
+            assert!(table.contains(row), "{row} is not in {table}");
+        }
+        let read = Figures::parse(&figures.json(&[]).unwrap()).unwrap();
+        assert_eq!(read.markdown(), table);
+    }
+
+    #[test]
     fn what_is_kept_makes_the_same_table() {
         let figures = figures(&printed());
         let read = Figures::parse(&figures.json(&[]).unwrap()).unwrap();
@@ -586,6 +821,7 @@ pub(super) mod tests {
             "#siege {\"event\":\"kill\",\"service\":\"vfs\",\"kind\":\"single\",\"recovered\":0}\n",
             "#line 1\n",
             "#siege {\"event\":\"fault\",\"service\":\"vfs\",\"kind\":\"hang\",\"manifested\":1,\"recovered\":0}\n",
+            "#siege {\"event\":\"swap\",\"service\":\"vfs\",\"kind\":\"swap\",\"recovered\":0}\n",
             "siege: vfs does not run\n",
         ] {
             let printed = format!("{more}{}", printed());

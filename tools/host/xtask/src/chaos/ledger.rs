@@ -9,13 +9,79 @@ use serde_json::Value;
 use super::figures::Figures;
 use super::plot;
 
-/// Where the figures are kept.
-const FILE: &str = "docs/figures/recovery.json";
-const CHART: &str = "docs/images/recovery-gaps.svg";
 const PAGE: &str = "docs/recovery.md";
-/// Where the table starts and ends.
-const BEGIN: &str = "<!-- figures: from here, by `cargo xtask chaos --bless` -->\n";
-const END: &str = "<!-- figures: to here -->\n";
+const CHART: &str = "docs/images/recovery-gaps.svg";
+/// Kinds of kills: they share a table.
+const KILLS: [&str; 3] = ["single", "pair", "again"];
+
+/// A part of the page, with the file that it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Section {
+    /// Name in the marks, and of the file.
+    name: &'static str,
+    has_chart: bool,
+}
+
+const SECTIONS: [Section; 4] = [
+    Section {
+        name: "recovery",
+        has_chart: true,
+    },
+    Section {
+        name: "swap",
+        has_chart: false,
+    },
+    Section {
+        name: "broken",
+        has_chart: false,
+    },
+    Section {
+        name: "hang",
+        has_chart: false,
+    },
+];
+
+impl Section {
+    /// Returns the part for campaigns of a plan: kinds, with commas between them.
+    fn of(plan: &str) -> anyhow::Result<Self> {
+        let are_kills = plan.split(',').all(|kind| KILLS.contains(&kind));
+        let name = if are_kills { SECTIONS[0].name } else { plan };
+        let found = SECTIONS.into_iter().find(|section| section.name == name);
+        found.with_context(|| {
+            format!("{PAGE} has figures of kills, swap, broken and hang alone, not of {plan}")
+        })
+    }
+
+    fn file(self) -> String {
+        format!("docs/figures/{}.json", self.name)
+    }
+
+    /// Returns where the table starts and ends.
+    fn marks(self) -> [String; 2] {
+        let name = self.name;
+        [
+            format!("<!-- figures of {name}: from here, by `cargo xtask chaos --bless` -->\n"),
+            format!("<!-- figures of {name}: to here -->\n"),
+        ]
+    }
+
+    /// Puts a text between the marks of a page.
+    fn replace(self, page: &str, text: &str) -> anyhow::Result<String> {
+        let [begin, end] = self.marks();
+        let marks = page
+            .find(&begin)
+            .map(|at| at + begin.len())
+            .zip(page.find(&end));
+        let (begin, end) = marks
+            .with_context(|| format!("{PAGE} lacks the marks of the figures of {}", self.name))?;
+        ensure!(
+            begin <= end,
+            "{PAGE}: the marks of the figures of {} are in the wrong order",
+            self.name
+        );
+        Ok(format!("{}\n{text}\n{}", &page[..begin], &page[end..]))
+    }
+}
 
 /// Writes file, chart and table. A campaign in which something went wrong is kept as well: it is
 /// the figures that are to be honest.
@@ -23,6 +89,7 @@ const END: &str = "<!-- figures: to here -->\n";
 /// `text` is the file of the campaign; what it says of each boot is left out.
 pub(crate) fn bless(root: &Path, text: &str) -> anyhow::Result<()> {
     let figures = &Figures::parse(text)?;
+    let section = Section::of(figures.plan())?;
     let mut kept: Value = serde_json::from_str(text)?;
     if let Some(kept) = kept.as_object_mut() {
         kept.remove("batches");
@@ -36,47 +103,63 @@ pub(crate) fn bless(root: &Path, text: &str) -> anyhow::Result<()> {
         println!("{}", file.display());
         Ok::<_, anyhow::Error>(())
     };
-    write(FILE, &(serde_json::to_string_pretty(&kept)? + "\n"))?;
-    write(CHART, &plot::svg(figures)?)?;
+    write(
+        &section.file(),
+        &(serde_json::to_string_pretty(&kept)? + "\n"),
+    )?;
+    if section.has_chart {
+        write(CHART, &plot::svg(figures)?)?;
+    }
     let page = root.join(PAGE);
     let old = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
-    write(PAGE, &replace(&old, &figures.markdown())?)
-}
-
-/// Puts a text between the marks of a page.
-fn replace(page: &str, text: &str) -> anyhow::Result<String> {
-    let marks = page.find(BEGIN).zip(page.find(END));
-    let (begin, end) = marks.with_context(|| format!("{PAGE} lacks the marks of the figures"))?;
-    let begin = begin + BEGIN.len();
-    ensure!(
-        begin <= end,
-        "{PAGE}: the marks of the figures are in the wrong order"
-    );
-    Ok(format!("{}\n{text}\n{}", &page[..begin], &page[end..]))
+    write(PAGE, &section.replace(&old, &figures.markdown())?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The page shows what the file says.
+    /// The page shows what the files say.
     #[test]
-    fn the_page_agrees_with_the_file() {
+    fn the_page_agrees_with_the_files() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
-        let figures = Figures::parse(&fs::read_to_string(root.join(FILE)).unwrap()).unwrap();
         let page = fs::read_to_string(root.join(PAGE)).unwrap();
-        assert_eq!(replace(&page, &figures.markdown()).unwrap(), page);
-        let chart = fs::read_to_string(root.join(CHART)).unwrap();
-        assert_eq!(plot::svg(&figures).unwrap(), chart);
+        for section in SECTIONS {
+            let file = fs::read_to_string(root.join(section.file())).unwrap();
+            let figures = Figures::parse(&file).unwrap();
+            let shown = section.replace(&page, &figures.markdown()).unwrap();
+            assert_eq!(shown, page, "{section:?}");
+            if section.has_chart {
+                let chart = fs::read_to_string(root.join(CHART)).unwrap();
+                assert_eq!(plot::svg(&figures).unwrap(), chart);
+            }
+        }
     }
 
     #[test]
     fn the_text_goes_between_the_marks() {
-        let page = format!("a\n{BEGIN}old\n{END}b\n");
-        let new = replace(&page, "new\n").unwrap();
-        assert_eq!(new, format!("a\n{BEGIN}\nnew\n\n{END}b\n"));
-        assert_eq!(replace(&new, "new\n").unwrap(), new);
-        assert!(replace("a", "b").is_err());
-        assert!(replace(&format!("{END}{BEGIN}"), "b").is_err());
+        let section = SECTIONS[1];
+        let [begin, end] = section.marks();
+        let page = format!("a\n{begin}old\n{end}b\n");
+        let new = section.replace(&page, "new\n").unwrap();
+        assert_eq!(new, format!("a\n{begin}\nnew\n\n{end}b\n"));
+        assert_eq!(section.replace(&new, "new\n").unwrap(), new);
+        assert!(SECTIONS[0].replace(&page, "b").is_err());
+        assert!(section.replace(&format!("{end}{begin}"), "b").is_err());
+    }
+
+    #[test]
+    fn each_kind_of_campaign_has_its_place() {
+        for (plan, name) in [
+            ("single,again", "recovery"),
+            ("swap", "swap"),
+            ("hang", "hang"),
+        ] {
+            assert_eq!(Section::of(plan).unwrap().name, name);
+        }
+        for plan in ["single,hang", "flip", ""] {
+            let error = Section::of(plan).unwrap_err().to_string();
+            assert!(error.contains("alone"), "{error}");
+        }
     }
 }

@@ -1,0 +1,211 @@
+//! Faults that are no kills: a service that turns for ever, a bit that is turned over.
+
+use alloc::format;
+use alloc::string::String;
+
+use libipc::proto::init::InitClient;
+use libsys::abi::ProcessState;
+use libsys::{Handle, Process, time};
+use siege::json::Object;
+use siege::{Counts, Strike};
+use skink_program::{Failed, Program};
+
+use super::{Campaign, LOOK_NS, say, with_counts};
+use crate::loads::Loads;
+use crate::services::{self, INIT};
+use crate::wreck;
+
+/// How long a fault may take to show, ns.
+const WATCH_NS: u64 = 30 * time::MS;
+/// How long it may take until a service that turns for ever is ended, ns.
+const DETECTION_NS: u64 = 2_000 * time::MS;
+
+/// A service before it is harmed.
+struct Victim {
+    service: usize,
+    name: String,
+    process: Handle<Process>,
+    generation: u64,
+    deaths: u32,
+    counts: Counts,
+}
+
+/// What came of a fault.
+struct Harm {
+    line: Object,
+    at: u64,
+    outcome: Result<(), String>,
+}
+
+impl Campaign<'_> {
+    /// Makes a service turn for ever, and looks when it is found.
+    pub(super) fn hang(
+        &mut self,
+        program: &mut Program,
+        strike: &Strike,
+        loads: &Loads,
+    ) -> Result<(), Failed> {
+        let Some(victim) = self.victim(strike.first, loads)? else {
+            return Ok(());
+        };
+        let about = |failed: Failed| failed.about(&victim.name);
+        let barred = wreck::bar(self.system, &victim.process).map_err(about)?;
+        // It turns from its next return from the kernel on, at the latest from that of this request.
+        let at = time::now();
+        self.probes.nudge(&victim.name);
+        wreck::unbar(self.system, &victim.process, &barred).map_err(about)?;
+        let found = detected(&self.init, &victim, at)?;
+        let mut line = begin(&victim, strike, at);
+        if let Some(ns) = found {
+            line = line.number("detection_ns", ns);
+        }
+        let outcome = self.probes.ask(&victim.name);
+        if found.is_some()
+            && let Some(next) = services::find(&self.init, &victim.name)
+        {
+            let next = self.system.open_process(next.process)?;
+            wreck::clean(self.system, &next, &barred)?;
+        }
+        self.end(program, victim, loads, Harm { line, at, outcome })
+    }
+
+    /// Turns over a bit of a service, and looks what comes of it.
+    pub(super) fn flip(
+        &mut self,
+        program: &mut Program,
+        strike: &Strike,
+        loads: &Loads,
+    ) -> Result<(), Failed> {
+        let Some(victim) = self.victim(strike.first, loads)? else {
+            return Ok(());
+        };
+        let at = time::now();
+        let flipped = wreck::flip(self.system, &victim.process, &mut self.random);
+        let flipped = flipped.map_err(|failed| failed.about(&victim.name))?;
+        let line = begin(&victim, strike, at)
+            .text("area", flipped.area.name())
+            .number("address", flipped.address)
+            .number("mask", flipped.mask.into());
+        let end = at.saturating_add(WATCH_NS);
+        let mut outcome = self.probes.ask(&victim.name);
+        while self.deaths(&victim.name) == victim.deaths && time::now() < end {
+            time::sleep(LOOK_NS);
+            outcome = outcome.and(self.probes.ask(&victim.name));
+        }
+        self.end(program, victim, loads, Harm { line, at, outcome })
+    }
+
+    fn victim(&self, service: usize, loads: &Loads) -> Result<Option<Victim>, Failed> {
+        let name = self.services[service].name.clone();
+        let Some(found) = services::find(&self.init, &name) else {
+            return Ok(None);
+        };
+        Ok(Some(Victim {
+            service,
+            process: self.system.open_process(found.process)?,
+            generation: found.generation,
+            deaths: self.deaths(&name),
+            counts: loads.counts()?,
+            name,
+        }))
+    }
+
+    /// Judges what came of a fault and says it.
+    fn end(
+        &mut self,
+        program: &mut Program,
+        victim: Victim,
+        loads: &Loads,
+        harm: Harm,
+    ) -> Result<(), Failed> {
+        let Harm {
+            line,
+            at,
+            mut outcome,
+        } = harm;
+        let name = &victim.name;
+        let gap = time::now().saturating_sub(at);
+        let died = self.deaths(name).saturating_sub(victim.deaths);
+        let cause = services::find(&self.init, name).and_then(|now| now.last_cause);
+        let was_good = outcome.is_ok();
+        if died == 0 && outcome.is_ok() {
+            outcome = self.clear(victim.service)?;
+        } else if outcome.is_ok() {
+            // Each fault stands alone: crashes in a row are slowed down, and end in fresh state.
+            outcome = self.forget(name);
+        }
+        let mut faults = loads.counts()?;
+        faults.subtract(&victim.counts);
+        let service = &mut self.services[victim.service];
+        service.harmed += 1;
+        service.provoked += died;
+        let is_manifest = died > 0 || faults.faults() > 0 || !was_good;
+        let mut line = with_counts(line, &faults)
+            .number("gap_ns", gap)
+            .number("manifested", is_manifest.into())
+            .number("recovered", outcome.is_ok().into());
+        if died > 0 {
+            line = line.text("cause", &format!("{cause:?}"));
+        }
+        if let Err(why) = outcome {
+            self.problems.push(format!("{name}: {why}"));
+            line = line.text("why", &why);
+        }
+        say(program, line)
+    }
+
+    /// Replaces an instance that was harmed in vain, and lets the workloads look at what the next
+    /// one makes of its state region: it must not show in the middle of another fault.
+    fn clear(&mut self, service: usize) -> Result<Result<(), String>, Failed> {
+        let kills = self.services[service].kills;
+        let mut outcome = Ok(());
+        if let Some(killed) = self.kill(service)? {
+            outcome = self.recover(&killed);
+        }
+        self.services[service].kills = kills;
+        time::sleep(WATCH_NS);
+        Ok(outcome)
+    }
+
+    /// Has `init` forget the crashes of a service, by a restart that is asked for.
+    fn forget(&mut self, name: &str) -> Result<(), String> {
+        let restarted = self.init.restart(name);
+        restarted.map_err(|failure| format!("{failure}"))?;
+        self.probes.ask(name)
+    }
+
+    /// Returns how often a service has died without being asked to.
+    pub(super) fn deaths(&self, name: &str) -> u32 {
+        let statistics = self.init.statistics(name);
+        statistics.map_or(0, |statistics| services::unasked_of(&statistics))
+    }
+}
+
+fn begin(victim: &Victim, strike: &Strike, at: u64) -> Object {
+    Object::new("fault")
+        .text("service", &victim.name)
+        .text("kind", strike.kind.name())
+        .number("at_ns", at)
+}
+
+/// Waits until a service that turns for ever is ended; returns how long after `at` that was, in
+/// ns, and nothing if it takes too long.
+fn detected(init: &InitClient, victim: &Victim, at: u64) -> Result<Option<u64>, Failed> {
+    let end = at.saturating_add(DETECTION_NS);
+    loop {
+        // `init` answers when it has been started again, in the same process.
+        let is_found = if victim.name == INIT {
+            services::running(init, INIT).is_some_and(|now| now != victim.generation)
+        } else {
+            victim.process.info()?.state == ProcessState::Dead as u32
+        };
+        let now = time::now();
+        if is_found {
+            return Ok(Some(now.saturating_sub(at)));
+        }
+        if now >= end {
+            return Ok(None);
+        }
+        time::sleep(LOOK_NS);
+    }
+}
