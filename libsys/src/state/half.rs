@@ -41,6 +41,8 @@ pub(super) struct Half {
     seed: u32,
     /// Where the next record goes or is read.
     position: usize,
+    /// The checksum of epoch and position, with which that of the record there begins.
+    position_seed: u32,
     /// When records go behind this place, it is time for a snapshot.
     long_behind: usize,
 }
@@ -98,6 +100,7 @@ impl Half {
             epoch,
             seed: crc32c(0, &epoch.to_le_bytes()),
             position: 0,
+            position_seed: 0,
             long_behind: usize::MAX,
         }
     }
@@ -154,9 +157,14 @@ impl Half {
         self.long_behind = usize::MAX;
     }
 
+    fn move_to(&mut self, position: usize) {
+        self.position = position;
+        self.position_seed = self.checksum(position, &[]);
+    }
+
     /// Moves to the start of the journal behind a snapshot.
     fn rewind(&mut self, snapshot: usize) {
-        self.position = journal_at(self.range().start, snapshot);
+        self.move_to(journal_at(self.range().start, snapshot));
         self.long_behind = self.position + journal_limit(snapshot);
     }
 
@@ -174,7 +182,7 @@ impl Half {
         let start = self.range().start;
         memory.write(start + SNAPSHOT_HEADER_BYTES, snapshot);
         self.rewind(snapshot.len());
-        memory.commit(self.position, self.end_marker(self.position));
+        memory.commit(self.position, self.end_marker());
         let header = Header {
             schema,
             snapshot: header(snapshot.len(), self.checksum(start, snapshot)),
@@ -238,10 +246,10 @@ impl Half {
         u64::from(self.epoch) | u64::from(crc) << 32
     }
 
-    /// Returns the word that ends the journal at `at`.
-    fn end_marker(&self, at: usize) -> u64 {
+    /// Returns the word that ends the journal at the present position.
+    fn end_marker(&self) -> u64 {
         // Far from a record without a payload, so that no wrong bit makes one out of the other.
-        header(0, !self.checksum(at, &[]))
+        header(0, !self.position_seed)
     }
 
     /// Reads the next record and moves past it; `None` at the end. Counts in `mended` what had a
@@ -257,12 +265,12 @@ impl Half {
             return None;
         }
         let header = word(memory, at);
-        let difference = header ^ self.end_marker(at);
+        let difference = header ^ self.end_marker();
         if difference == 0 {
             return None;
         }
-        if let Some((payload, next)) = self.payload(memory, at, header) {
-            self.position = next;
+        if let Some((payload, next)) = self.payload(memory, header) {
+            self.move_to(next);
             return Some(Read::Good(Cow::Borrowed(payload)));
         }
         if difference.is_power_of_two() {
@@ -271,61 +279,62 @@ impl Half {
         }
         // A wrong bit in the length, in the checksum, or in the payload.
         let mut flipped = (0..64).map(|bit| header ^ 1 << bit);
-        if let Some((payload, next)) = flipped.find_map(|header| self.payload(memory, at, header)) {
-            self.position = next;
+        if let Some((payload, next)) = flipped.find_map(|header| self.payload(memory, header)) {
+            self.move_to(next);
             *mended += 1;
             return Some(Read::Good(Cow::Borrowed(payload)));
         }
-        let Some((bytes, next)) = self.extent(at, header) else {
+        let Some((bytes, next)) = self.extent(header) else {
             // The length itself is damaged: where the next one starts is unknown.
-            self.position = end;
+            self.move_to(end);
             return Some(Read::Damaged);
         };
-        self.position = next;
         let payload = &memory.view(at + RECORD_HEADER_BYTES..)[..bytes];
         let (_, checksum) = parts(header);
-        let Some(bit) = flipped_bit(payload, self.checksum(at, payload) ^ checksum) else {
+        let difference = crc32c(self.position_seed, payload) ^ checksum;
+        self.move_to(next);
+        let Some(bit) = flipped_bit(payload, difference) else {
             return Some(Read::Damaged);
         };
         *mended += 1;
         Some(Read::Good(Cow::Owned(with_bit_flipped(payload, bit))))
     }
 
-    /// Returns length of the payload of a record, and where the next one starts; `None` when a
+    /// Returns length of the payload of the record at the present position, and where the next one starts; `None` when a
     /// header cannot be right.
-    fn extent(&self, at: usize, header: u64) -> Option<(usize, usize)> {
+    fn extent(&self, header: u64) -> Option<(usize, usize)> {
         let bytes = parts(header).0.checked_sub(1)?;
-        let next = at + record_bytes(bytes);
+        let next = self.position + record_bytes(bytes);
         (next + RECORD_HEADER_BYTES <= self.range().end).then_some((bytes, next))
     }
 
-    /// Returns the payload of a record with this header and where the next one starts, if the
+    /// Returns the payload of the record at the present position with this header, and where the next one starts, if the
     /// checksum is right.
-    fn payload<'a, M: StateMemory>(
-        &self,
-        memory: &'a M,
-        at: usize,
-        header: u64,
-    ) -> Option<(&'a [u8], usize)> {
-        let (bytes, next) = self.extent(at, header)?;
-        let payload = memory.view(at + RECORD_HEADER_BYTES..).get(..bytes)?;
+    fn payload<'a, M: StateMemory>(&self, memory: &'a M, header: u64) -> Option<(&'a [u8], usize)> {
+        let (bytes, next) = self.extent(header)?;
+        let payload = memory.view(self.position + RECORD_HEADER_BYTES..);
+        let payload = payload.get(..bytes)?;
         let (_, checksum) = parts(header);
-        (self.checksum(at, payload) == checksum).then_some((payload, next))
+        (crc32c(self.position_seed, payload) == checksum).then_some((payload, next))
     }
 
     /// Writes a record behind the journal. The caller has checked that it fits.
     pub(super) fn append<M: StateMemory>(&mut self, memory: &mut M, payload: &[u8]) {
         let at = self.position;
-        let next = at + record_bytes(payload.len());
+        let record = header(payload.len() + 1, crc32c(self.position_seed, payload));
         memory.write(at + RECORD_HEADER_BYTES, payload);
-        memory.commit(next, self.end_marker(next));
-        memory.commit(at, header(payload.len() + 1, self.checksum(at, payload)));
-        self.position = next;
+        self.move_to(at + record_bytes(payload.len()));
+        memory.commit(self.position, self.end_marker());
+        memory.commit(at, record);
     }
 
     /// Returns the checksum of a payload whose header is at `at`.
     fn checksum(&self, at: usize, payload: &[u8]) -> u32 {
-        crc32c(crc32c(self.seed, &(at as u64).to_le_bytes()), payload)
+        let seed = crc32c(self.seed, &(at as u64).to_le_bytes());
+        if payload.is_empty() {
+            return seed;
+        }
+        crc32c(seed, payload)
     }
 }
 
