@@ -4,14 +4,14 @@
 //! A server describes its state as a [`State`]: a value and a type of records that change it.
 //! [`Region::append`] first makes a record durable and then applies it, so what is in the region
 //! is never behind what a client was told. After a crash [`Region::open`] reads the last snapshot
-//! and replays the journal. Everything carries a CRC-32C; what fails it is dropped, counted in
-//! the [`Report`], and never trusted.
+//! and replays the journal. Everything carries a CRC-32C; a single wrong bit is [mended](mend) with
+//! its help, what fails it otherwise is dropped, and the [`Report`] counts both.
 //!
 //! # Layout
 //!
 //! A header (magic, the active word, the [mark](Region::about_to)), then two halves of the same size. Each half holds a schema,
 //! a snapshot and the journal that goes on from it; the active word says which half counts. When
-//! its journal is full, a new snapshot goes to the other half and one aligned store of the active
+//! its journal is full, or so long that a restart would take long, a new snapshot goes to the other half and one aligned store of the active
 //! word makes it count. A record counts from the moment its header word is stored, which happens
 //! last. So a server may die between any two stores and finds the old or the new state.
 //!
@@ -36,10 +36,12 @@ pub mod golden;
 mod half;
 mod mark;
 mod memory;
+mod mend;
 mod recover;
 mod report;
 mod schema;
 mod shape;
+mod suspect;
 
 use alloc::vec::Vec;
 
@@ -57,9 +59,10 @@ pub use memory::{MappedMemory, mapped, open_mapped};
 pub use report::{ExportError, Found, Full, OpenError, Report};
 pub use schema::{Earlier, NoPrevious, describe, known_schemas, reads, schema_hash};
 pub use shape::Untraceable;
+use suspect::Suspicions;
 
 /// Marks an initialised region; the last byte is the version of the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"SKSTATE\x02");
+const MAGIC: u64 = u64::from_le_bytes(*b"SKSTATE\x03");
 /// Where the magic lies.
 const MAGIC_AT: usize = 0;
 /// Where the active word lies: the epoch, its lowest bit the half.
@@ -115,6 +118,7 @@ pub struct Region<S: State, M: StateMemory> {
     scratch: Vec<u8>,
     /// Whether the half is in an older schema, so that nothing can be added to it.
     is_exported: bool,
+    suspicions: Suspicions,
 }
 
 impl<S: State, M: StateMemory> Region<S, M> {
@@ -152,6 +156,10 @@ impl<S: State, M: StateMemory> Region<S, M> {
         let mut report = Report::default();
         let half = counting_half(&memory, &mut report);
         let header = half.and_then(|half| half.header(&memory));
+        let header = header.map(|(header, is_mended)| {
+            report.mended += u32::from(is_mended);
+            header
+        });
         if let Some(Header { schema, .. }) = header
             && !reads::<S>(schema)
         {
@@ -167,6 +175,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
             memory,
             scratch: Vec::new(),
             is_exported: false,
+            suspicions: Suspicions::default(),
         };
         match (half, report.found) {
             (None, _) => {
@@ -175,6 +184,9 @@ impl<S: State, M: StateMemory> Region<S, M> {
             }
             (Some(half), Found::OtherSchema(_)) => region.compact(half.other())?,
             (Some(_), _) => region.recover(header, &mut report)?,
+        }
+        if word(&region.memory, MAGIC_AT) != MAGIC {
+            region.memory.commit(MAGIC_AT, MAGIC);
         }
         Ok((region, report))
     }
@@ -215,7 +227,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
             Found::SnapshotDamaged => self.compact(self.half.again()),
             // Damage must not be found again at the next start, nor written behind; and to the
             // journal of an older schema nothing can be added.
-            _ if report.has_losses() || report.migrated_from.is_some() => {
+            _ if report.has_losses() || report.mended > 0 || report.migrated_from.is_some() => {
                 self.compact(self.half.other())
             }
             _ => Ok(()),
@@ -291,6 +303,8 @@ impl<S: State, M: StateMemory> Region<S, M> {
         self.reclaim()?;
         if !self.half.can_hold(bytes) {
             self.make_room(bytes, purpose)?;
+        } else if self.half.is_long() {
+            self.shorten()?;
         }
         self.half.append(&mut self.memory, &self.scratch[..bytes]);
         Ok(())
@@ -313,7 +327,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
 
     /// Compacts, if that makes enough room for a record.
     fn make_room(&mut self, record_bytes: usize, purpose: Purpose) -> Result<(), Full> {
-        let snapshot = encode(&self.state)?;
+        let snapshot = self.encode_snapshot()?;
         let reserve = match purpose {
             Purpose::Grow => self.half.reserve(),
             Purpose::Shrink => 0,
@@ -323,6 +337,24 @@ impl<S: State, M: StateMemory> Region<S, M> {
         }
         self.switch_to(self.half.other(), Self::schema(), &snapshot);
         Ok(())
+    }
+
+    /// Compacts, so that the next instance need not replay a long journal.
+    fn shorten(&mut self) -> Result<(), Full> {
+        let snapshot = self.encode_snapshot()?;
+        let half = self.half.other();
+        // A state that takes most of its region is compacted when there is no room otherwise.
+        if half.would_hold(snapshot.len(), half.reserve()) {
+            self.switch_to(half, Self::schema(), &snapshot);
+        } else {
+            self.half.let_grow();
+        }
+        Ok(())
+    }
+
+    /// Encodes the state, which is seldom longer than what it grew from.
+    fn encode_snapshot(&self) -> Result<Vec<u8>, Full> {
+        encode_with_room(&self.state, self.half.bytes_used())
     }
 
     /// Writes a snapshot of the state to a half and makes that one count.
@@ -367,7 +399,8 @@ pub fn schema_in<M: StateMemory>(memory: &M) -> Option<u64> {
         return None;
     }
     let half = counting_half(memory, &mut Report::default())?;
-    Some(half.header(memory)?.schema)
+    let (header, _) = half.header(memory)?;
+    Some(header.schema)
 }
 
 /// Returns the schema of a state that is no [`Region`] but plain words: a hash of its name and of the
@@ -395,6 +428,7 @@ fn counting_half<M: StateMemory>(memory: &M, report: &mut Report) -> Option<Half
     match word(memory, MAGIC_AT) {
         0 => return None,
         MAGIC => {}
+        magic if (magic ^ MAGIC).is_power_of_two() => report.mended += 1,
         _ => {
             report.found = Found::Lost;
             return None;
@@ -413,8 +447,24 @@ fn counting_half<M: StateMemory>(memory: &M, report: &mut Report) -> Option<Half
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Full> {
-    // Encoding into a vector fails only for values of unknown length, which no state has.
-    postcard::to_allocvec(value).map_err(|_| Full)
+    encode_with_room(value, FIRST_SCRATCH_BYTES)
+}
+
+/// Encodes a value, first trying whether so much room is enough.
+fn encode_with_room<T: Serialize>(value: &T, room: usize) -> Result<Vec<u8>, Full> {
+    let mut encoded = Vec::new();
+    encoded.resize(room.max(FIRST_SCRATCH_BYTES), 0);
+    loop {
+        match encode_into(value, &mut encoded) {
+            Ok(bytes) => {
+                encoded.truncate(bytes);
+                return Ok(encoded);
+            }
+            Err(EncodeError::NoRoom) => encoded.resize(2 * encoded.len(), 0),
+            // Only values of unknown length, which no state has.
+            Err(EncodeError::Unsupported) => return Err(Full),
+        }
+    }
 }
 
 fn word<M: StateMemory>(memory: &M, at: usize) -> u64 {

@@ -13,17 +13,22 @@ const fn table() -> [u32; 256] {
         let mut remainder = byte as u32;
         let mut bit = 0;
         while bit < 8 {
-            let is_odd = remainder & 1 == 1;
-            remainder >>= 1;
-            if is_odd {
-                remainder ^= POLYNOMIAL;
-            }
+            remainder = step(remainder);
             bit += 1;
         }
         table[byte] = remainder;
         byte += 1;
     }
     table
+}
+
+/// Goes on with a remainder by one bit that is 0.
+pub(super) const fn step(remainder: u32) -> u32 {
+    if remainder & 1 == 1 {
+        remainder >> 1 ^ POLYNOMIAL
+    } else {
+        remainder >> 1
+    }
 }
 
 /// Returns the checksum of `bytes`, going on from `previous` (0 at the start), so that

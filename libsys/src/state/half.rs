@@ -6,9 +6,14 @@
 //! filled up to 8 bytes. A header with length 0 ends the journal; it has a checksum too. All
 //! checksums begin with epoch and position, so what an earlier journal left behind is never taken
 //! for a part of this one.
+//!
+//! A checksum also tells which bit is wrong if only one is: what is read is [mended](super::mend)
+//! where it can be.
 
+use alloc::borrow::Cow;
 use core::ops::Range;
 
+use super::mend::{flipped_bit, with_bit_flipped};
 use super::{HALVES_AT, StateMemory, crc32c, word};
 
 /// Bytes before the snapshot.
@@ -17,6 +22,13 @@ const SNAPSHOT_HEADER_BYTES: usize = 24;
 const RECORD_HEADER_BYTES: usize = 8;
 /// The part of a half that only records that free something may use.
 const RESERVE_DIVISOR: usize = 16;
+/// Bytes of a journal that is not too long however small the snapshot is. A record of a server is
+/// replayed in one to two microseconds, so that this is some 5 ms; and what a snapshot costs is
+/// spread over thousands of records.
+const SHORT_JOURNAL_BYTES: usize = 256 * 1024;
+/// How much longer than its snapshot a journal may be: replaying takes not much longer than
+/// reading the snapshot does, and records pay for snapshots in proportion.
+const JOURNAL_PER_SNAPSHOT: usize = 2;
 
 /// Where a half lies, in which epoch it was written, and how far its journal was read or written.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +41,19 @@ pub(super) struct Half {
     seed: u32,
     /// Where the next record goes or is read.
     position: usize,
+    /// The checksum of epoch and position, with which that of the record there begins.
+    position_seed: u32,
+    /// When records go behind this place, it is time for a snapshot.
+    long_behind: usize,
+}
+
+/// A record as it was read.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Read<'a> {
+    /// Its checksum is right, or made right: one bit was wrong.
+    Good(Cow<'a, [u8]>),
+    /// It is lost.
+    Damaged,
 }
 
 /// The header of a half, checked.
@@ -75,6 +100,8 @@ impl Half {
             epoch,
             seed: crc32c(0, &epoch.to_le_bytes()),
             position: 0,
+            position_seed: 0,
+            long_behind: usize::MAX,
         }
     }
 
@@ -115,6 +142,32 @@ impl Half {
         self.position + record_bytes(bytes) + RECORD_HEADER_BYTES <= self.range().end
     }
 
+    /// Returns how long snapshot and journal are.
+    pub(super) fn bytes_used(&self) -> usize {
+        self.position.saturating_sub(self.range().start)
+    }
+
+    /// Returns whether the journal is so long that replaying it would take long.
+    pub(super) fn is_long(&self) -> bool {
+        self.position > self.long_behind
+    }
+
+    /// Has the journal go on to the end of the half: no snapshot would be shorter.
+    pub(super) fn let_grow(&mut self) {
+        self.long_behind = usize::MAX;
+    }
+
+    fn move_to(&mut self, position: usize) {
+        self.position = position;
+        self.position_seed = self.checksum(position, &[]);
+    }
+
+    /// Moves to the start of the journal behind a snapshot.
+    fn rewind(&mut self, snapshot: usize) {
+        self.move_to(journal_at(self.range().start, snapshot));
+        self.long_behind = self.position + journal_limit(snapshot);
+    }
+
     /// Returns whether a half can hold a snapshot and a record behind it.
     pub(super) fn would_hold(&self, snapshot: usize, record: usize) -> bool {
         let bytes = SNAPSHOT_HEADER_BYTES
@@ -128,8 +181,8 @@ impl Half {
     pub(super) fn start<M: StateMemory>(&mut self, memory: &mut M, schema: u64, snapshot: &[u8]) {
         let start = self.range().start;
         memory.write(start + SNAPSHOT_HEADER_BYTES, snapshot);
-        self.position = journal_at(start, snapshot.len());
-        memory.commit(self.position, self.end_marker(self.position));
+        self.rewind(snapshot.len());
+        memory.commit(self.position, self.end_marker());
         let header = Header {
             schema,
             snapshot: header(snapshot.len(), self.checksum(start, snapshot)),
@@ -139,15 +192,35 @@ impl Half {
         memory.commit(start + 16, self.header_check(header));
     }
 
-    /// Reads the header; `None` when it is damaged or of another epoch.
-    pub(super) fn header<M: StateMemory>(&self, memory: &M) -> Option<Header> {
+    /// Reads the header and returns it with whether it had to be mended; `None` when it is damaged
+    /// beyond that, or of another epoch.
+    pub(super) fn header<M: StateMemory>(&self, memory: &M) -> Option<(Header, bool)> {
+        let start = self.range().start;
+        let words = [0, 8, 16].map(|at| word(memory, start + at));
+        if let Some(header) = self.checked_header(words) {
+            return Some((header, false));
+        }
+        // In the third word a single wrong bit leaves the others right.
+        let [snapshot, schema, check] = words;
+        let header = Header { schema, snapshot };
+        if (self.header_check(header) ^ check).count_ones() == 1 {
+            let words = [snapshot, schema, self.header_check(header)];
+            return Some((self.checked_header(words)?, true));
+        }
+        let flipped = (0..128).map(|bit| match bit {
+            0..64 => [snapshot ^ 1 << bit, schema, check],
+            _ => [snapshot, schema ^ 1 << (bit - 64), check],
+        });
+        let mut mended = flipped.filter_map(|words| self.checked_header(words));
+        mended.next().map(|header| (header, true))
+    }
+
+    /// Makes a header of its words, if they are right.
+    fn checked_header(&self, [snapshot, schema, check]: [u64; 3]) -> Option<Header> {
         let Range { start, end } = self.range();
-        let header = Header {
-            snapshot: word(memory, start),
-            schema: word(memory, start + 8),
-        };
-        let (bytes, _) = parts(header.snapshot);
-        let is_good = word(memory, start + 16) == self.header_check(header)
+        let header = Header { schema, snapshot };
+        let (bytes, _) = parts(snapshot);
+        let is_good = check == self.header_check(header)
             && journal_at(start, bytes) + RECORD_HEADER_BYTES <= end;
         is_good.then_some(header)
     }
@@ -160,7 +233,7 @@ impl Half {
     ) -> Option<&'a [u8]> {
         let start = self.range().start;
         let (bytes, checksum) = parts(header.snapshot);
-        self.position = journal_at(start, bytes);
+        self.rewind(bytes);
         let payload = memory.view(start + SNAPSHOT_HEADER_BYTES..).get(..bytes)?;
         (self.checksum(start, payload) == checksum).then_some(payload)
     }
@@ -173,54 +246,101 @@ impl Half {
         u64::from(self.epoch) | u64::from(crc) << 32
     }
 
-    /// Returns the word that ends the journal at `at`.
-    fn end_marker(&self, at: usize) -> u64 {
-        header(0, self.checksum(at, &[]))
+    /// Returns the word that ends the journal at the present position.
+    fn end_marker(&self) -> u64 {
+        // Far from a record without a payload, so that no wrong bit makes one out of the other.
+        header(0, !self.position_seed)
     }
 
-    /// Reads the next record and moves past it: `None` at the end, `Some(None)` for a damaged
-    /// one.
+    /// Reads the next record and moves past it; `None` at the end. Counts in `mended` what had a
+    /// wrong bit.
     pub(super) fn next_record<'a, M: StateMemory>(
         &mut self,
         memory: &'a M,
-    ) -> Option<Option<&'a [u8]>> {
+        mended: &mut u32,
+    ) -> Option<Read<'a>> {
         let at = self.position;
         let end = self.range().end;
         if at + RECORD_HEADER_BYTES > end {
             return None;
         }
         let header = word(memory, at);
-        if header == self.end_marker(at) {
+        let difference = header ^ self.end_marker();
+        if difference == 0 {
             return None;
         }
-        let (length, checksum) = parts(header);
-        let next = length
-            .checked_sub(1)
-            .map(|bytes| (bytes, at + record_bytes(bytes)));
-        let Some((bytes, next)) = next.filter(|(_, next)| next + RECORD_HEADER_BYTES <= end) else {
+        if let Some((payload, next)) = self.payload(memory, header) {
+            self.move_to(next);
+            return Some(Read::Good(Cow::Borrowed(payload)));
+        }
+        if difference.is_power_of_two() {
+            *mended += 1;
+            return None;
+        }
+        // A wrong bit in the length, in the checksum, or in the payload.
+        let mut flipped = (0..64).map(|bit| header ^ 1 << bit);
+        if let Some((payload, next)) = flipped.find_map(|header| self.payload(memory, header)) {
+            self.move_to(next);
+            *mended += 1;
+            return Some(Read::Good(Cow::Borrowed(payload)));
+        }
+        let Some((bytes, next)) = self.extent(header) else {
             // The length itself is damaged: where the next one starts is unknown.
-            self.position = end;
-            return Some(None);
+            self.move_to(end);
+            return Some(Read::Damaged);
         };
-        self.position = next;
-        let payload = memory.view(at + RECORD_HEADER_BYTES..).get(..bytes);
-        Some(payload.filter(|payload| self.checksum(at, payload) == checksum))
+        let payload = &memory.view(at + RECORD_HEADER_BYTES..)[..bytes];
+        let (_, checksum) = parts(header);
+        let difference = crc32c(self.position_seed, payload) ^ checksum;
+        self.move_to(next);
+        let Some(bit) = flipped_bit(payload, difference) else {
+            return Some(Read::Damaged);
+        };
+        *mended += 1;
+        Some(Read::Good(Cow::Owned(with_bit_flipped(payload, bit))))
+    }
+
+    /// Returns length of the payload of the record at the present position, and where the next one starts; `None` when a
+    /// header cannot be right.
+    fn extent(&self, header: u64) -> Option<(usize, usize)> {
+        let bytes = parts(header).0.checked_sub(1)?;
+        let next = self.position + record_bytes(bytes);
+        (next + RECORD_HEADER_BYTES <= self.range().end).then_some((bytes, next))
+    }
+
+    /// Returns the payload of the record at the present position with this header, and where the next one starts, if the
+    /// checksum is right.
+    fn payload<'a, M: StateMemory>(&self, memory: &'a M, header: u64) -> Option<(&'a [u8], usize)> {
+        let (bytes, next) = self.extent(header)?;
+        let payload = memory.view(self.position + RECORD_HEADER_BYTES..);
+        let payload = payload.get(..bytes)?;
+        let (_, checksum) = parts(header);
+        (crc32c(self.position_seed, payload) == checksum).then_some((payload, next))
     }
 
     /// Writes a record behind the journal. The caller has checked that it fits.
     pub(super) fn append<M: StateMemory>(&mut self, memory: &mut M, payload: &[u8]) {
         let at = self.position;
-        let next = at + record_bytes(payload.len());
+        let record = header(payload.len() + 1, crc32c(self.position_seed, payload));
         memory.write(at + RECORD_HEADER_BYTES, payload);
-        memory.commit(next, self.end_marker(next));
-        memory.commit(at, header(payload.len() + 1, self.checksum(at, payload)));
-        self.position = next;
+        self.move_to(at + record_bytes(payload.len()));
+        memory.commit(self.position, self.end_marker());
+        memory.commit(at, record);
     }
 
     /// Returns the checksum of a payload whose header is at `at`.
     fn checksum(&self, at: usize, payload: &[u8]) -> u32 {
-        crc32c(crc32c(self.seed, &(at as u64).to_le_bytes()), payload)
+        let seed = crc32c(self.seed, &(at as u64).to_le_bytes());
+        if payload.is_empty() {
+            return seed;
+        }
+        crc32c(seed, payload)
     }
+}
+
+/// Returns how long the journal behind a snapshot may be before it is time for another.
+fn journal_limit(snapshot: usize) -> usize {
+    (JOURNAL_PER_SNAPSHOT * snapshot).max(SHORT_JOURNAL_BYTES)
 }
 
 /// Returns where the journal starts behind a snapshot.

@@ -1,6 +1,6 @@
 //! From the bytes of a half to a state: snapshot, then journal.
 
-use super::half::Half;
+use super::half::{Half, Read};
 use super::report::Found as Condition;
 use super::schema::{Found, schema_hash};
 use super::{Earlier, Report, State, StateMemory};
@@ -41,7 +41,8 @@ pub(super) fn recover_previous<S: State, M: StateMemory>(
     report: &mut Report,
 ) -> Option<S> {
     let mut previous = half.previous();
-    let header = previous.header(memory)?;
+    let (header, is_mended) = previous.header(memory)?;
+    report.mended += u32::from(is_mended);
     let found = Found {
         memory,
         half: &mut previous,
@@ -58,15 +59,18 @@ fn replay<S: State, M: StateMemory>(
     state: &mut S,
     report: &mut Report,
 ) {
-    while let Some(record) = half.next_record(memory) {
+    while let Some(read) = half.next_record(memory, &mut report.mended) {
         // A long journal takes longer than a turn of a server should.
         crate::service::beat();
-        match record.and_then(|bytes| postcard::from_bytes(bytes).ok()) {
-            Some(record) => {
-                state.apply(record);
-                report.replayed += 1;
-            }
-            None => report.dropped += 1,
+        let record = match &read {
+            Read::Good(bytes) => postcard::from_bytes(bytes).ok(),
+            Read::Damaged => None,
+        };
+        if let Some(record) = record {
+            state.apply(record);
+            report.replayed += 1;
+        } else {
+            report.dropped += 1;
         }
     }
 }

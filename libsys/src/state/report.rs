@@ -14,6 +14,8 @@ pub struct Report {
     /// Records dropped because they were damaged. Where a whole journal could not be read, it
     /// counts as one.
     pub dropped: u32,
+    /// Places where one bit was wrong, which was made right: nothing is lost by them.
+    pub mended: u32,
 }
 
 impl Report {
@@ -22,10 +24,12 @@ impl Report {
         self.dropped > 0 || !matches!(self.found, Found::Fresh | Found::Intact)
     }
 
-    /// Logs what was found of `what`: losses as an error, a migration for information.
+    /// Logs what was found of `what`: losses as an error, wrong bits as a warning, a migration for information.
     pub fn log(&self, what: &str) {
         if self.has_losses() {
             log::error!("{what}: {self}");
+        } else if self.mended > 0 {
+            log::warn!("{what}: {self}");
         } else if self.migrated_from.is_some() {
             log::info!("{what}: {self}");
         }
@@ -50,7 +54,11 @@ impl fmt::Display for Report {
         let Report {
             replayed, dropped, ..
         } = self;
-        write!(f, "; {replayed} records replayed, {dropped} dropped")
+        write!(f, "; {replayed} records replayed, {dropped} dropped")?;
+        match self.mended {
+            0 => Ok(()),
+            mended => write!(f, "; a wrong bit mended in {mended} places"),
+        }
     }
 }
 

@@ -7,12 +7,13 @@ use super::fake::FakeMemory;
 use super::{Found, Full, MIN_REGION_BYTES, NoPrevious, OpenError, Purpose, Region, State};
 
 mod cuts;
-mod damage;
+pub(super) mod damage;
+mod limit;
 pub(super) mod versions;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Table {
-    rows: BTreeMap<u8, Vec<u8>>,
+    pub(super) rows: BTreeMap<u8, Vec<u8>>,
     changes: u32,
 }
 

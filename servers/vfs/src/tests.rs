@@ -11,6 +11,7 @@ use crate::backend::FsResult;
 use crate::fake::FakeFs;
 use crate::{Mount, Vfs};
 
+mod damage;
 mod restart;
 mod walk;
 mod wire;

@@ -28,7 +28,7 @@ const DIRECTORY_MODE: u16 = 0o755;
 #[derive(Debug)]
 pub struct Vfs<B, M: StateMemory> {
     mounts: Vec<Mount<B>>,
-    files: Region<OpenFiles, M>,
+    pub(crate) files: Region<OpenFiles, M>,
 }
 
 impl<B: Backend, M: StateMemory> Vfs<B, M> {
@@ -337,6 +337,15 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             }
             other => other,
         }
+    }
+
+    /// Passes an answer on, unless it is one that the table of open files gives when it was
+    /// damaged in memory: then the next instance answers.
+    pub(crate) fn sane<T>(&self, answer: FsResult<T>) -> FsResult<T> {
+        if let Err(error @ (FsError::BadFile | FsError::TooManyFiles)) = &answer {
+            self.files.suspect(error.text());
+        }
+        answer
     }
 
     fn append(&mut self, record: Record, purpose: Purpose) -> FsResult<()> {

@@ -172,7 +172,7 @@ fn repairing() {
     }
     let mut memory = region.into_memory();
     let place = super::damage::position(&memory, &[0xa1; 16]);
-    memory.damage(place, 0x01);
+    memory.damage(place, 0x03);
     let (repaired, report) = TestRegion::open(memory.survivor()).unwrap();
     assert_eq!(report.dropped, 1);
     for tearing in TEARINGS {

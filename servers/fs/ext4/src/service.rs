@@ -1,7 +1,9 @@
 //! The requests of `libipc::proto::file_system`, answered by a [`Volume`].
 //!
 //! The volume is mounted by the first request. A device that failed then is tried again each
-//! time the vfs asks for a description; a damaged volume stays as it is.
+//! time the vfs asks for a description; a damaged volume stays as it is. Damage may be in memory
+//! only, where blocks are cached: what is found for the first time is looked at once more from the
+//! disk.
 
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -109,6 +111,25 @@ impl<O: OpenDevice> Service<O> {
         if matches!(*volume, Mount::Failed(Error::Device)) {
             *volume = Mount::NotYet;
         }
+    }
+
+    /// Answers a request. Damage that is news is looked at again with a volume that is mounted
+    /// anew.
+    async fn answer<T>(
+        &self,
+        mut ask: impl AsyncFnMut() -> Result<T>,
+    ) -> core::result::Result<T, FsError> {
+        let mut result = ask().await;
+        if let Err(error @ Error::Damaged(..)) = result
+            && self.logged.get() != Some(error)
+        {
+            *self.volume.borrow_mut() = Mount::NotYet;
+            result = ask().await;
+            if result.is_ok() {
+                log::error!("memory was damaged, the disk is not: {error}");
+            }
+        }
+        result.map_err(|error| self.refuse(error))
     }
 
     /// Says an error in the words of the interface, and to the log when it is news there.
@@ -270,9 +291,7 @@ fn attributes(inode: &inode::Inode) -> Attributes {
 impl<O: OpenDevice> FileSystemServer for Service<O> {
     async fn describe(&self, _caller: &Caller) -> core::result::Result<Description, FsError> {
         self.forgive();
-        self.try_describe()
-            .await
-            .map_err(|error| self.refuse(error))
+        self.answer(async || self.try_describe().await).await
     }
 
     async fn statfs(&self, _caller: &Caller) -> core::result::Result<Space, FsError> {
@@ -293,9 +312,8 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         directory: Inode,
         name: Vec<u8>,
     ) -> core::result::Result<Attributes, FsError> {
-        self.try_lookup(directory, &name)
+        self.answer(async || self.try_lookup(directory, &name).await)
             .await
-            .map_err(|error| self.refuse(error))
     }
 
     async fn stat(
@@ -303,10 +321,8 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         _caller: &Caller,
         inode: Inode,
     ) -> core::result::Result<Attributes, FsError> {
-        let found = self.inode(inode).await;
-        found
-            .map(|(_, inode)| attributes(&inode))
-            .map_err(|error| self.refuse(error))
+        let (_, inode) = self.answer(async || self.inode(inode).await).await?;
+        Ok(attributes(&inode))
     }
 
     async fn read(
@@ -316,13 +332,15 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         transfer: Transfer,
         buffer: Handle<Memory>,
     ) -> core::result::Result<u32, FsError> {
-        let mut sink = Buffer {
-            memory: &buffer,
-            start: transfer.buffer_offset,
-        };
-        self.try_read(inode, transfer.offset, transfer.bytes, &mut sink)
-            .await
-            .map_err(|error| self.refuse(error))
+        self.answer(async || {
+            let mut sink = Buffer {
+                memory: &buffer,
+                start: transfer.buffer_offset,
+            };
+            self.try_read(inode, transfer.offset, transfer.bytes, &mut sink)
+                .await
+        })
+        .await
     }
 
     async fn read_small(
@@ -333,11 +351,12 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         bytes: u32,
     ) -> core::result::Result<Vec<u8>, FsError> {
         let bytes = bytes.min(MAX_SMALL_BYTES as u32);
-        let mut content = Vec::new();
-        self.try_read(inode, offset, bytes, &mut content)
-            .await
-            .map_err(|error| self.refuse(error))?;
-        Ok(content)
+        self.answer(async || {
+            let mut content = Vec::new();
+            self.try_read(inode, offset, bytes, &mut content).await?;
+            Ok(content)
+        })
+        .await
     }
 
     async fn read_dir(
@@ -346,9 +365,8 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         directory: Inode,
         from: Cookie,
     ) -> core::result::Result<DirectoryBatch, FsError> {
-        self.try_read_dir(directory, from)
+        self.answer(async || self.try_read_dir(directory, from).await)
             .await
-            .map_err(|error| self.refuse(error))
     }
 
     async fn read_link(
@@ -356,9 +374,7 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         _caller: &Caller,
         inode: Inode,
     ) -> core::result::Result<Vec<u8>, FsError> {
-        self.try_read_link(inode)
-            .await
-            .map_err(|error| self.refuse(error))
+        self.answer(async || self.try_read_link(inode).await).await
     }
 
     async fn outcome(

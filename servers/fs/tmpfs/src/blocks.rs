@@ -49,11 +49,16 @@ impl Blocks {
     }
 
     /// Takes `count` free blocks, neighbours if there are such; `None` when there are not enough.
+    ///
+    /// # Panics
+    ///
+    /// When the count of free blocks is wrong: the next instance counts them again.
     pub(crate) fn take(&mut self, count: usize) -> Option<Vec<u32>> {
         if count > self.free {
             return None;
         }
         let mut taken = Vec::with_capacity(count);
+        let mut looked_at = 0;
         while taken.len() < count {
             if self.next >= self.is_used.len() {
                 self.next = 0;
@@ -63,6 +68,12 @@ impl Blocks {
                 taken.push(block);
             }
             self.next += 1;
+            looked_at += 1;
+            // The count is in memory too, where bits may flip.
+            assert!(
+                looked_at <= self.is_used.len(),
+                "memory is damaged: fewer blocks are free than were counted"
+            );
         }
         Some(taken)
     }

@@ -20,7 +20,7 @@ pub const MIN_BYTES: usize = 16 * BLOCK_BYTES;
 /// A file system in memory of two parts: one for the tree, one for the content.
 #[derive(Debug)]
 pub struct TmpFs<M: StateMemory> {
-    tree: Region<Tree, M>,
+    pub(crate) tree: Region<Tree, M>,
     data: M,
     blocks: Blocks,
 }
@@ -138,7 +138,8 @@ impl<M: StateMemory> TmpFs<M> {
         rest.sort_unstable();
         let mut batch = DirectoryBatch::default();
         for (inode, name) in rest {
-            let Ok(node) = tree.node(inode) else {
+            // A name without its node is what a dropped record leaves behind.
+            let Ok(node) = self.sane(tree.node(inode)) else {
                 continue;
             };
             let kind = node.attributes(inode).kind;
@@ -346,6 +347,19 @@ impl<M: StateMemory> TmpFs<M> {
         let outcome = self.commit(stamp, outcome, change)?;
         self.blocks.release(&freed);
         Ok(outcome)
+    }
+
+    /// Passes an answer on, unless it is one that a tree gives when it was damaged in memory: then
+    /// the next instance answers.
+    ///
+    /// # Panics
+    ///
+    /// When the state region knows better; see [`Region::suspect`].
+    pub fn sane<T>(&self, answer: Result<T, FsError>) -> Result<T, FsError> {
+        if let Err(error @ (FsError::Damaged(_) | FsError::Stale)) = &answer {
+            self.tree.suspect(error.text());
+        }
+        answer
     }
 
     /// Makes a change durable together with the outcome of its operation.

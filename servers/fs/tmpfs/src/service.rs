@@ -67,11 +67,13 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         directory: Inode,
         name: Vec<u8>,
     ) -> Result<Attributes, FsError> {
-        self.fs.borrow().lookup(directory, &name)
+        let fs = self.fs.borrow();
+        fs.sane(fs.lookup(directory, &name))
     }
 
     async fn stat(&self, _caller: &Caller, inode: Inode) -> Result<Attributes, FsError> {
-        self.fs.borrow().stat(inode)
+        let fs = self.fs.borrow();
+        fs.sane(fs.stat(inode))
     }
 
     async fn read(
@@ -81,13 +83,13 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         transfer: Transfer,
         buffer: Handle<Memory>,
     ) -> Result<u32, FsError> {
-        self.fs
-            .borrow()
-            .read(inode, transfer.offset, transfer.bytes, |position, bytes| {
-                let at = transfer.buffer_offset.checked_add(position as u64);
-                let at = at.ok_or(FsError::BadBuffer)?;
-                buffer.write(at, bytes).map_err(|_| FsError::BadBuffer)
-            })
+        let fs = self.fs.borrow();
+        let count = fs.read(inode, transfer.offset, transfer.bytes, |position, bytes| {
+            let at = transfer.buffer_offset.checked_add(position as u64);
+            let at = at.ok_or(FsError::BadBuffer)?;
+            buffer.write(at, bytes).map_err(|_| FsError::BadBuffer)
+        });
+        fs.sane(count)
     }
 
     async fn read_small(
@@ -99,14 +101,12 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
     ) -> Result<Vec<u8>, FsError> {
         let bytes = bytes.min(MAX_SMALL_BYTES as u32);
         let mut content = vec![0; bytes as usize];
-        let count = self
-            .fs
-            .borrow()
-            .read(inode, offset, bytes, |position, piece| {
-                content[position..position + piece.len()].copy_from_slice(piece);
-                Ok(())
-            })?;
-        content.truncate(count as usize);
+        let fs = self.fs.borrow();
+        let count = fs.read(inode, offset, bytes, |position, piece| {
+            content[position..position + piece.len()].copy_from_slice(piece);
+            Ok(())
+        });
+        content.truncate(fs.sane(count)? as usize);
         Ok(content)
     }
 
@@ -116,11 +116,13 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         directory: Inode,
         from: Cookie,
     ) -> Result<DirectoryBatch, FsError> {
-        self.fs.borrow().read_dir(directory, from)
+        let fs = self.fs.borrow();
+        fs.sane(fs.read_dir(directory, from))
     }
 
     async fn read_link(&self, _caller: &Caller, inode: Inode) -> Result<Vec<u8>, FsError> {
-        self.fs.borrow().read_link(inode)
+        let fs = self.fs.borrow();
+        fs.sane(fs.read_link(inode))
     }
 
     async fn outcome(
@@ -141,9 +143,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         mode: u16,
     ) -> Result<Outcome, FsError> {
         let stamp = self.stamp(operation, caller);
-        self.fs
-            .borrow_mut()
-            .create(stamp, directory, &name, (kind, mode))
+        let mut fs = self.fs.borrow_mut();
+        let outcome = fs.create(stamp, directory, &name, (kind, mode));
+        fs.sane(outcome)
     }
 
     async fn symlink(
@@ -155,9 +157,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         target: Vec<u8>,
     ) -> Result<Outcome, FsError> {
         let stamp = self.stamp(operation, caller);
-        self.fs
-            .borrow_mut()
-            .symlink(stamp, directory, &name, &target)
+        let mut fs = self.fs.borrow_mut();
+        let outcome = fs.symlink(stamp, directory, &name, &target);
+        fs.sane(outcome)
     }
 
     async fn unlink(
@@ -169,7 +171,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         kind: FileKind,
     ) -> Result<Outcome, FsError> {
         let stamp = self.stamp(operation, caller);
-        self.fs.borrow_mut().unlink(stamp, directory, &name, kind)
+        let mut fs = self.fs.borrow_mut();
+        let outcome = fs.unlink(stamp, directory, &name, kind);
+        fs.sane(outcome)
     }
 
     async fn rename(
@@ -182,9 +186,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         to_name: Vec<u8>,
     ) -> Result<Outcome, FsError> {
         let stamp = self.stamp(operation, caller);
-        self.fs
-            .borrow_mut()
-            .rename(stamp, (from, &from_name), (to, &to_name))
+        let mut fs = self.fs.borrow_mut();
+        let outcome = fs.rename(stamp, (from, &from_name), (to, &to_name));
+        fs.sane(outcome)
     }
 
     async fn truncate(
@@ -194,9 +198,10 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         inode: Inode,
         bytes: u64,
     ) -> Result<Outcome, FsError> {
-        self.fs
-            .borrow_mut()
-            .truncate(self.stamp(operation, caller), inode, bytes)
+        let stamp = self.stamp(operation, caller);
+        let mut fs = self.fs.borrow_mut();
+        let outcome = fs.truncate(stamp, inode, bytes);
+        fs.sane(outcome)
     }
 
     async fn write(
@@ -222,11 +227,12 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         }
         let stamp = self.stamp(operation, caller);
         let mut fs = self.fs.borrow_mut();
-        fs.write(stamp, inode, (offset, bytes), |position, place| {
+        let outcome = fs.write(stamp, inode, (offset, bytes), |position, place| {
             buffer
                 .read(buffer_offset + position as u64, place)
                 .map_err(|_| FsError::BadBuffer)
-        })
+        });
+        fs.sane(outcome)
     }
 
     async fn write_small(
@@ -239,12 +245,12 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
     ) -> Result<Outcome, FsError> {
         let stamp = self.stamp(operation, caller);
         let bytes = content.len() as u32;
-        self.fs
-            .borrow_mut()
-            .write(stamp, inode, (offset, bytes), |position, place| {
-                place.copy_from_slice(&content[position..position + place.len()]);
-                Ok(())
-            })
+        let mut fs = self.fs.borrow_mut();
+        let outcome = fs.write(stamp, inode, (offset, bytes), |position, place| {
+            place.copy_from_slice(&content[position..position + place.len()]);
+            Ok(())
+        });
+        fs.sane(outcome)
     }
 
     async fn sync(&self, _caller: &Caller) -> Result<(), FsError> {

@@ -9,6 +9,7 @@ use libsys::state::fake::FakeMemory;
 use crate::{BLOCK_BYTES, Stamp, TmpFs};
 
 mod crash;
+mod damage;
 mod model;
 mod wire;
 
@@ -397,7 +398,7 @@ fn blocks_that_damage_gave_to_two_files_are_taken_from_one() {
         .windows(4)
         .rposition(|window| window == record)
         .unwrap();
-    tree.damage(place, 0x80);
+    tree.damage(place, 0xc0);
     let (fs, report, dropped) = TestFs::open(tree.survivor(), data.survivor()).unwrap();
     assert_eq!((report.dropped, dropped), (1, 1));
     assert_eq!(read_all(&fs, hog).len(), all * BLOCK_BYTES);

@@ -265,6 +265,12 @@ impl Tree {
             .map(|(_, outcome)| *outcome)
     }
 
+    /// Loses a node as damage does.
+    #[cfg(test)]
+    pub(crate) fn lose_node(&mut self, inode: u64) {
+        self.nodes.remove(&inode);
+    }
+
     fn entries_mut(&mut self, directory: u64) -> Option<&mut BTreeMap<Vec<u8>, u64>> {
         match &mut self.nodes.get_mut(&directory)?.content {
             Content::Directory { entries, .. } => Some(entries),

@@ -45,7 +45,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         if (options.truncate || options.append) && !writes {
             return Err(FsError::Invalid);
         }
-        let file = self.files.state().next_file(caller.badge)?;
+        let file = self.sane(self.files.state().next_file(caller.badge))?;
         let (mount, mut attributes) = self.find_or_create(caller, path, options)?;
         match attributes.kind {
             FileKind::Regular => {}
@@ -137,7 +137,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         if caller.redelivered && self.files.state().reply(caller.into()).is_some() {
             return Ok(());
         }
-        self.files.state().get(caller.badge, file)?;
+        self.open_file_of(caller, file)?;
         self.append(Record::Close(caller.into(), file.0), Purpose::Shrink)
     }
 
@@ -147,7 +147,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     ///
     /// `BadFile`, `Stale`.
     pub fn stat_file(&self, caller: &Caller, file: FileId) -> FsResult<Attributes> {
-        let open = self.files.state().get(caller.badge, file)?;
+        let open = self.open_file_of(caller, file)?;
         self.mounts[usize::from(open.mount)]
             .backend
             .stat(open.inode)
@@ -239,8 +239,12 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         Ok(())
     }
 
+    fn open_file_of(&self, caller: &Caller, file: FileId) -> FsResult<OpenFile> {
+        self.sane(self.files.state().get(caller.badge, file))
+    }
+
     fn readable(&self, caller: &Caller, file: FileId) -> FsResult<(&B, Inode)> {
-        let open = self.files.state().get(caller.badge, file)?;
+        let open = self.open_file_of(caller, file)?;
         match open.access {
             Access::Read | Access::ReadWrite => {
                 Ok((&self.mounts[usize::from(open.mount)].backend, open.inode))
@@ -250,7 +254,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     }
 
     fn writable(&self, caller: &Caller, file: FileId) -> FsResult<(&B, OpenFile)> {
-        let open = self.files.state().get(caller.badge, file)?;
+        let open = self.open_file_of(caller, file)?;
         match open.access {
             Access::Write | Access::ReadWrite => {
                 Ok((&self.mounts[usize::from(open.mount)].backend, open))

@@ -30,6 +30,8 @@ struct Shared {
     reads: Cell<u64>,
     /// Reads from here on fail.
     fails_after: Cell<u64>,
+    /// What this read gives is damaged in memory.
+    damaged: Cell<u64>,
 }
 
 impl FakeDevice {
@@ -40,6 +42,7 @@ impl FakeDevice {
             most_used: Cell::new(0),
             reads: Cell::new(0),
             fails_after: Cell::new(u64::MAX),
+            damaged: Cell::new(u64::MAX),
         };
         FakeDevice {
             shared: Rc::new(shared),
@@ -52,6 +55,11 @@ impl FakeDevice {
 
     pub(crate) fn fail_after(&self, reads: u64) {
         self.shared.fails_after.set(self.shared.reads.get() + reads);
+    }
+
+    /// Has a bit flip in what the next read but `reads` gives, and only there.
+    pub(crate) fn damage_after(&self, reads: u64) {
+        self.shared.damaged.set(self.shared.reads.get() + reads + 1);
     }
 
     pub(crate) fn reads(&self) -> u64 {
@@ -72,10 +80,17 @@ impl FakeDevice {
         let bytes = self.shared.bytes.borrow();
         let start = usize::try_from(offset).map_err(|_| Error::Device)?;
         let end = start.checked_add(count).ok_or(Error::Device)?;
-        bytes
+        let mut read = bytes
             .get(start..end)
             .map(<[u8]>::to_vec)
-            .ok_or(Error::Device)
+            .ok_or(Error::Device)?;
+        if self.shared.reads.get() == self.shared.damaged.get() {
+            // In the names of a directory, the fields of an inode, or the superblock.
+            for byte in read.iter_mut().step_by(64) {
+                *byte ^= 0x10;
+            }
+        }
+        Ok(read)
     }
 }
 

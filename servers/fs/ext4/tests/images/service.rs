@@ -200,7 +200,35 @@ fn a_device_that_was_missing_is_tried_again_and_a_bad_one_is_not() {
         let error = block_on(bad.describe(&CALLER)).unwrap_err();
         assert!(matches!(error, FsError::Damaged(_)));
     }
-    assert_eq!(opened.get(), 1);
+    // Once more from the disk, and then no more.
+    assert_eq!(opened.get(), 2);
+}
+
+#[test]
+fn what_is_damaged_in_memory_only_is_read_again() {
+    let folder = Folder::new("service-memory");
+    let image = fixtures::sample_image(folder.path()).unwrap();
+    let device = FakeDevice::open(&image.path);
+    let find = |service: &Service<Opener>| {
+        let name = b"hello.txt".to_vec();
+        block_on(service.lookup(&CALLER, Inode(2), name)).map(|found| found.inode)
+    };
+    let (good, _) = service(device.clone(), 0);
+    let before = device.reads();
+    let expected = find(&good).unwrap();
+    let reads = device.reads() - before;
+    let mut remounted = 0;
+    for read in 0..reads {
+        device.damage_after(read);
+        let (service, opened) = service(device.clone(), 0);
+        match find(&service) {
+            Ok(found) => assert_eq!(found, expected),
+            // The same metadata says how the volume is laid out: not all damage looks like it.
+            Err(error) => assert!(!matches!(error, FsError::Damaged(_)), "{read}: {error}"),
+        }
+        remounted += u32::from(opened.get() == 2);
+    }
+    assert!(remounted > 1, "{remounted} of {reads}");
 }
 
 #[test]
