@@ -43,6 +43,7 @@ mod schema;
 mod shape;
 mod suspect;
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use serde::Serialize;
@@ -452,8 +453,7 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Full> {
 
 /// Encodes a value, first trying whether so much room is enough.
 fn encode_with_room<T: Serialize>(value: &T, room: usize) -> Result<Vec<u8>, Full> {
-    let mut encoded = Vec::new();
-    encoded.resize(room.max(FIRST_SCRATCH_BYTES), 0);
+    let mut encoded = vec![0; room.max(FIRST_SCRATCH_BYTES)];
     loop {
         match encode_into(value, &mut encoded) {
             Ok(bytes) => {

@@ -17,7 +17,7 @@ pub fn missing<S: State>(golden: &str) -> Result<Option<String>, String> {
     let text = describe::<S>().map_err(|error| format!("{}: {error}", S::SCHEMA))?;
     let known = known_schemas::<S>().into_iter().map(heading);
     let known: alloc::vec::Vec<String> = known.collect();
-    let in_file = golden.lines().filter(|line| line.starts_with("schema "));
+    let mut in_file = golden.lines().filter(|line| line.starts_with("schema "));
     if let Some(lost) = in_file
         .clone()
         .find(|line| !known.iter().any(|k| k == line))
@@ -27,7 +27,7 @@ pub fn missing<S: State>(golden: &str) -> Result<Option<String>, String> {
         ));
     }
     let own = heading(schema_hash::<S>());
-    let is_there = in_file.last() == Some(&own);
+    let is_there = in_file.next_back() == Some(&own);
     Ok((!is_there).then(|| format!("{own}\n{text}\n")))
 }
 
