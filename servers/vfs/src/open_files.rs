@@ -184,7 +184,7 @@ mod tests {
     /// Opens files in numbers that take much room, as programs of a long-running system do.
     fn with_files(region: &mut Region<OpenFiles, FakeMemory>, count: u32) {
         for number in 0..count {
-            let badge = SESSION_BIT | u64::from(number) / (MAX_OPEN_FILES as u64 - 6);
+            let badge = SESSION_BIT | (u64::from(number) / (MAX_OPEN_FILES as u64 - 6));
             let by = By {
                 badge,
                 sequence: 1 << 40 | u64::from(number),
