@@ -4,7 +4,7 @@
 //! A server describes its state as a [`State`]: a value and a type of records that change it.
 //! [`Region::append`] first makes a record durable and then applies it, so what is in the region
 //! is never behind what a client was told. After a crash [`Region::open`] reads the last snapshot
-//! and replays the journal. Everything carries a CRC-32C; a single wrong bit is [mended](mend) with
+//! and replays the journal. Everything carries a CRC-32C; a single wrong bit is mended with
 //! its help, what fails it otherwise is dropped, and the [`Report`] counts both.
 //!
 //! # Layout
@@ -43,6 +43,7 @@ mod schema;
 mod shape;
 mod suspect;
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use serde::Serialize;
@@ -452,7 +453,7 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Full> {
 
 /// Encodes a value, first trying whether so much room is enough.
 fn encode_with_room<T: Serialize>(value: &T, room: usize) -> Result<Vec<u8>, Full> {
-    let mut encoded = alloc::vec![0; room.max(FIRST_SCRATCH_BYTES)];
+    let mut encoded = vec![0; room.max(FIRST_SCRATCH_BYTES)];
     loop {
         match encode_into(value, &mut encoded) {
             Ok(bytes) => {

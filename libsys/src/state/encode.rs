@@ -81,30 +81,19 @@ impl Encoder<'_> {
         self.long_number(number)
     }
 
-    /// Writes a number of more than one group: all groups are moved apart at once, since half the
-    /// numbers of a record (badges, sequence numbers, sizes) have five of them or ten.
     #[inline(never)]
-    fn long_number(&mut self, number: u64) -> Result<(), EncodeError> {
-        const MORE: u64 = 0x8080_8080_8080_8080;
-        let mut groups = number & ((1 << 56) - 1);
-        groups = groups & 0x0fff_ffff | (groups & 0x00ff_ffff_f000_0000) << 4;
-        groups = groups & 0x0000_3fff_0000_3fff | (groups & 0x0fff_c000_0fff_c000) << 2;
-        groups = groups & 0x007f_007f_007f_007f | (groups & 0x3f80_3f80_3f80_3f80) << 1;
-        let last = (number >> 56) as u8;
-        let used = (u64::BITS - number.leading_zeros()).div_ceil(7).max(1);
-        let more = if used > 8 {
-            MORE
-        } else {
-            MORE & ((1 << (8 * (used - 1))) - 1)
-        };
-        let [first @ .., ninth, tenth] = self.place()?;
-        *first = (groups | more).to_le_bytes();
-        if used > 8 {
-            // The highest of 64 bits is a group of its own.
-            *ninth = last;
-            *tenth = 1;
+    fn long_number(&mut self, mut number: u64) -> Result<(), EncodeError> {
+        let mut used = 0;
+        for byte in self.place()? {
+            used += 1;
+            if number < 0x80 {
+                *byte = number as u8;
+                break;
+            }
+            *byte = number as u8 | 0x80;
+            number >>= 7;
         }
-        self.at += used as usize;
+        self.at += used;
         Ok(())
     }
 
