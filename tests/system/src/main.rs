@@ -10,6 +10,7 @@ extern crate alloc;
 
 mod cases;
 mod context;
+mod late_dma;
 mod random;
 mod raw;
 mod roles;
@@ -24,14 +25,20 @@ use context::Context;
 
 /// Option that makes this program a child with a role.
 const CHILD: &str = "--child";
+/// Option that makes it watch memory while drivers end.
+const LATE_DMA: &str = "--late-dma";
 
 const HELP: &str = "\
 Usage: system-tests [--list] [NAME]...
+       system-tests --late-dma ROUNDS FILE
 
 Runs the tests whose names start with a NAME, or all of them. Prints one line for each,
 `ok NAME` or `FAILED NAME: why`, and `N passed, N failed` at the end.
 
   -l, --list   print the names of all tests
+
+With --late-dma it ends the driver of the disk and the file system while FILE is read, and checks
+that memory which is made meanwhile is not written to.
 ";
 
 /// A promise that is checked: `Err` says how it was broken.
@@ -51,6 +58,12 @@ fn run(program: &mut Program) -> Outcome {
         .is_some_and(|first| first == CHILD)
     {
         return Ok(roles::play(program));
+    }
+    if let Some((first, rest)) = program.arguments().split_first()
+        && first == LATE_DMA
+    {
+        let rest = rest.to_vec();
+        return late_dma::run(program, &rest);
     }
     let options = program.options(&[Flag {
         letter: 'l',
