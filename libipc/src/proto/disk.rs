@@ -15,7 +15,7 @@ use super::block::{BlockEntry, BufferId};
 /// A disk that the driver drives.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DiskInfo {
-    /// Sectors of 512 bytes.
+    /// Sectors of 512 bytes; 0 for one that cannot be driven: all calls for it give `NoDisk`.
     pub sectors: u64,
     /// Whether the device refuses writes.
     pub is_read_only: bool,

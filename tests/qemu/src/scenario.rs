@@ -102,6 +102,7 @@ pub struct Scenario {
     memory: String,
     is_virtual: bool,
     disk: Disk,
+    reads_per_second: Option<u32>,
     boot: Boot,
     time_limit: Duration,
     words: String,
@@ -130,6 +131,7 @@ impl Scenario {
             memory: "256M".to_owned(),
             is_virtual: false,
             disk: Disk::None,
+            reads_per_second: None,
             boot: Boot::Direct,
             time_limit: Duration::from_mins(1),
             words: String::new(),
@@ -165,6 +167,13 @@ impl Scenario {
     #[must_use]
     pub fn disk(mut self, disk: Disk) -> Self {
         self.disk = disk;
+        self
+    }
+
+    /// Makes the disk slow: so many reads in a second, and as many at the device as fit.
+    #[must_use]
+    pub fn slow_disk(mut self, reads_per_second: u32) -> Self {
+        self.reads_per_second = Some(reads_per_second);
         self
     }
 
@@ -251,6 +260,10 @@ impl Scenario {
             .disk
             .prepare(artefacts)
             .context("cannot make the disk")?;
+        if let Some(reads) = self.reads_per_second {
+            let limit = format!("drive.disk0.throttling.iops-read={reads}");
+            machine.extra.extend(["-set".to_owned(), limit]);
+        }
         self.words.clone_into(&mut machine.command_line);
         if let Some(commands) = &self.commands {
             machine.command_line = format!("{} quiet {}", self.words, exec_word(commands));

@@ -11,6 +11,7 @@ extern crate alloc;
 mod cases;
 mod context;
 mod cut;
+mod late_dma;
 mod random;
 mod raw;
 mod roles;
@@ -27,10 +28,13 @@ use context::Context;
 const CHILD: &str = "--child";
 /// Option that makes it end servers.
 const CUT: &str = "--cut";
+/// Option that makes it watch memory while drivers end.
+const LATE_DMA: &str = "--late-dma";
 
 const HELP: &str = "\
 Usage: system-tests [--list] [NAME]...
        system-tests --cut [--stride N] [--cuts N] [--seed S] [SERVER]...
+       system-tests --late-dma ROUNDS FILE
 
 Runs the tests whose names start with a NAME, or all of them. Prints one line for each,
 `ok NAME` or `FAILED NAME: why`, and `N passed, N failed` at the end.
@@ -43,6 +47,9 @@ with, one after the other, and checks that nothing is lost, wrong or done twice:
   --stride N   from one instruction to the N-th after it; 1 for every instruction
   --cuts N     if there is no stride: cuts of each server, about; 150 if not given
   --seed S     where to begin within the first stride
+
+With --late-dma it ends the driver of the disk and the file system while FILE is read, and checks
+that memory which is made meanwhile is not written to.
 ";
 
 /// A promise that is checked: `Err` says how it was broken.
@@ -63,8 +70,14 @@ fn run(program: &mut Program) -> Outcome {
     {
         return Ok(roles::play(program));
     }
-    if let Some((_, rest)) = program.arguments().split_first()
-        && program.arguments()[0] == CUT
+    if let Some((first, rest)) = program.arguments().split_first()
+        && first == LATE_DMA
+    {
+        let rest = rest.to_vec();
+        return late_dma::run(program, &rest);
+    }
+    if let Some((first, rest)) = program.arguments().split_first()
+        && first == CUT
     {
         let rest = rest.to_vec();
         return cut::run(program, &rest);

@@ -223,11 +223,14 @@ impl<R: Registers> Device<R> {
         Ok(())
     }
 
-    /// Takes all transfers away from a device that is given up. It is reset first, so that it
-    /// does not touch RAM any more, as far as it still listens.
+    /// Resets a device that is given up. Returns whether it obeyed: one that did not may still
+    /// touch RAM.
+    pub fn silence(&self) -> bool {
+        self.transport.reset().is_ok()
+    }
+
+    /// Takes all transfers away from a device that is given up.
     pub fn abandon(&mut self) -> impl Iterator<Item = Transfer> {
-        // It is given up because it does not behave; that it does not reset either is no news.
-        let _ = self.transport.reset();
         core::mem::replace(&mut self.in_flight, [None; MAX_SLOTS])
             .into_iter()
             .flatten()

@@ -64,6 +64,7 @@ pub struct Disk<R> {
     /// Resets since the last request was finished.
     resets: u32,
     is_gone: bool,
+    is_stuck: bool,
     last_token: u64,
     /// When a request was last finished, or the device last had nothing to do.
     progress_ns: u64,
@@ -77,6 +78,7 @@ impl<R: Registers> Disk<R> {
             buffers: BTreeMap::new(),
             resets: 0,
             is_gone: false,
+            is_stuck: false,
             last_token: 0,
             progress_ns: 0,
         }
@@ -209,6 +211,12 @@ impl<R: Registers> Disk<R> {
         self.is_gone
     }
 
+    /// Returns whether the device was given up and did not even obey its reset: it may still write
+    /// to the buffers of requests that it was given, so they must not be used for anything else.
+    pub fn is_stuck(&self) -> bool {
+        self.is_stuck
+    }
+
     /// Checks for a device that has work and does nothing. The register is only read when the
     /// device has been quiet for a while: reading it is slow.
     fn stalled(&self, now_ns: u64) -> Option<Fault> {
@@ -227,6 +235,7 @@ impl<R: Registers> Disk<R> {
             return;
         }
         self.is_gone = true;
+        self.is_stuck = !self.device.silence();
         let abandoned: Vec<Transfer> = self.device.abandon().collect();
         for transfer in abandoned {
             self.finish(

@@ -20,7 +20,8 @@ use crate::probe;
 use crate::unit::{Shared, Unit};
 
 struct Driver {
-    units: Vec<Rc<Unit>>,
+    /// By number; `None` for a device that cannot be driven.
+    units: Vec<Option<Rc<Unit>>>,
     shared: Rc<Shared>,
     init: InitClient,
     events: Events,
@@ -54,6 +55,7 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     let shared = Rc::new(Shared {
         log: flights,
         everyone,
+        pci,
     });
     server.keep_state({
         let shared = Rc::clone(&shared);
@@ -61,6 +63,10 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     });
     let mut units = Vec::new();
     for (bit, found) in (0_u8..).zip(found) {
+        let Some(found) = found else {
+            units.push(None);
+            continue;
+        };
         let wake = events
             .mint(1 << bit)
             .map_err(|_| "no handle for an interrupt")?;
@@ -68,7 +74,8 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
             .interrupt
             .bind(&wake)
             .map_err(|_| "an interrupt cannot be bound")?;
-        units.push(Rc::new(Unit::new(found, wake, bit, Rc::clone(&shared))));
+        let unit = Unit::new(found, wake, bit, Rc::clone(&shared));
+        units.push(Some(Rc::new(unit)));
     }
     if units.is_empty() {
         log::warn!("no virtio block device found");
@@ -80,7 +87,7 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         events,
     });
     driver.restore();
-    for unit in &driver.units {
+    for unit in driver.units.iter().flatten() {
         driver
             .events
             .spawn(Rc::clone(unit).run(driver.events.clone()));
@@ -125,7 +132,8 @@ fn map_ring(ring: &Handle<Memory>) -> Result<Mapping, DiskError> {
 
 impl Driver {
     fn unit(&self, disk: u32) -> Result<&Rc<Unit>, DiskError> {
-        self.units.get(disk as usize).ok_or(DiskError::NoDisk)
+        let known = self.units.get(disk as usize);
+        known.and_then(Option::as_ref).ok_or(DiskError::NoDisk)
     }
 
     /// Takes up what an earlier instance had: buffers first, for the rings name them.
@@ -142,10 +150,18 @@ impl Driver {
                 Kept::Ring(disk) => self.restore_ring(disk),
                 Kept::Wake(_) => Ok(()),
             };
-            if let Err(error) = restored {
-                log::error!("{entry:?} not taken up again: {error}");
-                // What cannot be used now cannot be used later either.
-                let _ = self.init.vault_remove(entry.key());
+            match restored {
+                Ok(()) => {}
+                // Nobody has reset the device since the requests of an earlier instance: it may
+                // still write there. The vault keeps the memory from being used for anything else.
+                Err(DiskError::NoDisk) => {
+                    log::error!("{entry:?} stays in quarantine: its device was not reset");
+                }
+                Err(error) => {
+                    log::error!("{entry:?} not taken up again: {error}");
+                    // What cannot be used now cannot be used later either.
+                    let _ = self.init.vault_remove(entry.key());
+                }
             }
         }
     }
@@ -192,7 +208,17 @@ impl Driver {
 
 impl DiskServer for Driver {
     async fn disks(&self, _caller: &Caller) -> Result<Vec<DiskInfo>, DiskError> {
-        Ok(self.units.iter().map(|unit| unit.info()).collect())
+        let none = DiskInfo {
+            sectors: 0,
+            is_read_only: true,
+            max_sectors: 0,
+            depth: 0,
+        };
+        let infos = self.units.iter().map(|unit| match unit {
+            Some(unit) => unit.info(),
+            None => none.clone(),
+        });
+        Ok(infos.collect())
     }
 
     async fn attach(
@@ -233,6 +259,10 @@ impl DiskServer for Driver {
         let unit = self.unit(disk)?;
         let buffer = describe(&memory).ok_or(DiskError::BadBuffer)?;
         unit.unused(id).await;
+        if unit.disk.borrow().is_stuck() {
+            log::error!("disk {disk} takes no buffers: it may still write to earlier ones");
+            return Err(DiskError::Refused);
+        }
         if !unit.disk.borrow_mut().register(id, buffer) {
             return Err(DiskError::TooMany);
         }
@@ -255,6 +285,10 @@ impl DiskServer for Driver {
         let unit = self.unit(disk)?;
         unit.unused(id).await;
         unit.disk.borrow_mut().unregister(id);
+        if unit.disk.borrow().is_stuck() {
+            // The device may still write there: the vault keeps the memory.
+            return Ok(());
+        }
         self.init
             .vault_remove(Kept::Buffer(disk, id).key())
             .map_err(refused)

@@ -24,6 +24,7 @@ const MAX_REGISTER_PAGES: u64 = 256;
 pub(crate) struct Found {
     pub(crate) device: Device<Window>,
     pub(crate) interrupt: Handle<Interrupt>,
+    pub(crate) claim: Claim,
 }
 
 /// Why a device cannot be driven.
@@ -62,8 +63,9 @@ impl core::fmt::Display for ProbeError {
 }
 
 /// Claims and sets up all devices for which there is DMA memory. One that cannot be driven is
-/// told about in the log and left out.
-pub(crate) fn find_all(pci: &PciClient, dma: &Handle<Memory>) -> Vec<Found> {
+/// told about in the log and leaves a gap: it keeps its number and its part of the DMA memory,
+/// to which it may still write if it did not reset.
+pub(crate) fn find_all(pci: &PciClient, dma: &Handle<Memory>) -> Vec<Option<Found>> {
     let mut found = Vec::new();
     for id in DEVICE_IDS {
         for instance in 0.. {
@@ -87,9 +89,14 @@ pub(crate) fn find_all(pci: &PciClient, dma: &Handle<Memory>) -> Vec<Found> {
                         geometry.sectors,
                         device.device.depth()
                     );
-                    found.push(device);
+                    found.push(Some(device));
                 }
-                Err(why) => log::error!("{} cannot be driven: {why}", info.address),
+                Err(why) => {
+                    log::error!("{} cannot be driven: {why}", info.address);
+                    // If this fails, so did everything before it: it was off from the claim on.
+                    let _ = pci.set_bus_master(claim, BusMaster::Off);
+                    found.push(None);
+                }
             }
         }
     }
@@ -126,7 +133,11 @@ fn set_up(
     let interrupt = pci.interrupt(claim, VECTOR)?;
     pci.set_bus_master(claim, BusMaster::On)?;
     let device = Device::new(transport, queue, VECTOR)?;
-    Ok(Found { device, interrupt })
+    Ok(Found {
+        device,
+        interrupt,
+        claim,
+    })
 }
 
 /// Returns the window for a group of registers, mapping what is behind its base address register

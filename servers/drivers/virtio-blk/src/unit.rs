@@ -10,6 +10,7 @@ use core::cell::RefCell;
 use libipc::events::Events;
 use libipc::proto::block::BufferId;
 use libipc::proto::disk::{DiskError, DiskInfo};
+use libipc::proto::pci::{BusMaster, Claim, PciClient};
 use libipc::sync::Signal;
 use libsys::mappings::Mapping;
 use libsys::state::MappedMemory;
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) log: RefCell<FlightLog<MappedMemory>>,
     /// Sets the bits of all disks.
     pub(crate) everyone: Handle<Notification>,
+    /// Forbids devices that were given up to touch RAM.
+    pub(crate) pci: PciClient,
 }
 
 /// The ring of the block server.
@@ -58,6 +61,7 @@ pub(crate) struct Unit {
     bell: Handle<Notification>,
     /// The bit, and the number of the disk.
     bit: u8,
+    claim: Claim,
     /// Kept because the interrupt ends with its last handle.
     _interrupt: Handle<Interrupt>,
 }
@@ -82,6 +86,7 @@ impl Unit {
             finished: Signal::new(),
             bell,
             bit,
+            claim: found.claim,
             _interrupt: found.interrupt,
         }
     }
@@ -161,8 +166,15 @@ impl Unit {
         for _ in 0..ROUNDS {
             let now = time::now();
             if let Some(fault) = disk.poll(now, &mut done) {
-                let state = if disk.is_gone() { "given up" } else { "reset" };
+                let state = match (disk.is_gone(), disk.is_stuck()) {
+                    (false, _) => "reset",
+                    (true, false) => "reset and given up",
+                    (true, true) => "given up; it does not reset, its buffers stay in quarantine",
+                };
                 log::error!("disk {}: {fault}; {state}", self.bit);
+                if disk.is_gone() {
+                    self.forbid();
+                }
             }
             if !done.is_empty() {
                 self.finished.notify();
@@ -184,6 +196,14 @@ impl Unit {
             }
         }
         Next::GoOn
+    }
+
+    /// Takes the device's right to touch RAM away.
+    fn forbid(&self) {
+        let forbidden = self.shared.pci.set_bus_master(self.claim, BusMaster::Off);
+        if let Err(failure) = forbidden {
+            log::error!("disk {}: it may still touch memory: {failure}", self.bit);
+        }
     }
 
     fn ring(&self, bell: &Handle<Notification>) {

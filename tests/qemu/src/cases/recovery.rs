@@ -10,6 +10,8 @@ use crate::{Disk, Exit, PROMPT, Run, Scenario, Session};
 
 /// A file of 64 MiB: a reader takes a second for it.
 pub(super) const LARGE: &str = "sizes/64m";
+/// How often the driver of a slow disk and its user are ended with reads at the device.
+const LATE_ROUNDS: u32 = 100;
 /// Lines with numbers: none may be missing or come twice.
 const LINES: &str = "lines.txt";
 /// Every server between a reader and the disk, and between its output and the terminal.
@@ -83,6 +85,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 };
                 expect_campaign(&run, &["tmpfs", "vfs"], 20, "")
             }),
+        late_dma(),
         Scenario::new("a killed console loses nothing that is typed")
             .smp(&[1, 4])
             .interact(type_through_kills),
@@ -100,6 +103,32 @@ fn siege() -> Scenario {
         .time_limit(240)
         .exec("siege -n 300 -s 4 -p single,pair,again -g 0..8000")
         .expect(expect_nothing_lost)
+}
+
+/// A disk that is still busy with the reads of a driver and a file system that have ended.
+fn late_dma() -> Scenario {
+    Scenario::new("a disk never writes to memory that was given to others")
+        .smp(&[2, 4])
+        .disk(Disk::User)
+        .slow_disk(40)
+        .time_limit(240)
+        .exec(&format!("system-tests --late-dma {LATE_ROUNDS} /{LARGE}"))
+        .expect(|run| {
+            run.expect_code(0)?;
+            let line = sum_line()?;
+            let mut rest = run.output.as_str();
+            let mut readers = 0;
+            while let Some(after) = rest.strip_prefix(line.as_str()) {
+                (rest, readers) = (after, readers + 1);
+            }
+            ensure!(readers > 0, "no reader came to its end");
+            ensure!(
+                rest.starts_with(&format!("{LATE_ROUNDS} rounds, "))
+                    && rest.ends_with(" passes, 0 readers failed\n"),
+                "the output ends with {rest:?}"
+            );
+            Ok(())
+        })
 }
 
 /// One campaign for each service, one after the other.

@@ -185,7 +185,20 @@ fn a_device_that_only_lies_is_given_up() {
         disk.accept(1, &request(Operation::Read, 0, 4, 1), 0),
         Err(IoError::Gone)
     );
+    assert!(!disk.is_stuck());
     assert!(disk.unregister(BUFFER));
+}
+
+#[test]
+fn a_device_that_does_not_even_reset_is_stuck() {
+    let (fake, mut disk) = disk(256);
+    disk.accept(9, &request(Operation::Read, 0, 4, 1), 0)
+        .unwrap();
+    fake.0.borrow_mut().is_dead = true;
+    let mut done = Vec::new();
+    assert_eq!(disk.poll(STALL_NS + 1, &mut done), Some(Fault::Stalled));
+    assert!(disk.is_gone() && disk.is_stuck());
+    assert_eq!(done.len(), 1);
 }
 
 #[test]
