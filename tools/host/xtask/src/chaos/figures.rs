@@ -308,6 +308,12 @@ impl Figures {
         &self.plan
     }
 
+    /// Returns whether there is anything for a chart of gaps.
+    pub(crate) fn has_gaps(&self) -> bool {
+        let mut services = self.services.values();
+        services.any(|service| service.main_gaps().len() > 0)
+    }
+
     /// Returns the number of kills.
     pub(crate) fn kills(&self) -> u64 {
         self.sum(|service| service.kills)
