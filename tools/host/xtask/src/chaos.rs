@@ -149,7 +149,9 @@ fn show(
         let table = figures.markdown();
         print!("{table}");
         write(&file.with_extension("md"), &table)?;
-        write(&file.with_extension("svg"), &plot::svg(figures)?)?;
+        if figures.has_gaps() {
+            write(&file.with_extension("svg"), &plot::svg(figures)?)?;
+        }
     }
     if options.bless {
         ledger::bless(&workspace.root, text)?;

@@ -39,6 +39,8 @@ pub(crate) struct Campaign<'a> {
     swaps: Vec<&'static Version>,
     broken: Vec<&'static Version>,
     are_named: bool,
+    /// Whether services are swapped.
+    has_swaps: bool,
     loads: &'a [Load],
     probes: Probes,
     /// For what is not drawn with the strikes.
@@ -105,6 +107,7 @@ impl<'a> Campaign<'a> {
             swaps,
             broken,
             are_named: !request.services.is_empty(),
+            has_swaps: request.kinds.iter().any(|kind| kind.is_of_version()),
             loads: &request.loads,
             random: Random::new(!seed),
             probes: Probes::new(program, launcher, init()?, seed)?,
@@ -135,9 +138,12 @@ impl<'a> Campaign<'a> {
             .copied()
             .collect();
         // Whatever is made once and kept is made now: by a first run of each workload, and by a
-        // first death of each service.
+        // first death and a first swap of each service.
         say(program, Object::new("loads"))?;
         Loads::start(self.launcher, &loads, self.seed)?.stop()?;
+        if self.has_swaps {
+            self.rehearse()?;
+        }
         let before = self.settle()?;
         say(program, Object::new("loads"))?;
         let loads = Loads::start(self.launcher, &loads, self.seed)?;

@@ -66,7 +66,7 @@ impl Kind {
     }
 
     /// Returns whether it strikes at a version, not at whatever runs of a service.
-    const fn is_of_version(self) -> bool {
+    pub const fn is_of_version(self) -> bool {
         matches!(self, Kind::Swap | Kind::Broken)
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Swap {
     pub(crate) pause_ns: Option<u64>,
     pub(crate) took_ns: u64,
     pub(crate) is_committed: bool,
+    /// Crashes that came of it.
+    pub(crate) crashes: u64,
     /// In which phase it was rolled back.
     pub(crate) phase: String,
     /// Whether it came out as it must.
@@ -232,6 +234,7 @@ impl Events {
                 pause_ns: event["pause_ns"].as_u64(),
                 took_ns: number("took_ns"),
                 is_committed: number("committed") == 1,
+                crashes: number("crashes"),
                 phase: text("phase"),
                 is_recovered: number("recovered") == 1,
             }),

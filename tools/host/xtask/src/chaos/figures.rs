@@ -15,6 +15,8 @@ const SCHEMA: u64 = 1;
 const SINGLE: &str = "single";
 /// The kind of swaps to versions that cannot take over.
 const BROKEN: &str = "broken";
+/// What the restarts are called that the campaign asked for.
+const ASKED: &str = "killed_by_campaign";
 /// The kind of swaps to a version that works.
 const SWAP: &str = "swap";
 /// The kind of faults that are found by their time.
@@ -78,6 +80,8 @@ pub(crate) struct Swaps {
     committed: u64,
     /// Those that came out as they must.
     good: u64,
+    /// Crashes of versions that are made to crash when they have taken over.
+    crashes: u64,
     /// How long nobody received.
     pauses: Gaps,
     /// How long they took altogether.
@@ -91,6 +95,9 @@ impl Swaps {
         self.orders += 1;
         self.committed += u64::from(swap.is_committed);
         self.good += u64::from(swap.is_recovered);
+        if swap.kind == BROKEN && swap.is_committed {
+            self.crashes += swap.crashes;
+        }
         self.times.add(swap.took_ns);
         if let Some(ns) = swap.pause_ns {
             self.pauses.add(ns);
@@ -105,6 +112,7 @@ impl Swaps {
             "swaps": self.orders,
             "committed": self.committed,
             "as_expected": self.good,
+            "crashes": self.crashes,
             "rolled_back_in": self.phases,
             "pause_ns": self.pauses.json(),
             "took_ns": self.times.json(),
@@ -120,6 +128,7 @@ impl Swaps {
             orders: number(json, "swaps")?,
             committed: number(json, "committed")?,
             good: number(json, "as_expected")?,
+            crashes: json["crashes"].as_u64().unwrap_or(0),
             pauses: Gaps::from_json(&json["pause_ns"])?,
             times: Gaps::from_json(&json["took_ns"])?,
             phases,
@@ -155,7 +164,7 @@ impl Service {
 
     fn json(&self, name: &str) -> Value {
         let by_kind = |(kind, gaps): (&String, &Gaps)| (kind.clone(), gaps.json());
-        let mut restarts = json!({ "killed_by_campaign": self.kills });
+        let mut restarts = json!({ ASKED: self.kills });
         for (cause, count) in &self.unasked {
             restarts[cause] = json!(count);
         }
@@ -308,6 +317,12 @@ impl Figures {
         &self.plan
     }
 
+    /// Returns whether there is anything for a chart of gaps.
+    pub(crate) fn has_gaps(&self) -> bool {
+        let mut services = self.services.values();
+        services.any(|service| service.main_gaps().len() > 0)
+    }
+
     /// Returns the number of kills.
     pub(crate) fn kills(&self) -> u64 {
         self.sum(|service| service.kills)
@@ -317,13 +332,9 @@ impl Figures {
     fn unasked(&self) -> u64 {
         self.sum(|service| {
             let deaths: u64 = service.unasked.values().sum();
-            deaths.saturating_sub(
-                service
-                    .faults
-                    .values()
-                    .map(|faults| faults.manifested)
-                    .sum(),
-            )
+            let faults = service.faults.values().map(|faults| faults.manifested);
+            let swaps = service.swaps.values().map(|swaps| swaps.crashes);
+            deaths.saturating_sub(faults.chain(swaps).sum())
         })
     }
 
@@ -426,6 +437,11 @@ impl Figures {
             }
             for (kind, swaps) in row["swaps"].as_object().into_iter().flatten() {
                 service.swaps.insert(kind.clone(), Swaps::from_json(swaps)?);
+            }
+            for (cause, count) in row["restarts"].as_object().into_iter().flatten() {
+                if let Some(count) = count.as_u64().filter(|_| cause != ASKED) {
+                    service.unasked.insert(cause.clone(), count);
+                }
             }
             service.detections = Gaps::from_json(&row["detection_ns"])?;
             let name = row["service"]

@@ -20,6 +20,9 @@ const WATCH_NS: u64 = 30 * time::MS;
 /// How long it may take until a service that turns for ever is ended, ns.
 const DETECTION_NS: u64 = 2_000 * time::MS;
 
+/// Services whose next instance has the same process.
+const IN_PLACE: [&str; 2] = [INIT, "memory-manager"];
+
 /// A service before it is harmed.
 struct Victim {
     service: usize,
@@ -193,12 +196,12 @@ fn begin(victim: &Victim, strike: &Strike, at: u64) -> Object {
 fn detected(init: &InitClient, victim: &Victim, at: u64) -> Result<Option<u64>, Failed> {
     let end = at.saturating_add(DETECTION_NS);
     loop {
-        // `init` answers when it has been started again, in the same process.
-        let is_found = if victim.name == INIT {
-            services::running(init, INIT).is_some_and(|now| now != victim.generation)
-        } else {
-            victim.process.info()?.state == ProcessState::Dead as u32
-        };
+        // One that keeps its handles is started again in the same process, which may be dead for
+        // less than the time between two looks.
+        let is_found = victim.process.info()?.state == ProcessState::Dead as u32
+            || IN_PLACE.contains(&victim.name.as_str())
+                && services::running(init, &victim.name)
+                    .is_some_and(|now| now != victim.generation);
         let now = time::now();
         if is_found {
             return Ok(Some(now.saturating_sub(at)));

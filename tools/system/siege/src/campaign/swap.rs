@@ -62,6 +62,22 @@ impl Campaign<'_> {
         say(program, line)
     }
 
+    /// Swaps each service that has another version there and back: the first swap makes a second
+    /// state region, which is kept.
+    pub(super) fn rehearse(&mut self) -> Result<(), Failed> {
+        for version in self.swaps.clone() {
+            for image in [version.image, version.service] {
+                let report = self.order(version.service, image);
+                let report = report.map_err(|failure| Failed::from(failure).about(image))?;
+                if report.outcome != SwapOutcome::Committed {
+                    let outcome = report.outcome;
+                    self.problems.push(format!("to {image}: {outcome:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Orders a swap; while another one or a restart is under way it waits.
     fn order(&self, name: &str, image: &str) -> Result<SwapReport, Failure<InitError>> {
         let end = time::after(PATIENCE_NS);
