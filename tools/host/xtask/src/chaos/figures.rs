@@ -408,6 +408,10 @@ impl Figures {
     }
 
     /// Reads the parts of a file of which table and charts are made.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one field after the other, each said once"
+    )]
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let file: Value = serde_json::from_str(text)?;
         ensure!(file["schema"] == SCHEMA, "it has another schema");
