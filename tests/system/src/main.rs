@@ -70,17 +70,13 @@ fn run(program: &mut Program) -> Outcome {
     {
         return Ok(roles::play(program));
     }
-    if let Some((first, rest)) = program.arguments().split_first()
-        && first == LATE_DMA
-    {
-        let rest = rest.to_vec();
-        return late_dma::run(program, &rest);
-    }
-    if let Some((first, rest)) = program.arguments().split_first()
-        && first == CUT
-    {
-        let rest = rest.to_vec();
-        return cut::run(program, &rest);
+    if let Some((first, rest)) = program.arguments().split_first() {
+        let (first, rest) = (first.clone(), rest.to_vec());
+        match first.as_str() {
+            LATE_DMA => return late_dma::run(program, &rest),
+            CUT => return cut::run(program, &rest),
+            _ => {}
+        }
     }
     let options = program.options(&[Flag {
         letter: 'l',
