@@ -67,9 +67,9 @@ fn expect_no_restarts(run: &Run) -> anyhow::Result<()> {
         .collect();
     ensure!(services.len() >= 10, "svc lists only {services:?}");
     for service in services {
-        // NAME LEVEL STATE PROCESS RESTARTS
+        // NAME LEVEL STATE PROCESS VERSION RESTARTS
         ensure!(
-            service[2] == "running" && service[4] == "0",
+            service[2] == "running" && service[5] == "0",
             "a service did not live through it: {service:?}"
         );
     }

@@ -99,7 +99,7 @@ fn expect_restarts(table: &str, expected: impl Fn(&str) -> u32) -> anyhow::Resul
         .collect();
     ensure!(rows.len() > ALL.len(), "there are only {} rows", rows.len());
     for row in rows {
-        let &[name, _, state, _, restarts, ..] = &row[..] else {
+        let &[name, _, state, _, _, restarts, ..] = &row[..] else {
             anyhow::bail!("not a row of the table: {row:?}");
         };
         ensure!(
