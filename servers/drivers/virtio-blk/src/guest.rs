@@ -16,7 +16,7 @@ use libsys::mappings::Mapping;
 use libsys::{Handle, MapFlags, Memory, Notification, Rights, startup, state};
 use virtio_blk::{Buffer, FlightLog, Kept};
 
-use crate::probe;
+use crate::probe::{self, Found};
 use crate::unit::{Shared, Unit};
 
 struct Driver {
@@ -61,25 +61,7 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         let shared = Rc::clone(&shared);
         move |f| f(shared.log.borrow_mut().region())
     });
-    let mut units = Vec::new();
-    for (bit, found) in (0_u8..).zip(found) {
-        let Some(found) = found else {
-            units.push(None);
-            continue;
-        };
-        let wake = events
-            .mint(1 << bit)
-            .map_err(|_| "no handle for an interrupt")?;
-        found
-            .interrupt
-            .bind(&wake)
-            .map_err(|_| "an interrupt cannot be bound")?;
-        let unit = Unit::new(found, wake, bit, Rc::clone(&shared));
-        units.push(Some(Rc::new(unit)));
-    }
-    if units.is_empty() {
-        log::warn!("no virtio block device found");
-    }
+    let units = take_disks(found, &events, &shared)?;
     let driver = Rc::new(Driver {
         units,
         shared,
@@ -93,6 +75,35 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
             .spawn(Rc::clone(unit).run(driver.events.clone()));
     }
     server.run(DiskDispatcher::new(driver))
+}
+
+/// Takes the disks that were found, each with its interrupt; a place of one that did not come up
+/// stays empty.
+fn take_disks(
+    found: Vec<Option<Found>>,
+    events: &Events,
+    shared: &Rc<Shared>,
+) -> Result<Vec<Option<Rc<Unit>>>, &'static str> {
+    let mut units = Vec::new();
+    for (bit, found) in (0_u8..).zip(found) {
+        let Some(found) = found else {
+            units.push(None);
+            continue;
+        };
+        let wake = events
+            .mint(1 << bit)
+            .map_err(|_| "no handle for an interrupt")?;
+        found
+            .interrupt
+            .bind(&wake)
+            .map_err(|_| "an interrupt cannot be bound")?;
+        let unit = Unit::new(found, wake, bit, Rc::clone(shared));
+        units.push(Some(Rc::new(unit)));
+    }
+    if units.is_empty() {
+        log::warn!("no virtio block device found");
+    }
+    Ok(units)
 }
 
 /// Logs why a service cannot be reached.
