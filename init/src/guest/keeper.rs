@@ -43,6 +43,8 @@ pub(crate) const FATAL_EXIT: u32 = 14;
 const READY_POLL_NS: (u64, u64) = (MS / 2, 250 * MS);
 /// Services to be looked at within this time are looked at together, ns.
 const LOOK_SLACK_NS: u64 = 10 * MS;
+/// How long a service may take until it serves before its heartbeat counts, ns.
+const START_NS: u64 = 5_000 * MS;
 /// Bit of a log reader's notification: log rings are there.
 const RINGS_BIT: u64 = 1;
 
@@ -516,8 +518,13 @@ impl Keeper {
     fn look(&self, service: usize) -> Option<Look> {
         let page = self.kits[service].service_page()?;
         let processes = self.processes.borrow();
-        let info = processes[service].running.as_ref()?.process.info().ok()?;
-        Some(look_of(&info, page.heartbeat(), page.oldest_request()))
+        let running = processes[service].running.as_ref()?;
+        let info = running.process.info().ok()?;
+        let now = time::now();
+        // What it does before it serves is no turn of its loop, and may be long.
+        let is_starting = !page.is_ready() && now.saturating_sub(running.since) < START_NS;
+        let beats = if is_starting { now } else { page.heartbeat() };
+        Some(look_of(&info, beats, page.oldest_request()))
     }
 
     fn next_look(&self) -> u64 {
