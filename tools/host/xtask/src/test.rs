@@ -8,6 +8,7 @@ use clap::Args;
 use skink_qemu::cases;
 use skink_qemu::runner::{self, Tally};
 
+use crate::setup::{self, Tool};
 use crate::workspace::Workspace;
 use crate::{artefacts, image};
 
@@ -60,6 +61,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// Runs `cargo test` and counts what it reports.
 fn host_tests(workspace: &Workspace) -> anyhow::Result<Tally> {
+    setup::need(&[Tool::Spin])?;
     let mut child = workspace
         .cargo()
         .args(["test", "--workspace", "--no-fail-fast"])
