@@ -306,64 +306,40 @@ impl Serializer for &mut Encoder<'_> {
     }
 }
 
-impl ser::SerializeSeq for &mut Encoder<'_> {
-    type Ok = ();
-    type Error = EncodeError;
+/// Compound values are their parts one behind the other.
+macro_rules! parts {
+    ($($compound:ident::$method:ident($($key:ident)?)),* $(,)?) => {
+        $(
+            impl ser::$compound for &mut Encoder<'_> {
+                type Ok = ();
+                type Error = EncodeError;
 
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
-        value.serialize(&mut **self)
-    }
+                #[inline]
+                fn $method<T: Serialize + ?Sized>(
+                    &mut self,
+                    $($key: &'static str,)?
+                    value: &T,
+                ) -> Encoded {
+                    $(let _ = $key;)?
+                    value.serialize(&mut **self)
+                }
 
-    #[inline]
-    fn end(self) -> Encoded {
-        Ok(())
-    }
+                #[inline]
+                fn end(self) -> Encoded {
+                    Ok(())
+                }
+            }
+        )*
+    };
 }
 
-impl ser::SerializeTuple for &mut Encoder<'_> {
-    type Ok = ();
-    type Error = EncodeError;
-
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
-        value.serialize(&mut **self)
-    }
-
-    #[inline]
-    fn end(self) -> Encoded {
-        Ok(())
-    }
-}
-
-impl ser::SerializeTupleStruct for &mut Encoder<'_> {
-    type Ok = ();
-    type Error = EncodeError;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
-        value.serialize(&mut **self)
-    }
-
-    #[inline]
-    fn end(self) -> Encoded {
-        Ok(())
-    }
-}
-
-impl ser::SerializeTupleVariant for &mut Encoder<'_> {
-    type Ok = ();
-    type Error = EncodeError;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
-        value.serialize(&mut **self)
-    }
-
-    #[inline]
-    fn end(self) -> Encoded {
-        Ok(())
-    }
+parts! {
+    SerializeSeq::serialize_element(),
+    SerializeTuple::serialize_element(),
+    SerializeTupleStruct::serialize_field(),
+    SerializeTupleVariant::serialize_field(),
+    SerializeStruct::serialize_field(key),
+    SerializeStructVariant::serialize_field(key),
 }
 
 impl ser::SerializeMap for &mut Encoder<'_> {
@@ -377,36 +353,6 @@ impl ser::SerializeMap for &mut Encoder<'_> {
 
     #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
-        value.serialize(&mut **self)
-    }
-
-    #[inline]
-    fn end(self) -> Encoded {
-        Ok(())
-    }
-}
-
-impl ser::SerializeStruct for &mut Encoder<'_> {
-    type Ok = ();
-    type Error = EncodeError;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, _key: &'static str, value: &T) -> Encoded {
-        value.serialize(&mut **self)
-    }
-
-    #[inline]
-    fn end(self) -> Encoded {
-        Ok(())
-    }
-}
-
-impl ser::SerializeStructVariant for &mut Encoder<'_> {
-    type Ok = ();
-    type Error = EncodeError;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, _key: &'static str, value: &T) -> Encoded {
         value.serialize(&mut **self)
     }
 
