@@ -110,7 +110,7 @@ impl Request {
                 let times = number(option, value()?)?;
                 self.times = u32::try_from(times).map_err(|_| "too many times".to_string())?;
             }
-            "-g" | "--gap-ms" => self.gap_ms = range(option, value()?)?,
+            "-g" | "--gap-ms" => self.gap_ms = range(option, value()?, (MAX_GAP_MS, "ms"))?,
             "-s" | "--seed" => self.seed = Some(number(option, value()?)?),
             "-e" | "--expect" => self.expected = Some(value()?.clone()),
             _ => return Err(format!("unknown option {option}")),
@@ -133,20 +133,35 @@ fn list(value: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn number(option: &str, value: &str) -> Result<u64, String> {
+/// Reads the value of an option that is a number.
+///
+/// # Errors
+///
+/// A sentence for people.
+pub fn number(option: &str, value: &str) -> Result<u64, String> {
     value
         .parse()
         .map_err(|_| format!("{option} needs a number, not {value}"))
 }
 
-fn range(option: &str, value: &str) -> Result<RangeInclusive<u64>, String> {
+/// Reads the value of an option that is a time, or two with `..` between them: none longer than `most`, in
+/// this unit.
+///
+/// # Errors
+///
+/// A sentence for people.
+pub fn range(
+    option: &str,
+    value: &str,
+    (most, unit): (u64, &str),
+) -> Result<RangeInclusive<u64>, String> {
     let (low, high) = value.split_once("..").unwrap_or((value, value));
     let (low, high) = (number(option, low)?, number(option, high)?);
     if low > high {
         return Err(format!("{option}: {low} is more than {high}"));
     }
-    if high > MAX_GAP_MS {
-        return Err(format!("{option}: more than {MAX_GAP_MS} ms"));
+    if high > most {
+        return Err(format!("{option}: more than {most} {unit}"));
     }
     Ok(low..=high)
 }

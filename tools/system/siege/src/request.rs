@@ -5,6 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
+use chaos::request::{number, range};
+
 use crate::{Kind, Load};
 
 /// Kills, if nothing else is said.
@@ -67,7 +69,7 @@ impl Request {
                         list(loads, Load::named)?
                     };
                 }
-                "-g" | "--gap-us" => request.gap_us = range(option, value()?)?,
+                "-g" | "--gap-us" => request.gap_us = range(option, value()?, (MAX_GAP_US, "µs"))?,
                 "-s" | "--seed" => request.seed = Some(number(option, value()?)?),
                 _ => return Err(format!("unknown option {option}")),
             }
@@ -90,24 +92,6 @@ fn list<T: PartialEq>(value: &str, parse: impl Fn(&str) -> Option<T>) -> Result<
         return Err(format!("{value:?} names nothing"));
     }
     Ok(items)
-}
-
-fn number(option: &str, value: &str) -> Result<u64, String> {
-    value
-        .parse()
-        .map_err(|_| format!("{option} needs a number, not {value}"))
-}
-
-fn range(option: &str, value: &str) -> Result<RangeInclusive<u64>, String> {
-    let (low, high) = value.split_once("..").unwrap_or((value, value));
-    let (low, high) = (number(option, low)?, number(option, high)?);
-    if low > high {
-        return Err(format!("{option}: {low} is more than {high}"));
-    }
-    if high > MAX_GAP_US {
-        return Err(format!("{option}: more than {MAX_GAP_US} µs"));
-    }
-    Ok(low..=high)
 }
 
 #[cfg(test)]
