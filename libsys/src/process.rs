@@ -227,6 +227,18 @@ impl Handle<System> {
         raw::plain(Syscall::ProcessEndAfter, arguments).map(|(left, _)| left)
     }
 
+    /// Makes a process urgent: threads that it gets from now on, in later lives too, run before those
+    /// of programs whenever they wake or begin, until they have used up a time slice. It needs the
+    /// right `MANAGE` of both.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight`.
+    pub fn set_urgent(&self, process: &Handle<Process>) -> Result<()> {
+        let arguments = [self.raw().0.into(), process.raw().0.into()];
+        raw::plain(Syscall::ProcessSetUrgent, arguments).map(|_| ())
+    }
+
     fn range(&self, process: &Handle<Process>, address: u64, part: &[u8]) -> [u64; 6] {
         [
             self.raw().0.into(),

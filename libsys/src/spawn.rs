@@ -30,7 +30,7 @@ use skink_abi::{MapFlags, MapItem, PAGE_SIZE, ProcessState, RawHandle, Rights, T
 use crate::batch::Batch;
 use crate::elf::{Elf, ElfError};
 use crate::startup::Startup;
-use crate::{Error, Handle, Kind, Memory, Notification, Process, process};
+use crate::{Error, Handle, Kind, Memory, Notification, Process, System, process};
 
 pub use paged::{Pager, PagerError, Space};
 pub use pinned::{Pool, pinned_pages};
@@ -153,6 +153,7 @@ pub struct Spawn<'a> {
     items: Vec<MapItem>,
     watcher: Option<&'a Handle<Notification>>,
     revived: Option<&'a Handle<Process>>,
+    urgent: Option<&'a Handle<System>>,
     own: RawHandle,
     heap_bytes: u64,
     stack_bytes: u64,
@@ -176,6 +177,7 @@ impl<'a> Spawn<'a> {
             items: Vec::new(),
             watcher: None,
             revived: None,
+            urgent: None,
             own: RawHandle::NONE,
             heap_bytes: DEFAULT_HEAP_BYTES,
             stack_bytes: DEFAULT_STACK_BYTES,
@@ -282,6 +284,13 @@ impl<'a> Spawn<'a> {
         self
     }
 
+    /// Has its threads run before those of programs when they wake.
+    #[must_use]
+    pub fn urgent(mut self, system: &'a Handle<System>) -> Self {
+        self.urgent = Some(system);
+        self
+    }
+
     fn check_sizes(&self) -> Result<(), SpawnError> {
         let fits = (1..=HEAP_END - HEAP).contains(&self.heap_bytes)
             && (1..=STACK_BYTES).contains(&self.stack_bytes);
@@ -312,7 +321,11 @@ impl<'a> Spawn<'a> {
             }
             None => Handle::<Process>::create(&self.startup.name, self.kernel_quota)?,
         };
-        Ok(Unborn(Some(process)))
+        let unborn = Unborn(Some(process));
+        if let (Some(system), Unborn(Some(process))) = (self.urgent, &unborn) {
+            system.set_urgent(process)?;
+        }
+        Ok(unborn)
     }
 
     /// Puts the handles into the process's table, its own too, and encodes the start-up pages,

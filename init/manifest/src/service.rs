@@ -51,6 +51,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Returns whether it serves others, so that its threads run before those of programs.
+    pub const fn is_server(&self) -> bool {
+        self.level < TOP_LEVEL
+    }
+
     /// Returns whether all its memory is there before it starts.
     pub const fn is_pinned(&self) -> bool {
         self.level <= PINNED_LEVEL

@@ -351,6 +351,9 @@ impl Kit {
             .handle("init", &self.init, Rights::CALL | SHARE)
             .handle("gate", &slot.gate, Rights::ALL)
             .handle("gate-bell", &common.wake, Rights::NOTIFY);
+        if service.is_server() {
+            spawn = spawn.urgent(&common.system);
+        }
         if let Some(body) = &self.body {
             // What it had from `init` in its last life it is given once more, and closes that.
             spawn = spawn.revive(body, RawHandle::NONE);

@@ -107,6 +107,10 @@ syscalls! {
     /// instructions of its threads, 0 for not at all; tells how many were left until now.
     ProcessEndAfter = 36, "process_end_after", 3;
 
+    /// (system, process): threads that the process gets from now on run before those of programs
+    /// when they wake.
+    ProcessSetUrgent = 37, "process_set_urgent", 2;
+
     /// (process, *ThreadParams) -> thread: makes a thread and lets it run.
     ThreadCreate = 30, "thread_create", 2;
     /// Ends the calling thread.

@@ -154,6 +154,7 @@ pub(crate) fn start(held: &mut Held<0>, boot: Boot, quota: u64) -> Result<(), &'
     let id = Process::create(held, None, quota, name).map_err(|_| "no memory for init")?;
     let process = PROCESSES.get(id);
     process.keep_handles();
+    process.set_urgent();
     let loader = Loader {
         held,
         process,

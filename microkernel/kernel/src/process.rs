@@ -54,6 +54,8 @@ pub(crate) struct Process {
     handle_pages: [Word; HANDLE_PAGES],
     /// Whether its handles stay when it dies, so that it can be revived. Under `state`.
     keeps_handles: AtomicBool,
+    /// Whether the threads that it gets run before those of programs when they wake.
+    is_urgent: AtomicBool,
     /// The sender that page faults go to, or [`NONE`]; a reference is held.
     pub(crate) pager: AtomicU32,
     quota_limit: AtomicU64,
@@ -122,6 +124,7 @@ impl Object for Process {
         handles: Lock::new(HandleTable::new(HandlePages::NEW)),
         handle_pages: [const { Word::ZERO }; HANDLE_PAGES],
         keeps_handles: AtomicBool::new(false),
+        is_urgent: AtomicBool::new(false),
         pager: AtomicU32::new(NONE),
         quota_limit: AtomicU64::new(0),
         quota_used: AtomicU64::new(0),
@@ -218,6 +221,7 @@ impl Process {
         process.root.set(tables.root());
         process.teardown.restart();
         process.close_handles();
+        process.is_urgent.store(false, Ordering::Relaxed);
         *process.tables.lock(held) = tables;
         for page in &process.handle_pages {
             page.set((&raw const NO_HANDLES) as u64);
@@ -294,6 +298,16 @@ impl Process {
     /// Has its handles stay when it dies.
     pub(crate) fn keep_handles(&self) {
         self.keeps_handles.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether its threads run before those of programs when they wake.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.is_urgent.load(Ordering::Relaxed)
+    }
+
+    /// Has threads that it gets from now on run before those of programs when they wake.
+    pub(crate) fn set_urgent(&self) {
+        self.is_urgent.store(true, Ordering::Relaxed);
     }
 
     /// Has its handles closed when it dies.

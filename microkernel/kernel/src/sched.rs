@@ -3,8 +3,12 @@
 //! `finish` is where every entry into the kernel ends: it picks the thread that runs next, or
 //! waits for one. A thread that calls a waiting server does not come here: `ipc` switches to the
 //! server directly, which then runs on the caller's CPU and in the caller's slice.
+//!
+//! A thread of an urgent process goes to the head of the queue when it wakes or begins, and takes
+//! the CPU from a program. If it uses up its slice it goes to the tail like all others: a server
+//! that never waits is no more urgent than a program, and starves nobody.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use skink_abi::Error;
 use skink_kcore::deadlines::Deadlines;
@@ -35,8 +39,8 @@ pub(crate) struct CpuSched {
     pub(crate) idle_ticks: AtomicU64,
     /// Longest stretch with interrupts off, ticks.
     pub(crate) longest_entry: AtomicU64,
-    /// Whether the running thread should let the first in the queue run.
-    yield_wanted: core::sync::atomic::AtomicBool,
+    /// Whether the running thread should let the first in the queue run: a [`Turn`].
+    turn: AtomicU8,
 }
 
 struct Queue {
@@ -76,9 +80,38 @@ impl CpuSched {
             interrupts: AtomicU64::new(0),
             idle_ticks: AtomicU64::new(0),
             longest_entry: AtomicU64::new(0),
-            yield_wanted: core::sync::atomic::AtomicBool::new(false),
+            turn: AtomicU8::new(Turn::GoesOn as u8),
         }
     }
+
+    /// Lets the first in the queue run before the running thread at the end of the entry.
+    fn preempt(&self) {
+        // The end of a slice stays one.
+        if self.turn.load(Ordering::Relaxed) == Turn::GoesOn as u8 {
+            self.turn.store(Turn::Preempted as u8, Ordering::Relaxed);
+        }
+    }
+
+    fn take_turn(&self) -> Turn {
+        let turn = self.turn.load(Ordering::Relaxed);
+        self.turn.store(Turn::GoesOn as u8, Ordering::Relaxed);
+        match turn {
+            1 => Turn::Preempted,
+            2 => Turn::Over,
+            _ => Turn::GoesOn,
+        }
+    }
+}
+
+/// What becomes of the running thread at the end of the entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// It goes on.
+    GoesOn = 0,
+    /// The first in the queue runs, then this one.
+    Preempted = 1,
+    /// It goes behind all others.
+    Over = 2,
 }
 
 impl CpuSched {
@@ -95,6 +128,8 @@ impl CpuSched {
 pub(crate) enum Urgency {
     /// It takes its turn.
     Normal,
+    /// It serves others: it runs before all that take their turn.
+    Server,
     /// It answers a device: it runs as soon as the current entry ends.
     Device,
 }
@@ -107,7 +142,12 @@ pub(crate) fn make_ready<const H: u8>(
     urgency: Urgency,
 ) {
     let idle = IDLE.load(Ordering::SeqCst);
-    if idle != 0 || urgency == Urgency::Device {
+    let urgency = if urgency == Urgency::Normal && thread.is_urgent() {
+        Urgency::Server
+    } else {
+        urgency
+    };
+    if idle != 0 || urgency != Urgency::Normal {
         return place(held, thread, urgency, idle);
     }
     let mut queue = cpu::this().sched.queue.lock(held);
@@ -128,7 +168,7 @@ fn place<const H: u8>(held: &mut Held<H>, thread: &'static Thread, urgency: Urge
     let cpu = cpu::by_index(target);
     {
         let mut queue = cpu.sched.queue.lock(held);
-        if urgency == Urgency::Device {
+        if urgency != Urgency::Normal {
             queue.ready.push_front(&ThreadNodes, thread.id.get());
         } else {
             queue.ready.push_back(&ThreadNodes, thread.id.get());
@@ -139,8 +179,10 @@ fn place<const H: u8>(held: &mut Held<H>, thread: &'static Thread, urgency: Urge
         if POLLING.load(Ordering::SeqCst) & 1 << target == 0 {
             apic::send(cpu.apic_id.load(Ordering::Relaxed), apic::WAKE);
         }
-    } else if urgency == Urgency::Device {
-        here.sched.yield_wanted.store(true, Ordering::Relaxed);
+    } else if urgency == Urgency::Device
+        || urgency == Urgency::Server && here.current().is_some_and(|current| !current.is_urgent())
+    {
+        here.sched.preempt();
     }
 }
 
@@ -303,7 +345,7 @@ pub(crate) fn on_timer(held: &mut Held<0>) {
         ipc::interrupt_wait(held, thread, Error::Timeout, Some(number));
     }
     if cpu.current().is_some() {
-        cpu.sched.yield_wanted.store(true, Ordering::Relaxed);
+        cpu.sched.turn.store(Turn::Over as u8, Ordering::Relaxed);
     }
 }
 
@@ -313,7 +355,7 @@ pub(crate) fn finish(held: &mut Held<0>) {
     let cpu = cpu::this();
     let has_nothing_to_do = cpu.current().is_some_and(|thread| !thread.is_doomed())
         && !teardown::is_pending()
-        && !cpu.sched.yield_wanted.load(Ordering::Relaxed);
+        && cpu.sched.turn.load(Ordering::Relaxed) == Turn::GoesOn as u8;
     if !has_nothing_to_do {
         find_work(held, cpu);
     }
@@ -338,28 +380,27 @@ fn find_work(held: &mut Held<0>, cpu: &'static CpuLocal) {
             teardown::end_thread(held, thread);
             continue;
         }
-        if cpu.sched.yield_wanted.load(Ordering::Relaxed) {
-            cpu.sched.yield_wanted.store(false, Ordering::Relaxed);
-            rotate(held, cpu, thread);
-            continue;
+        match cpu.sched.take_turn() {
+            Turn::GoesOn => break,
+            turn => rotate(held, cpu, thread, turn),
         }
-        break;
     }
 }
 
-/// Lets the first in the queue run instead of the current thread, if there is one; keeps the
-/// timer going.
-fn rotate(held: &mut Held<0>, cpu: &'static CpuLocal, old: &'static Thread) {
+/// Lets the first in the queue run instead of the current thread, if there is one, which is the
+/// next one if its turn is not over; keeps the timer going.
+fn rotate(held: &mut Held<0>, cpu: &'static CpuLocal, old: &'static Thread, turn: Turn) {
     let mut queue = cpu.sched.queue.lock(held);
     queue.begin_slice();
     if let Some(next) = queue.ready.pop_front(&ThreadNodes) {
         drop(queue);
         stop(old);
-        cpu.sched
-            .queue
-            .lock(held)
-            .ready
-            .push_back(&ThreadNodes, old.id.get());
+        let ready = &mut cpu.sched.queue.lock(held).ready;
+        if turn == Turn::Preempted {
+            ready.push_front(&ThreadNodes, old.id.get());
+        } else {
+            ready.push_back(&ThreadNodes, old.id.get());
+        }
         run(THREADS.get(next));
     } else {
         // It goes on; what it used so far is seen all the same.

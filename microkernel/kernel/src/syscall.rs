@@ -139,6 +139,7 @@ fn plain(number: Syscall, call: &mut Call<'_>) -> Result {
         Syscall::ProcessSetPager => processes::set_pager(call),
         Syscall::ProcessNext => processes::next(call),
         Syscall::ProcessKeepHandles => processes::keep_handles(call),
+        Syscall::ProcessSetUrgent => processes::set_urgent(call),
         Syscall::ProcessRevive => processes::revive(call),
         Syscall::ProcessMappings => inspection::mappings(call),
         Syscall::ProcessOpen => inspection::open(call),

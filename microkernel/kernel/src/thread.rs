@@ -93,6 +93,8 @@ pub(crate) struct Thread {
     handles: Word,
     /// Its process's page tables. Set once.
     root: Word,
+    /// Whether its process is urgent, 0 or 1. Set once.
+    urgent: Field,
     /// How many calls it made. *Owner.*
     pub(crate) calls: Word,
     /// How many of its page faults a pager resolved. *Owner.*
@@ -269,6 +271,7 @@ impl Object for Thread {
         duty: Word::ZERO,
         handles: Word::ZERO,
         root: Word::ZERO,
+        urgent: Field::new(0),
         calls: Word::ZERO,
         faults: Word::ZERO,
         special: AtomicU32::new(0),
@@ -310,6 +313,7 @@ impl Thread {
         let process = PROCESSES.get(process);
         self.handles.set(process.handle_table());
         self.root.set(process.root.get());
+        self.urgent.set(process.is_urgent().into());
         self.calls.set(0);
         self.faults.set(0);
         self.special.store(0, Ordering::Relaxed);
@@ -322,6 +326,11 @@ impl Thread {
         let reply = RawHandle::new(REPLY_INDEX | id as u16, number);
         self.call.reply.set(reply.0);
         self.call.count();
+    }
+
+    /// Returns whether it runs before programs when it wakes.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent.get() != 0
     }
 
     /// Says that the thread must end as soon as a CPU would run it.

@@ -155,6 +155,16 @@ pub(super) fn keep_handles(call: &mut Call<'_>) -> Result {
     })
 }
 
+pub(super) fn set_urgent(call: &mut Call<'_>) -> Result {
+    let [system, handle, ..] = call.arguments;
+    call.process
+        .find(call.held, system, ObjectKind::System, Rights::MANAGE)?;
+    with_process(call, handle, Rights::MANAGE, |_, target| {
+        target.set_urgent();
+        Ok((0, 0))
+    })
+}
+
 pub(super) fn revive(call: &mut Call<'_>) -> Result {
     with_process(call, call.arguments[0], Rights::MANAGE, |call, target| {
         revival::revive(call.held, target).map(|()| (0, 0))
