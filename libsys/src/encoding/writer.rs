@@ -8,21 +8,15 @@ use serde::ser::{
 };
 use serde::{Serialize, Serializer};
 
-use super::TooLong;
+use super::EncodeError;
 
-impl Display for TooLong {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the value does not fit into a message")
-    }
-}
-
-impl core::error::Error for TooLong {}
-
-impl Error for TooLong {
+impl Error for EncodeError {
     fn custom<T: Display>(_message: T) -> Self {
-        TooLong
+        EncodeError::Unsupported
     }
 }
+
+type Written = Result<(), EncodeError>;
 
 /// Writes to the start of a buffer.
 pub(super) struct Writer<'a> {
@@ -41,24 +35,25 @@ impl<'a> Writer<'a> {
     }
 
     #[inline]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), TooLong> {
-        let room = self.buffer.get_mut(self.used..).ok_or(TooLong)?;
-        *room.first_chunk_mut().ok_or(TooLong)? = bytes;
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Written {
+        let room = self.buffer.get_mut(self.used..);
+        let room = room.and_then(<[u8]>::first_chunk_mut);
+        *room.ok_or(EncodeError::NoRoom)? = bytes;
         self.used += N;
         Ok(())
     }
 
-    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
-        let room = self.buffer.get_mut(self.used..).ok_or(TooLong)?;
-        let place = room.get_mut(..bytes.len()).ok_or(TooLong)?;
-        place.copy_from_slice(bytes);
+    fn put_slice(&mut self, bytes: &[u8]) -> Written {
+        let room = self.buffer.get_mut(self.used..);
+        let place = room.and_then(|room| room.get_mut(..bytes.len()));
+        place.ok_or(EncodeError::NoRoom)?.copy_from_slice(bytes);
         self.used += bytes.len();
         Ok(())
     }
 
     /// Writes seven bits in each byte, the lowest first; all but the last byte have bit 7 set.
     #[inline]
-    fn put_variable(&mut self, mut value: u64) -> Result<(), TooLong> {
+    fn put_variable(&mut self, mut value: u64) -> Written {
         while value >= 0x80 {
             self.put([value as u8 | 0x80])?;
             value >>= 7;
@@ -78,7 +73,7 @@ macro_rules! in_full {
     ($($method:ident: $ty:ty),*) => {
         $(
             #[inline]
-            fn $method(self, value: $ty) -> Result<(), TooLong> {
+            fn $method(self, value: $ty) -> Written {
                 self.put(value.to_le_bytes())
             }
         )*
@@ -87,7 +82,7 @@ macro_rules! in_full {
 
 impl Serializer for &mut Writer<'_> {
     type Ok = ();
-    type Error = TooLong;
+    type Error = EncodeError;
     type SerializeSeq = Self;
     type SerializeTuple = Self;
     type SerializeTupleStruct = Self;
@@ -103,61 +98,61 @@ impl Serializer for &mut Writer<'_> {
     }
 
     #[inline]
-    fn serialize_bool(self, value: bool) -> Result<(), TooLong> {
+    fn serialize_bool(self, value: bool) -> Written {
         self.put([value.into()])
     }
 
-    fn serialize_i16(self, value: i16) -> Result<(), TooLong> {
+    fn serialize_i16(self, value: i16) -> Written {
         self.put_variable(zigzag(value))
     }
 
     #[inline]
-    fn serialize_u16(self, value: u16) -> Result<(), TooLong> {
+    fn serialize_u16(self, value: u16) -> Written {
         self.put_variable(value.into())
     }
 
     /// There are no floating point registers in the guest.
-    fn serialize_f32(self, _value: f32) -> Result<(), TooLong> {
-        Err(TooLong)
+    fn serialize_f32(self, _value: f32) -> Written {
+        Err(EncodeError::Unsupported)
     }
 
-    fn serialize_f64(self, _value: f64) -> Result<(), TooLong> {
-        Err(TooLong)
+    fn serialize_f64(self, _value: f64) -> Written {
+        Err(EncodeError::Unsupported)
     }
 
-    fn serialize_char(self, value: char) -> Result<(), TooLong> {
+    fn serialize_char(self, value: char) -> Written {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
     #[inline]
-    fn serialize_str(self, value: &str) -> Result<(), TooLong> {
+    fn serialize_str(self, value: &str) -> Written {
         self.serialize_bytes(value.as_bytes())
     }
 
     #[inline]
-    fn serialize_bytes(self, value: &[u8]) -> Result<(), TooLong> {
+    fn serialize_bytes(self, value: &[u8]) -> Written {
         self.put_variable(value.len() as u64)?;
         self.put_slice(value)
     }
 
     #[inline]
-    fn serialize_none(self) -> Result<(), TooLong> {
+    fn serialize_none(self) -> Written {
         self.put([0])
     }
 
     #[inline]
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), TooLong> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Written {
         self.put([1])?;
         value.serialize(self)
     }
 
     #[inline]
-    fn serialize_unit(self) -> Result<(), TooLong> {
+    fn serialize_unit(self) -> Written {
         Ok(())
     }
 
     #[inline]
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), TooLong> {
+    fn serialize_unit_struct(self, _name: &'static str) -> Written {
         Ok(())
     }
 
@@ -167,7 +162,7 @@ impl Serializer for &mut Writer<'_> {
         _name: &'static str,
         index: u32,
         _variant: &'static str,
-    ) -> Result<(), TooLong> {
+    ) -> Written {
         self.put_variable(index.into())
     }
 
@@ -176,7 +171,7 @@ impl Serializer for &mut Writer<'_> {
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<(), TooLong> {
+    ) -> Written {
         value.serialize(self)
     }
 
@@ -187,24 +182,28 @@ impl Serializer for &mut Writer<'_> {
         index: u32,
         _variant: &'static str,
         value: &T,
-    ) -> Result<(), TooLong> {
+    ) -> Written {
         self.put_variable(index.into())?;
         value.serialize(self)
     }
 
     #[inline]
-    fn serialize_seq(self, length: Option<usize>) -> Result<Self, TooLong> {
-        self.put_variable(length.ok_or(TooLong)? as u64)?;
+    fn serialize_seq(self, length: Option<usize>) -> Result<Self, EncodeError> {
+        self.put_variable(length.ok_or(EncodeError::Unsupported)? as u64)?;
         Ok(self)
     }
 
     #[inline]
-    fn serialize_tuple(self, _length: usize) -> Result<Self, TooLong> {
+    fn serialize_tuple(self, _length: usize) -> Result<Self, EncodeError> {
         Ok(self)
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, _name: &'static str, _length: usize) -> Result<Self, TooLong> {
+    fn serialize_tuple_struct(
+        self,
+        _name: &'static str,
+        _length: usize,
+    ) -> Result<Self, EncodeError> {
         Ok(self)
     }
 
@@ -215,18 +214,18 @@ impl Serializer for &mut Writer<'_> {
         index: u32,
         _variant: &'static str,
         _length: usize,
-    ) -> Result<Self, TooLong> {
+    ) -> Result<Self, EncodeError> {
         self.put_variable(index.into())?;
         Ok(self)
     }
 
     #[inline]
-    fn serialize_map(self, length: Option<usize>) -> Result<Self, TooLong> {
+    fn serialize_map(self, length: Option<usize>) -> Result<Self, EncodeError> {
         self.serialize_seq(length)
     }
 
     #[inline]
-    fn serialize_struct(self, _name: &'static str, _length: usize) -> Result<Self, TooLong> {
+    fn serialize_struct(self, _name: &'static str, _length: usize) -> Result<Self, EncodeError> {
         Ok(self)
     }
 
@@ -237,7 +236,7 @@ impl Serializer for &mut Writer<'_> {
         index: u32,
         _variant: &'static str,
         _length: usize,
-    ) -> Result<Self, TooLong> {
+    ) -> Result<Self, EncodeError> {
         self.put_variable(index.into())?;
         Ok(self)
     }
@@ -253,20 +252,20 @@ macro_rules! parts {
         $(
             impl $compound for &mut Writer<'_> {
                 type Ok = ();
-                type Error = TooLong;
+                type Error = EncodeError;
 
                 #[inline]
                 fn $method<T: Serialize + ?Sized>(
                     &mut self,
                     $($key: &'static str,)?
                     value: &T,
-                ) -> Result<(), TooLong> {
+                ) -> Written {
                     $(let _ = $key;)?
                     value.serialize(&mut **self)
                 }
 
                 #[inline]
-                fn end(self) -> Result<(), TooLong> {
+                fn end(self) -> Written {
                     Ok(())
                 }
             }
@@ -285,20 +284,20 @@ parts! {
 
 impl SerializeMap for &mut Writer<'_> {
     type Ok = ();
-    type Error = TooLong;
+    type Error = EncodeError;
 
     #[inline]
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), TooLong> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Written {
         key.serialize(&mut **self)
     }
 
     #[inline]
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TooLong> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
         value.serialize(&mut **self)
     }
 
     #[inline]
-    fn end(self) -> Result<(), TooLong> {
+    fn end(self) -> Written {
         Ok(())
     }
 }
