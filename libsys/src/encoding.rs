@@ -20,7 +20,10 @@ use writer::Writer;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EncodeError {
     /// There is not enough room.
-    NoRoom,
+    NoRoom {
+        /// Bytes that the value takes.
+        needed: usize,
+    },
     /// It has a part of unknown length or a floating-point number.
     Unsupported,
 }
@@ -28,7 +31,7 @@ pub enum EncodeError {
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            EncodeError::NoRoom => "the value does not fit",
+            EncodeError::NoRoom { .. } => "the value does not fit",
             EncodeError::Unsupported => "the value is of a kind that is not supported",
         })
     }
@@ -45,7 +48,7 @@ impl core::error::Error for EncodeError {}
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut [u8]) -> Result<usize, EncodeError> {
     let mut writer = Writer::new(buffer);
     value.serialize(&mut writer)?;
-    Ok(writer.used())
+    writer.finish()
 }
 
 /// Reads a value of which the bytes are all.
@@ -79,7 +82,11 @@ mod tests {
     fn what_cannot_be_written_is_told_from_what_does_not_fit() {
         let mut room = [0; 8];
         assert_eq!(encode(&1_u64, &mut room), Ok(8));
-        assert_eq!(encode(&1_u64, &mut room[..7]), Err(EncodeError::NoRoom));
+        let needed = 16;
+        for bytes in 0..8 {
+            let result = encode(&(1_u64, 2_u64), &mut room[..bytes]);
+            assert_eq!(result, Err(EncodeError::NoRoom { needed }));
+        }
         assert_eq!(encode(&1.5_f64, &mut room), Err(EncodeError::Unsupported));
     }
 }

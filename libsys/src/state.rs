@@ -286,7 +286,6 @@ impl<S: State, M: StateMemory> Region<S, M> {
     /// # Errors
     ///
     /// [`Full`]; the state is then as before.
-    #[inline]
     pub fn append(&mut self, record: S::Record, purpose: Purpose) -> Result<(), Full> {
         if !self.memory.is_volatile() {
             self.keep(&record, purpose)?;
@@ -298,13 +297,22 @@ impl<S: State, M: StateMemory> Region<S, M> {
     /// Makes a record durable.
     #[inline]
     fn keep(&mut self, record: &S::Record, purpose: Purpose) -> Result<(), Full> {
-        if self.is_exported || self.half.is_long() {
-            self.get_ready()?;
+        let mut has_room = false;
+        // At most twice. There is one place only where a record is encoded, so that the compiler
+        // puts it in here.
+        loop {
+            if self.is_exported || self.half.is_long() {
+                self.get_ready()?;
+            }
+            match self.half.append(&mut self.memory, record) {
+                Ok(()) => return Ok(()),
+                Err(EncodeError::NoRoom { needed }) if !has_room => {
+                    self.make_room(needed, purpose)?;
+                    has_room = true;
+                }
+                Err(_) => return Err(Full),
+            }
         }
-        if self.half.append(&mut self.memory, record).is_err() {
-            return self.keep_in_other_half(record, purpose);
-        }
-        Ok(())
     }
 
     /// Writes a new snapshot before a record, where there should be one.
@@ -317,16 +325,8 @@ impl<S: State, M: StateMemory> Region<S, M> {
         Ok(())
     }
 
-    /// Makes a record durable for which there is no room where the journal is.
-    #[cold]
-    fn keep_in_other_half(&mut self, record: &S::Record, purpose: Purpose) -> Result<(), Full> {
-        let bytes = encode(record)?.len();
-        self.make_room(bytes, purpose)?;
-        let appended = self.half.append(&mut self.memory, record);
-        appended.map_err(|_| Full)
-    }
-
     /// Compacts, if that makes enough room for a record.
+    #[cold]
     fn make_room(&mut self, record_bytes: usize, purpose: Purpose) -> Result<(), Full> {
         let snapshot = self.encode_snapshot()?;
         let reserve = match purpose {
@@ -460,7 +460,7 @@ fn encode_with_room<T: Serialize>(value: &T, room: usize) -> Result<Vec<u8>, Ful
                 encoded.truncate(bytes);
                 return Ok(encoded);
             }
-            Err(EncodeError::NoRoom) => encoded.resize(2 * encoded.len(), 0),
+            Err(EncodeError::NoRoom { needed }) => encoded.resize(needed, 0),
             // Only values of unknown length, which no state has.
             Err(EncodeError::Unsupported) => return Err(Full),
         }

@@ -18,7 +18,8 @@ impl Error for EncodeError {
 
 type Written = Result<(), EncodeError>;
 
-/// Writes to the start of a buffer.
+/// Writes to the start of a buffer. What does not fit is counted and not written, so that there is
+/// no error to look for behind each number.
 pub(super) struct Writer<'a> {
     buffer: &'a mut [u8],
     used: usize,
@@ -30,35 +31,43 @@ impl<'a> Writer<'a> {
     }
 
     /// Returns how many bytes were written.
-    pub(super) fn used(&self) -> usize {
-        self.used
+    ///
+    /// # Errors
+    ///
+    /// `NoRoom` when there was not enough room.
+    pub(super) fn finish(self) -> Result<usize, EncodeError> {
+        let Writer { buffer, used } = self;
+        if used > buffer.len() {
+            return Err(EncodeError::NoRoom { needed: used });
+        }
+        Ok(used)
     }
 
     #[inline]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Written {
-        let room = self.buffer.get_mut(self.used..);
-        let room = room.and_then(<[u8]>::first_chunk_mut);
-        *room.ok_or(EncodeError::NoRoom)? = bytes;
-        self.used += N;
-        Ok(())
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        let end = self.used + N;
+        if let Some(place) = self.buffer.get_mut(self.used..end) {
+            place.copy_from_slice(&bytes);
+        }
+        self.used = end;
     }
 
-    fn put_slice(&mut self, bytes: &[u8]) -> Written {
-        let room = self.buffer.get_mut(self.used..);
-        let place = room.and_then(|room| room.get_mut(..bytes.len()));
-        place.ok_or(EncodeError::NoRoom)?.copy_from_slice(bytes);
-        self.used += bytes.len();
-        Ok(())
+    fn put_slice(&mut self, bytes: &[u8]) {
+        let end = self.used + bytes.len();
+        if let Some(place) = self.buffer.get_mut(self.used..end) {
+            place.copy_from_slice(bytes);
+        }
+        self.used = end;
     }
 
     /// Writes seven bits in each byte, the lowest first; all but the last byte have bit 7 set.
     #[inline]
-    fn put_variable(&mut self, mut value: u64) -> Written {
+    fn put_variable(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.put([value as u8 | 0x80])?;
+            self.put([value as u8 | 0x80]);
             value >>= 7;
         }
-        self.put([value as u8])
+        self.put([value as u8]);
     }
 }
 
@@ -74,7 +83,8 @@ macro_rules! in_full {
         $(
             #[inline]
             fn $method(self, value: $ty) -> Written {
-                self.put(value.to_le_bytes())
+                self.put(value.to_le_bytes());
+                Ok(())
             }
         )*
     };
@@ -99,16 +109,19 @@ impl Serializer for &mut Writer<'_> {
 
     #[inline]
     fn serialize_bool(self, value: bool) -> Written {
-        self.put([value.into()])
+        self.put([value.into()]);
+        Ok(())
     }
 
     fn serialize_i16(self, value: i16) -> Written {
-        self.put_variable(zigzag(value))
+        self.put_variable(zigzag(value));
+        Ok(())
     }
 
     #[inline]
     fn serialize_u16(self, value: u16) -> Written {
-        self.put_variable(value.into())
+        self.put_variable(value.into());
+        Ok(())
     }
 
     /// There are no floating point registers in the guest.
@@ -131,18 +144,20 @@ impl Serializer for &mut Writer<'_> {
 
     #[inline]
     fn serialize_bytes(self, value: &[u8]) -> Written {
-        self.put_variable(value.len() as u64)?;
-        self.put_slice(value)
+        self.put_variable(value.len() as u64);
+        self.put_slice(value);
+        Ok(())
     }
 
     #[inline]
     fn serialize_none(self) -> Written {
-        self.put([0])
+        self.put([0]);
+        Ok(())
     }
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Written {
-        self.put([1])?;
+        self.put([1]);
         value.serialize(self)
     }
 
@@ -163,7 +178,8 @@ impl Serializer for &mut Writer<'_> {
         index: u32,
         _variant: &'static str,
     ) -> Written {
-        self.put_variable(index.into())
+        self.put_variable(index.into());
+        Ok(())
     }
 
     #[inline]
@@ -183,13 +199,13 @@ impl Serializer for &mut Writer<'_> {
         _variant: &'static str,
         value: &T,
     ) -> Written {
-        self.put_variable(index.into())?;
+        self.put_variable(index.into());
         value.serialize(self)
     }
 
     #[inline]
     fn serialize_seq(self, length: Option<usize>) -> Result<Self, EncodeError> {
-        self.put_variable(length.ok_or(EncodeError::Unsupported)? as u64)?;
+        self.put_variable(length.ok_or(EncodeError::Unsupported)? as u64);
         Ok(self)
     }
 
@@ -215,7 +231,7 @@ impl Serializer for &mut Writer<'_> {
         _variant: &'static str,
         _length: usize,
     ) -> Result<Self, EncodeError> {
-        self.put_variable(index.into())?;
+        self.put_variable(index.into());
         Ok(self)
     }
 
@@ -237,7 +253,7 @@ impl Serializer for &mut Writer<'_> {
         _variant: &'static str,
         _length: usize,
     ) -> Result<Self, EncodeError> {
-        self.put_variable(index.into())?;
+        self.put_variable(index.into());
         Ok(self)
     }
 

@@ -342,19 +342,18 @@ impl Half {
     ) -> Result<(), EncodeError> {
         let (at, seed) = (self.position, self.position_seed);
         // The word that ends the journal must fit too.
-        let room = (self.end - at).checked_sub(RECORD_HEADER_BYTES + WORD);
-        let room = room.ok_or(EncodeError::NoRoom)?;
         let place = at + RECORD_HEADER_BYTES;
-        let (words, checksum) = memory.fill(place, room + WORD, |place| {
-            match encode_words(record, place) {
-                Ok(words) => {
-                    let payload = place.as_chunks().0.get(..words).unwrap_or_default();
-                    let checksum = crc32c_of_words(seed, payload);
-                    (WORD * words + WORD, Ok((words, checksum)))
+        let (words, checksum) =
+            memory.fill(place, self.end - place, |place| {
+                match encode_words(record, place) {
+                    Ok(words) => {
+                        let payload = place.as_chunks().0.get(..words).unwrap_or_default();
+                        let checksum = crc32c_of_words(seed, payload);
+                        (WORD * words + WORD, Ok((words, checksum)))
+                    }
+                    Err(error) => (place.len(), Err(error)),
                 }
-                Err(error) => (place.len(), Err(error)),
-            }
-        })?;
+            })?;
         self.move_to(place + WORD * words);
         memory.commit(self.position, self.end_marker());
         memory.commit(at, header(words + 1, checksum));
@@ -376,10 +375,11 @@ impl Half {
 #[inline]
 fn encode_words<T: Serialize>(value: &T, room: &mut [u8]) -> Result<usize, EncodeError> {
     let most = room.len().saturating_sub(WORD);
-    let bytes = encode(value, &mut room[..most])?;
+    let bytes = encode(value, room.get_mut(..most).unwrap_or_default())?;
     // One store, whose last bytes lie behind the last word.
-    let rest = room.get_mut(bytes..).and_then(<[u8]>::first_chunk_mut);
-    *rest.ok_or(EncodeError::NoRoom)? = [0; WORD];
+    if let Some(rest) = room.get_mut(bytes..bytes + WORD) {
+        rest.fill(0);
+    }
     Ok(bytes.div_ceil(WORD))
 }
 
