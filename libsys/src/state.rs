@@ -288,31 +288,33 @@ impl<S: State, M: StateMemory> Region<S, M> {
     /// [`Full`]; the state is then as before.
     pub fn append(&mut self, record: S::Record, purpose: Purpose) -> Result<(), Full> {
         if !self.memory.is_volatile() {
-            self.keep(&record, purpose)?;
+            if self.is_exported || self.half.is_long() {
+                self.get_ready()?;
+            }
+            if let Err(error) = self.half.append(&mut self.memory, &record) {
+                return self.append_in_other_half(record, purpose, error);
+            }
         }
         self.state.apply(record);
         Ok(())
     }
 
-    /// Makes a record durable.
-    #[inline]
-    fn keep(&mut self, record: &S::Record, purpose: Purpose) -> Result<(), Full> {
-        let mut has_room = false;
-        // At most twice. There is one place only where a record is encoded, so that the compiler
-        // puts it in here.
-        loop {
-            if self.is_exported || self.half.is_long() {
-                self.get_ready()?;
-            }
-            match self.half.append(&mut self.memory, record) {
-                Ok(()) => return Ok(()),
-                Err(EncodeError::NoRoom { needed }) if !has_room => {
-                    self.make_room(needed, purpose)?;
-                    has_room = true;
-                }
-                Err(_) => return Err(Full),
-            }
-        }
+    /// Appends a record for which there was no room. Here and above no loop and no second call that
+    /// encodes records: so the compiler puts all of that into one function for each state.
+    #[cold]
+    #[inline(never)]
+    fn append_in_other_half(
+        &mut self,
+        record: S::Record,
+        purpose: Purpose,
+        error: EncodeError,
+    ) -> Result<(), Full> {
+        let EncodeError::NoRoom { needed } = error else {
+            return Err(Full);
+        };
+        // After this it fits.
+        self.make_room(needed, purpose)?;
+        self.append(record, purpose)
     }
 
     /// Writes a new snapshot before a record, where there should be one.
