@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::{HANDSHAKE, Interface, Schema};
-use crate::wire::{self, InHandles, OutHandles, Status, TooLong};
+use crate::wire::{self, EncodeError, InHandles, OutHandles, Status};
 use crate::{ConnectError, Failure, Protocol};
 
 /// Names the interface of a generated client.
@@ -211,8 +211,8 @@ impl Client {
 /// Failures below the method's own errors.
 type Exchange = Failure<Infallible>;
 
-impl<E> From<TooLong> for Failure<E> {
-    fn from(_: TooLong) -> Self {
+impl<E> From<EncodeError> for Failure<E> {
+    fn from(_: EncodeError) -> Self {
         Failure::Protocol(Protocol::RequestTooLong)
     }
 }

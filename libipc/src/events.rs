@@ -209,7 +209,8 @@ impl Events {
         self.shared.earliest.get()
     }
 
-    /// Tells tasks what time it is.
+    /// Tells tasks what time it is. Apart from the event loop, which mostly has no timer.
+    #[inline(never)]
     pub(crate) fn advance(&self, now: u64) {
         self.shared.now.set(now);
         let mut timers = self.shared.timers.borrow_mut();

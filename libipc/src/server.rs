@@ -200,7 +200,9 @@ impl Server {
         self.core.events().next_deadline()
     }
 
-    /// Polls tasks that want to run, within limits. Returns until when to wait for a message.
+    /// Polls tasks that want to run, within limits. Returns until when to wait for a message. Apart,
+    /// so that [`Server::turn`] saves no registers where no task wants to run.
+    #[inline(never)]
     fn run_tasks(&mut self) -> u64 {
         let mut turns = 0;
         while self.core.has_ready() {

@@ -66,7 +66,7 @@ impl<T: Serialize, C> Batch<T, C> {
                 self.items.push(item);
                 true
             }
-            Err(wire::TooLong) => {
+            Err(_) => {
                 self.next = Some(at);
                 false
             }

@@ -127,7 +127,7 @@ pub fn result_word<T: Word, E: Serialize>(result: Result<T, E>) -> i64 {
             let room = bytes.get_mut(..ERROR_BYTES).unwrap_or_default();
             match wire::encode(&error, room) {
                 Ok(used) => !(u64::from_le_bytes(bytes) | (used as u64) << 48).cast_signed(),
-                Err(wire::TooLong) => status_word(Status::ReplyTooLong),
+                Err(_) => status_word(Status::ReplyTooLong),
             }
         }
     }

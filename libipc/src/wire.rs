@@ -1,8 +1,6 @@
 //! How values and handles are put into messages: postcard, and handles in order.
 //!
-//! Values are written as postcard writes types whose integers of 32 bits and more are all marked
-//! with `postcard::fixint::le`: they lie there in full, which takes a fraction of the instructions
-//! of variable lengths. There are no floating point numbers.
+//! Values are written as [`libsys::encoding`] says.
 //!
 //! A request is the tuple of its arguments, a reply is `Result<T, E>`. Handles are not in the
 //! payload: they travel beside it, in the order of the arguments; an optional one leaves a `bool`
@@ -13,16 +11,13 @@
 use alloc::vec::Vec;
 
 use libsys::abi::{Info, MAX_HANDLES, ObjectKind, REGISTER_BYTES, RawHandle};
+use libsys::encoding::decode_prefix;
 use libsys::ipc::{Incoming, Outgoing, Words};
 use libsys::{Handle, Kind};
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-mod reader;
-mod writer;
-
-use reader::Reader;
-use writer::Writer;
+pub use libsys::encoding::{EncodeError, decode, encode};
 
 /// Label of a reply: whether the payload is an answer or why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,10 +62,6 @@ impl From<MissingHandle> for Status {
     }
 }
 
-/// The value does not fit into a message, or is one that no message may have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TooLong;
-
 /// A type that may stand in the signature of method `M`: for the error when one may not.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
@@ -83,30 +74,11 @@ pub trait Travels<M> {}
 #[diagnostic::do_not_recommend]
 impl<M, T: Serialize + DeserializeOwned> Travels<M> for T {}
 
-/// Writes a value to the start of `buffer` and returns its length.
-///
-/// # Errors
-///
-/// When it does not fit.
-#[inline]
-pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut [u8]) -> Result<usize, TooLong> {
-    let mut writer = Writer::new(buffer);
-    value.serialize(&mut writer)?;
-    Ok(writer.used())
-}
-
-/// Reads a value of which the bytes are all.
-#[inline]
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    decode_first(bytes, bytes.len())
-}
-
 /// Reads a value of which the first `length` bytes are all.
 #[inline]
 fn decode_first<T: DeserializeOwned>(bytes: &[u8], length: usize) -> Option<T> {
-    let mut reader = Reader::new(bytes);
-    let value = T::deserialize(&mut reader).ok()?;
-    (reader.left() + length == bytes.len()).then_some(value)
+    let (value, left) = decode_prefix(bytes)?;
+    (left + length == bytes.len()).then_some(value)
 }
 
 /// Reads the `Result` of a method of which the first `length` bytes are all. Not by way of serde:
@@ -374,13 +346,6 @@ mod tests {
             assert_eq!(decode(&buffer[..used]), Some(ByteVec(bytes.clone())));
             assert_eq!(decode(&buffer[..used]), Some(bytes));
         }
-    }
-
-    #[test]
-    fn bytes_left_over_are_refused() {
-        assert_eq!(decode::<u8>(&[1]), Some(1));
-        assert_eq!(decode::<u8>(&[1, 2]), None);
-        assert_eq!(decode::<u8>(&[]), None);
     }
 
     #[test]

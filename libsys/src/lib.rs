@@ -12,6 +12,7 @@ extern crate alloc;
 
 pub mod batch;
 pub mod elf;
+pub mod encoding;
 pub mod gate;
 #[cfg(bare)]
 pub mod given;

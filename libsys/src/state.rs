@@ -28,7 +28,6 @@
 //! one snapshot, which is at most half a region.
 
 mod crc32c;
-mod encode;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 #[cfg(any(test, feature = "fake"))]
@@ -49,10 +48,10 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::encoding::EncodeError;
 use crate::gate;
 use crate::service::Trouble;
 pub use crc32c::crc32c;
-use encode::{EncodeError, encode_into};
 use half::{Half, Header};
 pub use memory::StateMemory;
 #[cfg(bare)]
@@ -63,7 +62,7 @@ pub use shape::Untraceable;
 use suspect::Suspicions;
 
 /// Marks an initialised region; the last byte is the version of the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"SKSTATE\x03");
+const MAGIC: u64 = u64::from_le_bytes(*b"SKSTATE\x04");
 /// Where the magic lies.
 const MAGIC_AT: usize = 0;
 /// Where the active word lies: the epoch, its lowest bit the half.
@@ -73,7 +72,7 @@ const MARK_AT: usize = 16;
 /// Where the first half starts.
 const HALVES_AT: usize = 64;
 /// Room for a usual record.
-const FIRST_SCRATCH_BYTES: usize = 128;
+const USUAL_BYTES: usize = 128;
 /// Smallest region that can be used.
 pub const MIN_REGION_BYTES: usize = 1024;
 
@@ -115,8 +114,6 @@ pub struct Region<S: State, M: StateMemory> {
     memory: M,
     state: S,
     half: Half,
-    /// Where records are encoded: kept, so that a record needs no allocation.
-    scratch: Vec<u8>,
     /// Whether the half is in an older schema, so that nothing can be added to it.
     is_exported: bool,
     suspicions: Suspicions,
@@ -174,7 +171,6 @@ impl<S: State, M: StateMemory> Region<S, M> {
             half: half.unwrap_or_else(|| Half::first(memory.bytes())),
             state: S::default(),
             memory,
-            scratch: Vec::new(),
             is_exported: false,
             suspicions: Suspicions::default(),
         };
@@ -292,41 +288,47 @@ impl<S: State, M: StateMemory> Region<S, M> {
     /// [`Full`]; the state is then as before.
     pub fn append(&mut self, record: S::Record, purpose: Purpose) -> Result<(), Full> {
         if !self.memory.is_volatile() {
-            self.keep(&record, purpose)?;
+            if self.is_exported || self.half.is_long() {
+                self.get_ready()?;
+            }
+            if let Err(error) = self.half.append(&mut self.memory, &record) {
+                return self.append_in_other_half(record, purpose, error);
+            }
         }
         self.state.apply(record);
         Ok(())
     }
 
-    /// Makes a record durable.
-    fn keep(&mut self, record: &S::Record, purpose: Purpose) -> Result<(), Full> {
-        let bytes = self.encode_record(record)?;
+    /// Appends a record for which there was no room. Here and above no loop and no second call that
+    /// encodes records: so the compiler puts all of that into one function for each state.
+    #[cold]
+    #[inline(never)]
+    fn append_in_other_half(
+        &mut self,
+        record: S::Record,
+        purpose: Purpose,
+        error: EncodeError,
+    ) -> Result<(), Full> {
+        let EncodeError::NoRoom { needed } = error else {
+            return Err(Full);
+        };
+        // After this it fits.
+        self.make_room(needed, purpose)?;
+        self.append(record, purpose)
+    }
+
+    /// Writes a new snapshot before a record, where there should be one.
+    #[cold]
+    fn get_ready(&mut self) -> Result<(), Full> {
         self.reclaim()?;
-        if !self.half.can_hold(bytes) {
-            self.make_room(bytes, purpose)?;
-        } else if self.half.is_long() {
+        if self.half.is_long() {
             self.shorten()?;
         }
-        self.half.append(&mut self.memory, &self.scratch[..bytes]);
         Ok(())
     }
 
-    /// Encodes a record at the start of the scratch and returns its length.
-    fn encode_record(&mut self, record: &S::Record) -> Result<usize, Full> {
-        loop {
-            match encode_into(record, &mut self.scratch) {
-                Ok(bytes) => return Ok(bytes),
-                // No record is larger than the region.
-                Err(EncodeError::NoRoom) if self.scratch.len() <= self.memory.bytes() => {
-                    let bytes = (2 * self.scratch.len()).max(FIRST_SCRATCH_BYTES);
-                    self.scratch.resize(bytes, 0);
-                }
-                Err(EncodeError::NoRoom | EncodeError::Unsupported) => return Err(Full),
-            }
-        }
-    }
-
     /// Compacts, if that makes enough room for a record.
+    #[cold]
     fn make_room(&mut self, record_bytes: usize, purpose: Purpose) -> Result<(), Full> {
         let snapshot = self.encode_snapshot()?;
         let reserve = match purpose {
@@ -448,19 +450,19 @@ fn counting_half<M: StateMemory>(memory: &M, report: &mut Report) -> Option<Half
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Full> {
-    encode_with_room(value, FIRST_SCRATCH_BYTES)
+    encode_with_room(value, USUAL_BYTES)
 }
 
 /// Encodes a value, first trying whether so much room is enough.
 fn encode_with_room<T: Serialize>(value: &T, room: usize) -> Result<Vec<u8>, Full> {
-    let mut encoded = vec![0; room.max(FIRST_SCRATCH_BYTES)];
+    let mut encoded = vec![0; room.max(USUAL_BYTES)];
     loop {
-        match encode_into(value, &mut encoded) {
+        match crate::encoding::encode(value, &mut encoded) {
             Ok(bytes) => {
                 encoded.truncate(bytes);
                 return Ok(encoded);
             }
-            Err(EncodeError::NoRoom) => encoded.resize(2 * encoded.len(), 0),
+            Err(EncodeError::NoRoom { needed }) => encoded.resize(needed, 0),
             // Only values of unknown length, which no state has.
             Err(EncodeError::Unsupported) => return Err(Full),
         }

@@ -195,7 +195,7 @@ impl Output {
                 bytes: bytes as u32,
                 handles: None,
             },
-            Err(wire::TooLong) => Answer::status(Status::ReplyTooLong),
+            Err(_) => Answer::status(Status::ReplyTooLong),
         }
     }
 

@@ -4,7 +4,7 @@ use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
-use core::ops::{Bound, RangeBounds};
+use core::ops::RangeBounds;
 
 use super::StateMemory;
 
@@ -161,9 +161,8 @@ impl StateMemory for FakeMemory {
         &self.live[(range.start_bound().cloned(), range.end_bound().cloned())]
     }
 
-    fn edit<R>(&mut self, at: usize, bytes: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
-        let range = (Bound::Included(at), Bound::Excluded(at + bytes));
-        let result = f(&mut self.live[range]);
+    fn fill<R>(&mut self, at: usize, room: usize, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
+        let (bytes, result) = f(&mut self.live[at..at + room]);
         self.keep(at, bytes);
         result
     }

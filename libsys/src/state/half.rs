@@ -1,11 +1,13 @@
 //! One half of a state region: a snapshot and the journal that goes on from it.
 //!
-//! Words are little endian and aligned to 8 bytes. A half starts with three words: length and
-//! checksum of the snapshot; the schema; the epoch and the checksum of the header. The snapshot
-//! follows, then the records, each a header word (length plus one, checksum) and its payload, both
-//! filled up to 8 bytes. A header with length 0 ends the journal; it has a checksum too. All
-//! checksums begin with epoch and position, so what an earlier journal left behind is never taken
-//! for a part of this one.
+//! Words are little endian and aligned to 8 bytes. A half starts with three words: length in bytes
+//! and checksum of the snapshot; the schema; the epoch and the checksum of the header. The snapshot
+//! follows, filled up to whole words, then the records. Each is a header word, which has the number
+//! of words behind it plus one and their checksum, and a payload that is filled up with zeros. A
+//! header with the number 0 ends the journal; it has a checksum too. All checksums begin with epoch
+//! and position, so what an earlier journal left behind is never taken for a part of this one.
+//!
+//! Records are encoded where they stay: until its header is stored nothing of a record counts.
 //!
 //! A checksum also tells which bit is wrong if only one is: what is read is [mended](super::mend)
 //! where it can be.
@@ -13,9 +15,15 @@
 use alloc::borrow::Cow;
 use core::ops::Range;
 
+use serde::Serialize;
+
+use super::crc32c::{crc32c_of_word, crc32c_of_words};
 use super::mend::{flipped_bit, with_bit_flipped};
 use super::{HALVES_AT, StateMemory, crc32c, word};
+use crate::encoding::{EncodeError, encode};
 
+/// Bytes of a word.
+const WORD: usize = 8;
 /// Bytes before the snapshot.
 const SNAPSHOT_HEADER_BYTES: usize = 24;
 /// Bytes before the payload of a record, and of the word that ends the journal.
@@ -35,6 +43,8 @@ const JOURNAL_PER_SNAPSHOT: usize = 2;
 pub(super) struct Half {
     /// Bytes of the whole region.
     region_bytes: usize,
+    /// Where the half ends.
+    end: usize,
     /// Counts the snapshots; its lowest bit says which half this is.
     epoch: u32,
     /// The checksum of the epoch, with which all others begin.
@@ -95,8 +105,10 @@ impl Half {
     }
 
     fn of_epoch(region_bytes: usize, epoch: u32) -> Half {
+        let bytes = half_bytes(region_bytes);
         Half {
             region_bytes,
+            end: HALVES_AT + bytes * (1 + (epoch & 1) as usize),
             epoch,
             seed: crc32c(0, &epoch.to_le_bytes()),
             position: 0,
@@ -126,20 +138,12 @@ impl Half {
     }
 
     fn range(&self) -> Range<usize> {
-        let bytes = (self.region_bytes - HALVES_AT) / 2 / 8 * 8;
-        let start = HALVES_AT + (self.epoch & 1) as usize * bytes;
-        start..start + bytes
+        self.end - half_bytes(self.region_bytes)..self.end
     }
 
     /// Returns how many bytes only records that free something may use.
     pub(super) fn reserve(&self) -> usize {
         self.range().len() / RESERVE_DIVISOR
-    }
-
-    /// Returns whether a record with a payload of `bytes` fits behind the journal.
-    pub(super) fn can_hold(&self, bytes: usize) -> bool {
-        // The word that ends the journal must fit too.
-        self.position + record_bytes(bytes) + RECORD_HEADER_BYTES <= self.range().end
     }
 
     /// Returns how long snapshot and journal are.
@@ -148,6 +152,7 @@ impl Half {
     }
 
     /// Returns whether the journal is so long that replaying it would take long.
+    #[inline]
     pub(super) fn is_long(&self) -> bool {
         self.position > self.long_behind
     }
@@ -157,9 +162,10 @@ impl Half {
         self.long_behind = usize::MAX;
     }
 
+    #[inline]
     fn move_to(&mut self, position: usize) {
         self.position = position;
-        self.position_seed = self.checksum(position, &[]);
+        self.position_seed = crc32c_of_word(self.seed, position as u64);
     }
 
     /// Moves to the start of the journal behind a snapshot.
@@ -291,7 +297,7 @@ impl Half {
         };
         let payload = &memory.view(at + RECORD_HEADER_BYTES..)[..bytes];
         let (_, checksum) = parts(header);
-        let difference = crc32c(self.position_seed, payload) ^ checksum;
+        let difference = self.record_checksum(payload) ^ checksum;
         self.move_to(next);
         let Some(bit) = flipped_bit(payload, difference) else {
             return Some(Read::Damaged);
@@ -303,9 +309,9 @@ impl Half {
     /// Returns length of the payload of the record at the present position, and where the next one starts; `None` when a
     /// header cannot be right.
     fn extent(&self, header: u64) -> Option<(usize, usize)> {
-        let bytes = parts(header).0.checked_sub(1)?;
+        let bytes = WORD * parts(header).0.checked_sub(1)?;
         let next = self.position + record_bytes(bytes);
-        (next + RECORD_HEADER_BYTES <= self.range().end).then_some((bytes, next))
+        (next + RECORD_HEADER_BYTES <= self.end).then_some((bytes, next))
     }
 
     /// Returns the payload of the record at the present position with this header, and where the next one starts, if the
@@ -315,17 +321,43 @@ impl Half {
         let payload = memory.view(self.position + RECORD_HEADER_BYTES..);
         let payload = payload.get(..bytes)?;
         let (_, checksum) = parts(header);
-        (crc32c(self.position_seed, payload) == checksum).then_some((payload, next))
+        (self.record_checksum(payload) == checksum).then_some((payload, next))
     }
 
-    /// Writes a record behind the journal. The caller has checked that it fits.
-    pub(super) fn append<M: StateMemory>(&mut self, memory: &mut M, payload: &[u8]) {
-        let at = self.position;
-        let record = header(payload.len() + 1, crc32c(self.position_seed, payload));
-        memory.write(at + RECORD_HEADER_BYTES, payload);
-        self.move_to(at + record_bytes(payload.len()));
+    /// Returns the checksum of the record at the present position with this payload, which is whole words.
+    fn record_checksum(&self, payload: &[u8]) -> u32 {
+        crc32c_of_words(self.position_seed, payload.as_chunks().0)
+    }
+
+    /// Writes a record behind the journal.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncodeError`]; the journal is then as before.
+    #[inline]
+    pub(super) fn append<M: StateMemory, T: Serialize>(
+        &mut self,
+        memory: &mut M,
+        record: &T,
+    ) -> Result<(), EncodeError> {
+        let (at, seed) = (self.position, self.position_seed);
+        // The word that ends the journal must fit too.
+        let place = at + RECORD_HEADER_BYTES;
+        let (words, checksum) =
+            memory.fill(place, self.end - place, |place| {
+                match encode_words(record, place) {
+                    Ok(words) => {
+                        let payload = place.as_chunks().0.get(..words).unwrap_or_default();
+                        let checksum = crc32c_of_words(seed, payload);
+                        (WORD * words + WORD, Ok((words, checksum)))
+                    }
+                    Err(error) => (place.len(), Err(error)),
+                }
+            })?;
+        self.move_to(place + WORD * words);
         memory.commit(self.position, self.end_marker());
-        memory.commit(at, record);
+        memory.commit(at, header(words + 1, checksum));
+        Ok(())
     }
 
     /// Returns the checksum of a payload whose header is at `at`.
@@ -336,6 +368,24 @@ impl Half {
         }
         crc32c(seed, payload)
     }
+}
+
+/// Encodes a value at the start of a room and fills it up with zeros to whole words. Returns how many
+/// there are; the last word of the room is never one of them, but may be written to.
+#[inline]
+fn encode_words<T: Serialize>(value: &T, room: &mut [u8]) -> Result<usize, EncodeError> {
+    let most = room.len().saturating_sub(WORD);
+    let bytes = encode(value, room.get_mut(..most).unwrap_or_default())?;
+    // One store, whose last bytes lie behind the last word.
+    if let Some(rest) = room.get_mut(bytes..bytes + WORD) {
+        rest.fill(0);
+    }
+    Ok(bytes.div_ceil(WORD))
+}
+
+/// Returns the size of a half.
+fn half_bytes(region_bytes: usize) -> usize {
+    (region_bytes - HALVES_AT) / 2 / WORD * WORD
 }
 
 /// Returns how long the journal behind a snapshot may be before it is time for another.
@@ -354,6 +404,7 @@ fn record_bytes(payload: usize) -> usize {
 }
 
 /// Joins length and checksum. A length never reaches 2^32: no region is that large.
+#[inline]
 fn header(length: usize, checksum: u32) -> u64 {
     length as u64 | u64::from(checksum) << 32
 }

@@ -1,6 +1,7 @@
 //! A note of what a server is about to do, which costs two stores.
 
-use super::{MARK_AT, Region, State, StateMemory, crc32c, word};
+use super::crc32c::crc32c_of_word;
+use super::{MARK_AT, Region, State, StateMemory, word};
 
 /// Set in the first word of a mark.
 const IS_SET: u64 = 1 << 63;
@@ -35,7 +36,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
 
 /// Returns the mark, 31 bits of a checksum, and the number.
 fn first_word(number: u32, key: u64) -> u64 {
-    let checksum = crc32c(crc32c(0, &number.to_le_bytes()), &key.to_le_bytes());
+    let checksum = crc32c_of_word(number, key);
     IS_SET | u64::from(checksum) << 32 | u64::from(number)
 }
 

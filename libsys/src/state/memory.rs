@@ -23,12 +23,22 @@ pub trait StateMemory {
     /// When the range is not within the memory.
     fn view(&self, range: impl RangeBounds<usize>) -> &[u8];
 
-    /// Lets `f` change `bytes` bytes at `at`.
+    /// Lets `f` write to the room of `room` bytes at `at`. It returns how many of them, from the
+    /// first on, it may have changed, and what is returned here.
     ///
     /// # Panics
     ///
     /// When the range is not within the memory.
-    fn edit<R>(&mut self, at: usize, bytes: usize, f: impl FnOnce(&mut [u8]) -> R) -> R;
+    fn fill<R>(&mut self, at: usize, room: usize, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R;
+
+    /// Lets `f` change `bytes` bytes at `at`.
+    ///
+    /// # Panics
+    ///
+    /// As [`StateMemory::fill`].
+    fn edit<R>(&mut self, at: usize, bytes: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.fill(at, bytes, |place| (bytes, f(place)))
+    }
 
     /// Stores bytes, in any order.
     ///
@@ -52,7 +62,7 @@ pub use guest::{MappedMemory, mapped, open_mapped};
 
 #[cfg(bare)]
 mod guest {
-    use core::ops::{Bound, RangeBounds};
+    use core::ops::RangeBounds;
     use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 
     use crate::state::{Region, Report, State, StateMemory};
@@ -149,24 +159,17 @@ mod guest {
             &self.bytes[(range.start_bound().cloned(), range.end_bound().cloned())]
         }
 
-        fn edit<R>(&mut self, at: usize, bytes: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
-            let range = (Bound::Included(at), Bound::Excluded(at + bytes));
-            f(&mut self.bytes[range])
+        #[inline]
+        fn fill<R>(
+            &mut self,
+            at: usize,
+            room: usize,
+            f: impl FnOnce(&mut [u8]) -> (usize, R),
+        ) -> R {
+            f(&mut self.bytes[at..at + room]).1
         }
 
-        fn write(&mut self, at: usize, bytes: &[u8]) {
-            let place = &mut self.bytes[at..at + bytes.len()];
-            // Records are short: a call to copy them would take longer than this.
-            let (places, last_place) = place.as_chunks_mut::<8>();
-            let (words, last) = bytes.as_chunks::<8>();
-            for (place, word) in places.iter_mut().zip(words) {
-                *place = *word;
-            }
-            for (place, byte) in last_place.iter_mut().zip(last) {
-                *place = *byte;
-            }
-        }
-
+        #[inline]
         fn commit(&mut self, at: usize, value: u64) {
             let place = &mut self.bytes[at..at + 8];
             assert!(at.is_multiple_of(8), "a committed word is aligned");

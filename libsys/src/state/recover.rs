@@ -4,6 +4,7 @@ use super::half::{Half, Read};
 use super::report::Found as Condition;
 use super::schema::{Found, schema_hash};
 use super::{Earlier, Report, State, StateMemory};
+use crate::encoding::{decode, decode_prefix};
 
 /// Reads the state that a half holds, in whichever known schema, and leaves the half at the end
 /// of its journal. Without a state, nothing could be read.
@@ -21,7 +22,7 @@ pub(super) fn recover<S: State, M: StateMemory>(
         may_fall_back,
     } = found;
     let snapshot = half.snapshot(memory, header);
-    let decoded = snapshot.and_then(|bytes| postcard::from_bytes(bytes).ok());
+    let decoded = snapshot.and_then(|bytes| decode(bytes));
     let mut state = match decoded {
         Some(state) => state,
         None if may_fall_back => {
@@ -63,7 +64,8 @@ fn replay<S: State, M: StateMemory>(
         // A long journal takes longer than a turn of a server should.
         crate::service::beat();
         let record = match &read {
-            Read::Good(bytes) => postcard::from_bytes(bytes).ok(),
+            // Filled up to whole words.
+            Read::Good(bytes) => decode_prefix(bytes).map(|(record, _)| record),
             Read::Damaged => None,
         };
         if let Some(record) = record {

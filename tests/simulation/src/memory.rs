@@ -74,9 +74,9 @@ impl StateMemory for ServerMemory {
         &self.view[(range.start_bound().cloned(), range.end_bound().cloned())]
     }
 
-    fn edit<R>(&mut self, at: usize, bytes: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
+    fn fill<R>(&mut self, at: usize, room: usize, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
         self.steps.take(Place::Append, When::Before);
-        let result = f(&mut self.view[at..at + bytes]);
+        let (bytes, result) = f(&mut self.view[at..at + room]);
         let end = at + bytes;
         let mut from = at;
         while from < end {

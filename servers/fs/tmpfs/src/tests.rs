@@ -393,9 +393,9 @@ fn blocks_that_damage_gave_to_two_files_are_taken_from_one() {
     let (mut tree, data) = fs.into_memory();
     // Damage the record that removed "a": its journal record holds the name alone.
     let journal = tree.view(..).to_vec();
-    let record = [0x01, 0x01, 0x01, b'a'];
+    let record = [1, 1, 0, 0, 0, 0, 0, 0, 0, 1, b'a'];
     let place = journal
-        .windows(4)
+        .windows(record.len())
         .rposition(|window| window == record)
         .unwrap();
     tree.damage(place, 0xc0);

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, Range, RangeBounds};
+use std::ops::{Range, RangeBounds};
 use std::panic::resume_unwind;
 use std::rc::Rc;
 
@@ -140,11 +140,11 @@ impl StateMemory for Store {
         &self.bytes[(range.start_bound().cloned(), range.end_bound().cloned())]
     }
 
-    fn edit<R>(&mut self, at: usize, bytes: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
+    fn fill<R>(&mut self, at: usize, room: usize, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
         self.machine.step();
-        let range = (Bound::Included(at), Bound::Excluded(at + bytes));
-        let result = f(&mut self.bytes[range]);
-        self.machine.0.borrow_mut().state[range].copy_from_slice(&self.bytes[range]);
+        let (bytes, result) = f(&mut self.bytes[at..at + room]);
+        let range = at..at + bytes;
+        self.machine.0.borrow_mut().state[range.clone()].copy_from_slice(&self.bytes[range]);
         result
     }
 

@@ -8,23 +8,18 @@ use serde::ser::{
 };
 use serde::{Serialize, Serializer};
 
-use super::TooLong;
+use super::EncodeError;
 
-impl Display for TooLong {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the value does not fit into a message")
-    }
-}
-
-impl core::error::Error for TooLong {}
-
-impl Error for TooLong {
+impl Error for EncodeError {
     fn custom<T: Display>(_message: T) -> Self {
-        TooLong
+        EncodeError::Unsupported
     }
 }
 
-/// Writes to the start of a buffer.
+type Written = Result<(), EncodeError>;
+
+/// Writes to the start of a buffer. What does not fit is counted and not written, so that there is
+/// no error to look for behind each number.
 pub(super) struct Writer<'a> {
     buffer: &'a mut [u8],
     used: usize,
@@ -36,34 +31,43 @@ impl<'a> Writer<'a> {
     }
 
     /// Returns how many bytes were written.
-    pub(super) fn used(&self) -> usize {
-        self.used
+    ///
+    /// # Errors
+    ///
+    /// `NoRoom` when there was not enough room.
+    pub(super) fn finish(self) -> Result<usize, EncodeError> {
+        let Writer { buffer, used } = self;
+        if used > buffer.len() {
+            return Err(EncodeError::NoRoom { needed: used });
+        }
+        Ok(used)
     }
 
     #[inline]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), TooLong> {
-        let room = self.buffer.get_mut(self.used..).ok_or(TooLong)?;
-        *room.first_chunk_mut().ok_or(TooLong)? = bytes;
-        self.used += N;
-        Ok(())
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        let end = self.used + N;
+        if let Some(place) = self.buffer.get_mut(self.used..end) {
+            place.copy_from_slice(&bytes);
+        }
+        self.used = end;
     }
 
-    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
-        let room = self.buffer.get_mut(self.used..).ok_or(TooLong)?;
-        let place = room.get_mut(..bytes.len()).ok_or(TooLong)?;
-        place.copy_from_slice(bytes);
-        self.used += bytes.len();
-        Ok(())
+    fn put_slice(&mut self, bytes: &[u8]) {
+        let end = self.used + bytes.len();
+        if let Some(place) = self.buffer.get_mut(self.used..end) {
+            place.copy_from_slice(bytes);
+        }
+        self.used = end;
     }
 
     /// Writes seven bits in each byte, the lowest first; all but the last byte have bit 7 set.
     #[inline]
-    fn put_variable(&mut self, mut value: u64) -> Result<(), TooLong> {
+    fn put_variable(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.put([value as u8 | 0x80])?;
+            self.put([value as u8 | 0x80]);
             value >>= 7;
         }
-        self.put([value as u8])
+        self.put([value as u8]);
     }
 }
 
@@ -78,8 +82,9 @@ macro_rules! in_full {
     ($($method:ident: $ty:ty),*) => {
         $(
             #[inline]
-            fn $method(self, value: $ty) -> Result<(), TooLong> {
-                self.put(value.to_le_bytes())
+            fn $method(self, value: $ty) -> Written {
+                self.put(value.to_le_bytes());
+                Ok(())
             }
         )*
     };
@@ -87,7 +92,7 @@ macro_rules! in_full {
 
 impl Serializer for &mut Writer<'_> {
     type Ok = ();
-    type Error = TooLong;
+    type Error = EncodeError;
     type SerializeSeq = Self;
     type SerializeTuple = Self;
     type SerializeTupleStruct = Self;
@@ -103,61 +108,66 @@ impl Serializer for &mut Writer<'_> {
     }
 
     #[inline]
-    fn serialize_bool(self, value: bool) -> Result<(), TooLong> {
-        self.put([value.into()])
+    fn serialize_bool(self, value: bool) -> Written {
+        self.put([value.into()]);
+        Ok(())
     }
 
-    fn serialize_i16(self, value: i16) -> Result<(), TooLong> {
-        self.put_variable(zigzag(value))
-    }
-
-    #[inline]
-    fn serialize_u16(self, value: u16) -> Result<(), TooLong> {
-        self.put_variable(value.into())
-    }
-
-    /// There are no floating point registers in the guest.
-    fn serialize_f32(self, _value: f32) -> Result<(), TooLong> {
-        Err(TooLong)
-    }
-
-    fn serialize_f64(self, _value: f64) -> Result<(), TooLong> {
-        Err(TooLong)
-    }
-
-    fn serialize_char(self, value: char) -> Result<(), TooLong> {
-        self.serialize_str(value.encode_utf8(&mut [0; 4]))
-    }
-
-    #[inline]
-    fn serialize_str(self, value: &str) -> Result<(), TooLong> {
-        self.serialize_bytes(value.as_bytes())
-    }
-
-    #[inline]
-    fn serialize_bytes(self, value: &[u8]) -> Result<(), TooLong> {
-        self.put_variable(value.len() as u64)?;
-        self.put_slice(value)
-    }
-
-    #[inline]
-    fn serialize_none(self) -> Result<(), TooLong> {
-        self.put([0])
-    }
-
-    #[inline]
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), TooLong> {
-        self.put([1])?;
-        value.serialize(self)
-    }
-
-    #[inline]
-    fn serialize_unit(self) -> Result<(), TooLong> {
+    fn serialize_i16(self, value: i16) -> Written {
+        self.put_variable(zigzag(value));
         Ok(())
     }
 
     #[inline]
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), TooLong> {
+    fn serialize_u16(self, value: u16) -> Written {
+        self.put_variable(value.into());
+        Ok(())
+    }
+
+    /// There are no floating point registers in the guest.
+    fn serialize_f32(self, _value: f32) -> Written {
+        Err(EncodeError::Unsupported)
+    }
+
+    fn serialize_f64(self, _value: f64) -> Written {
+        Err(EncodeError::Unsupported)
+    }
+
+    fn serialize_char(self, value: char) -> Written {
+        self.serialize_str(value.encode_utf8(&mut [0; 4]))
+    }
+
+    #[inline]
+    fn serialize_str(self, value: &str) -> Written {
+        self.serialize_bytes(value.as_bytes())
+    }
+
+    #[inline]
+    fn serialize_bytes(self, value: &[u8]) -> Written {
+        self.put_variable(value.len() as u64);
+        self.put_slice(value);
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_none(self) -> Written {
+        self.put([0]);
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Written {
+        self.put([1]);
+        value.serialize(self)
+    }
+
+    #[inline]
+    fn serialize_unit(self) -> Written {
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_unit_struct(self, _name: &'static str) -> Written {
         Ok(())
     }
 
@@ -167,8 +177,9 @@ impl Serializer for &mut Writer<'_> {
         _name: &'static str,
         index: u32,
         _variant: &'static str,
-    ) -> Result<(), TooLong> {
-        self.put_variable(index.into())
+    ) -> Written {
+        self.put_variable(index.into());
+        Ok(())
     }
 
     #[inline]
@@ -176,7 +187,7 @@ impl Serializer for &mut Writer<'_> {
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<(), TooLong> {
+    ) -> Written {
         value.serialize(self)
     }
 
@@ -187,24 +198,28 @@ impl Serializer for &mut Writer<'_> {
         index: u32,
         _variant: &'static str,
         value: &T,
-    ) -> Result<(), TooLong> {
-        self.put_variable(index.into())?;
+    ) -> Written {
+        self.put_variable(index.into());
         value.serialize(self)
     }
 
     #[inline]
-    fn serialize_seq(self, length: Option<usize>) -> Result<Self, TooLong> {
-        self.put_variable(length.ok_or(TooLong)? as u64)?;
+    fn serialize_seq(self, length: Option<usize>) -> Result<Self, EncodeError> {
+        self.put_variable(length.ok_or(EncodeError::Unsupported)? as u64);
         Ok(self)
     }
 
     #[inline]
-    fn serialize_tuple(self, _length: usize) -> Result<Self, TooLong> {
+    fn serialize_tuple(self, _length: usize) -> Result<Self, EncodeError> {
         Ok(self)
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, _name: &'static str, _length: usize) -> Result<Self, TooLong> {
+    fn serialize_tuple_struct(
+        self,
+        _name: &'static str,
+        _length: usize,
+    ) -> Result<Self, EncodeError> {
         Ok(self)
     }
 
@@ -215,18 +230,18 @@ impl Serializer for &mut Writer<'_> {
         index: u32,
         _variant: &'static str,
         _length: usize,
-    ) -> Result<Self, TooLong> {
-        self.put_variable(index.into())?;
+    ) -> Result<Self, EncodeError> {
+        self.put_variable(index.into());
         Ok(self)
     }
 
     #[inline]
-    fn serialize_map(self, length: Option<usize>) -> Result<Self, TooLong> {
+    fn serialize_map(self, length: Option<usize>) -> Result<Self, EncodeError> {
         self.serialize_seq(length)
     }
 
     #[inline]
-    fn serialize_struct(self, _name: &'static str, _length: usize) -> Result<Self, TooLong> {
+    fn serialize_struct(self, _name: &'static str, _length: usize) -> Result<Self, EncodeError> {
         Ok(self)
     }
 
@@ -237,8 +252,8 @@ impl Serializer for &mut Writer<'_> {
         index: u32,
         _variant: &'static str,
         _length: usize,
-    ) -> Result<Self, TooLong> {
-        self.put_variable(index.into())?;
+    ) -> Result<Self, EncodeError> {
+        self.put_variable(index.into());
         Ok(self)
     }
 
@@ -253,20 +268,20 @@ macro_rules! parts {
         $(
             impl $compound for &mut Writer<'_> {
                 type Ok = ();
-                type Error = TooLong;
+                type Error = EncodeError;
 
                 #[inline]
                 fn $method<T: Serialize + ?Sized>(
                     &mut self,
                     $($key: &'static str,)?
                     value: &T,
-                ) -> Result<(), TooLong> {
+                ) -> Written {
                     $(let _ = $key;)?
                     value.serialize(&mut **self)
                 }
 
                 #[inline]
-                fn end(self) -> Result<(), TooLong> {
+                fn end(self) -> Written {
                     Ok(())
                 }
             }
@@ -285,20 +300,20 @@ parts! {
 
 impl SerializeMap for &mut Writer<'_> {
     type Ok = ();
-    type Error = TooLong;
+    type Error = EncodeError;
 
     #[inline]
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), TooLong> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Written {
         key.serialize(&mut **self)
     }
 
     #[inline]
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TooLong> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
         value.serialize(&mut **self)
     }
 
     #[inline]
-    fn end(self) -> Result<(), TooLong> {
+    fn end(self) -> Written {
         Ok(())
     }
 }
