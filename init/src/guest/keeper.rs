@@ -15,6 +15,7 @@ use init::MS;
 use init::control::{OWN_NAME, Services, Source};
 use init::heartbeat::{Doing, Look};
 use init::ledger::{self, Instance, Number, Record, Situation};
+use init::reports::{Reports, Verdict};
 use init::supervisor::life::Stage;
 use init::supervisor::{Action, Kept, Supervisor};
 use init::swap::Ticket;
@@ -157,6 +158,7 @@ pub(crate) struct Keeper {
     waiting: RefCell<VecDeque<Job>>,
     /// When services that do not serve yet are looked at next.
     next_ready_look: Cell<u64>,
+    reports: RefCell<Reports>,
 }
 
 impl Keeper {
@@ -188,6 +190,7 @@ impl Keeper {
             roll_backs: RefCell::default(),
             waiting: RefCell::default(),
             next_ready_look: Cell::new(0),
+            reports: RefCell::default(),
         }
     }
 
@@ -564,9 +567,45 @@ impl Services for Keeper {
             return self.own.end(caller);
         }
         self.give_up_swap(service, SwapReason::Asked);
-        let action = self.supervisor.borrow_mut().kill(service, caller)?;
+        let killed = self
+            .supervisor
+            .borrow_mut()
+            .kill(service, Cause::Asked, caller);
+        let action = killed?;
         self.perform(action);
         Ok(())
+    }
+
+    fn report(
+        &self,
+        by: usize,
+        about: usize,
+        method: &str,
+        caller: &Caller,
+    ) -> Result<(), InitError> {
+        let calling = self.manifest(by).ok_or(InitError::NotAllowed)?;
+        let accused = self.manifest(about).ok_or(InitError::NotAllowed)?;
+        let mut reports = self.reports.borrow_mut();
+        let verdict = reports.judge((by, calling), (about, accused), time::now());
+        let (by, name) = (&calling.name, &accused.name);
+        match verdict {
+            Verdict::NotAllowed => Err(InitError::NotAllowed),
+            Verdict::TooSoon => Ok(()),
+            Verdict::TooMany => {
+                log::warn!("{by} reports {name} too often: not heard");
+                Ok(())
+            }
+            Verdict::End => {
+                log::error!("{by} got a reply of {name} to `{method}` that cannot be true");
+                self.give_up_swap(about, SwapReason::OldDied);
+                let ended = self
+                    .supervisor
+                    .borrow_mut()
+                    .kill(about, Cause::Reported, caller);
+                self.perform(ended?);
+                Ok(())
+            }
+        }
     }
 
     fn restart(&self, service: usize, caller: &Caller) -> Result<(), InitError> {

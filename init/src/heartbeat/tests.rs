@@ -94,11 +94,12 @@ proptest! {
     ) {
         let (mut delays, mut doing) = (delays.into_iter().cycle(), doing.into_iter().cycle());
         let found = watch(start, 3_000 * MS, || delays.next().unwrap(), |now| {
-            let used = now * share / 100;
+            let used = |at: u64| at * share / 100;
+            let bill = now.saturating_sub((now + BILLED_EVERY - phase) % BILLED_EVERY);
             Look {
-                beats: used / turn,
+                beats: used(now) / turn,
                 calls: 0,
-                cpu_ns: billed(used, now, phase, 0),
+                cpu_ns: used(bill),
                 doing: doing.next().unwrap(),
                 oldest_request: 0,
             }

@@ -205,5 +205,6 @@ pub trait MemoryManager {
 
     /// Tells what all of memory is used for.
     #[idempotent]
+    #[ensures(super::promises::totals)]
     fn totals() -> Result<MemoryTotals, MemoryError>;
 }
