@@ -12,7 +12,7 @@ use libipc::Caller;
 use libipc::proto::init::{InitError, ServiceState, SwapOutcome, SwapReason, SwapReport};
 use libipc::server::QUIESCE_BIT;
 use libsys::abi::{ProcessInfo, ProcessState};
-use libsys::service::{Order, ServicePage};
+use libsys::service::{Order, Phase, ServicePage, Trouble};
 use libsys::spawn::{Child, SpawnError};
 use libsys::{Handle, Process, Rights, ipc, time};
 use skink_manifest::bundle::{Bundle, Kind};
@@ -333,6 +333,7 @@ impl Keeper {
                 Action::Copy => self.copy_state(),
                 Action::Adopt => self.adopt(),
                 Action::End(which) => self.end_version(which),
+                Action::Stop => self.stop_trial(),
                 Action::Report(report) => self.finish_swap(report),
             }
         }
@@ -520,6 +521,15 @@ impl Keeper {
         drop(unneeded);
     }
 
+    /// Ends the process of the new version, whose end is news.
+    fn stop_trial(&self) {
+        if let Some(attempt) = &*self.attempt.borrow()
+            && let Some(new) = &attempt.new
+        {
+            end_process(&new.process, &self.kits[attempt.service].service.name);
+        }
+    }
+
     fn end_version(&self, which: Which) {
         let mut attempt = self.attempt.borrow_mut();
         let Some(attempt) = &mut *attempt else {
@@ -594,7 +604,10 @@ fn sight(kit: &Kit, slot: usize, running: Option<&Running>) -> Sight {
         Err(_) => return Sight::Nothing,
     };
     if let Some(info) = info {
-        return Sight::Ended(cause_of(&info));
+        let page = kit.slots[slot].read_page();
+        let page = page.filter(|page| page.phase() == Phase::Failed);
+        let trouble = page.and_then(|page| Trouble::from_word(page.detail()));
+        return Sight::Ended(cause_of(&info), trouble);
     }
     // The phase first: what belongs to it was written before it.
     let before = kit.slots[slot].read_page();
