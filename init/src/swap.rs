@@ -20,16 +20,18 @@
 //! Nothing of this outlives `init`: an `init` that is started in place finds in its ledger whether
 //! the swap was committed, and in the service page which order the version was given last.
 
+mod interfaces;
 mod ticket;
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use libipc::proto::init::{Cause, SwapOutcome, SwapPhase, SwapReason, SwapReport};
-use libsys::service::{Exported, Order, Phase, Trouble};
+use libsys::service::{Exported, Order, Phase, Serving, Trouble};
 
 use crate::MS;
 
+pub use interfaces::Direction;
 pub use ticket::Ticket;
 
 /// Who is meant.
@@ -72,8 +74,8 @@ pub struct View {
     pub detail: u64,
     /// Hash of the schema of its state, or 0.
     pub schema: u64,
-    /// Digest of what it serves, or 0.
-    pub interface: u64,
+    /// What it serves, if that is known already.
+    pub serving: Serving,
     /// When it first received after it was told to serve, ns since boot, or 0.
     pub first_receive: u64,
 }
@@ -94,8 +96,10 @@ pub enum Sight {
 pub struct Subject {
     /// Bytes of the state region; 0 when there is none.
     pub state_bytes: u64,
-    /// Digest of what the old version serves.
-    pub interface: u64,
+    /// What the old version serves.
+    pub serving: Serving,
+    /// Whether the new version is the one before it.
+    pub direction: Direction,
 }
 
 /// Where the swap is.
@@ -461,8 +465,8 @@ impl Swap {
     /// The new version could take over.
     fn tested(&mut self, new: View, now: u64) -> Vec<Action> {
         self.step = Step::Trying(SwapPhase::Test);
-        if !self.may_replace(new) {
-            return self.roll_back(SwapReason::OtherInterface, now);
+        if let Err(reason) = self.compare(new) {
+            return self.roll_back(reason, now);
         }
         if self.round == Round::Rehearsal {
             let took = now.saturating_sub(self.opened);
@@ -502,16 +506,17 @@ impl Swap {
         }
     }
 
-    /// Returns whether what the new version serves can take the place of what the old one does.
-    fn may_replace(&self, new: View) -> bool {
-        new.interface >> 32 == self.subject.interface >> 32
+    /// Returns whether the interfaces differ, if the new version can take the place of the old one.
+    fn compare(&self, new: View) -> Result<bool, SwapReason> {
+        let subject = &self.subject;
+        interfaces::compare(&subject.serving, &new.serving, subject.direction)
     }
 
     fn commit(&mut self, new: View, now: u64) -> Vec<Action> {
-        if !self.may_replace(new) {
-            return self.roll_back(SwapReason::OtherInterface, now);
-        }
-        self.has_other_interface = new.interface != self.subject.interface;
+        self.has_other_interface = match self.compare(new) {
+            Ok(is_other) => is_other,
+            Err(reason) => return self.roll_back(reason, now),
+        };
         self.step = Step::Ending;
         self.deadline = now.saturating_add(limit(SwapPhase::Commit));
         vec![Action::Adopt, Action::End(Which::Old)]

@@ -7,7 +7,7 @@ use init::MS;
 use init::control::Source;
 use init::escalation::{Previous, Step};
 use init::supervisor::life::Asker;
-use init::swap::{Action, Sight, Subject, Swap, Ticket, View, Which};
+use init::swap::{Action, Direction, Sight, Subject, Swap, Ticket, View, Which};
 use libipc::Caller;
 use libipc::proto::init::{InitError, ServiceState, SwapOutcome, SwapReason, SwapReport};
 use libipc::server::QUIESCE_BIT;
@@ -76,13 +76,18 @@ impl Keeper {
         }
         let old_id = self.running_id(service).ok_or(InitError::NotRunning)?;
         let page = kit.service_page().ok_or(InitError::Kernel)?;
-        if page.interface() == 0 || !page.is_ready() {
+        if page.serving().digest == 0 || !page.is_ready() {
             return Err(InitError::NotSwappable);
         }
+        let direction = match source {
+            Source::Previous => Direction::Back,
+            Source::Image(_) | Source::Memory { .. } => Direction::Forward,
+        };
         let candidate = self.find_candidate(kit, source)?;
         let subject = Subject {
             state_bytes: kit.state_pages * PAGE,
-            interface: page.interface(),
+            serving: page.serving(),
+            direction,
         };
         let (swap, actions) = Swap::begin(subject, time::now());
         let ticket = Ticket::new();
@@ -625,7 +630,7 @@ fn view(before: &ServicePage, page: &ServicePage) -> View {
         phase: before.phase(),
         detail: page.detail(),
         schema: page.schema(),
-        interface: page.interface(),
+        serving: page.serving(),
         first_receive: if is_stable { page.first_receive() } else { 0 },
     }
 }

@@ -1,12 +1,24 @@
 //! Swaps by hand, and in a world in which anything may fail at any time.
 
+use libsys::service::{MAX_INTERFACES, Served};
 use proptest::prelude::*;
 
 use super::*;
 
+const SERVED: Served = Served {
+    id: 9,
+    version: 1,
+    methods: 4,
+};
+const SERVES: Serving = Serving {
+    digest: 5 << 32 | 1,
+    interfaces: [SERVED; MAX_INTERFACES],
+    prefix: 66,
+};
 const SUBJECT: Subject = Subject {
     state_bytes: 4096,
-    interface: 5 << 32 | 1,
+    serving: SERVES,
+    direction: Direction::Forward,
 };
 
 fn view(phase: Phase) -> View {
@@ -14,7 +26,7 @@ fn view(phase: Phase) -> View {
         phase,
         detail: 0,
         schema: 77,
-        interface: SUBJECT.interface,
+        serving: SERVES,
         first_receive: 0,
     }
 }
@@ -28,7 +40,7 @@ const SERVING: Sight = Sight::Alive(View {
     phase: Phase::Working,
     detail: 0,
     schema: 77,
-    interface: SUBJECT.interface,
+    serving: SERVES,
     first_receive: 0,
 });
 
@@ -231,14 +243,29 @@ fn without_state_the_old_version_rests_only_when_the_test_has_passed() {
 }
 
 #[test]
-fn other_interfaces_are_refused_and_other_versions_of_them_are_not() {
-    for (interface, expected) in [
-        (SUBJECT.interface + 1, None),
-        (6 << 32 | 1, Some(SwapReason::OtherInterface)),
-    ] {
+fn other_interfaces_are_refused_and_versions_with_more_methods_are_not() {
+    let grown = Serving {
+        digest: SERVES.digest + 1,
+        interfaces: SERVES.interfaces.map(|served| Served {
+            version: 2,
+            methods: 5,
+            ..served
+        }),
+        ..SERVES
+    };
+    let changed = Serving {
+        prefix: 67,
+        ..grown
+    };
+    let versions = SwapReason::OtherVersion {
+        interface: 9,
+        old: 1,
+        new: 2,
+    };
+    for (serving, expected) in [(grown, None), (changed, Some(versions))] {
         let mut swap = at_test();
         let tested = Sight::Alive(View {
-            interface,
+            serving,
             ..view(Phase::Tested)
         });
         let actions = swap.look(alive(Phase::Quiesced), tested, 20);
@@ -247,7 +274,9 @@ fn other_interfaces_are_refused_and_other_versions_of_them_are_not() {
             let report = report(&swap.look(Sight::Nothing, Sight::Nothing, 21)).unwrap();
             assert_eq!(report.outcome, rolled_back(SwapPhase::Test, reason));
         } else {
-            assert!(swap.has_other_interface);
+            swap.look(Sight::Nothing, tested, 21);
+            let report = report(&swap.look(Sight::Nothing, Sight::Nothing, 22)).unwrap();
+            assert!(report.has_other_interface);
         }
     }
 }
@@ -305,7 +334,7 @@ struct Version {
     order: u8,
     phase: u8,
     detail: u64,
-    interface: u64,
+    serving: Serving,
     first_receive: u64,
     /// It never does anything again by itself.
     hangs: bool,
@@ -326,7 +355,7 @@ impl Version {
                 },
                 detail: self.detail,
                 schema: 1,
-                interface: self.interface,
+                serving: self.serving,
                 first_receive: self.first_receive,
             })
         } else if self.was_started {
@@ -364,7 +393,7 @@ impl World {
             old: Version {
                 is_alive: true,
                 was_started: true,
-                interface: SUBJECT.interface,
+                serving: SERVES,
                 ..Version::default()
             },
             new: Version::default(),
@@ -443,7 +472,7 @@ impl World {
                 *old = Version {
                     is_alive: true,
                     was_started: true,
-                    interface: SUBJECT.interface,
+                    serving: SERVES,
                     ..Version::default()
                 };
             }
@@ -472,7 +501,7 @@ impl World {
             (99, _) => new.is_alive = false,
             (1, 0) => new.phase = 1,
             (2, 1) => new.phase = 5,
-            (2, 5) => (new.phase, new.interface) = (2, SUBJECT.interface),
+            (2, 5) => (new.phase, new.serving) = (2, SERVES),
             (3, 2) => (new.phase, new.first_receive) = (0, self.now),
             (3, 0) => self.new_state = self.new_state.map(|served| served + 1),
             _ => {}

@@ -37,11 +37,13 @@ fn schema(interface: &Interface) -> TokenStream {
             format_ident!("{}", method.contract.variant()),
         );
         let is_stream = method.stream.is_some();
+        let signature = &method.signature;
         quote! {
             ::libipc::schema::Method {
                 name: #text,
                 contract: ::libipc::schema::Contract::#contract,
                 is_stream: #is_stream,
+                digest: ::libipc::schema::signature_digest(#signature),
             }
         }
     });

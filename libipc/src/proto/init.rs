@@ -245,6 +245,16 @@ pub enum SwapReason {
     Nonsense,
     /// The state could not be copied.
     NotCopied,
+    /// The new version serves another version of an interface, which is not the old one with more
+    /// methods.
+    OtherVersion {
+        /// The interface, by the upper half of its labels.
+        interface: u16,
+        /// The version that is served.
+        old: u32,
+        /// The version that would be.
+        new: u32,
+    },
 }
 
 /// How a swap ended.

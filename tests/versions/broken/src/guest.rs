@@ -7,7 +7,7 @@ use libipc::gate;
 use libipc::proto::block::BlockSchema;
 use libipc::proto::disk::DiskSchema;
 use libipc::proto::file_system::FileSystemSchema;
-use libipc::schema::Interface;
+use libipc::schema::{Interface, Schema};
 use libipc::wire::Status;
 use libsys::abi::FOREVER;
 use libsys::ipc::{self, Outgoing, Received};
@@ -20,6 +20,14 @@ use crate::Fault;
 
 /// What the state is called in the log.
 const WHAT: &str = "queues and buffers";
+
+/// A later version of what `block` serves, without its methods.
+const TURNED_AROUND: Schema = Schema {
+    version: BlockSchema::SCHEMA.version + 1,
+    hash: !BlockSchema::SCHEMA.hash,
+    methods: &[],
+    ..*BlockSchema::SCHEMA
+};
 
 /// A state that cannot be made from that of `block`, though it says so.
 #[derive(Default, Serialize, Deserialize)]
@@ -68,6 +76,10 @@ pub fn run(fault: Fault) -> i32 {
         Fault::ServesAnotherInterface => {
             say(open_mapped::<block::Tables>(WHAT).err());
             gate::pass(&[DiskSchema::SCHEMA], || Ok(()));
+        }
+        Fault::ServesAnotherVersion => {
+            say(open_mapped::<block::Tables>(WHAT).err());
+            gate::pass(&[&TURNED_AROUND], || Ok(()));
         }
         Fault::AnswersRubbish => {
             libsys::gate::announce(TmpFs::<MappedMemory>::schema());

@@ -30,6 +30,8 @@ pub enum Fault {
     CrashesAfterCommit,
     /// Serves another interface.
     ServesAnotherInterface,
+    /// Serves a higher version of the interface in which methods have other places.
+    ServesAnotherVersion,
     /// Takes over and answers what nobody can read.
     AnswersRubbish,
 }
