@@ -185,24 +185,7 @@ fn client_body(index: u16, method: &Method) -> TokenStream {
         let call = quote! {
             self.client.call_plain::<#interface, _, #wire_type, _>(#index, #values)
         };
-        if let Some(promise) = promise(method)
-            && method.contract == Contract::Idempotent
-        {
-            return asked_twice(
-                index,
-                &call,
-                &quote! { (#(#patterns,)*) },
-                &result,
-                &promise,
-            );
-        }
-        let checked = checked(index, method);
-        quote! {
-            let (#(#patterns,)*) = #call?;
-            let __reply = #result;
-            #checked
-            Ok(__reply)
-        }
+        plain_body(index, method, &call, &quote! { (#(#patterns,)*) }, &result)
     } else {
         let checked = checked(index, method);
         quote! {
@@ -218,6 +201,30 @@ fn client_body(index: u16, method: &Method) -> TokenStream {
             let __reply = #result;
             #checked
             Ok(__reply)
+        }
+    }
+}
+
+/// What a method of the client does that passes no handles.
+fn plain_body(
+    index: u16,
+    method: &Method,
+    call: &TokenStream,
+    patterns: &TokenStream,
+    result: &TokenStream,
+) -> TokenStream {
+    match promise(method) {
+        Some(promise) if method.contract == Contract::Idempotent => {
+            asked_twice(index, call, patterns, result, &promise)
+        }
+        _ => {
+            let checked = checked(index, method);
+            quote! {
+                let #patterns = #call?;
+                let __reply = #result;
+                #checked
+                Ok(__reply)
+            }
         }
     }
 }
