@@ -26,6 +26,7 @@ pub mod gate;
 pub mod golden;
 #[cfg(not(bare))]
 pub mod loopback;
+mod promises;
 pub mod proto;
 pub mod ring;
 #[cfg(bare)]

@@ -12,7 +12,6 @@ pub mod init;
 pub mod log;
 pub mod memory;
 pub mod pci;
-mod promises;
 pub mod vfs;
 
 /// Looks at interfaces.

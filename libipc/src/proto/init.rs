@@ -329,7 +329,7 @@ pub trait Init {
 
     /// Tells how a service has fared since boot.
     #[idempotent]
-    #[ensures(super::promises::statistics)]
+    #[ensures(crate::promises::statistics)]
     fn statistics(name: &str) -> Result<ServiceStatistics, InitError>;
 
     /// Ends the process of a service, as a crash would. It is started again by its restart

@@ -205,6 +205,6 @@ pub trait MemoryManager {
 
     /// Tells what all of memory is used for.
     #[idempotent]
-    #[ensures(super::promises::totals)]
+    #[ensures(crate::promises::totals)]
     fn totals() -> Result<MemoryTotals, MemoryError>;
 }

@@ -4,29 +4,29 @@
 //! by these functions, before they use it: they say what the interface promises in words, as far
 //! as it costs next to nothing to check. A reply that is merely wrong passes.
 
-use super::disk::DiskInfo;
-use super::file_system::{Attributes, Inode, MAX_LINK_BYTES, Space, Transfer};
-use super::init::ServiceStatistics;
-use super::memory::MemoryTotals;
-use super::vfs::Written;
+use crate::proto::disk::DiskInfo;
+use crate::proto::file_system::{Attributes, Inode, MAX_LINK_BYTES, Space, Transfer};
+use crate::proto::init::ServiceStatistics;
+use crate::proto::memory::MemoryTotals;
+use crate::proto::vfs::Written;
 
 /// No more is read than was asked for.
-pub(super) fn read<F>(_file: F, asked: Transfer, read: &u32) -> bool {
+pub(crate) fn read<F>(_file: F, asked: Transfer, read: &u32) -> bool {
     *read <= asked.bytes
 }
 
 /// No more is read than was asked for.
-pub(super) fn read_small<F>(_file: F, _offset: u64, asked: u32, content: &[u8]) -> bool {
+pub(crate) fn read_small<F>(_file: F, _offset: u64, asked: u32, content: &[u8]) -> bool {
     content.len() <= asked as usize
 }
 
 /// All is written or nothing.
-pub(super) fn write<F>(_file: F, asked: Transfer, written: &Written) -> bool {
+pub(crate) fn write<F>(_file: F, asked: Transfer, written: &Written) -> bool {
     written.bytes == asked.bytes && has_end(written)
 }
 
 /// All is written or nothing.
-pub(super) fn write_small<F>(_file: F, _offset: u64, content: &[u8], written: &Written) -> bool {
+pub(crate) fn write_small<F>(_file: F, _offset: u64, content: &[u8], written: &Written) -> bool {
     written.bytes as usize == content.len() && has_end(written)
 }
 
@@ -35,17 +35,17 @@ fn has_end(written: &Written) -> bool {
 }
 
 /// An inode is told about that was asked for.
-pub(super) fn stat(inode: Inode, attributes: &Attributes) -> bool {
+pub(crate) fn stat(inode: Inode, attributes: &Attributes) -> bool {
     attributes.inode == inode && has_size(attributes)
 }
 
 /// What is found has a possible size.
-pub(super) fn find<D, N>(_from: D, _name: N, attributes: &Attributes) -> bool {
+pub(crate) fn find<D, N>(_from: D, _name: N, attributes: &Attributes) -> bool {
     has_size(attributes)
 }
 
 /// An open file has a possible size.
-pub(super) fn stat_file<F>(_file: F, attributes: &Attributes) -> bool {
+pub(crate) fn stat_file<F>(_file: F, attributes: &Attributes) -> bool {
     has_size(attributes)
 }
 
@@ -55,39 +55,39 @@ fn has_size(attributes: &Attributes) -> bool {
 }
 
 /// A link is no longer than links can be.
-pub(super) fn read_link<L>(_link: L, target: &[u8]) -> bool {
+pub(crate) fn read_link<L>(_link: L, target: &[u8]) -> bool {
     target.len() <= MAX_LINK_BYTES
 }
 
 /// A path without links begins at the root.
-pub(super) fn canonical(_path: &[u8], canonical: &[u8]) -> bool {
+pub(crate) fn canonical(_path: &[u8], canonical: &[u8]) -> bool {
     canonical.first() == Some(&b'/')
 }
 
 /// No more is free than there is.
-pub(super) fn space(space: &Space) -> bool {
+pub(crate) fn space(space: &Space) -> bool {
     space.free_blocks <= space.blocks && space.free_inodes <= space.inodes
 }
 
 /// No more is free than there is.
-pub(super) fn space_at(_path: &[u8], at: &Space) -> bool {
+pub(crate) fn space_at(_path: &[u8], at: &Space) -> bool {
     space(at)
 }
 
 /// A disk that can be driven takes requests.
-pub(super) fn disks(disks: &[DiskInfo]) -> bool {
+pub(crate) fn disks(disks: &[DiskInfo]) -> bool {
     disks
         .iter()
         .all(|disk| disk.sectors == 0 || (disk.depth > 0 && disk.max_sectors > 0))
 }
 
 /// No more is free than there is, and no run is longer than all of it.
-pub(super) fn totals(totals: &MemoryTotals) -> bool {
+pub(crate) fn totals(totals: &MemoryTotals) -> bool {
     totals.largest_free_run <= totals.free && totals.free <= totals.total
 }
 
 /// Percentiles ascend.
-pub(super) fn statistics(_name: &str, told: &ServiceStatistics) -> bool {
+pub(crate) fn statistics(_name: &str, told: &ServiceStatistics) -> bool {
     told.downtime_p50_ns <= told.downtime_p99_ns && told.downtime_p99_ns <= told.downtime_max_ns
 }
 
