@@ -1,5 +1,4 @@
 //! A server that answers what cannot be true.
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::cell::Cell;
 use std::rc::Rc;
