@@ -59,6 +59,19 @@ pub trait Services {
     /// `NotRunning`, `Critical`.
     fn kill(&self, service: usize, caller: &Caller) -> Result<(), InitError>;
 
+    /// Hears a report of one service about another.
+    ///
+    /// # Errors
+    ///
+    /// `NotAllowed`, `NotRunning`, `Critical`.
+    fn report(
+        &self,
+        by: usize,
+        about: usize,
+        method: &str,
+        caller: &Caller,
+    ) -> Result<(), InitError>;
+
     /// Starts a service afresh; once for each request, however often `init` died meanwhile.
     ///
     /// # Errors
@@ -219,6 +232,11 @@ impl<S: Services> InitServer for Control<S> {
     async fn restart(&self, caller: &Caller, name: String) -> Result<(), InitError> {
         self.check(caller, Grant::Control)?;
         self.services.restart(self.find(&name)?, caller)
+    }
+
+    async fn report(&self, caller: &Caller, name: String, method: String) -> Result<(), InitError> {
+        let by = service_of_badge(caller.badge).ok_or(InitError::NotAllowed)?;
+        self.services.report(by, self.find(&name)?, &method, caller)
     }
 
     async fn shutdown(&self, caller: &Caller, code: u32) -> Result<(), InitError> {

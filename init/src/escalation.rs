@@ -70,15 +70,27 @@ impl Ladder {
         if in_row < CRASHES_BEFORE_PREVIOUS {
             return;
         }
-        match core::mem::take(&mut self.previous) {
-            Previous::SameSchema => self.due = Step::PreviousVersion,
-            Previous::OtherSchema => self.due = Step::RollBack,
-            Previous::None if in_row >= CRASHES_BEFORE_FRESH && !self.is_fresh => {
-                self.is_fresh = true;
-                self.due = Step::FreshState;
-            }
-            Previous::None => {}
+        if !self.go_back() && in_row >= CRASHES_BEFORE_FRESH && !self.is_fresh {
+            self.is_fresh = true;
+            self.due = Step::FreshState;
         }
+    }
+
+    /// Notes that an instance was ended because its replies could not be true. A version that has
+    /// not proved itself gives way at once: it would not get better by being started again. State
+    /// is kept, as the caller may be wrong.
+    pub fn reported(&mut self) {
+        self.go_back();
+    }
+
+    /// Has the version before a swap come back; returns whether there is one.
+    fn go_back(&mut self) -> bool {
+        self.due = match core::mem::take(&mut self.previous) {
+            Previous::SameSchema => Step::PreviousVersion,
+            Previous::OtherSchema => Step::RollBack,
+            Previous::None => return false,
+        };
+        true
     }
 
     /// Returns what to do at a start, once.
@@ -121,6 +133,23 @@ mod tests {
         let mut ladder = Ladder::default();
         ladder.swapped(Previous::OtherSchema);
         assert_eq!(steps(&mut ladder, 3)[2], Step::RollBack);
+    }
+
+    #[test]
+    fn a_version_whose_replies_cannot_be_true_gives_way_at_once_and_state_is_kept() {
+        for (previous, step) in [
+            (Previous::SameSchema, Step::PreviousVersion),
+            (Previous::OtherSchema, Step::RollBack),
+        ] {
+            let mut ladder = Ladder::default();
+            ladder.swapped(previous);
+            let taken = [(); 20].map(|()| {
+                ladder.reported();
+                ladder.take()
+            });
+            assert_eq!(taken[0], step);
+            assert_eq!(taken[1..], [Step::Restart; 19]);
+        }
     }
 
     #[test]

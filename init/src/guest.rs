@@ -10,10 +10,14 @@ mod keeper;
 mod kernel_log;
 mod kit;
 mod own;
+mod processes;
 mod program;
+mod services;
 mod setup;
+mod sight;
 mod swapper;
 mod sweep;
+mod trial;
 mod watchdog;
 mod worker;
 

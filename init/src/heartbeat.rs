@@ -7,6 +7,9 @@
 //! the answer to a call of its own or a page, nor for messages or bits: the one that it waits for
 //! is watched too.
 //!
+//! What an instance does before it serves is no turn of its loop, and may be long: until then, and for
+//! [`START_NS`] at most, nothing is held against it.
+//!
 //! A server whose loop turns can still forget a request. It tells since when it has the oldest one
 //! that it has not answered; where the manifest sets a limit, that is watched as well.
 //!
@@ -18,8 +21,10 @@ use skink_manifest::service::Heartbeat;
 
 use crate::MS;
 
-/// Looks during the time-out, at a server whose counter stands still.
+/// Looks during the time-out, at least, at a server whose counter stands still.
 const LOOKS_PER_TIMEOUT: u64 = 4;
+/// How long an instance may take until it serves before its heartbeat counts, ns.
+pub const START_NS: u64 = 5_000 * MS;
 
 /// What is seen when a server is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +37,8 @@ pub struct Look {
     pub cpu_ns: u64,
     /// What it does just now.
     pub doing: Doing,
+    /// Whether it has not begun to serve yet.
+    pub is_starting: bool,
     /// Since when it has the oldest request that it has not answered, ns since boot; 0 for none.
     pub oldest_request: u64,
 }
@@ -66,6 +73,7 @@ pub enum Judgement {
 /// Watches the heartbeat of one instance of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watcher {
+    since: u64,
     last: Look,
     last_look: u64,
     /// The evidence since the last turn, ns.
@@ -82,11 +90,13 @@ impl Watcher {
     pub const fn new(settings: &Heartbeat, now: u64) -> Self {
         let planned_ns = settings.period_ms as u64 * MS;
         Watcher {
+            since: now,
             last: Look {
                 beats: 0,
                 calls: 0,
                 cpu_ns: 0,
                 doing: Doing::Running,
+                is_starting: false,
                 oldest_request: 0,
             },
             last_look: now,
@@ -105,7 +115,12 @@ impl Watcher {
     /// Judges what is seen at `now`.
     pub fn judge(&mut self, settings: &Heartbeat, look: Look, now: u64) -> Judgement {
         let elapsed_ns = now.saturating_sub(self.last_look).min(self.planned_ns);
+        let is_spared = look.is_starting && now.saturating_sub(self.since) < START_NS;
         let judgement = match self.judge_turns(settings, look, elapsed_ns) {
+            _ if is_spared => {
+                self.evidence_ns = 0;
+                Judgement::Alive
+            }
             Judgement::Hung => Judgement::Hung,
             _ if self.is_overdue(settings, look, elapsed_ns) => Judgement::Overdue,
             judgement => judgement,
@@ -113,7 +128,7 @@ impl Watcher {
         self.last = look;
         self.last_look = now;
         self.planned_ns = match judgement {
-            Judgement::Suspect => suspect_wait(settings),
+            Judgement::Suspect => suspect_wait(settings, self.evidence_ns),
             _ => u64::from(settings.period_ms) * MS,
         };
         self.next_look = look_after(settings, now, self.planned_ns);
@@ -154,10 +169,12 @@ impl Watcher {
     }
 }
 
-/// Returns the time between looks at a server whose counter stands still, ns. At least 1 ms, so
-/// that a tiny time-out does not keep `init` spinning.
-fn suspect_wait(settings: &Heartbeat) -> u64 {
-    let part = u64::from(settings.timeout_ms) * MS / LOOKS_PER_TIMEOUT;
+/// Returns the time until the next look at a server whose counter stands still, ns: a part of the
+/// time-out, or when the evidence is complete if it goes on as it can. At least 1 ms, so that a tiny
+/// time-out does not keep `init` spinning.
+fn suspect_wait(settings: &Heartbeat, evidence_ns: u64) -> u64 {
+    let timeout_ns = u64::from(settings.timeout_ms) * MS;
+    let part = (timeout_ns / LOOKS_PER_TIMEOUT).min(timeout_ns.saturating_sub(evidence_ns));
     part.clamp(MS, (u64::from(settings.period_ms) * MS).max(MS))
 }
 

@@ -15,6 +15,7 @@ pub mod control;
 pub mod escalation;
 pub mod heartbeat;
 pub mod ledger;
+pub mod reports;
 pub mod reserve;
 pub mod statistics;
 pub mod supervisor;

@@ -67,6 +67,7 @@ impl Statistics {
             Cause::Fault { .. } => &mut self.counts.faulted,
             Cause::Asked => &mut self.counts.asked,
             Cause::Hung | Cause::Overdue => &mut self.counts.hung,
+            Cause::Reported => &mut self.counts.reported,
             Cause::NotStarted => &mut self.counts.not_started,
             Cause::Killed(_) => &mut self.counts.killed,
         };

@@ -220,13 +220,18 @@ impl Supervisor {
             .unwrap_or(u64::MAX)
     }
 
-    /// Ends a service on request; its policy decides what comes then. A request that was carried
-    /// out by an earlier instance of `init` is not carried out again.
+    /// Ends a service on request, for this reason; its policy decides what comes then. A request
+    /// that was carried out by an earlier instance of `init` is not carried out again.
     ///
     /// # Errors
     ///
     /// `NoSuchService`, `NotRunning`, or `Critical` if the machine would be powered off.
-    pub fn kill(&mut self, service: usize, caller: &Caller) -> Result<Option<Action>, InitError> {
+    pub fn kill(
+        &mut self,
+        service: usize,
+        cause: Cause,
+        caller: &Caller,
+    ) -> Result<Option<Action>, InitError> {
         let entry = self
             .entries
             .get_mut(service)
@@ -240,7 +245,7 @@ impl Supervisor {
         match entry.state {
             State::Running { .. } => {
                 entry.asked_by = Some(Asker::from(caller));
-                entry.ending.get_or_insert(Cause::Asked);
+                entry.ending.get_or_insert(cause);
                 Ok(Some(Action::End(service)))
             }
             _ => Err(InitError::NotRunning),

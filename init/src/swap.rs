@@ -4,6 +4,13 @@
 //! what to do comes out as [`Action`]s. The two versions are the *old* one, which serves when the
 //! swap begins, and the *new* one, which runs beside it and waits at a gate.
 //!
+//! A service with state is swapped in two rounds. In the *rehearsal* the old version rests only until
+//! its state is copied, and serves while the new one migrates the copy and tests itself: whatever
+//! hangs, crashes or fails there costs clients nothing. Then the new version is started again, the old
+//! one comes to rest for good, and the same is done with its last state, in a time that is bounded by
+//! what the rehearsal took. Without state one round is enough: the old version rests only when the
+//! test has passed.
+//!
 //! Invariants: the new version is told to serve only when the old one has ended; the old one is
 //! told to go on only when the new one is being ended, which cannot have served then. The state
 //! belongs to the old version until [`Action::Adopt`], and to the new one from there on: that is
@@ -13,16 +20,18 @@
 //! Nothing of this outlives `init`: an `init` that is started in place finds in its ledger whether
 //! the swap was committed, and in the service page which order the version was given last.
 
+mod interfaces;
 mod ticket;
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use libipc::proto::init::{Cause, SwapOutcome, SwapPhase, SwapReason, SwapReport};
-use libsys::service::{Exported, Order, Phase, Trouble};
+use libsys::service::{Exported, Order, Phase, Serving, Trouble};
 
 use crate::MS;
 
+pub use interfaces::Direction;
 pub use ticket::Ticket;
 
 /// Who is meant.
@@ -48,8 +57,10 @@ pub enum Action {
     Copy,
     /// From now on the new version, its program and its region are those of the service.
     Adopt,
-    /// End a version.
+    /// End a version. The new one may be started again then.
     End(Which),
+    /// End the process of the new version; when it has ended it is started again.
+    Stop,
     /// Tell who asked what came of it.
     Report(SwapReport),
 }
@@ -63,8 +74,8 @@ pub struct View {
     pub detail: u64,
     /// Hash of the schema of its state, or 0.
     pub schema: u64,
-    /// Digest of what it serves, or 0.
-    pub interface: u64,
+    /// What it serves, if that is known already.
+    pub serving: Serving,
     /// When it first received after it was told to serve, ns since boot, or 0.
     pub first_receive: u64,
 }
@@ -74,8 +85,8 @@ pub struct View {
 pub enum Sight {
     /// It lives, and its page says this.
     Alive(View),
-    /// It has ended, for this reason.
-    Ended(Cause),
+    /// It has ended, for this reason, and said this about it before.
+    Ended(Cause, Option<Trouble>),
     /// There is none (yet).
     Nothing,
 }
@@ -85,8 +96,10 @@ pub enum Sight {
 pub struct Subject {
     /// Bytes of the state region; 0 when there is none.
     pub state_bytes: u64,
-    /// Digest of what the old version serves.
-    pub interface: u64,
+    /// What the old version serves.
+    pub serving: Serving,
+    /// Whether the new version is the one before it.
+    pub direction: Direction,
 }
 
 /// Where the swap is.
@@ -102,6 +115,17 @@ enum Step {
     RollingBack(SwapPhase, SwapReason),
     /// All was reported.
     Over,
+}
+
+/// What a try is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// Finding out whether the new version can take over, while the old one serves.
+    Rehearsal,
+    /// The rehearsal has succeeded; its instance is ending.
+    Between,
+    /// Taking over.
+    Real,
 }
 
 /// What was begun outside and has not ended yet: a swap is not over before that.
@@ -125,12 +149,19 @@ impl Pending {
 pub struct Swap {
     subject: Subject,
     step: Step,
+    round: Round,
     pending: Pending,
     begun: u64,
     /// End of the time that the step has.
     deadline: u64,
-    /// When the old version was told to come to rest.
+    /// When the old version was told to come to rest, until it is known when that ended.
     quiesced: Option<u64>,
+    /// How long it rested in the rehearsal, ns.
+    rehearsal_pause_ns: Option<u64>,
+    /// How long the new version may take for state and test while the old one rests, ns.
+    patience_ns: u64,
+    /// When it was told that the state is there.
+    opened: u64,
     /// Whether it came to rest.
     is_stopped: bool,
     /// When the version that serves in the end received first.
@@ -151,6 +182,14 @@ const fn limit(phase: SwapPhase) -> u64 {
     }
 }
 
+/// How long the new version may take at least for state and test while clients wait, ns.
+const MIN_PATIENCE: u64 = 10 * MS;
+/// What it may take in terms of what it took in the rehearsal.
+const PATIENCE_FACTOR: u64 = 3;
+/// How often it is looked at meanwhile, ns. No look counts for more than this: a guest that its host
+/// stopped for a second has not waited for a second.
+const PATIENCE_STEP: u64 = 2 * MS;
+
 /// How long the old version may take to go on, ns, until the swap is over without it. Whether it
 /// hangs is then a matter of its heartbeat.
 const RESUME_LIMIT: u64 = 2_000 * MS;
@@ -161,6 +200,11 @@ impl Swap {
         let swap = Swap {
             subject,
             step: Step::Trying(SwapPhase::Verify),
+            round: if subject.state_bytes > 0 {
+                Round::Rehearsal
+            } else {
+                Round::Real
+            },
             pending: Pending {
                 is_preparing: true,
                 ..Pending::default()
@@ -168,6 +212,9 @@ impl Swap {
             begun: now,
             deadline: now.saturating_add(limit(SwapPhase::Verify)),
             quiesced: None,
+            rehearsal_pause_ns: None,
+            patience_ns: 0,
+            opened: now,
             is_stopped: false,
             received: None,
             is_exported: false,
@@ -232,7 +279,13 @@ impl Swap {
     pub fn copied(&mut self, result: Result<(), SwapReason>, now: u64) -> Vec<Action> {
         self.pending.is_copying = false;
         match (self.step, result) {
-            (Step::Trying(SwapPhase::Copy), Ok(())) => self.open(now),
+            (Step::Trying(SwapPhase::Copy), Ok(())) => {
+                let mut actions = self.open(now);
+                if self.round == Round::Rehearsal {
+                    actions.insert(0, Action::Order(Which::Old, Order::Run, 0));
+                }
+                actions
+            }
             (Step::Trying(SwapPhase::Copy), Err(reason)) => self.roll_back(reason, now),
             _ => self.finish_if_done(now),
         }
@@ -258,7 +311,7 @@ impl Swap {
                     self.deadline = now.saturating_add(limit(SwapPhase::Commit));
                     vec![Action::End(Which::Old)]
                 }
-                Sight::Ended(_) | Sight::Nothing => {
+                Sight::Ended(..) | Sight::Nothing => {
                     self.step = Step::Serving;
                     self.deadline = now.saturating_add(limit(SwapPhase::Commit));
                     vec![Action::Order(Which::New, Order::Commit, 0)]
@@ -304,7 +357,7 @@ impl Swap {
                 )
             }
             Sight::Alive(_) => (None, now >= self.deadline),
-            Sight::Ended(_) | Sight::Nothing => (None, true),
+            Sight::Ended(..) | Sight::Nothing => (None, true),
         }
     }
 
@@ -318,38 +371,62 @@ impl Swap {
         let Sight::Alive(old) = old else {
             return self.roll_back(SwapReason::OldDied, now);
         };
+        self.note_end_of_rehearsal_pause(old, now);
+        if self.round == Round::Between {
+            return match new {
+                Sight::Alive(_) => self.check_time(now),
+                Sight::Ended(..) | Sight::Nothing => self.begin_again(now),
+            };
+        }
         let is_started = !matches!(phase, SwapPhase::Verify | SwapPhase::Start);
         let new = match new {
             Sight::Alive(view) => Some(view),
-            Sight::Ended(cause) if is_started => {
+            Sight::Ended(_, Some(trouble)) if is_started => {
+                return self.failed(Some(trouble), now);
+            }
+            Sight::Ended(cause, None) if is_started => {
                 return self.roll_back(SwapReason::NewDied(cause), now);
             }
-            Sight::Ended(_) | Sight::Nothing => None,
+            Sight::Ended(..) | Sight::Nothing => None,
         };
         let Some(new) = new.filter(|_| is_started) else {
             return self.check_time(now);
         };
         let is_nonsense = |view: View| view.phase == Phase::Nonsense;
         match new.phase {
-            Phase::Failed => return self.failed(new.detail, now),
+            Phase::Failed => return self.failed(Trouble::from_word(new.detail), now),
             Phase::Nonsense => return self.roll_back(SwapReason::Nonsense, now),
             _ if is_nonsense(old) => return self.roll_back(SwapReason::Nonsense, now),
             _ => {}
         }
         match (phase, old.phase, new.phase) {
-            (SwapPhase::Announce, _, Phase::Announced) => {
-                self.enter(SwapPhase::Quiesce, now);
-                self.quiesced = Some(now);
-                vec![Action::Order(Which::Old, Order::Quiesce, new.schema)]
+            (SwapPhase::Announce, _, Phase::Announced) if self.subject.state_bytes == 0 => {
+                self.open(now)
             }
-            (SwapPhase::Quiesce, Phase::Quiesced, _) => self.take_state(old, now),
+            // It must have gone on since the rehearsal: an order that follows another one at once
+            // may be all that it sees.
+            (SwapPhase::Announce, _, Phase::Announced) if self.quiesced.is_none() => {
+                self.quiesce(new.schema, now)
+            }
             (SwapPhase::Migrate, _, Phase::Opened) => {
-                self.enter(SwapPhase::Test, now);
+                self.step = Step::Trying(SwapPhase::Test);
+                if !self.is_waited_for() {
+                    self.enter(SwapPhase::Test, now);
+                }
                 Vec::new()
             }
-            (SwapPhase::Migrate | SwapPhase::Test, Phase::Quiesced, Phase::Tested) => {
+            (SwapPhase::Migrate | SwapPhase::Test, phase, Phase::Tested)
+                if phase == Phase::Quiesced || !self.is_waited_for() =>
+            {
+                self.tested(new, now)
+            }
+            (SwapPhase::Quiesce, Phase::Quiesced, Phase::Tested)
+                if self.subject.state_bytes == 0 =>
+            {
+                self.is_stopped = true;
                 self.commit(new, now)
             }
+            (SwapPhase::Quiesce, Phase::Quiesced, _) => self.take_state(old, now),
             _ => self.check_time(now),
         }
     }
@@ -358,9 +435,6 @@ impl Swap {
     fn take_state(&mut self, old: View, now: u64) -> Vec<Action> {
         self.is_stopped = true;
         self.is_exported = old.detail == Exported::Done as u64;
-        if self.subject.state_bytes == 0 {
-            return self.open(now);
-        }
         self.pending.is_copying = true;
         self.enter(SwapPhase::Copy, now);
         vec![Action::Copy]
@@ -369,23 +443,88 @@ impl Swap {
     /// Has the new version read the state.
     fn open(&mut self, now: u64) -> Vec<Action> {
         self.enter(SwapPhase::Migrate, now);
+        self.opened = now;
+        if self.is_waited_for() {
+            self.deadline = now.saturating_add(PATIENCE_STEP);
+        }
         vec![Action::Order(Which::New, Order::Open, 0)]
     }
 
-    fn commit(&mut self, new: View, now: u64) -> Vec<Action> {
-        if new.interface >> 32 != self.subject.interface >> 32 {
-            self.step = Step::Trying(SwapPhase::Test);
-            return self.roll_back(SwapReason::OtherInterface, now);
+    /// Returns whether clients wait until the new version has read the state and tested itself.
+    fn is_waited_for(&self) -> bool {
+        self.round == Round::Real && self.subject.state_bytes > 0
+    }
+
+    /// Has the old version come to rest; the new one keeps its state in this schema.
+    fn quiesce(&mut self, schema: u64, now: u64) -> Vec<Action> {
+        self.enter(SwapPhase::Quiesce, now);
+        self.quiesced = Some(now);
+        vec![Action::Order(Which::Old, Order::Quiesce, schema)]
+    }
+
+    /// The new version could take over.
+    fn tested(&mut self, new: View, now: u64) -> Vec<Action> {
+        self.step = Step::Trying(SwapPhase::Test);
+        if let Err(reason) = self.compare(new) {
+            return self.roll_back(reason, now);
         }
-        self.has_other_interface = new.interface != self.subject.interface;
+        if self.round == Round::Rehearsal {
+            let took = now.saturating_sub(self.opened);
+            self.patience_ns = took.saturating_mul(PATIENCE_FACTOR).max(MIN_PATIENCE);
+            self.round = Round::Between;
+            self.enter(SwapPhase::Start, now);
+            return vec![Action::Stop];
+        }
+        if self.subject.state_bytes == 0 {
+            return self.quiesce(new.schema, now);
+        }
+        self.commit(new, now)
+    }
+
+    /// Starts the new version again, to take over this time.
+    fn begin_again(&mut self, now: u64) -> Vec<Action> {
+        self.round = Round::Real;
+        self.pending.is_starting = true;
+        self.enter(SwapPhase::Start, now);
+        vec![Action::End(Which::New), Action::Start]
+    }
+
+    /// Notes when the old version received again, which rested only for the rehearsal.
+    fn note_end_of_rehearsal_pause(&mut self, old: View, now: u64) {
+        let is_released = match self.step {
+            Step::Trying(SwapPhase::Quiesce | SwapPhase::Copy) => false,
+            _ => self.round != Round::Real || self.rehearsal_pause_ns.is_none(),
+        };
+        if is_released
+            && self.is_stopped
+            && let Some(quiesced) = self.quiesced
+            && let (Some(at), true) = self.look_for_receive(Sight::Alive(old), now)
+        {
+            self.rehearsal_pause_ns = Some(at.saturating_sub(quiesced));
+            self.quiesced = None;
+            self.is_stopped = false;
+        }
+    }
+
+    /// Returns whether the interfaces differ, if the new version can take the place of the old one.
+    fn compare(&self, new: View) -> Result<bool, SwapReason> {
+        let subject = &self.subject;
+        interfaces::compare(&subject.serving, &new.serving, subject.direction)
+    }
+
+    fn commit(&mut self, new: View, now: u64) -> Vec<Action> {
+        self.has_other_interface = match self.compare(new) {
+            Ok(is_other) => is_other,
+            Err(reason) => return self.roll_back(reason, now),
+        };
         self.step = Step::Ending;
         self.deadline = now.saturating_add(limit(SwapPhase::Commit));
         vec![Action::Adopt, Action::End(Which::Old)]
     }
 
     /// The new version says that it cannot take over.
-    fn failed(&mut self, detail: u64, now: u64) -> Vec<Action> {
-        let reason = match Trouble::from_word(detail) {
+    fn failed(&mut self, trouble: Option<Trouble>, now: u64) -> Vec<Action> {
+        let reason = match trouble {
             Some(Trouble::UnknownSchema) => SwapReason::UnknownSchema,
             Some(Trouble::StateLost) => SwapReason::StateLost,
             Some(Trouble::SelfTest) => {
@@ -400,6 +539,15 @@ impl Swap {
 
     fn check_time(&mut self, now: u64) -> Vec<Action> {
         if now < self.deadline {
+            return Vec::new();
+        }
+        let is_testing = matches!(
+            self.step,
+            Step::Trying(SwapPhase::Migrate | SwapPhase::Test)
+        );
+        if is_testing && self.is_waited_for() && self.patience_ns > PATIENCE_STEP {
+            self.patience_ns -= PATIENCE_STEP;
+            self.deadline = now.saturating_add(PATIENCE_STEP);
             return Vec::new();
         }
         self.roll_back(SwapReason::TimedOut, now)
@@ -418,7 +566,8 @@ impl Swap {
         };
         self.step = Step::RollingBack(phase, reason);
         let mut actions = Vec::new();
-        if !matches!(phase, SwapPhase::Verify | SwapPhase::Start) {
+        let is_there = !matches!(phase, SwapPhase::Verify | SwapPhase::Start);
+        if is_there || self.round == Round::Between {
             actions.push(Action::End(Which::New));
         }
         if self.quiesced.is_some() {
@@ -442,9 +591,11 @@ impl Swap {
     fn report(&mut self, outcome: SwapOutcome, now: u64) -> Vec<Action> {
         self.step = Step::Over;
         let since = |at: u64| self.received.unwrap_or(now).saturating_sub(at);
+        let last_pause_ns = self.quiesced.filter(|_| self.is_stopped).map(since);
         vec![Action::Report(SwapReport {
             outcome,
-            pause_ns: self.quiesced.filter(|_| self.is_stopped).map(since),
+            // The longer one of two, if there were two.
+            pause_ns: last_pause_ns.max(self.rehearsal_pause_ns),
             took_ns: now.saturating_sub(self.begun),
             state_bytes: self.subject.state_bytes,
             is_exported: self.is_exported,

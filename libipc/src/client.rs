@@ -102,7 +102,7 @@ impl Client {
         let label = I::SCHEMA.label(method);
         let (answer, handles) = self
             .exchange::<A, T, E>(label, arguments, handles)
-            .map_err(Failure::widen)?;
+            .map_err(|failure| self.failed::<I, E>(method, failure))?;
         match answer {
             Ok(value) => Ok((value, handles)),
             Err(error) => Err(Failure::Server(error)),
@@ -130,7 +130,8 @@ impl Client {
                 // Handles that nobody expects are closed.
                 let (info, words, _) =
                     ipc::call_for_words(sender, label, bytes, &Outgoing::NONE, deadline)?;
-                decode_words(info, &words).map_err(Failure::widen)?
+                decode_words(info, &words)
+                    .map_err(|failure| self.failed::<I, E>(method, failure))?
             }
             #[cfg(not(bare))]
             Channel::Loopback(_) => {
@@ -142,6 +143,38 @@ impl Client {
             }
         };
         answer.map_err(Failure::Server)
+    }
+
+    /// Tells `init` of a reply that makes no sense; it ends the server then.
+    #[cfg(bare)]
+    fn report(&self, method: &str) {
+        let Channel::Kernel(sender) = &self.channel;
+        crate::rubbish::report(sender, method);
+    }
+
+    /// Does nothing: on the host there is no `init`.
+    #[cfg(not(bare))]
+    #[expect(clippy::unused_self, reason = "as in the system")]
+    fn report(&self, _method: &str) {}
+
+    /// Reports a reply that could not be decoded; passes other failures on.
+    #[cold]
+    fn failed<I: Interface, E>(&self, method: u16, failure: Exchange) -> Failure<E> {
+        if failure == Failure::Protocol(Protocol::BadReply) {
+            let _: Failure<E> = self.broken_promise::<I, E>(method);
+        }
+        failure.widen()
+    }
+
+    /// Says that a reply to method number `method` breaks what interface `I` promises.
+    #[cold]
+    pub fn broken_promise<I: Interface, E>(&self, method: u16) -> Failure<E> {
+        let schema = I::SCHEMA;
+        let name = schema.methods.get(usize::from(method));
+        let name = name.map_or("?", |method| method.name);
+        log::error!("{}::{name}: the reply cannot be true", schema.name);
+        self.report(name);
+        Failure::Protocol(Protocol::BrokenPromise)
     }
 
     /// Compares schemas with the server.

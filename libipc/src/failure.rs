@@ -36,6 +36,9 @@ pub enum Protocol {
     ReplyTooLong,
     /// The reply could not be decoded.
     BadReply,
+    /// The reply cannot be true: it breaks what the interface promises. Remedy: none here; the
+    /// server is wrong.
+    BrokenPromise,
     /// A handle is missing or of the wrong kind.
     MissingHandle,
     /// The batch of a stream leads to itself: the server is wrong about its cursors, or an item
@@ -52,6 +55,7 @@ impl fmt::Display for Protocol {
             Protocol::RequestTooLong => "the request is too long for a message",
             Protocol::ReplyTooLong => "the reply is too long for a message",
             Protocol::BadReply => "the reply could not be decoded",
+            Protocol::BrokenPromise => "the reply cannot be true",
             Protocol::MissingHandle => "a handle is missing or of the wrong kind",
             Protocol::StuckStream => "a stream does not get on",
         })

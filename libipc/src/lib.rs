@@ -26,8 +26,11 @@ pub mod gate;
 pub mod golden;
 #[cfg(not(bare))]
 pub mod loopback;
+mod promises;
 pub mod proto;
 pub mod ring;
+#[cfg(bare)]
+mod rubbish;
 pub mod schema;
 pub mod server;
 pub mod spawn;
@@ -77,6 +80,10 @@ pub use server::{Caller, Server};
 /// - `#[ring] fn read(buffer: u32, offset: u64) -> Result<(), E>`: an entry of the interface's
 ///   ring, a variant of the enum `XEntry`; see [`typed_ring`]. `ring = path` beside the version
 ///   takes the entries of another interface.
+///
+/// `#[ensures(path)]` names a function that tells whether a reply can be true: it gets the arguments
+/// as the client has them, without handles, and a reference to what is returned. A client whose
+/// server breaks such a promise gets [`Protocol::BrokenPromise`] and never sees the reply.
 ///
 /// Mistakes are errors of the compiler that name the method and say what to do:
 ///

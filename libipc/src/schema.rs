@@ -29,6 +29,8 @@ pub struct Method {
     pub contract: Contract,
     /// Whether it is a call for one batch of a [stream](crate::stream).
     pub is_stream: bool,
+    /// Digest of its signature; see [`signature_digest`].
+    pub digest: u64,
 }
 
 /// What the entries of a ring may be; see [`typed_ring`](crate::typed_ring).
@@ -95,10 +97,26 @@ impl Schema {
         }
     }
 
+    /// Returns a digest of the first methods and of the ring, without the version; `None` if there are
+    /// not so many. A later version that only adds methods has the same one.
+    pub fn prefix(&self, methods: usize) -> Option<u64> {
+        let methods = self.methods.get(..methods)?;
+        let ring = self.ring.map_or(&[][..], |ring| ring.signatures);
+        let start = lines(fnv1a(FNV_START, self.name.as_bytes()), ring);
+        Some(methods.iter().fold(start, |hash, method| {
+            fnv1a(hash, &method.digest.to_le_bytes())
+        }))
+    }
+
     /// Returns the label of a request for the method with this number.
     pub const fn label(&self, method: u16) -> u32 {
         (self.id as u32) << 16 | method as u32
     }
+}
+
+/// Returns the digest of a method's signature.
+pub const fn signature_digest(signature: &str) -> u64 {
+    fnv1a(FNV_START, signature.as_bytes())
 }
 
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;

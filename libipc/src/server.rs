@@ -158,8 +158,8 @@ impl Server {
 
     /// As [`Server::run`], with the dispatchers that were added.
     pub fn serve(mut self) -> ! {
-        let interface = gate::digest(self.core.schemas());
-        libsys::gate::pass(interface, || self.test_self());
+        let schemas: Vec<_> = self.core.schemas().collect();
+        gate::pass(&schemas, || self.test_self());
         let page = service::page();
         if let Some(page) = page {
             page.set_ready();

@@ -26,8 +26,8 @@ const USAGE: SpaceUsage = SpaceUsage {
 };
 
 const TOTALS: MemoryTotals = MemoryTotals {
-    total: 1,
-    free: 2,
+    total: 12,
+    free: 11,
     anonymous: 3,
     objects: 4,
     tables: 5,

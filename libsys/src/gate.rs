@@ -24,7 +24,7 @@ pub fn require_complete_state(found: &Report) {
 
 #[cfg(not(bare))]
 mod host {
-    use crate::service::{Exported, Order, Trouble};
+    use crate::service::{Exported, MAX_INTERFACES, Order, Served, Serving, Trouble};
 
     /// Returns `false`: on the host there are no swaps.
     pub fn is_trial() -> bool {
@@ -35,7 +35,12 @@ mod host {
     pub fn announce(_schema: u64) {}
 
     /// Does nothing: on the host there are no swaps.
-    pub fn pass(_interface: u64, _test: impl FnOnce() -> Result<(), &'static str>) {}
+    pub fn pass(
+        _serving: &Serving,
+        _prefix: impl Fn(&[Served; MAX_INTERFACES]) -> u64,
+        _test: impl FnOnce() -> Result<(), &'static str>,
+    ) {
+    }
 
     /// Panics: on the host there are no swaps.
     ///
@@ -68,7 +73,9 @@ mod guest {
 
     use spin::Once;
 
-    use crate::service::{Exported, Order, Phase, ServicePage, Trouble, page};
+    use crate::service::{
+        Exported, MAX_INTERFACES, Order, Phase, Served, ServicePage, Serving, Trouble, page,
+    };
     use crate::{Handle, Notification, ipc, startup, time};
 
     /// How long one wait at the gate lasts at most, ns. Each is followed by a heartbeat.
@@ -150,13 +157,21 @@ mod guest {
     }
 
     /// Passes the gate. A trial runs `test`, says what came of it, and returns only when it is to
-    /// serve; all others return at once. `interface` is the digest of what is served.
-    pub fn pass(interface: u64, test: impl FnOnce() -> Result<(), &'static str>) {
+    /// serve; all others return at once. `serving` is what will be served, `prefix` gives the digest of
+    /// as much of it as another version serves.
+    pub fn pass(
+        serving: &Serving,
+        prefix: impl Fn(&[Served; MAX_INTERFACES]) -> u64,
+        test: impl FnOnce() -> Result<(), &'static str>,
+    ) {
         let Some(page) = page() else {
             return;
         };
-        page.set_interface(interface);
         if is_trial() {
+            page.set_serving(&Serving {
+                prefix: prefix(&page.asked()),
+                ..*serving
+            });
             // A service without state has to be let in too.
             announce(0);
             say(page, Phase::Opened, 0);
@@ -169,6 +184,7 @@ mod guest {
             page.set_phase(Phase::Working, 0);
             IS_AWAITED.store(true, Ordering::Relaxed);
         }
+        page.set_serving(serving);
         IS_PASSED.store(true, Ordering::Relaxed);
     }
 

@@ -5,6 +5,7 @@
 //! a value is ever seen. `init` believes nothing that it finds here: a value out of range is
 //! [`Phase::Nonsense`].
 
+use core::array::from_fn;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -109,6 +110,47 @@ impl Trouble {
     }
 }
 
+/// Most interfaces of one server that are told one by one.
+pub const MAX_INTERFACES: usize = 4;
+
+/// An interface that a server serves; the default stands for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Digest of its name: the upper half of its labels.
+    pub id: u16,
+    /// Its version.
+    pub version: u16,
+    /// How many methods it has.
+    pub methods: u16,
+}
+
+impl Served {
+    /// Returns the word that stands for it.
+    pub fn to_word(self) -> u64 {
+        u64::from(self.id) << 32 | u64::from(self.version) << 16 | u64::from(self.methods)
+    }
+
+    /// Returns what a word stands for.
+    pub const fn from_word(word: u64) -> Served {
+        Served {
+            id: (word >> 32) as u16,
+            version: (word >> 16) as u16,
+            methods: word as u16,
+        }
+    }
+}
+
+/// What a server serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Serving {
+    /// Digest of all of it, names in the upper half; 0 when nothing is served (yet).
+    pub digest: u64,
+    /// Its interfaces.
+    pub interfaces: [Served; MAX_INTERFACES],
+    /// Digest of the methods that it was asked about, or else of all; 0 when it lacks some.
+    pub prefix: u64,
+}
+
 /// What lies at [`skink_abi::layout::SERVICE_PAGE`] of a service.
 ///
 /// `init` makes it, writes `magic`, `generation` and the first order before the service starts,
@@ -131,6 +173,10 @@ pub struct ServicePage {
     detail: AtomicU64,
     first_receive: AtomicU64,
     oldest_request: AtomicU64,
+    prefix: AtomicU64,
+    interfaces: [AtomicU64; MAX_INTERFACES],
+    /// What the version serves whose place this one is to take.
+    asked: [u64; MAX_INTERFACES],
 }
 
 /// Where the order lies in the page, for who writes it without mapping it: its lowest byte only,
@@ -155,13 +201,18 @@ impl ServicePage {
             detail: AtomicU64::new(0),
             first_receive: AtomicU64::new(0),
             oldest_request: AtomicU64::new(0),
+            prefix: AtomicU64::new(0),
+            interfaces: [const { AtomicU64::new(0) }; MAX_INTERFACES],
+            asked: [0; MAX_INTERFACES],
         }
     }
 
-    /// Makes the page of an instance that is to wait at the gate.
-    pub const fn new_trial(generation: u64) -> Self {
+    /// Makes the page of an instance that is to wait at the gate until it takes the place of one that
+    /// serves these interfaces.
+    pub fn new_trial(generation: u64, asked: &[Served; MAX_INTERFACES]) -> Self {
         ServicePage {
             order: AtomicU64::new(Order::Hold as u64),
+            asked: asked.map(Served::to_word),
             ..ServicePage::new(generation)
         }
     }
@@ -182,7 +233,12 @@ impl ServicePage {
             word(&self.detail),
             word(&self.first_receive),
             self.oldest_request(),
+            word(&self.prefix),
         ];
+        let words = words
+            .into_iter()
+            .chain(self.interfaces.iter().map(word))
+            .chain(self.asked);
         let mut bytes = [0; size_of::<ServicePage>()];
         for (part, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *part = word.to_le_bytes();
@@ -212,6 +268,9 @@ impl ServicePage {
             detail: AtomicU64::new(word(9)),
             first_receive: AtomicU64::new(word(10)),
             oldest_request: AtomicU64::new(word(11)),
+            prefix: AtomicU64::new(word(12)),
+            interfaces: from_fn(|at| AtomicU64::new(word(13 + at))),
+            asked: from_fn(|at| word(13 + MAX_INTERFACES + at)),
         }
     }
 
@@ -251,15 +310,28 @@ impl ServicePage {
         self.schema.store(hash, Ordering::Release);
     }
 
-    /// Returns the digest of the interfaces that it serves; 0 when it serves none (yet). The upper
-    /// half is a digest of their names, the lower one of all that they are.
-    pub fn interface(&self) -> u64 {
-        self.interface.load(Ordering::Acquire)
+    /// Returns what it serves.
+    pub fn serving(&self) -> Serving {
+        let load = |word: &AtomicU64| word.load(Ordering::Acquire);
+        Serving {
+            digest: load(&self.interface),
+            interfaces: from_fn(|at| Served::from_word(load(&self.interfaces[at]))),
+            prefix: load(&self.prefix),
+        }
     }
 
-    /// Says which interfaces it serves.
-    pub fn set_interface(&self, digest: u64) {
-        self.interface.store(digest, Ordering::Release);
+    /// Says what it serves.
+    pub fn set_serving(&self, serving: &Serving) {
+        for (place, served) in self.interfaces.iter().zip(serving.interfaces) {
+            place.store(served.to_word(), Ordering::Release);
+        }
+        self.prefix.store(serving.prefix, Ordering::Release);
+        self.interface.store(serving.digest, Ordering::Release);
+    }
+
+    /// Returns what the version serves whose place this one is to take.
+    pub fn asked(&self) -> [Served; MAX_INTERFACES] {
+        self.asked.map(Served::from_word)
     }
 
     /// Returns when it received for the first time after it was told to serve, ns since boot; 0
@@ -339,7 +411,7 @@ pub fn page() -> Option<&'static ServicePage> {
 mod tests {
     use core::mem::offset_of;
 
-    use super::{ARGUMENT_AT, ORDER_AT, Order, Phase, ServicePage, Trouble};
+    use super::{ARGUMENT_AT, ORDER_AT, Order, Phase, Served, ServicePage, Serving, Trouble};
 
     #[test]
     fn the_layout_that_both_sides_map_stays() {
@@ -350,24 +422,33 @@ mod tests {
         assert_eq!(offset_of!(ServicePage, phase), 48);
         assert_eq!(offset_of!(ServicePage, first_receive), 80);
         assert_eq!(offset_of!(ServicePage, oldest_request), 88);
-        assert_eq!(size_of::<ServicePage>(), 96);
+        assert_eq!(size_of::<ServicePage>(), 168);
     }
 
     #[test]
     fn words_of_a_swap_go_both_ways_and_nonsense_is_known_as_such() {
-        let page = ServicePage::new_trial(2);
+        let served = |id| Served {
+            id,
+            version: 2,
+            methods: 3,
+        };
+        let asked = [1, 2, 3, 4].map(served);
+        let page = ServicePage::new_trial(2, &asked);
+        let serving = Serving {
+            digest: 8,
+            interfaces: [5, 6, 7, u16::MAX].map(served),
+            prefix: 10,
+        };
         page.set_schema(7);
-        page.set_interface(8);
+        page.set_serving(&serving);
         page.set_first_receive(9);
         page.set_phase(Phase::Failed, Trouble::SelfTest as u64);
         let mut bytes = page.to_bytes();
         let copy = ServicePage::from_bytes(&bytes);
         assert_eq!((copy.order(), copy.phase()), (Order::Hold, Phase::Failed));
         assert_eq!(Trouble::from_word(copy.detail()), Some(Trouble::SelfTest));
-        assert_eq!(
-            (copy.schema(), copy.interface(), copy.first_receive()),
-            (7, 8, 9)
-        );
+        assert_eq!((copy.schema(), copy.first_receive()), (7, 9));
+        assert_eq!((copy.serving(), copy.asked()), (serving, asked));
         bytes[ORDER_AT] = Order::Quiesce as u8;
         bytes[offset_of!(ServicePage, phase) + 7] = 1;
         let copy = ServicePage::from_bytes(&bytes);

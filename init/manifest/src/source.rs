@@ -78,7 +78,7 @@ impl Default for HeartbeatTable {
     // to 10 until that is billed and 10 until it is looked at, and some to spare.
     fn default() -> Self {
         Self {
-            period_ms: 20,
+            period_ms: 10,
             timeout_ms: 40,
             request_ms: 0,
         }

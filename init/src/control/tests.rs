@@ -20,6 +20,7 @@ const COPY: u32 = 1_000;
 struct Fake {
     manifests: Vec<Service>,
     killed: Cell<Option<usize>>,
+    reported: Cell<Option<(usize, usize)>>,
     noted: RefCell<BTreeMap<(u64, u64), ledger::Kept>>,
 }
 
@@ -55,12 +56,18 @@ impl Services for Fake {
         Some(ServiceStatistics {
             faulted: 1,
             downtime_p99_ns: 300,
+            downtime_max_ns: 300,
             ..ServiceStatistics::default()
         })
     }
 
     fn kill(&self, service: usize, _: &Caller) -> Result<(), InitError> {
         self.killed.set(Some(service));
+        Ok(())
+    }
+
+    fn report(&self, by: usize, about: usize, _: &str, _: &Caller) -> Result<(), InitError> {
+        self.reported.set(Some((by, about)));
         Ok(())
     }
 
@@ -142,6 +149,7 @@ fn init() -> (Rc<Fake>, Rc<Loopback>, InitClient) {
     let fake = Rc::new(Fake {
         manifests,
         killed: Cell::default(),
+        reported: Cell::default(),
         noted: RefCell::default(),
     });
     let control = Control::new(Rc::clone(&fake), Vault::default());
@@ -331,6 +339,7 @@ fn messages_look_on_the_wire_as_before() {
     client.vault_get_notification(2).unwrap();
     client.vault_list().unwrap();
     client.vault_remove(2).unwrap();
+    client.report("s1", "read").unwrap();
     loopback.set_badge(CONTROLLER);
     client.kill("s1").unwrap();
     assert!(client.restart("s1").is_err());
@@ -348,9 +357,22 @@ fn messages_look_on_the_wire_as_before() {
             "vault_get_notification",
             "vault_list",
             "vault_remove",
+            "report",
             "kill",
             "restart",
             "shutdown",
         ]
+    );
+}
+
+#[test]
+fn reports_are_passed_on_with_who_made_them() {
+    let (fake, loopback, client) = init();
+    loopback.set_badge(READER);
+    client.report("s1", "read").unwrap();
+    assert_eq!(fake.reported.take(), Some((4, 1)));
+    assert_eq!(
+        client.report("s9", "read"),
+        Err(Failure::Server(InitError::NoSuchService))
     );
 }

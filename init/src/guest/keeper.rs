@@ -12,132 +12,37 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use init::MS;
-use init::control::{OWN_NAME, Services, Source};
-use init::heartbeat::{Doing, Look};
-use init::ledger::{self, Instance, Number, Record, Situation};
+use init::control::{OWN_NAME, Services};
+use init::heartbeat::Look;
+use init::ledger::{Record, Situation};
+use init::reports::Reports;
 use init::supervisor::life::Stage;
 use init::supervisor::{Action, Kept, Supervisor};
-use init::swap::Ticket;
-use libipc::Caller;
-use libipc::proto::init::{
-    Cause, InitError, ServiceInfo, ServiceStatistics, ServiceVersion, SwapReason,
-};
-use libsys::abi::{ExitReason, ProcessInfo, ProcessState};
+use libipc::proto::init::Cause;
+use libsys::abi::ProcessState;
 use libsys::spawn::Child;
-use libsys::{Handle, Kind, Memory, Notification, Process, Rights, ipc, time};
+use libsys::{Handle, Process, time};
 use skink_manifest::Service;
 use skink_manifest::service::Grant;
 
-use super::book::{Book, adopt};
+use super::book::Book;
 use super::kit::{Common, Kit, Paging, StartError};
 use super::own::Oneself;
+use super::processes::{
+    Processes, Running, cause_of, end_process, is_name, look_of, notify, number_of,
+};
 use super::setup::Setup;
 use super::swapper::Attempt;
 use super::worker::{Done, Job, Jobs};
 
-/// Exit code of a process that `init` ended.
-pub(crate) const ENDED_BY_INIT: u64 = 137;
 /// Exit code of the machine when nothing can go on.
 pub(crate) const FATAL_EXIT: u32 = 14;
 /// Time between two looks at a service that does not serve yet, at first and at most, ns.
 const READY_POLL_NS: (u64, u64) = (MS / 2, 250 * MS);
 /// Services to be looked at within this time are looked at together, ns.
-const LOOK_SLACK_NS: u64 = 10 * MS;
-/// How long a service may take until it serves before its heartbeat counts, ns.
-const START_NS: u64 = 5_000 * MS;
+const LOOK_SLACK_NS: u64 = 5 * MS;
 /// Bit of a log reader's notification: log rings are there.
 const RINGS_BIT: u64 = 1;
-
-/// The processes of one service.
-#[derive(Debug, Default)]
-pub(super) struct Processes {
-    pub(super) running: Option<Running>,
-    /// The pool in which one is being made.
-    making_in: Option<u8>,
-    /// The pool of another version that is on trial.
-    pub(super) trial_in: Option<u8>,
-    /// What is being torn down, with the pool that it holds.
-    pub(super) ending: Vec<(Handle<Process>, u8)>,
-}
-
-#[derive(Debug)]
-pub(super) struct Running {
-    pub(super) process: Handle<Process>,
-    /// Its number.
-    pub(super) id: u64,
-    /// The pool of a pinned one.
-    pub(super) pool: Option<u8>,
-    pub(super) since: u64,
-}
-
-impl Running {
-    fn noted(&self) -> Instance {
-        Instance {
-            process: number_of(&self.process),
-            id: self.id,
-            pool: self.pool,
-        }
-    }
-}
-
-impl Processes {
-    /// Takes up what an earlier instance of `init` noted.
-    fn take_up(situation: &Situation) -> Self {
-        let since = match situation.life.stage {
-            Stage::Running { since, .. } => since,
-            _ => 0,
-        };
-        let running = situation.running.and_then(|instance| {
-            Some(Running {
-                process: take_up(instance.process)?,
-                id: instance.id,
-                pool: instance.pool,
-                since,
-            })
-        });
-        let ending = situation.ending.iter();
-        Processes {
-            running,
-            making_in: situation.making_in,
-            trial_in: situation.trial_in,
-            ending: ending
-                .filter_map(|&(process, pool)| Some((take_up(process)?, pool)))
-                .collect(),
-        }
-    }
-
-    /// Takes those out that are gone; they must be closed only after that was noted.
-    pub(super) fn take_gone(&mut self) -> Vec<(Handle<Process>, u8)> {
-        self.ending
-            .extract_if(.., |(process, _)| is_gone(process))
-            .collect()
-    }
-
-    /// Returns a pool that no process holds.
-    pub(super) fn free_pool(&self, pools: usize) -> Option<u8> {
-        let running = self.running.as_ref().and_then(|running| running.pool);
-        (0..u8::try_from(pools).unwrap_or(u8::MAX)).find(|pool| {
-            ![running, self.trial_in].contains(&Some(*pool))
-                && self.ending.iter().all(|(_, held)| held != pool)
-        })
-    }
-}
-
-fn take_up(process: Number) -> Option<Handle<Process>> {
-    adopt(process)
-        .inspect_err(|error| log::error!("process not taken up: {error}"))
-        .ok()
-}
-
-fn number_of(process: &Handle<Process>) -> Number {
-    process.raw().0
-}
-
-fn is_gone(process: &Handle<Process>) -> bool {
-    process
-        .info()
-        .is_ok_and(|info| info.state == ProcessState::Dead as u32)
-}
 
 /// Keeps the services as the supervisor wants them.
 #[derive(Debug)]
@@ -146,7 +51,7 @@ pub(crate) struct Keeper {
     pub(super) kits: &'static [Kit],
     pub(super) jobs: &'static Jobs,
     /// `init` itself.
-    own: Oneself,
+    pub(super) own: Oneself,
     pub(super) supervisor: RefCell<Supervisor>,
     pub(super) processes: RefCell<Vec<Processes>>,
     /// The swap that is going on.
@@ -157,6 +62,7 @@ pub(crate) struct Keeper {
     waiting: RefCell<VecDeque<Job>>,
     /// When services that do not serve yet are looked at next.
     next_ready_look: Cell<u64>,
+    pub(super) reports: RefCell<Reports>,
 }
 
 impl Keeper {
@@ -188,6 +94,7 @@ impl Keeper {
             roll_backs: RefCell::default(),
             waiting: RefCell::default(),
             next_ready_look: Cell::new(0),
+            reports: RefCell::default(),
         }
     }
 
@@ -287,7 +194,7 @@ impl Keeper {
     }
 
     /// Carries decisions out.
-    fn perform(&self, actions: impl IntoIterator<Item = Action>) {
+    pub(super) fn perform(&self, actions: impl IntoIterator<Item = Action>) {
         for action in actions {
             match action {
                 Action::Start {
@@ -520,11 +427,10 @@ impl Keeper {
         let processes = self.processes.borrow();
         let running = processes[service].running.as_ref()?;
         let info = running.process.info().ok()?;
-        let now = time::now();
-        // What it does before it serves is no turn of its loop, and may be long.
-        let is_starting = !page.is_ready() && now.saturating_sub(running.since) < START_NS;
-        let beats = if is_starting { now } else { page.heartbeat() };
-        Some(look_of(&info, beats, page.oldest_request()))
+        Some(Look {
+            is_starting: !page.is_ready(),
+            ..look_of(&info, page.heartbeat(), page.oldest_request())
+        })
     }
 
     fn next_look(&self) -> u64 {
@@ -533,168 +439,5 @@ impl Keeper {
             .next_deadline()
             .min(self.next_ready_look.get())
             .min(self.swap_deadline())
-    }
-}
-
-impl Services for Keeper {
-    fn manifest(&self, service: usize) -> Option<&Service> {
-        self.kits.get(service).map(|kit| &kit.service)
-    }
-
-    fn swap(&self, service: usize, source: Source, caller: &Caller) -> Result<Ticket, InitError> {
-        self.begin_swap(service, source, Some(caller))
-    }
-
-    fn version(&self, service: usize) -> Option<ServiceVersion> {
-        let kit = self.kits.get(service)?;
-        let versions = kit.versions.lock();
-        Some(ServiceVersion {
-            name: kit.service.name.clone(),
-            image: versions.current.name().into(),
-            digest: versions.current.short_digest(),
-            previous: versions
-                .previous
-                .as_ref()
-                .map(|program| (program.name().into(), program.short_digest())),
-        })
-    }
-
-    fn kill(&self, service: usize, caller: &Caller) -> Result<(), InitError> {
-        if service == self.kits.len() {
-            return self.own.end(caller);
-        }
-        self.give_up_swap(service, SwapReason::Asked);
-        let action = self.supervisor.borrow_mut().kill(service, caller)?;
-        self.perform(action);
-        Ok(())
-    }
-
-    fn restart(&self, service: usize, caller: &Caller) -> Result<(), InitError> {
-        if service == self.kits.len() {
-            return self.own.end(caller);
-        }
-        self.give_up_swap(service, SwapReason::Asked);
-        let action = self.supervisor.borrow_mut().restart(service, caller)?;
-        self.note_service(service);
-        self.perform(action);
-        // What was started has to be looked at soon.
-        notify(&self.common.wake);
-        Ok(())
-    }
-
-    fn note(&self, client: u64, key: u64, kept: Option<ledger::Kept>) -> Result<(), InitError> {
-        let record = Record::Vault { client, key, kept };
-        self.book().note(record).map_err(|error| {
-            log::error!("vault of {client:#x}: not noted: {error}");
-            InitError::Kernel
-        })
-    }
-
-    fn shutdown(&self, code: u32) -> InitError {
-        log::info!("power off with code {code}");
-        if let Err(error) = self.common.system.shutdown(code) {
-            log::error!("power off: {error}");
-        }
-        InitError::Kernel
-    }
-
-    fn statistics(&self, service: usize) -> Option<ServiceStatistics> {
-        if service == self.kits.len() {
-            return Some(self.own.statistics());
-        }
-        self.supervisor.borrow().statistics(service)
-    }
-
-    fn info(&self, service: usize) -> Option<ServiceInfo> {
-        if service == self.kits.len() {
-            return Some(self.own.info());
-        }
-        let status = self.supervisor.borrow().status(service)?;
-        let manifest = &self.kits.get(service)?.service;
-        let processes = self.processes.borrow();
-        let running = processes.get(service)?.running.as_ref();
-        let process = running.and_then(|running| running.process.info().ok());
-        let counter = |of: fn(&ProcessInfo) -> u64| process.as_ref().map_or(0, of);
-        Some(ServiceInfo {
-            name: manifest.name.clone(),
-            level: manifest.level,
-            state: status.state,
-            process: running.map_or(0, |running| running.id),
-            generation: status.generation,
-            restarts: status.restarts,
-            last_cause: status.last_cause,
-            last_downtime_ns: status.last_downtime_ns,
-            uptime_ns: status
-                .running_since
-                .map_or(0, |at| time::now().saturating_sub(at)),
-            cpu_ns: counter(|info| info.cpu_ns),
-            served_ns: counter(|info| info.served_ns),
-            mapped_pages: counter(|info| info.mapped_pages),
-        })
-    }
-
-    fn log_ring(&self, service: usize) -> Result<Handle<Memory>, InitError> {
-        let kit = self.kits.get(service).ok_or(InitError::NoSuchService)?;
-        let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER | Rights::DUPLICATE;
-        kit.log_ring.duplicate(rights).map_err(refused)
-    }
-
-    fn copy<K: Kind>(&self, handle: &Handle<K>) -> Result<Handle<K>, InitError> {
-        handle.duplicate(Rights::ALL).map_err(refused)
-    }
-}
-
-pub(super) fn end_process(process: &Handle<Process>, name: &str) {
-    match process.kill(ENDED_BY_INIT) {
-        Ok(()) | Err(libsys::Error::Dead) => {}
-        Err(error) => log::error!("{name} not ended: {error}"),
-    }
-}
-
-pub(super) fn is_name(info: &ProcessInfo, name: &str) -> bool {
-    let (known, filling) = info.name.split_at(name.len().min(info.name.len()));
-    known == name.as_bytes() && filling.iter().all(|&byte| byte == 0)
-}
-
-fn refused(error: libsys::Error) -> InitError {
-    log::warn!("handle not copied: {error}");
-    InitError::Kernel
-}
-
-pub(super) fn notify(notification: &Handle<Notification>) {
-    if let Err(error) = ipc::notify(notification) {
-        log::error!("notification not set: {error}");
-    }
-}
-
-/// Says what is seen of a process, for its heartbeat.
-pub(crate) fn look_of(info: &ProcessInfo, beats: u64, oldest_request: u64) -> Look {
-    Look {
-        beats,
-        calls: info.calls,
-        cpu_ns: info.cpu_ns + info.served_ns,
-        doing: if info.is_calling != 0 || info.is_receiving != 0 {
-            Doing::Waiting
-        } else if info.is_sleeping != 0 {
-            Doing::Sleeping
-        } else {
-            Doing::Running
-        },
-        oldest_request,
-    }
-}
-
-/// Translates the kernel's reason.
-pub(crate) fn cause_of(info: &ProcessInfo) -> Cause {
-    if info.reason == ExitReason::Fault as u32 {
-        Cause::Fault {
-            vector: info.code as u8,
-            address: info.address,
-            fault_address: info.fault_address,
-        }
-    } else if info.reason == ExitReason::Killed as u32 {
-        Cause::Killed(info.code)
-    } else {
-        Cause::Exited(info.code as i32)
     }
 }

@@ -233,8 +233,10 @@ impl Kit {
         generation: u64,
         paging: Paging<'_>,
     ) -> Result<Child, StartError> {
-        let slot = &self.slots[1 - self.running().0];
-        let page = ServicePage::new_trial(generation);
+        let active = self.running().0;
+        let slot = &self.slots[1 - active];
+        let serving = self.slots[active].read_page().map(|page| page.serving());
+        let page = ServicePage::new_trial(generation, &serving.unwrap_or_default().interfaces);
         if !program.is_intact() {
             return Err(StartError::Digest);
         }

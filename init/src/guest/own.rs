@@ -14,7 +14,7 @@ use libsys::abi::ProcessInfo;
 use libsys::{startup, time};
 
 use super::book::Book;
-use super::keeper::{ENDED_BY_INIT, cause_of};
+use super::processes::{ENDED_BY_INIT, cause_of};
 use super::watchdog;
 
 /// `init` itself.

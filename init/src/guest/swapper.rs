@@ -7,22 +7,23 @@ use init::MS;
 use init::control::Source;
 use init::escalation::{Previous, Step};
 use init::supervisor::life::Asker;
-use init::swap::{Action, Sight, Subject, Swap, Ticket, View, Which};
+use init::swap::{Action, Direction, Sight, Subject, Swap, Ticket, Which};
 use libipc::Caller;
 use libipc::proto::init::{InitError, ServiceState, SwapOutcome, SwapReason, SwapReport};
 use libipc::server::QUIESCE_BIT;
-use libsys::abi::{ProcessInfo, ProcessState};
-use libsys::service::{Order, ServicePage};
-use libsys::spawn::{Child, SpawnError};
+use libsys::abi::ProcessInfo;
+use libsys::service::Order;
 use libsys::{Handle, Process, Rights, ipc, time};
 use skink_manifest::bundle::{Bundle, Kind};
 use skink_manifest::service::{Grant, RestartPolicy};
 
 use super::candidate::{self, Candidate};
-use super::keeper::{Keeper, Running, cause_of, end_process, is_name, notify};
-use super::kit::{Kit, Paging, StartError};
+use super::keeper::Keeper;
+use super::kit::Kit;
+use super::processes::{Running, end_process, is_name, notify};
 use super::program::Program;
-use super::worker::{Done, Job};
+use super::sight::sight;
+use super::worker::Done;
 
 const PAGE: u64 = libsys::abi::PAGE_SIZE as u64;
 /// State of more bytes is copied by the second thread, so that `init` keeps answering.
@@ -33,22 +34,22 @@ const POOL_POLL_NS: u64 = 2 * MS;
 /// A swap that is going on, and those who take part in it.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    service: usize,
+    pub(super) service: usize,
     swap: Swap,
     /// The request that asked for it.
     asker: Option<Asker>,
     ticket: Ticket,
     /// The version to be tried; taken by the worker, which checks it and gives a program back.
-    candidate: Option<Candidate>,
-    program: Option<Program>,
+    pub(super) candidate: Option<Candidate>,
+    pub(super) program: Option<Program>,
     /// Number of the process of the old version.
     old_id: u64,
     /// The old version after its successor was adopted.
-    old: Option<Running>,
+    pub(super) old: Option<Running>,
     /// The new version until it is adopted.
-    new: Option<Running>,
+    pub(super) new: Option<Running>,
     /// Whether the new version is to be started as soon as there is a pool.
-    waits_for_pool: bool,
+    pub(super) waits_for_pool: bool,
 }
 
 impl Keeper {
@@ -76,13 +77,18 @@ impl Keeper {
         }
         let old_id = self.running_id(service).ok_or(InitError::NotRunning)?;
         let page = kit.service_page().ok_or(InitError::Kernel)?;
-        if page.interface() == 0 || !page.is_ready() {
+        if page.serving().digest == 0 || !page.is_ready() {
             return Err(InitError::NotSwappable);
         }
+        let direction = match source {
+            Source::Previous => Direction::Back,
+            Source::Image(_) | Source::Memory { .. } => Direction::Forward,
+        };
         let candidate = self.find_candidate(kit, source)?;
         let subject = Subject {
             state_bytes: kit.state_pages * PAGE,
-            interface: page.interface(),
+            serving: page.serving(),
+            direction,
         };
         let (swap, actions) = Swap::begin(subject, time::now());
         let ticket = Ticket::new();
@@ -292,7 +298,7 @@ impl Keeper {
     }
 
     /// Tells the swap something and does what it says.
-    fn tell_swap(&self, tell: impl FnOnce(&mut Swap, u64) -> alloc::vec::Vec<Action>) {
+    pub(super) fn tell_swap(&self, tell: impl FnOnce(&mut Swap, u64) -> alloc::vec::Vec<Action>) {
         let actions = match &mut *self.attempt.borrow_mut() {
             Some(attempt) => tell(&mut attempt.swap, time::now()),
             None => return,
@@ -333,101 +339,10 @@ impl Keeper {
                 Action::Copy => self.copy_state(),
                 Action::Adopt => self.adopt(),
                 Action::End(which) => self.end_version(which),
+                Action::Stop => self.stop_trial(),
                 Action::Report(report) => self.finish_swap(report),
             }
         }
-    }
-
-    fn prepare_trial(&self) {
-        if let Some(attempt) = &mut *self.attempt.borrow_mut()
-            && let Some(candidate) = attempt.candidate.take()
-        {
-            self.jobs.prepare(attempt.service, candidate);
-        }
-    }
-
-    fn start_trial(&self) {
-        let Some((job, program)) = self.trial_job() else {
-            return;
-        };
-        if !self.kits[job.service].service.is_pinned() {
-            self.jobs.start_trial(job, program);
-            return;
-        }
-        if let Some(attempt) = &mut *self.attempt.borrow_mut() {
-            attempt.waits_for_pool = true;
-        }
-        self.start_waiting_trial();
-    }
-
-    fn trial_job(&self) -> Option<(Job, Program)> {
-        let attempt = self.attempt.borrow();
-        let attempt = attempt.as_ref()?;
-        let job = Job {
-            service: attempt.service,
-            generation: self.supervisor.borrow().next_generation(attempt.service)?,
-        };
-        Some((job, attempt.program.clone()?))
-    }
-
-    /// Starts a pinned version on trial as soon as there is a pool.
-    fn start_waiting_trial(&self) {
-        let is_waiting = |attempt: &Attempt| attempt.waits_for_pool;
-        if !self.attempt.borrow().as_ref().is_some_and(is_waiting) {
-            return;
-        }
-        let Some((job, program)) = self.trial_job() else {
-            return;
-        };
-        let kit = &self.kits[job.service];
-        let (gone, pool) = {
-            let processes = &mut self.processes.borrow_mut()[job.service];
-            let gone = processes.take_gone();
-            let pool = processes.free_pool(kit.pools.len());
-            processes.trial_in = pool;
-            (gone, pool)
-        };
-        self.note_service(job.service);
-        drop(gone);
-        let Some(pool) = pool else {
-            return;
-        };
-        if let Some(attempt) = &mut *self.attempt.borrow_mut() {
-            attempt.waits_for_pool = false;
-        }
-        let paging = Paging::Pinned(pool.into());
-        let result = kit.start_trial(self.common, &program, job.generation, paging);
-        self.trial_started(result, Some(pool));
-    }
-
-    fn trial_started(&self, result: Result<Child, StartError>, pool: Option<u8>) {
-        let result = match result {
-            Ok(child) => {
-                let running = Running {
-                    process: child.process,
-                    id: child.id,
-                    pool,
-                    since: time::now(),
-                };
-                let mut attempt = self.attempt.borrow_mut();
-                match &mut *attempt {
-                    Some(attempt) => attempt.new = Some(running),
-                    // The swap waits for this news, so there is one.
-                    None => end_process(&running.process, "version on trial"),
-                }
-                Ok(())
-            }
-            Err(error) => {
-                log::warn!("version on trial not started: {error}");
-                Err(match error {
-                    StartError::Digest => SwapReason::WrongDigest,
-                    StartError::Spawn(SpawnError::Image(_)) => SwapReason::NotAProgram,
-                    StartError::Spawn(SpawnError::Pager(_)) => SwapReason::NoMemory,
-                    _ => SwapReason::NotStarted,
-                })
-            }
-        };
-        self.tell_swap(|swap, now| swap.started(result, now));
     }
 
     fn order(&self, which: Which, order: Order, argument: u64) {
@@ -520,34 +435,6 @@ impl Keeper {
         drop(unneeded);
     }
 
-    fn end_version(&self, which: Which) {
-        let mut attempt = self.attempt.borrow_mut();
-        let Some(attempt) = &mut *attempt else {
-            return;
-        };
-        let name = &self.kits[attempt.service].service.name;
-        match which {
-            Which::Old => {
-                if let Some(old) = &attempt.old {
-                    end_process(&old.process, name);
-                }
-            }
-            Which::New => {
-                attempt.waits_for_pool = false;
-                let pool = {
-                    let processes = &mut self.processes.borrow_mut()[attempt.service];
-                    processes.trial_in.take()
-                };
-                if let Some(Running { process, .. }) = attempt.new.take() {
-                    end_process(&process, name);
-                    let processes = &mut self.processes.borrow_mut()[attempt.service];
-                    processes.ending.extend(pool.map(|pool| (process, pool)));
-                }
-                self.note_service(attempt.service);
-            }
-        }
-    }
-
     fn finish_swap(&self, report: SwapReport) {
         let Some(attempt) = self.attempt.borrow_mut().take() else {
             return;
@@ -581,38 +468,4 @@ fn committed_before() -> Ticket {
         has_other_interface: false,
     });
     ticket
-}
-
-/// Looks at a version and at the page of its slot.
-fn sight(kit: &Kit, slot: usize, running: Option<&Running>) -> Sight {
-    let Some(running) = running else {
-        return Sight::Nothing;
-    };
-    let info = match running.process.info() {
-        Ok(info) if info.state == ProcessState::Alive as u32 => None,
-        Ok(info) => Some(info),
-        Err(_) => return Sight::Nothing,
-    };
-    if let Some(info) = info {
-        return Sight::Ended(cause_of(&info));
-    }
-    // The phase first: what belongs to it was written before it.
-    let before = kit.slots[slot].read_page();
-    let page = kit.slots[slot].read_page();
-    match (before, page) {
-        (Some(before), Some(page)) => Sight::Alive(view(&before, &page)),
-        _ => Sight::Nothing,
-    }
-}
-
-fn view(before: &ServicePage, page: &ServicePage) -> View {
-    // A time that was read twice alike was not being written.
-    let is_stable = before.first_receive() == page.first_receive();
-    View {
-        phase: before.phase(),
-        detail: page.detail(),
-        schema: page.schema(),
-        interface: page.interface(),
-        first_receive: if is_stable { page.first_receive() } else { 0 },
-    }
 }

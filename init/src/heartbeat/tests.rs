@@ -6,12 +6,14 @@ use super::*;
 
 /// The default.
 const SETTINGS: Heartbeat = Heartbeat {
-    period_ms: 20,
+    period_ms: 10,
     timeout_ms: 40,
     request_ms: 300,
 };
-/// Within which a hang is found, ns.
+/// Within which a hang is found, ns, when the server has half of a CPU at least.
 const BOUND: u64 = 100 * MS;
+/// The same when it has a CPU to itself.
+const BOUND_ALONE: u64 = 65 * MS;
 /// How often the kernel bills a thread that runs alone on its CPU, ns.
 const BILLED_EVERY: u64 = 10 * MS;
 
@@ -56,11 +58,12 @@ proptest! {
                 calls: 0,
                 cpu_ns: if is_hung { billed(used, now, phase, hangs_at) } else { used },
                 doing: Doing::Running,
+                is_starting: false,
                 oldest_request: 0,
             }
         });
         let found = found.expect("never found");
-        prop_assert!(found > hangs_at && found - hangs_at <= BOUND, "after {}", found - hangs_at);
+        prop_assert!(found > hangs_at && found - hangs_at <= BOUND_ALONE, "after {}", found - hangs_at);
     }
 
     /// As above, for one that sleeps and never receives again.
@@ -75,10 +78,54 @@ proptest! {
             calls: 0,
             cpu_ns: now.min(hangs_at) / 100,
             doing: if now > hangs_at { Doing::Sleeping } else { Doing::Waiting },
+            is_starting: false,
             oldest_request: 0,
         });
         let found = found.expect("never found");
+        prop_assert!(found > hangs_at && found - hangs_at <= BOUND_ALONE, "after {}", found - hangs_at);
+    }
+
+    /// As above, for a loop that others leave only a part of the CPU. Billing then happens whenever the
+    /// CPU changes hands.
+    #[test]
+    fn a_loop_with_half_of_a_cpu_is_found_in_time(
+        start in 0..40 * MS,
+        hangs_at in 100 * MS..200 * MS,
+        turn in 1_u64..15 * MS,
+        share in 50_u64..=100,
+    ) {
+        let found = watch(start, 1_000 * MS, || 0, |now| Look {
+            beats: now.min(hangs_at) / turn,
+            cpu_ns: now * share / 100,
+            ..Look::default()
+        });
+        let found = found.expect("never found");
         prop_assert!(found > hangs_at && found - hangs_at <= BOUND, "after {}", found - hangs_at);
+    }
+
+    /// What a server does before it serves may take long, but not for ever.
+    #[test]
+    fn an_instance_may_take_its_time_to_start(
+        start in 0..40 * MS,
+        serves_after in 0..2 * START_NS,
+        phase in 0..BILLED_EVERY,
+    ) {
+        let mut at_work = false;
+        let found = watch(start, start + 3 * START_NS, || 0, |now| {
+            let is_starting = now < start + serves_after;
+            at_work |= !is_starting;
+            Look {
+                // It turns from then on.
+                beats: if is_starting { 0 } else { now },
+                cpu_ns: billed(now, now, phase, 0),
+                is_starting,
+                ..Look::default()
+            }
+        });
+        match found {
+            None => prop_assert!(serves_after <= START_NS + BOUND && at_work),
+            Some(at) => prop_assert!(serves_after > START_NS && at >= start + START_NS),
+        }
     }
 
     /// A server that turns at least once in 20 ms of the CPU time that it gets is never blamed,
@@ -94,12 +141,14 @@ proptest! {
     ) {
         let (mut delays, mut doing) = (delays.into_iter().cycle(), doing.into_iter().cycle());
         let found = watch(start, 3_000 * MS, || delays.next().unwrap(), |now| {
-            let used = now * share / 100;
+            let used = |at: u64| at * share / 100;
+            let bill = now.saturating_sub((now + BILLED_EVERY - phase) % BILLED_EVERY);
             Look {
-                beats: used / turn,
+                beats: used(now) / turn,
                 calls: 0,
-                cpu_ns: billed(used, now, phase, 0),
+                cpu_ns: used(bill),
                 doing: doing.next().unwrap(),
+                is_starting: false,
                 oldest_request: 0,
             }
         });
@@ -133,6 +182,7 @@ proptest! {
                 calls: 0,
                 cpu_ns: run + total,
                 doing: Doing::Running,
+                is_starting: false,
                 oldest_request: 0,
             };
             let now = run + total;
@@ -178,14 +228,16 @@ fn a_turn_after_half_of_the_time_out_is_late() {
             calls: 0,
             cpu_ns: now_ms * MS,
             doing: Doing::Running,
+            is_starting: false,
             oldest_request: 0,
         };
         watcher.judge(&SETTINGS, seen, now_ms * MS)
     };
+    assert_eq!(look(10, 0), Judgement::Suspect);
     assert_eq!(look(20, 0), Judgement::Suspect);
     assert_eq!(look(30, 0), Judgement::Suspect);
     assert_eq!(look(40, 1), Judgement::Late);
-    assert_eq!(look(60, 2), Judgement::Alive);
+    assert_eq!(look(50, 2), Judgement::Alive);
 }
 
 #[test]

@@ -154,19 +154,28 @@ fn a_kill_on_request_is_no_crash() {
     let mut supervisor = one(RestartPolicy::Always);
     for generation in 2..20 {
         let (first, second) = (request(2 * generation), request(2 * generation + 1));
-        assert_eq!(supervisor.kill(0, &first), Ok(Some(Action::End(0))));
-        assert_eq!(supervisor.kill(0, &second), Ok(Some(Action::End(0))));
+        assert_eq!(
+            supervisor.kill(0, Cause::Asked, &first),
+            Ok(Some(Action::End(0)))
+        );
+        assert_eq!(
+            supervisor.kill(0, Cause::Asked, &second),
+            Ok(Some(Action::End(0)))
+        );
         let next = Some(Action::Start {
             service: 0,
             generation,
         });
         assert_eq!(supervisor.died(0, Cause::Killed(9), 1), next);
-        assert_eq!(supervisor.kill(0, &request(0)), Err(InitError::NotRunning));
+        assert_eq!(
+            supervisor.kill(0, Cause::Asked, &request(0)),
+            Err(InitError::NotRunning)
+        );
         supervisor.started(0, 1);
     }
     assert_eq!(supervisor.statistics(0).unwrap().asked, 18);
     assert_eq!(
-        supervisor.kill(1, &request(0)),
+        supervisor.kill(1, Cause::Asked, &request(0)),
         Err(InitError::NoSuchService)
     );
 }
@@ -190,7 +199,9 @@ fn a_version_that_took_over_is_the_next_instance_and_gives_way_when_it_crashes()
     }
     // Kills on request count for nothing.
     for _ in 0..20 {
-        supervisor.kill(0, &Caller::default()).unwrap();
+        supervisor
+            .kill(0, Cause::Asked, &Caller::default())
+            .unwrap();
         let _ = supervisor.died(0, CRASH, now);
         assert_eq!(supervisor.take_step(0), Step::Restart);
         supervisor.started(0, now);
@@ -200,7 +211,10 @@ fn a_version_that_took_over_is_the_next_instance_and_gives_way_when_it_crashes()
 #[test]
 fn what_the_system_needs_is_not_killed_on_request() {
     let mut supervisor = one(RestartPolicy::PowerOff);
-    assert_eq!(supervisor.kill(0, &request(1)), Err(InitError::Critical));
+    assert_eq!(
+        supervisor.kill(0, Cause::Asked, &request(1)),
+        Err(InitError::Critical)
+    );
     assert_eq!(supervisor.restart(0, &request(1)), Err(InitError::Critical));
     assert_eq!(supervisor.died(0, CRASH, 1), Some(Action::PowerOff(0)));
 }
@@ -251,13 +265,16 @@ fn a_request_that_was_carried_out_is_not_carried_out_again() {
     let services = [service("one", RestartPolicy::Always)];
     let mut supervisor = one(RestartPolicy::Always);
     let (kill, restart) = (request(1), request(2));
-    assert_eq!(supervisor.kill(0, &kill), Ok(Some(Action::End(0))));
+    assert_eq!(
+        supervisor.kill(0, Cause::Asked, &kill),
+        Ok(Some(Action::End(0)))
+    );
     // `init` dies before it answers; the next one comes up when the service runs again.
     let mut supervisor = next(&supervisor, &services, 1);
     assert_eq!(supervisor.start_all(), [Action::End(0)]);
     assert_eq!(supervisor.died(0, Cause::Killed(9), 2), Some(SECOND));
     supervisor.started(0, 3);
-    assert_eq!(supervisor.kill(0, &again(kill)), Ok(None));
+    assert_eq!(supervisor.kill(0, Cause::Asked, &again(kill)), Ok(None));
     // Another request is another one, even delivered again.
     assert_eq!(
         supervisor.restart(0, &again(restart)),
@@ -372,7 +389,7 @@ proptest! {
                 }
                 Event::Started | Event::NotStarted | Event::Died => {}
                 Event::Ready => supervisor.ready(0, now),
-                Event::Kill => actions.extend(supervisor.kill(0, &request(1)).ok().flatten()),
+                Event::Kill => actions.extend(supervisor.kill(0, Cause::Asked, &request(1)).ok().flatten()),
                 Event::Restart => actions.extend(supervisor.restart(0, &request(1)).unwrap()),
                 Event::Wait(ns) => now += ns,
                 Event::InitDies(is_complete) => {

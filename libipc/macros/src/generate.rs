@@ -3,6 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
+use crate::marker::Contract;
 use crate::parse::{Argument, ArgumentKind, HandleType, Interface, Method, Output, OutputPart};
 use crate::{describe, ring, stream};
 
@@ -36,11 +37,13 @@ fn schema(interface: &Interface) -> TokenStream {
             format_ident!("{}", method.contract.variant()),
         );
         let is_stream = method.stream.is_some();
+        let signature = &method.signature;
         quote! {
             ::libipc::schema::Method {
                 name: #text,
                 contract: ::libipc::schema::Contract::#contract,
                 is_stream: #is_stream,
+                digest: ::libipc::schema::signature_digest(#signature),
             }
         }
     });
@@ -179,12 +182,12 @@ fn client_body(index: u16, method: &Method) -> TokenStream {
     let wire_type = quote! { (#(#wire_types,)*) };
     let values = quote! { &(#(#values,)*) };
     if handles.is_empty() && takes.is_empty() {
-        quote! {
-            let (#(#patterns,)*) =
-                self.client.call_plain::<#interface, _, #wire_type, _>(#index, #values)?;
-            Ok(#result)
-        }
+        let call = quote! {
+            self.client.call_plain::<#interface, _, #wire_type, _>(#index, #values)
+        };
+        plain_body(index, method, &call, &quote! { (#(#patterns,)*) }, &result)
     } else {
+        let checked = checked(index, method);
         quote! {
             #[allow(unused_mut, reason = "some methods only return handles")]
             let mut __out = ::libipc::wire::OutHandles::new();
@@ -195,9 +198,94 @@ fn client_body(index: u16, method: &Method) -> TokenStream {
             let (#(#patterns,)*) = __value;
             #(#takes)*
             __in.close();
-            Ok(#result)
+            let __reply = #result;
+            #checked
+            Ok(__reply)
         }
     }
+}
+
+/// What a method of the client does that passes no handles.
+fn plain_body(
+    index: u16,
+    method: &Method,
+    call: &TokenStream,
+    patterns: &TokenStream,
+    result: &TokenStream,
+) -> TokenStream {
+    match promise(method) {
+        Some(promise) if method.contract == Contract::Idempotent => {
+            asked_twice(index, call, patterns, result, &promise)
+        }
+        _ => {
+            let checked = checked(index, method);
+            quote! {
+                let #patterns = #call?;
+                let __reply = #result;
+                #checked
+                Ok(__reply)
+            }
+        }
+    }
+}
+
+/// Asks once more, when `init` has been told, where that does no harm: the instance that answers
+/// then is another one.
+fn asked_twice(
+    index: u16,
+    call: &TokenStream,
+    patterns: &TokenStream,
+    result: &TokenStream,
+    promise: &TokenStream,
+) -> TokenStream {
+    quote! {
+        let mut __is_again = false;
+        loop {
+            let __failure = match #call {
+                Ok(#patterns) => {
+                    let __reply = #result;
+                    if #promise {
+                        return Ok(__reply);
+                    }
+                    self.client
+                        .broken_promise::<<Self as ::libipc::client::Typed>::Interface, _>(#index)
+                }
+                // It has been reported.
+                Err(::libipc::Failure::Protocol(::libipc::Protocol::BadReply)) => {
+                    ::libipc::Failure::Protocol(::libipc::Protocol::BadReply)
+                }
+                Err(__failure) => return Err(__failure),
+            };
+            if __is_again {
+                return Err(__failure);
+            }
+            __is_again = true;
+        }
+    }
+}
+
+/// Looks at the reply, if the method says what holds for it.
+fn checked(index: u16, method: &Method) -> Option<TokenStream> {
+    let promise = promise(method)?;
+    Some(quote! {
+        if !#promise {
+            return Err(self.client.broken_promise::<<Self as ::libipc::client::Typed>::Interface, _>(
+                #index,
+            ));
+        }
+    })
+}
+
+/// The expression that tells whether the reply can be true. The arguments have been sent, so they
+/// can be given away.
+fn promise(method: &Method) -> Option<TokenStream> {
+    let path = method.ensures.as_ref()?;
+    let asked = method
+        .arguments
+        .iter()
+        .filter(|argument| !matches!(argument.kind, ArgumentKind::Handle(_)))
+        .map(|argument| &argument.name);
+    Some(quote! { #path(#(#asked,)* &__reply) })
 }
 
 /// An argument as the client's method takes it.
@@ -233,6 +321,8 @@ fn client_value(argument: &Argument) -> Option<TokenStream> {
     match &argument.kind {
         ArgumentKind::Bytes => Some(quote! { ::libipc::wire::Bytes(#name) }),
         ArgumentKind::Handle(handle) if !handle.is_optional => None,
+        // Lent, not given away: it is wanted again to look at the reply.
+        ArgumentKind::Owned(_) => Some(quote! { &#name }),
         _ => Some(quote! { #name }),
     }
 }

@@ -1,7 +1,7 @@
 //! The attributes of methods: what a method is, and its restart contract.
 
 use syn::spanned::Spanned as _;
-use syn::{Attribute, Error, Result, TraitItemFn};
+use syn::{Attribute, Error, Path, Result, TraitItemFn};
 
 /// What happens to a request whose server died while it had it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,12 +61,32 @@ impl Marker {
     }
 }
 
+/// The attribute that names what holds for every reply.
+const ENSURES: &str = "ensures";
+
+/// Finds the function that tells whether a reply can be true, if the method names one.
+pub(crate) fn ensures(function: &TraitItemFn) -> Result<Option<Path>> {
+    let attributes = function.attrs.iter();
+    let mut found = attributes.filter(|attribute| attribute.path().is_ident(ENSURES));
+    let first = found.next().map(Attribute::parse_args).transpose()?;
+    match found.next() {
+        Some(second) => Err(Error::new(
+            second.span(),
+            format!(
+                "method `{}` has two #[ensures]: make one function of them",
+                function.sig.ident
+            ),
+        )),
+        None => Ok(first),
+    }
+}
+
 /// Finds what a method is.
 pub(crate) fn marker(function: &TraitItemFn) -> Result<Marker> {
     let name = &function.sig.ident;
     let mut found = None;
     for attribute in &function.attrs {
-        if attribute.path().is_ident("doc") {
+        if attribute.path().is_ident("doc") || attribute.path().is_ident(ENSURES) {
             continue;
         }
         let refused = |why: &str| {

@@ -8,11 +8,11 @@ use syn::parse::Parser as _;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Ident, ItemTrait, LitInt, MetaNameValue, Pat,
+    Attribute, Error, FnArg, GenericArgument, Ident, ItemTrait, LitInt, MetaNameValue, Pat, Path,
     PathArguments, Result, ReturnType, Token, TraitItem, TraitItemFn, Type, Visibility,
 };
 
-use crate::marker::{Contract, Marker, marker};
+use crate::marker::{Contract, Marker, ensures, marker};
 use crate::ring::{Ring, RingMethod, check_results};
 use crate::stream::Stream;
 
@@ -51,6 +51,8 @@ pub(crate) struct Method {
     pub(crate) error: Type,
     /// What it is a stream of. The cursor is then the last argument, the batch the output.
     pub(crate) stream: Option<Stream>,
+    /// What tells whether a reply can be true.
+    pub(crate) ensures: Option<Path>,
     /// The signature as text, for the schema hash.
     pub(crate) signature: String,
 }
@@ -164,7 +166,19 @@ impl Interface {
             match marker(&function)? {
                 Marker::Call(contract) => methods.push(Method::new(&function, contract)?),
                 Marker::Stream => methods.push(Method::stream(&function)?),
-                Marker::Ring => entries.push(RingMethod::new(&function)?),
+                Marker::Ring => {
+                    if let Some(path) = ensures(&function)? {
+                        return Err(Error::new(
+                            path.span(),
+                            format!(
+                                "ring method `{}` cannot have #[ensures]: look at completions \
+                                 where they are taken",
+                                function.sig.ident
+                            ),
+                        ));
+                    }
+                    entries.push(RingMethod::new(&function)?);
+                }
             }
         }
         check_count(&item.ident, methods.len())?;
@@ -211,6 +225,7 @@ impl Method {
             ok,
             error,
             stream: None,
+            ensures: ensures(function)?,
             signature: signature(function, contract.attribute()),
             name,
         })

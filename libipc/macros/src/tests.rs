@@ -354,3 +354,21 @@ fn docs_go_to_client_and_server() {
     // The iterator, its batch, and the server.
     assert_eq!(code.matches("Goes far.").count(), 3);
 }
+
+#[test]
+fn promises_are_about_replies_of_calls() {
+    body("#[idempotent] #[ensures(a::b)] fn go(x: u32) -> Result<u32, E>;").unwrap();
+    body("#[ensures(a)] #[stream] fn go() -> Result<Stream<u8, u32>, E>;").unwrap();
+    refused(
+        "#[idempotent] #[ensures(a)] #[ensures(b)] fn go() -> Result<(), E>;",
+        "method `go` has two #[ensures]",
+    );
+    refused(
+        "#[ring] #[ensures(a)] fn go() -> Result<(), E>;",
+        "ring method `go` cannot have #[ensures]",
+    );
+    refused(
+        "#[ensures(a)] fn go() -> Result<(), E>;",
+        "needs a restart contract",
+    );
+}

@@ -57,6 +57,7 @@ impl core::fmt::Display for DiskError {
 pub trait Disk {
     /// Lists the disks; the position in the list is the disk's number.
     #[idempotent]
+    #[ensures(crate::promises::disks)]
     fn disks() -> Result<Vec<DiskInfo>, DiskError>;
 
     /// Takes the ring of a disk and returns its doorbell. `wake` is notified when there are

@@ -295,25 +295,31 @@ pub trait FileSystem {
     fn describe() -> Result<Description, FsError>;
     /// Tells how full it is.
     #[idempotent]
+    #[ensures(crate::promises::space)]
     fn statfs() -> Result<Space, FsError>;
     /// Finds a name in a directory.
     #[idempotent]
+    #[ensures(crate::promises::find)]
     fn lookup(directory: Inode, name: &[u8]) -> Result<Attributes, FsError>;
     /// Tells about an inode.
     #[idempotent]
+    #[ensures(crate::promises::stat)]
     fn stat(inode: Inode) -> Result<Attributes, FsError>;
     /// Reads into a memory object. Returns how many bytes were read: fewer than asked only at
     /// the end of the file.
     #[idempotent]
+    #[ensures(crate::promises::read)]
     fn read(inode: Inode, transfer: Transfer, buffer: Handle<Memory>) -> Result<u32, FsError>;
     /// Reads at most [`MAX_SMALL_BYTES`] bytes into the reply.
     #[idempotent]
+    #[ensures(crate::promises::read_small)]
     fn read_small(inode: Inode, offset: u64, bytes: u32) -> Result<Vec<u8>, FsError>;
     /// Lists a directory, without `.` and `..`.
     #[stream]
     fn read_dir(directory: Inode) -> Result<Stream<DirectoryEntry, Cookie>, FsError>;
     /// Returns the target of a symbolic link.
     #[idempotent]
+    #[ensures(crate::promises::read_link)]
     fn read_link(inode: Inode) -> Result<Vec<u8>, FsError>;
 
     /// Returns what became of an operation, if it was completed and is still remembered.

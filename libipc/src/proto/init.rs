@@ -58,6 +58,8 @@ pub enum Cause {
     Killed(u64),
     /// It held a request for longer than its manifest allows.
     Overdue,
+    /// A service that calls it got a reply that could not be true.
+    Reported,
 }
 
 /// One line of `svc list`.
@@ -119,6 +121,8 @@ pub struct ServiceStatistics {
     pub downtime_max_ns: u64,
     /// Heartbeats that came too late, without being fatal.
     pub late_heartbeats: u32,
+    /// Instances that were ended because their replies could not be true.
+    pub reported: u32,
 }
 
 impl InitClient {
@@ -140,7 +144,13 @@ impl ServiceStatistics {
     /// Returns how many instances ended by something that they did: a wild access is among
     /// `killed`, for it is the pager that ends them then. Those ended on request do not count.
     pub fn crashes(&self) -> u32 {
-        let ends = [self.exited, self.faulted, self.hung, self.killed];
+        let ends = [
+            self.exited,
+            self.faulted,
+            self.hung,
+            self.killed,
+            self.reported,
+        ];
         ends.into_iter().fold(0, u32::saturating_add)
     }
 }
@@ -235,6 +245,16 @@ pub enum SwapReason {
     Nonsense,
     /// The state could not be copied.
     NotCopied,
+    /// The new version serves another version of an interface, which is not the old one with more
+    /// methods.
+    OtherVersion {
+        /// The interface, by the upper half of its labels.
+        interface: u16,
+        /// The version that is served.
+        old: u32,
+        /// The version that would be.
+        new: u32,
+    },
 }
 
 /// How a swap ended.
@@ -301,7 +321,7 @@ impl core::fmt::Display for InitError {
 }
 
 /// Control of the services, and the vault.
-#[crate::interface(version = 4)]
+#[crate::interface(version = 5)]
 pub trait Init {
     /// Lists the services, `init` itself as the last; the cursor is the position in the list.
     #[stream]
@@ -309,6 +329,7 @@ pub trait Init {
 
     /// Tells how a service has fared since boot.
     #[idempotent]
+    #[ensures(crate::promises::statistics)]
     fn statistics(name: &str) -> Result<ServiceStatistics, InitError>;
 
     /// Ends the process of a service, as a crash would. It is started again by its restart
@@ -393,4 +414,11 @@ pub trait Init {
     /// Tells which programs the services run; the cursor is the position in the list.
     #[stream]
     fn versions() -> Result<Stream<ServiceVersion, u32>, InitError>;
+
+    /// Says that a reply of a service could not be decoded, or broke what its interface promises.
+    /// `init` ends that service as a crash would, unless it has just done so, or has heard this
+    /// caller too often. Only for services whose manifest says that they call that one, and the
+    /// programs of such a service; others get `NotAllowed`.
+    #[idempotent]
+    fn report(name: &str, method: &str) -> Result<(), InitError>;
 }

@@ -205,5 +205,6 @@ pub trait MemoryManager {
 
     /// Tells what all of memory is used for.
     #[idempotent]
+    #[ensures(crate::promises::totals)]
     fn totals() -> Result<MemoryTotals, MemoryError>;
 }

@@ -167,34 +167,42 @@ pub trait Vfs {
     /// Reads into a memory object. Returns how many bytes were read: fewer than asked only at
     /// the end of the file.
     #[idempotent]
+    #[ensures(crate::promises::read)]
     fn read(file: FileId, transfer: Transfer, buffer: Handle<Memory>) -> Result<u32, FsError>;
     /// Reads at most [`MAX_SMALL_BYTES`] bytes into the reply.
     #[idempotent]
+    #[ensures(crate::promises::read_small)]
     fn read_small(file: FileId, offset: u64, bytes: u32) -> Result<Vec<u8>, FsError>;
     /// Writes from a memory object: all of it or nothing.
     #[exactly_once]
+    #[ensures(crate::promises::write)]
     fn write(file: FileId, transfer: Transfer, buffer: Handle<Memory>) -> Result<Written, FsError>;
     /// Writes at most [`MAX_SMALL_BYTES`] bytes from the message: all of it or nothing.
     #[exactly_once]
+    #[ensures(crate::promises::write_small)]
     fn write_small(file: FileId, offset: u64, content: &[u8]) -> Result<Written, FsError>;
     /// Makes an open file shorter, or longer with zeros.
     #[exactly_once]
     fn truncate(file: FileId, bytes: u64) -> Result<(), FsError>;
     /// Tells about an open file.
     #[idempotent]
+    #[ensures(crate::promises::stat_file)]
     fn stat_file(file: FileId) -> Result<Attributes, FsError>;
 
     /// Tells what a path names.
     #[idempotent]
+    #[ensures(crate::promises::find)]
     fn stat(path: &[u8], last: LastLink) -> Result<Attributes, FsError>;
     /// Lists a directory, without `.` and `..`.
     #[stream]
     fn read_dir(path: &[u8]) -> Result<Stream<DirectoryEntry, Cookie>, FsError>;
     /// Returns the target of a symbolic link.
     #[idempotent]
+    #[ensures(crate::promises::read_link)]
     fn read_link(path: &[u8]) -> Result<Vec<u8>, FsError>;
     /// Returns the path without `.`, `..` and symbolic links. It must exist.
     #[idempotent]
+    #[ensures(crate::promises::canonical)]
     fn canonical(path: &[u8]) -> Result<Vec<u8>, FsError>;
     /// Makes a directory.
     #[exactly_once]
@@ -218,6 +226,7 @@ pub trait Vfs {
     fn mounts() -> Result<Vec<MountInfo>, FsError>;
     /// Tells how full the file system of a path is.
     #[idempotent]
+    #[ensures(crate::promises::space_at)]
     fn statfs(path: &[u8]) -> Result<Space, FsError>;
     /// Brings everything written so far to where it outlives a loss of power.
     #[idempotent]

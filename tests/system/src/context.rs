@@ -9,6 +9,7 @@ use core::fmt::Display;
 use libipc::proto::init::InitClient;
 use libipc::proto::log::LogClient;
 use libipc::proto::memory::{MemoryManagerClient, MemoryTotals};
+use libipc::proto::vfs::VfsClient;
 use libipc::spawn::MemoryPager;
 use libsys::abi::{ExitReason, KernelStats, PAGE_SIZE, ProcessInfo, ProcessState};
 use libsys::spawn::{Child, Image, Spawn};
@@ -47,6 +48,7 @@ pub(crate) struct Context {
     system: Handle<System>,
     init: InitClient,
     log: LogClient,
+    vfs: VfsClient,
     notes: RefCell<Vec<String>>,
 }
 
@@ -70,6 +72,7 @@ impl Context {
             system: program.system()?,
             init: program.init()?,
             log: program.log()?,
+            vfs: program.vfs()?,
             notes: RefCell::default(),
         })
     }
@@ -131,6 +134,11 @@ impl Context {
     /// Returns the log server.
     pub(crate) fn log(&self) -> &LogClient {
         &self.log
+    }
+
+    /// Returns the vfs.
+    pub(crate) fn vfs(&self) -> &VfsClient {
+        &self.vfs
     }
 
     /// Returns the number of CPUs.

@@ -3,7 +3,9 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
+use libipc::proto::file_system::FileKind;
 use libipc::proto::init::{Cause, SwapOutcome, SwapPhase, SwapReason, SwapReport};
+use libipc::proto::vfs::LastLink;
 use libsys::abi::PAGE_SIZE;
 use libsys::{Handle, Memory};
 use sha2::{Digest as _, Sha256};
@@ -19,6 +21,10 @@ pub(super) const TESTS: &[Test] = &[
     Test {
         name: "swap.images-that-are-not-what-was-said-are-refused",
         run: refused,
+    },
+    Test {
+        name: "swap.a-version-that-answers-rubbish-is-reported-and-goes",
+        run: rubbish,
     },
     Test {
         name: "swap.a-program-that-is-no-server-leaves-the-old-version-alone",
@@ -104,6 +110,41 @@ fn refused(context: &Context) -> Result<(), String> {
         before == after,
         "process {after} took the place of {before}"
     );
+    Ok(())
+}
+
+/// The clients of the new version find it out, `init` takes it back, and whoever asks them gets the
+/// right answer.
+fn rubbish(context: &Context) -> Result<(), String> {
+    const DIRECTORY: &[u8] = b"/tmp/answered-rightly";
+    let (init, vfs) = (context.init(), context.vfs());
+    let reported = || {
+        let told = init.statistics(SERVICE).map_err(because("statistics"))?;
+        Ok::<_, String>(told.reported)
+    };
+    let before = reported()?;
+    vfs.make_dir(DIRECTORY)
+        .map_err(because("directory not made"))?;
+    let report = init
+        .swap(SERVICE, "broken-rubbish")
+        .map_err(because("swap"))?;
+    expect(&report, SwapOutcome::Committed)?;
+    let found = vfs
+        .stat(DIRECTORY, LastLink::Follow)
+        .map_err(because("no answer"))?;
+    ensure!(found.kind == FileKind::Directory, "{found:?}");
+    vfs.remove_dir(DIRECTORY)
+        .map_err(because("directory not removed"))?;
+    let after = reported()?;
+    ensure!(after == before + 1, "reported {before} times, then {after}");
+    for version in init.versions() {
+        let version = version.map_err(because("versions not listed"))?;
+        ensure!(
+            version.name != SERVICE || version.image == SERVICE,
+            "{} still serves",
+            version.image
+        );
+    }
     Ok(())
 }
 

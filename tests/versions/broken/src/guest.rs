@@ -1,19 +1,33 @@
 //! What the versions do.
 
+use core::convert::Infallible;
 use core::hint::black_box;
 
 use libipc::gate;
 use libipc::proto::block::BlockSchema;
 use libipc::proto::disk::DiskSchema;
-use libipc::schema::Interface;
-use libsys::state::{NoPrevious, State, open_mapped};
-use libsys::time;
+use libipc::proto::file_system::FileSystemSchema;
+use libipc::schema::{Interface, Schema};
+use libipc::wire::Status;
+use libsys::abi::FOREVER;
+use libsys::ipc::{self, Outgoing, Received};
+use libsys::state::{MappedMemory, NoPrevious, State, open_mapped};
+use libsys::{Endpoint, service, startup, time};
 use serde::{Deserialize, Serialize};
+use tmpfs::TmpFs;
 
 use crate::Fault;
 
 /// What the state is called in the log.
 const WHAT: &str = "queues and buffers";
+
+/// A later version of what `block` serves, without its methods.
+const TURNED_AROUND: Schema = Schema {
+    version: BlockSchema::SCHEMA.version + 1,
+    hash: !BlockSchema::SCHEMA.hash,
+    methods: &[],
+    ..*BlockSchema::SCHEMA
+};
 
 /// A state that cannot be made from that of `block`, though it says so.
 #[derive(Default, Serialize, Deserialize)]
@@ -63,9 +77,37 @@ pub fn run(fault: Fault) -> i32 {
             say(open_mapped::<block::Tables>(WHAT).err());
             gate::pass(&[DiskSchema::SCHEMA], || Ok(()));
         }
+        Fault::ServesAnotherVersion => {
+            say(open_mapped::<block::Tables>(WHAT).err());
+            gate::pass(&[&TURNED_AROUND], || Ok(()));
+        }
+        Fault::AnswersRubbish => {
+            libsys::gate::announce(TmpFs::<MappedMemory>::schema());
+            gate::pass(&[FileSystemSchema::SCHEMA], || Ok(()));
+            say(answer_rubbish().err());
+        }
     }
     log::error!("{fault:?}: nobody minded");
     1
+}
+
+/// Answers every request with bytes of which no reply begins.
+fn answer_rubbish() -> Result<Infallible, &'static str> {
+    const BYTES: usize = 16;
+    let startup = startup::read().ok_or("start-up pages are damaged")?;
+    let endpoint = startup::take::<Endpoint>(&startup, "self").ok_or("no handle named self")?;
+    libsys::gate::note_receive();
+    if let Some(page) = service::page() {
+        page.set_ready();
+    }
+    loop {
+        let received = ipc::receive(&endpoint, FOREVER).map_err(|_| "cannot receive")?;
+        if let Received::Request(request) = received {
+            ipc::with_page(|page| page[..BYTES].fill(0xff));
+            // A caller that is gone is none to be lied to.
+            let _ = ipc::reply(request.reply, Status::Answer as u32, BYTES, &Outgoing::NONE);
+        }
+    }
 }
 
 fn test(fault: Fault) -> Result<(), &'static str> {

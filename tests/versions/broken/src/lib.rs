@@ -1,4 +1,5 @@
-//! Versions of `block` that cannot take over from the one that serves, each in another way.
+//! Versions of `block` that cannot take over from the one that serves, each in another way, and one of
+//! `tmpfs` that should not have.
 //!
 //! They say and do at the gate of a swap what a version of `block` does, up to their fault.
 #![cfg_attr(not(test), no_std)]
@@ -29,6 +30,10 @@ pub enum Fault {
     CrashesAfterCommit,
     /// Serves another interface.
     ServesAnotherInterface,
+    /// Serves a higher version of the interface in which methods have other places.
+    ServesAnotherVersion,
+    /// Takes over and answers what nobody can read.
+    AnswersRubbish,
 }
 
 /// Makes the program with a fault.

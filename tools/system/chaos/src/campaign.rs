@@ -31,7 +31,7 @@ struct Victim {
 /// Deaths of a service that nobody asked for.
 struct Watched {
     name: String,
-    deaths: [(u32, &'static str); 5],
+    deaths: [(u32, &'static str); 6],
 }
 
 /// A campaign.
@@ -281,11 +281,12 @@ fn services(init: &InitClient) -> Result<Vec<ServiceInfo>, Failed> {
 }
 
 /// Returns how often a service ended without anybody asking for it, and in which way.
-fn unasked(statistics: &ServiceStatistics) -> [(u32, &'static str); 5] {
+fn unasked(statistics: &ServiceStatistics) -> [(u32, &'static str); 6] {
     [
         (statistics.exited, "ended by itself"),
         (statistics.faulted, "was ended by a fault"),
         (statistics.hung, "hung"),
+        (statistics.reported, "reported"),
         (statistics.killed, "was ended by another process"),
         (statistics.not_started, "could not be started"),
     ]

@@ -306,7 +306,7 @@ impl<'a> Campaign<'a> {
             let sum = |counts: &Unasked| counts.iter().map(|(_, count)| count).sum::<u32>();
             let is_more = sum(&counts) > old.map_or(0, |(_, old)| sum(old)) + provoked;
             for ((cause, count), (_, old)) in
-                counts.iter_mut().zip(old.map_or([("", 0); 5], |o| o.1))
+                counts.iter_mut().zip(old.map_or([("", 0); 6], |o| o.1))
             {
                 *count = count.saturating_sub(old);
                 if *count > 0 && is_more {

@@ -24,7 +24,7 @@ pub(crate) struct Service {
 }
 
 /// Deaths of a service that nobody asked for, by what they are called.
-pub(crate) type Unasked = [(&'static str, u32); 5];
+pub(crate) type Unasked = [(&'static str, u32); 6];
 
 /// Returns the services of a campaign. `init` is among them, unless services are to hang.
 ///
@@ -99,6 +99,7 @@ fn by_cause(statistics: &ServiceStatistics) -> Unasked {
         ("exited", statistics.exited),
         ("faulted", statistics.faulted),
         ("hung", statistics.hung),
+        ("reported", statistics.reported),
         ("killed", statistics.killed),
         ("not_started", statistics.not_started),
     ]

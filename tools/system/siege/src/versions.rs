@@ -30,10 +30,11 @@ pub const SOUND: [Version; 3] = [
 ];
 
 /// Versions that cannot take over, for each phase of a swap in which that can show.
-pub const BROKEN: [Version; 8] = [
+pub const BROKEN: [Version; 9] = [
     broken("broken-crash", End::RolledBack),
     broken("broken-hang", End::RolledBack),
     broken("broken-interface", End::RolledBack),
+    broken("broken-version", End::RolledBack),
     broken("broken-schema", End::RolledBack),
     broken("broken-migration", End::RolledBack),
     broken("broken-test", End::RolledBack),

@@ -76,6 +76,7 @@ pub(crate) fn cause(cause: Cause) -> String {
         Cause::Asked => "asked for".to_string(),
         Cause::Hung => "hung".to_string(),
         Cause::Overdue => "held a request too long".to_string(),
+        Cause::Reported => "gave replies that cannot be true".to_string(),
         Cause::NotStarted => "not started".to_string(),
         Cause::Killed(code) => format!("killed with {code}"),
     }
@@ -90,6 +91,7 @@ pub(crate) fn statistics(rows: &[(String, ServiceStatistics)]) -> String {
         ("FAULTED", Right),
         ("ASKED", Right),
         ("HUNG", Right),
+        ("REPORTED", Right),
         ("KILLED", Right),
         ("FAILED", Right),
         ("DOWN LAST", Right),
@@ -111,6 +113,7 @@ pub(crate) fn statistics(rows: &[(String, ServiceStatistics)]) -> String {
             s.faulted.to_string(),
             s.asked.to_string(),
             s.hung.to_string(),
+            s.reported.to_string(),
             s.killed.to_string(),
             s.not_started.to_string(),
             down(s.downtime_last_ns),

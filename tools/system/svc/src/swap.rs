@@ -6,10 +6,17 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use libipc::files::Files;
+use libipc::proto::block::BlockSchema;
+use libipc::proto::console::ConsoleSchema;
+use libipc::proto::disk::DiskSchema;
+use libipc::proto::file_system::FileSystemSchema;
 use libipc::proto::init::{
     InitClient, ServiceVersion, SwapOutcome, SwapPhase, SwapReason, SwapReport,
 };
-use libipc::proto::vfs::OpenOptions;
+use libipc::proto::log::LogSchema;
+use libipc::proto::pci::PciSchema;
+use libipc::proto::vfs::{OpenOptions, VfsSchema};
+use libipc::schema::Interface;
 use libsys::abi::PAGE_SIZE;
 use sha2::{Digest as _, Sha256};
 use skink_program::{Failed, Program, human};
@@ -175,5 +182,31 @@ fn reason_text(reason: SwapReason) -> String {
         SwapReason::CannotServe => "it lacks something that it needs".into(),
         SwapReason::Nonsense => "it reported nonsense".into(),
         SwapReason::NotCopied => "the state could not be copied".into(),
+        SwapReason::OtherVersion {
+            interface,
+            old,
+            new,
+        } => format!(
+            "it serves version {new} of {}, and version {old} is not the beginning of that",
+            interface_name(interface)
+        ),
     }
+}
+
+/// Returns the name of an interface, by the upper half of its labels.
+fn interface_name(id: u16) -> String {
+    let known = [
+        BlockSchema::SCHEMA,
+        ConsoleSchema::SCHEMA,
+        DiskSchema::SCHEMA,
+        FileSystemSchema::SCHEMA,
+        LogSchema::SCHEMA,
+        PciSchema::SCHEMA,
+        VfsSchema::SCHEMA,
+    ];
+    let found = known.into_iter().find(|schema| schema.id == id);
+    found.map_or_else(
+        || format!("interface {id:#06x}"),
+        |schema| schema.name.to_string(),
+    )
 }
