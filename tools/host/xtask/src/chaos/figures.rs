@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::batch::{Outcome, Settings};
-use super::events::Counts;
+use super::events::{Counts, Quiet};
+use super::silent::Programs;
 
+mod misses;
 mod reading;
 mod rows;
 mod tables;
 #[cfg(test)]
 pub(super) mod tests;
 
+use misses::Miss;
 use rows::{BROKEN, Faults, Service, Swaps};
 
 /// Version of the file's form.
@@ -31,6 +34,10 @@ pub(crate) struct Figures {
     command: String,
     pub(crate) services: BTreeMap<String, Service>,
     counts: Counts,
+    /// Faults that were not recovered.
+    misses: Vec<Miss>,
+    /// Time without faults.
+    quiet: Quiet,
     leaks: u64,
     /// Machines that went down or hung before their time.
     reboots: u64,
@@ -66,6 +73,8 @@ impl Figures {
             ),
             services: BTreeMap::new(),
             counts: Counts::default(),
+            misses: Vec::new(),
+            quiet: Quiet::default(),
             leaks: 0,
             reboots: 0,
             boots: outcomes.len() as u64,
@@ -73,7 +82,7 @@ impl Figures {
             complaints: 0,
         };
         for outcome in outcomes {
-            figures.add(outcome);
+            figures.add(outcome, settings.programs.as_deref());
         }
         for service in figures.services.values_mut() {
             let of_swaps = service.swaps.values_mut();
@@ -86,12 +95,17 @@ impl Figures {
         figures
     }
 
-    fn add(&mut self, outcome: &Outcome) {
+    fn add(&mut self, outcome: &Outcome, programs: Option<&Programs>) {
         let events = &outcome.events;
         for kill in &events.kills {
             let service = self.services.entry(kill.service.clone()).or_default();
             service.kills += 1;
             service.redelivered += kill.redelivered;
+            if !kill.after.is_empty() {
+                let second = service.seconds.entry(kill.after.clone()).or_default();
+                second.times += 1;
+                second.recovered += u64::from(kill.is_recovered);
+            }
             if kill.is_recovered {
                 service.recovered += 1;
                 let gaps = service.gaps.entry(kill.kind.clone()).or_default();
@@ -101,10 +115,8 @@ impl Figures {
         for fault in &events.faults {
             let service = self.services.entry(fault.service.clone()).or_default();
             let faults = service.faults.entry(fault.kind.clone()).or_default();
-            faults.injected += 1;
+            faults.count(fault);
             if fault.is_manifest {
-                faults.manifested += 1;
-                faults.recovered += u64::from(fault.is_recovered);
                 let gaps = service.gaps.entry(fault.kind.clone()).or_default();
                 gaps.add(fault.gap_ns);
             }
@@ -126,6 +138,8 @@ impl Figures {
             let service = self.services.entry(service.clone()).or_default();
             *service.unasked.entry(cause.clone()).or_default() += count;
         }
+        self.misses.extend(misses::of(outcome, programs));
+        self.quiet.add(&events.quiet);
         self.counts.add(&events.counts);
         self.leaks += events.leaks;
         self.reboots += u64::from(outcome.is_lost());
@@ -157,7 +171,7 @@ impl Figures {
     fn unasked(&self) -> u64 {
         self.sum(|service| {
             let deaths: u64 = service.unasked.values().sum();
-            let faults = service.faults.values().map(|faults| faults.manifested);
+            let faults = service.faults.values().map(|faults| faults.deaths);
             let swaps = service.swaps.values().map(|swaps| swaps.crashes);
             deaths.saturating_sub(faults.chain(swaps).sum())
         })
@@ -173,7 +187,12 @@ impl Figures {
 
     /// Returns whether nothing went wrong at all.
     pub(crate) fn is_good(&self) -> bool {
-        self.kills() + self.faults(|faults| faults.injected) + self.swaps(|row| row.orders) > 0
+        self.kills()
+            + self.faults(|faults| faults.injected)
+            + self.swaps(|row| row.orders)
+            + self.quiet.ns
+            > 0
+            && self.quiet.restarts + self.quiet.late_heartbeats == 0
             && self.swaps(|row| row.good) == self.swaps(|row| row.orders)
             && self.sum(|service| service.recovered) == self.kills()
             && self.faults(|faults| faults.recovered) == self.faults(|faults| faults.manifested)
@@ -189,10 +208,10 @@ impl Figures {
         json!({
             "kills": kills,
             "recovered": self.sum(|service| service.recovered),
-            // A kill ends a process that runs: none is without effect. Whether a bit that was
-            // turned over was ever looked at is not known unless it showed.
+            // A kill ends a process that runs: none is without effect. Whether a fault was
+            // activated that nobody watched is not known unless it showed.
             "injected": kills + self.faults(|faults| faults.injected),
-            "activated": kills + self.faults(|faults| faults.manifested),
+            "activated": kills + self.faults(|faults| faults.activated),
             "manifested": kills + self.faults(|faults| faults.manifested),
             "manifested_recovered": self.sum(|service| service.recovered)
                 + self.faults(|faults| faults.recovered),
@@ -225,6 +244,12 @@ impl Figures {
             "clock": self.clock,
             "command": self.command,
             "elapsed_ns": self.elapsed_ns,
+            "quiet": {
+                "ns": self.quiet.ns,
+                "restarts": self.quiet.restarts,
+                "late_heartbeats": self.quiet.late_heartbeats,
+            },
+            "misses": self.misses.iter().map(Miss::json).collect::<Vec<_>>(),
             "totals": self.totals(),
             "services": rows.collect::<Vec<_>>(),
             "batches": outcomes.iter().map(batch).collect::<Vec<_>>(),
@@ -246,7 +271,7 @@ fn batch(outcome: &Outcome) -> Value {
         .iter()
         .filter(|fault| fault.is_manifest && !fault.is_recovered);
     json!({
-        "not_recovered": missed.map(|fault| &fault.about).collect::<Vec<_>>(),
+        "not_recovered": missed.map(|fault| fault.about.clone()).collect::<Vec<_>>(),
         "index": outcome.batch.index,
         "seed": outcome.batch.seed,
         "kills": events.kills.len(),

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
+use super::misses::Miss;
 use super::rows::{Service, number};
 use super::{Figures, SCHEMA};
-use crate::chaos::events::Counts;
+use crate::chaos::events::{Counts, Quiet};
 
 impl Figures {
     /// Reads the parts of a file of which table and charts are made.
@@ -35,6 +36,8 @@ impl Figures {
                 lost: number(totals, "lost")?,
                 duplicated: number(totals, "duplicated")?,
             },
+            misses: misses(&file["misses"])?,
+            quiet: quiet(&file["quiet"])?,
             leaks: number(totals, "leaks")?,
             reboots: number(totals, "reboots")?,
             boots: number(totals, "boots")?,
@@ -42,6 +45,24 @@ impl Figures {
             complaints: 0,
         })
     }
+}
+
+/// Reads a list that older files do not have.
+fn misses(rows: &Value) -> anyhow::Result<Vec<Miss>> {
+    let rows = rows.as_array().into_iter().flatten();
+    rows.map(Miss::from_json).collect()
+}
+
+/// Reads what older files do not have.
+fn quiet(json: &Value) -> anyhow::Result<Quiet> {
+    if json.is_null() {
+        return Ok(Quiet::default());
+    }
+    Ok(Quiet {
+        ns: number(json, "ns")?,
+        restarts: number(json, "restarts")?,
+        late_heartbeats: number(json, "late_heartbeats")?,
+    })
 }
 
 fn services(rows: &Value) -> anyhow::Result<BTreeMap<String, Service>> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::chaos::events::Swap;
+use crate::chaos::events::{Fault, Swap};
 
 /// The kind of kills by which gaps are compared.
 const SINGLE: &str = "single";
@@ -60,27 +60,65 @@ impl Gaps {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
     pub(super) injected: u64,
+    /// Those whose place was reached, or that showed.
+    pub(super) activated: u64,
     pub(super) manifested: u64,
     /// Of those that manifested.
     pub(super) recovered: u64,
+    /// How often the service died of them.
+    pub(super) deaths: u64,
 }
 
 impl Faults {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.injected += other.injected;
+        self.activated += other.activated;
+        self.manifested += other.manifested;
+        self.recovered += other.recovered;
+        self.deaths += other.deaths;
+    }
+
+    /// Counts one.
+    pub(super) fn count(&mut self, fault: &Fault) {
+        let is_activated = fault.is_activated == Some(true) || fault.is_manifest;
+        self.add(&Self {
+            injected: 1,
+            activated: is_activated.into(),
+            manifested: fault.is_manifest.into(),
+            recovered: (fault.is_manifest && fault.is_recovered).into(),
+            deaths: fault.about["died"]
+                .as_u64()
+                .unwrap_or_else(|| fault.is_manifest.into()),
+        });
+    }
+
     fn json(self) -> Value {
         json!({
             "injected": self.injected,
+            "activated": self.activated,
             "manifested": self.manifested,
             "recovered": self.recovered,
+            "deaths": self.deaths,
         })
     }
 
     fn from_json(json: &Value) -> anyhow::Result<Self> {
+        let manifested = number(json, "manifested")?;
         Ok(Self {
             injected: number(json, "injected")?,
-            manifested: number(json, "manifested")?,
+            activated: json["activated"].as_u64().unwrap_or(manifested),
+            manifested,
             recovered: number(json, "recovered")?,
+            deaths: json["deaths"].as_u64().unwrap_or(manifested),
         })
     }
+}
+
+/// Kills behind kills of another service, or of the same one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Second {
+    pub(super) times: u64,
+    pub(super) recovered: u64,
 }
 
 /// What became of the swaps to one version, or there and back.
@@ -156,6 +194,8 @@ pub(crate) struct Service {
     pub(crate) gaps: BTreeMap<String, Gaps>,
     /// Other faults, by kind.
     pub(super) faults: BTreeMap<String, Faults>,
+    /// Kills behind those of other services, by their names.
+    pub(super) seconds: BTreeMap<String, Second>,
     /// Times until hangs were found.
     pub(super) detections: Gaps,
     /// Swaps, by kind; by the name of the image for versions that cannot take over.
@@ -179,8 +219,13 @@ impl Service {
             restarts[cause] = json!(count);
         }
         let fault = |(kind, faults): (&String, &Faults)| (kind.clone(), faults.json());
+        let second = |(first, second): (&String, &Second)| {
+            let json = json!({ "times": second.times, "recovered": second.recovered });
+            (first.clone(), json)
+        };
         json!({
             "service": name,
+            "killed_after": self.seconds.iter().map(second).collect::<serde_json::Map<_, _>>(),
             "faults": self.faults.iter().map(fault).collect::<serde_json::Map<_, _>>(),
             "detection_ns": self.detections.json(),
             "swaps": self.swaps.iter().map(|(kind, swaps)| (kind.clone(), swaps.json()))
@@ -210,6 +255,13 @@ impl Service {
             service
                 .faults
                 .insert(kind.clone(), Faults::from_json(faults)?);
+        }
+        for (first, second) in row["killed_after"].as_object().into_iter().flatten() {
+            let second = Second {
+                times: number(second, "times")?,
+                recovered: number(second, "recovered")?,
+            };
+            service.seconds.insert(first.clone(), second);
         }
         for (kind, swaps) in row["swaps"].as_object().into_iter().flatten() {
             service.swaps.insert(kind.clone(), Swaps::from_json(swaps)?);

@@ -13,7 +13,9 @@ pub(crate) fn figures(printed: &str) -> Figures {
         gap_us: "0..5".to_owned(),
         cpus: 1,
         is_virtual: true,
+        shift: 0,
         disk: PathBuf::new(),
+        programs: None,
     };
     Figures::new("abcdef".to_owned(), 3, &settings, &[outcome(printed)])
 }
@@ -96,7 +98,7 @@ fn faults_that_nobody_noticed_stay_in_the_count() {
     assert!(
         figures
             .summary()
-            .contains("2 other faults, 1 manifested, 1 of them recovered")
+            .contains("2 other faults, 1 activated, 1 manifested, 1 of them recovered")
     );
     let read = Figures::parse(&figures.json(&[]).unwrap()).unwrap();
     assert_eq!(read.summary(), figures.summary());
