@@ -2,7 +2,7 @@
 
 use skink_abi::{
     ExitReason, MAX_PEEK_BYTES, PageRun, ProcessInfo, ProcessState, RawHandle, Rights, Syscall,
-    ThreadParams,
+    ThreadParams, WatchKind,
 };
 
 use crate::{Handle, Kind, Notification, Process, Result, Sender, System, Thread, memory, raw};
@@ -237,6 +237,25 @@ impl Handle<System> {
     pub fn set_urgent(&self, process: &Handle<Process>) -> Result<()> {
         let arguments = [self.raw().0.into(), process.raw().0.into()];
         raw::plain(Syscall::ProcessSetUrgent, arguments).map(|_| ())
+    }
+
+    /// Watches a place in a process, or none: there is one place for all who ask, and only what runs
+    /// on the CPU of this call is seen. Returns whether the place that was watched before was reached.
+    /// The first time is seen, in any life of the process with this number.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight` as for [`Handle::<System>::peek`], `InvalidArgument` for an address that no
+    /// program has, `Dead` unless no place is to be watched.
+    pub fn watch_place(
+        &self,
+        process: &Handle<Process>,
+        address: u64,
+        kind: WatchKind,
+    ) -> Result<bool> {
+        let [system, process] = [self.raw().0.into(), process.raw().0.into()];
+        let arguments = [system, process, address, kind as u64];
+        raw::plain(Syscall::ProcessWatchPlace, arguments).map(|(reached, _)| reached != 0)
     }
 
     fn range(&self, process: &Handle<Process>, address: u64, part: &[u8]) -> [u64; 6] {

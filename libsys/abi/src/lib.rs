@@ -37,6 +37,7 @@ pub use message::{
 pub use objects::{
     BatchEntry, ExitReason, HandleInfo, KernelStats, MapFlags, MapItem, MemoryInfo, NAME_BYTES,
     PORT_STREAM_READ, PageRun, PortStream, ProcessInfo, ProcessState, SystemInfo, ThreadParams,
+    WatchKind,
 };
 pub use syscall::Syscall;
 pub use time_page::{Clock, TIME_MAGIC, TimePage};

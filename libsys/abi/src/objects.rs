@@ -163,6 +163,30 @@ pub enum ExitReason {
     Fault = 3,
 }
 
+/// What counts as reaching a place in a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum WatchKind {
+    /// Nothing: no place is watched.
+    None = 0,
+    /// The instruction there is about to be executed.
+    Execution = 1,
+    /// The byte there was read or written.
+    Access = 2,
+}
+
+impl WatchKind {
+    /// Returns the kind with this number.
+    pub const fn from_number(number: u64) -> Option<WatchKind> {
+        match number {
+            0 => Some(WatchKind::None),
+            1 => Some(WatchKind::Execution),
+            2 => Some(WatchKind::Access),
+            _ => None,
+        }
+    }
+}
+
 /// What a process is and does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]

@@ -106,10 +106,12 @@ syscalls! {
     /// (system, process, instructions) -> instructions left: ends a process after so many
     /// instructions of its threads, 0 for not at all; tells how many were left until now.
     ProcessEndAfter = 36, "process_end_after", 3;
-
+    /// (system, process, address, [`crate::WatchKind`]) -> 1 if the place watched before was reached:
+    /// watches a place in a process, on this CPU.
+    ProcessWatchPlace = 37, "process_watch_place", 4;
     /// (system, process): threads that the process gets from now on run before those of programs
     /// when they wake.
-    ProcessSetUrgent = 37, "process_set_urgent", 2;
+    ProcessSetUrgent = 38, "process_set_urgent", 2;
 
     /// (process, *ThreadParams) -> thread: makes a thread and lets it run.
     ThreadCreate = 30, "thread_create", 2;

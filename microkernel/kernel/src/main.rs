@@ -69,6 +69,7 @@ mod time_page;
 mod trap;
 #[cfg(bare)]
 mod user;
+mod watch;
 
 #[cfg(not(bare))]
 fn main() {}

@@ -146,6 +146,7 @@ fn plain(number: Syscall, call: &mut Call<'_>) -> Result {
         Syscall::ProcessPeek => inspection::peek(call),
         Syscall::ProcessPoke => inspection::poke(call),
         Syscall::ProcessEndAfter => inspection::end_after(call),
+        Syscall::ProcessWatchPlace => inspection::watch_place(call),
         Syscall::ThreadCreate => processes::create_thread(call),
         Syscall::EndpointCreate => objects::create_endpoint(call),
         Syscall::EndpointMint => objects::mint_sender(call),

@@ -10,7 +10,7 @@ use crate::arch::x86_64::{apic, cpu, fpu, time};
 use crate::lock::Held;
 use crate::process::PROCESSES;
 use crate::thread::Thread;
-use crate::{fault, interrupt, sched, space, stepping, teardown};
+use crate::{fault, interrupt, sched, space, stepping, teardown, watch};
 
 const DEBUG: u64 = 1;
 const DEVICE_NOT_AVAILABLE: u64 = 7;
@@ -77,7 +77,7 @@ fn fault_of(thread: &Thread) -> Option<FaultMessage> {
 fn on_exception(held: &mut Held<0>, thread: &'static Thread, vector: u64) {
     let mut address = 0;
     match vector {
-        DEBUG if stepping::on_step(held, thread) => return,
+        DEBUG if watch::on_trap(thread) || stepping::on_step(held, thread) => return,
         PAGE_FAULT => {
             if let Some(fault) = fault_of(thread)
                 && fault::send(held, thread, fault)

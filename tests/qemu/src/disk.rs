@@ -129,6 +129,14 @@ pub fn make_siege(image: &Path) -> anyhow::Result<()> {
     if image.exists() {
         return Ok(());
     }
+    make_siege_with(image, &[])
+}
+
+/// Makes the image for campaigns anew, with more files: path and content.
+///
+/// # Errors
+/// As of [`make_siege`].
+pub fn make_siege_with(image: &Path, more: &[(String, String)]) -> anyhow::Result<()> {
     let folder = image.with_extension("files");
     remove_folder(&folder)?;
     let mut list = String::new();
@@ -141,6 +149,9 @@ pub fn make_siege(image: &Path) -> anyhow::Result<()> {
         list.push_str(&line);
     }
     write_file(&folder.join(SUMS), list.as_bytes())?;
+    for (name, content) in more {
+        write_file(&folder.join(name), content.as_bytes())?;
+    }
     make_ext4(&folder, image, SIEGE_MIB)?;
     remove_folder(&folder)
 }

@@ -1,7 +1,9 @@
 //! Calls that look into another process.
 
 use skink_abi::layout::{TIME_PAGE, USER_END};
-use skink_abi::{Error, MAX_PAGE_RUNS, MAX_PEEK_BYTES, ObjectKind, PAGE_SIZE, PageRun, Rights};
+use skink_abi::{
+    Error, MAX_PAGE_RUNS, MAX_PEEK_BYTES, ObjectKind, PAGE_SIZE, PageRun, Rights, WatchKind,
+};
 use skink_kcore::handles::Entry;
 
 use super::objects::{MAKER, give};
@@ -11,7 +13,7 @@ use crate::arch::x86_64::paging::Access;
 use crate::arch::x86_64::physical;
 use crate::lock::{Guard, level};
 use crate::process::{PROCESSES, Process, State};
-use crate::{object, stepping, user};
+use crate::{object, stepping, user, watch};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Most entries of page tables that one call looks at.
@@ -78,6 +80,16 @@ pub(super) fn end_after(call: &mut Call<'_>) -> Result {
     let [_, handle, instructions, ..] = call.arguments;
     with_process(call, handle, Rights::MANAGE, |call, target| {
         Ok((stepping::arm(call.held, target, instructions)?, 0))
+    })
+}
+
+pub(super) fn watch_place(call: &mut Call<'_>) -> Result {
+    require_debug(call)?;
+    let [_, handle, address, kind, ..] = call.arguments;
+    let kind = WatchKind::from_number(kind).filter(|_| address < USER_END);
+    let kind = kind.ok_or(Error::InvalidArgument)?;
+    with_process(call, handle, Rights::MANAGE, |_, target| {
+        Ok((watch::set(target, address, kind)?.into(), 0))
     })
 }
 

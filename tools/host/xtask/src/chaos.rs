@@ -7,15 +7,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use skink_qemu::{Accelerator, disk};
+use skink_qemu::{Accelerator, Artefacts, disk};
 
 use crate::artefacts;
 use crate::bench::commit;
+use crate::build::build;
 use crate::setup::{self, Tool};
 use crate::workspace::Workspace;
 
@@ -25,13 +26,19 @@ mod figures;
 mod ledger;
 mod plot;
 mod progress;
+mod silent;
 
 use batch::{Batch, Outcome};
 use figures::Figures;
 use progress::Progress;
+use silent::Programs;
 
 /// The supervisor is killed like a service, but has no manifest.
 const INIT: &str = "init";
+/// Runs the programs of people, `siege` among them: it is spared.
+const SHELL: &str = "shell";
+/// The plan that needs a list of faults.
+const SILENT: &str = "silent";
 /// Most machines at a time.
 const MAX_JOBS: usize = 64;
 
@@ -44,7 +51,7 @@ pub(crate) struct Options {
     /// Repeats the choices of an earlier campaign.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Number of kills (and other faults and swaps) in all.
+    /// Number of kills (and other faults, swaps and quiet minutes) in all.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
     /// Services to kill, with commas between them [default: all that the system can live
@@ -54,8 +61,10 @@ pub(crate) struct Options {
     /// Kinds of faults, with commas between them: single kills, pair (two services at once), again
     /// (the next instance too, while it recovers), hang, flip (of a bit in memory), swap (to
     /// another version of block, vfs, virtio-blk, and back), broken (swaps to versions of block that cannot
-    /// take over).
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "single", value_parser = ["single", "pair", "again", "hang", "flip", "swap", "broken"])]
+    /// take over), silent (mistakes in code and data, which nobody is told of), matrix (each ordered pair
+    /// of services, and each twice, in order), init (a service, and init while that one recovers), quiet
+    /// (minutes without any fault).
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "single", value_parser = ["single", "pair", "again", "hang", "flip", "swap", "broken", "silent", "matrix", "init", "quiet"])]
     plan: Vec<String>,
     /// Time from a recovery to the next kill, in microseconds.
     #[arg(long, value_name = "LO..HI", default_value = "0..20000")]
@@ -64,6 +73,10 @@ pub(crate) struct Options {
     /// more it is the host's.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     smp: u32,
+    /// Virtual time of an instruction: 2 to the power of this, in nanoseconds. More makes quiet time
+    /// pass faster.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=6))]
+    shift: u32,
     /// The clock is the host's with one CPU too.
     #[arg(long)]
     real_time: bool,
@@ -106,12 +119,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut artefacts = artefacts::prepare(&workspace)?;
     // Runs are of the same kind on every machine.
     artefacts.accelerator = Accelerator::Tcg;
-    let image = artefacts.scratch.join("siege.img");
-    disk::make_siege(&image)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let seed = options.seed.unwrap_or(now.as_millis() as u64);
-    let settings = settings(options, image);
     let batches = batches(seed, options.kills, options.batch);
+    let settings = settings(&workspace, options, &artefacts, &batches)?;
     eprintln!(
         "{} kills in {} boots, {jobs} at a time, {}; seed {seed}",
         options.kills,
@@ -165,25 +176,55 @@ fn write(file: &Path, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn settings(options: &Options, disk: PathBuf) -> batch::Settings {
-    batch::Settings {
+fn settings(
+    workspace: &Workspace,
+    options: &Options,
+    artefacts: &Artefacts,
+    batches: &[Batch],
+) -> anyhow::Result<batch::Settings> {
+    let mut settings = batch::Settings {
         services: options.services.clone(),
         plan: options.plan.clone(),
         gap_us: options.gap_us.clone(),
         cpus: options.smp,
         is_virtual: options.smp == 1 && !options.real_time,
-        disk,
+        shift: options.shift,
+        disk: artefacts.scratch.join("siege.img"),
+        programs: None,
+    };
+    if !options.plan.iter().any(|kind| kind == SILENT) {
+        disk::make_siege(&settings.disk)?;
+        return Ok(settings);
     }
+    let mut names = options.services.clone();
+    if names.is_empty() {
+        names = services(workspace)?;
+        names.retain(|name| name != SHELL);
+    }
+    let programs = Programs::read(&workspace.root, &build(workspace)?.programs, &names)?;
+    let wanted: Vec<(u64, u32)> = batches.iter().map(|one| (one.seed, one.kills)).collect();
+    let lists = programs.lists(&wanted)?;
+    let files: Vec<(String, String)> = batches.iter().map(|one| one.faults()).zip(lists).collect();
+    settings.disk = artefacts.scratch.join("faults.img");
+    disk::make_siege_with(&settings.disk, &files)?;
+    settings.programs = Some(Arc::new(programs));
+    Ok(settings)
 }
 
-/// Fails when a name is not that of a service.
-fn check_services(workspace: &Workspace, names: &[String]) -> anyhow::Result<()> {
+/// Returns the names of all services, `init` first.
+fn services(workspace: &Workspace) -> anyhow::Result<Vec<String>> {
     let mut known = vec![INIT.to_owned()];
     for entry in fs::read_dir(workspace.root.join("init/services"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         known.extend(name.strip_suffix(".toml").map(str::to_owned));
     }
     known.sort();
+    Ok(known)
+}
+
+/// Fails when a name is not that of a service.
+fn check_services(workspace: &Workspace, names: &[String]) -> anyhow::Result<()> {
+    let known = services(workspace)?;
     for name in names {
         ensure!(
             known.contains(name),
@@ -229,7 +270,7 @@ fn derived(seed: u64, index: u32) -> u64 {
 
 /// Runs all batches, some at a time; the outcomes are in their order.
 fn run_all(
-    artefacts: &skink_qemu::Artefacts,
+    artefacts: &Artefacts,
     settings: &batch::Settings,
     batches: Vec<Batch>,
     jobs: usize,

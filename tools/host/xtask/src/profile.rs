@@ -22,7 +22,7 @@ use crate::workspace::Workspace;
 
 mod attribute;
 mod cut;
-mod image;
+pub(crate) mod image;
 mod operation;
 mod trace;
 mod tracer;

@@ -8,6 +8,7 @@ use chaos::Random;
 use libipc::Failure;
 use libipc::proto::init::{InitClient, InitError};
 use libsys::{Handle, System, time};
+use siege::faults::Fault;
 use siege::json::Object;
 use siege::versions::{self, Version};
 use siege::{Counts, Kind, Load, Request, Strike, Strikes, Targets};
@@ -20,6 +21,7 @@ use crate::services::{self, INIT, Service, Unasked};
 use crate::snapshot::{Snapshot, Use};
 
 mod harm;
+mod silent;
 mod swap;
 
 /// How long a service may take to come back, ns.
@@ -35,6 +37,8 @@ pub(crate) struct Campaign<'a> {
     seed: u64,
     strikes: Strikes,
     services: Vec<Service>,
+    /// Faults that nobody is told of.
+    faults: Vec<Fault>,
     /// Versions to swap to, sound and broken ones.
     swaps: Vec<&'static Version>,
     broken: Vec<&'static Version>,
@@ -81,14 +85,19 @@ impl<'a> Campaign<'a> {
                 |version: &&Version| services.iter().any(|one| one.name == version.service);
             all.iter().filter(is_chosen).collect()
         };
+        let faults = silent::read(program, launcher, request)?;
         let (swaps, broken) = (of_chosen(&versions::SOUND), of_chosen(&versions::BROKEN));
         let targets = Targets {
             services: services.len(),
             swaps: swaps.len(),
             broken: broken.len(),
+            faults: faults.len(),
+            init: services.iter().position(|one| one.name == INIT),
         };
         if let Some(kind) = request.kinds.iter().find(|kind| targets.of(**kind) == 0) {
-            return Err(Failed::new("no chosen service has such versions").about(kind.name()));
+            return Err(
+                Failed::new("there is nothing of this kind to strike at").about(kind.name())
+            );
         }
         Ok(Campaign {
             launcher,
@@ -104,6 +113,7 @@ impl<'a> Campaign<'a> {
             ),
             gaps: services.iter().map(|_| Vec::new()).collect(),
             services,
+            faults,
             swaps,
             broken,
             are_named: !request.services.is_empty(),
@@ -154,10 +164,18 @@ impl<'a> Campaign<'a> {
                 return Ok(true);
             }
             match strike.kind {
-                Kind::Single | Kind::Pair | Kind::Again => self.strike(program, &strike)?,
+                Kind::Single | Kind::Pair | Kind::Again | Kind::Matrix | Kind::Init => {
+                    self.strike(program, &strike)?;
+                }
                 Kind::Hang => self.hang(program, &strike, &loads)?,
                 Kind::Flip => self.flip(program, &strike, &loads)?,
                 Kind::Swap | Kind::Broken => self.swap(program, &strike)?,
+                Kind::Silent => self.silent(program, &strike, &loads)?,
+                Kind::Quiet => {
+                    if self.quiet(program)? {
+                        return Ok(true);
+                    }
+                }
             }
         }
         self.elapsed_ns = time::now().saturating_sub(start);
@@ -174,11 +192,15 @@ impl<'a> Campaign<'a> {
         let (_, before) = self.system.system_info()?;
         let mut killed = Vec::new();
         killed.extend(self.kill(strike.first)?);
-        if strike.kind == Kind::Again
-            && let Some(first) = killed.first()
-        {
-            self.wait_for_next(first);
-            time::sleep(strike.delay_ns);
+        let is_again = strike.kind == Kind::Again
+            || strike.kind == Kind::Matrix && strike.first == strike.second;
+        if let Some(first) = killed.first() {
+            if is_again {
+                self.wait_for_next(first);
+            }
+            if is_again || strike.kind == Kind::Init {
+                time::sleep(strike.delay_ns);
+            }
         }
         if strike.kind != Kind::Single && !killed.is_empty() {
             killed.extend(self.kill(strike.second)?);
@@ -190,7 +212,9 @@ impl<'a> Campaign<'a> {
         }
         let (_, after) = self.system.system_info()?;
         let mut redelivered = after.redelivered.saturating_sub(before.redelivered);
-        for (gap, outcome, one) in outcomes {
+        let first = self.services[strike.first].name.clone();
+        for (place, (gap, outcome, one)) in outcomes.into_iter().enumerate() {
+            let after = if place == 0 { "" } else { &first };
             let service = &mut self.services[one.service];
             let mut line = Object::new("kill")
                 .text("service", &service.name)
@@ -198,6 +222,7 @@ impl<'a> Campaign<'a> {
                 .number("at_ns", one.at)
                 .number("gap_ns", gap)
                 .number("redelivered", redelivered)
+                .text("after", after)
                 .number("recovered", outcome.is_ok().into());
             redelivered = 0;
             match outcome {

@@ -36,6 +36,11 @@ impl Area {
         }
     }
 
+    /// Returns the part with a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|area| area.name() == name)
+    }
+
     fn of(run: &PageRun) -> Option<Self> {
         if !run.flags.contains(MapFlags::WRITE) {
             return None;
@@ -62,9 +67,9 @@ pub struct Target {
     pub mask: u8,
 }
 
-/// Chooses a bit: each part of the process that is there is as likely, and within a part each
-/// bit. `None` if nothing is there.
-pub fn choose(random: &mut Random, runs: &[PageRun]) -> Option<Target> {
+/// Chooses a bit: each part of the process that is there is as likely, unless one is wanted and
+/// there, and within a part each bit. `None` if nothing is there.
+pub fn choose(random: &mut Random, runs: &[PageRun], wanted: Option<Area>) -> Option<Target> {
     let parts: Vec<(Area, Vec<&PageRun>)> = Area::ALL
         .into_iter()
         .map(|area| {
@@ -73,7 +78,9 @@ pub fn choose(random: &mut Random, runs: &[PageRun]) -> Option<Target> {
         })
         .filter(|(_, own): &(Area, Vec<&PageRun>)| !own.is_empty())
         .collect();
-    let (area, own) = parts.get(random.below(parts.len() as u64) as usize)?;
+    let by_chance = random.below(parts.len() as u64) as usize;
+    let wanted = parts.iter().find(|(area, _)| Some(*area) == wanted);
+    let (area, own) = wanted.or_else(|| parts.get(by_chance))?;
     let page = PAGE_SIZE as u64;
     let bytes = own.iter().map(|run| run.pages * page).sum();
     let mut place = random.below(bytes);
@@ -166,7 +173,7 @@ mod tests {
             run(IMAGE_BASE + 0x1000, 1, MapFlags::READ),
             run(MAPPINGS, 9, writable),
         ];
-        assert_eq!(choose(&mut Random::new(1), &runs), None);
+        assert_eq!(choose(&mut Random::new(1), &runs, None), None);
         assert_eq!(text(&runs).count(), 1);
     }
 
@@ -187,7 +194,11 @@ mod tests {
         fn the_bit_is_in_the_part_that_is_named(seed in any::<u64>(), pages in 1..40_u64) {
             let writable = MapFlags::READ | MapFlags::WRITE;
             let runs = [run(HEAP, pages, writable), run(STATE_REGION, 1, writable)];
-            let target = choose(&mut Random::new(seed), &runs).unwrap();
+            let state = choose(&mut Random::new(seed), &runs, Some(Area::State)).unwrap();
+            prop_assert_eq!(state.area, Area::State);
+            let absent = choose(&mut Random::new(seed), &runs, Some(Area::Stack)).unwrap();
+            prop_assert!(absent.area != Area::Stack);
+            let target = choose(&mut Random::new(seed), &runs, None).unwrap();
             let (start, pages) = match target.area {
                 Area::Heap => (HEAP, pages),
                 _ => (STATE_REGION, 1),

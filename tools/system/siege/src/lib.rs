@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod counters;
+pub mod faults;
 pub mod harm;
 pub mod json;
 pub mod load;

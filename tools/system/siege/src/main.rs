@@ -28,12 +28,16 @@ Lines for programs begin with `#siege ` and are JSON.
 
   -k, --kill LIST    services to kill, with commas between them; if not given, all that
                      the system can live without, but for the shell
-  -n, --times N      number of kills in all; 100 if not given
+  -n, --times N      number of kills, faults, swaps or minutes in all; 100 if not given
   -p, --plan LIST    single (if not given): one service is killed; pair: two at once;
                      again: one, and its next instance while it recovers; hang: one turns
                      for ever; flip: a bit of its memory is turned over; swap: one is
                      swapped to its other version, or back; broken: one is swapped to a
-                     version that cannot take over
+                     version that cannot take over; silent: faults of a file are put in;
+                     matrix: each ordered pair of services, and each twice, in order; init:
+                     one, and init while that one recovers; quiet: a minute without faults
+  -f, --faults FILE  the faults of plan silent: a line with service and class, below it lines
+                     with address, old and new bytes; made by `cargo xtask chaos`
   -g, --gap-us LO..HI
                      time from a recovery to the next kill; 0..20000 if not given
   -l, --loads LIST   workloads: paging, disk, tree, once, lines; all these if not given; or

@@ -31,6 +31,8 @@ pub struct Request {
     pub seed: Option<u64>,
     /// The workloads.
     pub loads: Vec<Load>,
+    /// The file with the faults that nobody is told of.
+    pub faults: Option<String>,
 }
 
 impl Request {
@@ -47,6 +49,7 @@ impl Request {
             gap_us: DEFAULT_GAP_US,
             seed: None,
             loads: Load::ALL.to_vec(),
+            faults: None,
         };
         let mut rest = arguments.iter();
         while let Some(option) = rest.next() {
@@ -60,6 +63,7 @@ impl Request {
                     request.kills =
                         u32::try_from(kills).map_err(|_| "too many times".to_string())?;
                 }
+                "-f" | "--faults" => request.faults = Some(value()?.clone()),
                 "-p" | "--plan" => request.kinds = list(value()?, Kind::named)?,
                 "-l" | "--loads" => {
                     let loads = value()?;
@@ -108,7 +112,8 @@ mod tests {
 
     #[test]
     fn everything_can_be_said() {
-        let request = parse("-k vfs,block -n 7 -p pair,again -l disk -g 1..2 -s 9").unwrap();
+        let request =
+            parse("-k vfs,block -n 7 -p pair,again -l disk -g 1..2 -s 9 -f /faults/9").unwrap();
         let expected = Request {
             services: vec!["vfs".to_owned(), "block".to_owned()],
             kills: 7,
@@ -116,6 +121,7 @@ mod tests {
             gap_us: 1..=2,
             seed: Some(9),
             loads: vec![Load::Disk],
+            faults: Some("/faults/9".to_owned()),
         };
         assert_eq!(request, expected);
         assert_eq!(parse("-l none").unwrap().loads, []);

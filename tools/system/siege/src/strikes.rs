@@ -25,11 +25,19 @@ pub enum Kind {
     Swap,
     /// A service is swapped to a version that cannot take over.
     Broken,
+    /// A fault of a list is put into a service, and nobody is told.
+    Silent,
+    /// Two services are killed, or one twice: every pair in its turn.
+    Matrix,
+    /// A service is killed, and `init` while that one recovers.
+    Init,
+    /// A minute without any fault.
+    Quiet,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Single,
         Kind::Pair,
         Kind::Again,
@@ -37,6 +45,10 @@ impl Kind {
         Kind::Flip,
         Kind::Swap,
         Kind::Broken,
+        Kind::Silent,
+        Kind::Matrix,
+        Kind::Init,
+        Kind::Quiet,
     ];
 
     /// Returns its name.
@@ -49,6 +61,10 @@ impl Kind {
             Kind::Flip => "flip",
             Kind::Swap => "swap",
             Kind::Broken => "broken",
+            Kind::Silent => "silent",
+            Kind::Matrix => "matrix",
+            Kind::Init => "init",
+            Kind::Quiet => "quiet",
         }
     }
 
@@ -57,17 +73,27 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Returns how many kills, or other faults or swaps, it counts for.
+    /// Returns how many kills, or other faults, swaps or minutes, it counts for.
     pub const fn kills(self) -> u32 {
         match self {
-            Kind::Single | Kind::Hang | Kind::Flip | Kind::Swap | Kind::Broken => 1,
-            Kind::Pair | Kind::Again => 2,
+            Kind::Pair | Kind::Again | Kind::Matrix | Kind::Init => 2,
+            _ => 1,
         }
+    }
+
+    /// Returns whether it needs two services.
+    const fn is_of_two(self) -> bool {
+        matches!(self, Kind::Pair | Kind::Init)
     }
 
     /// Returns whether it strikes at a version, not at whatever runs of a service.
     pub const fn is_of_version(self) -> bool {
         matches!(self, Kind::Swap | Kind::Broken)
+    }
+
+    /// Returns whether it strikes at whatever runs of a service, chosen here.
+    const fn is_of_service(self) -> bool {
+        !self.is_of_version() && !matches!(self, Kind::Silent | Kind::Quiet)
     }
 }
 
@@ -80,6 +106,10 @@ pub struct Targets {
     pub swaps: usize,
     /// Versions that cannot take over.
     pub broken: usize,
+    /// Faults in the list.
+    pub faults: usize,
+    /// Which service is `init`, if it is among them.
+    pub init: Option<usize>,
 }
 
 impl Targets {
@@ -88,6 +118,9 @@ impl Targets {
         match kind {
             Kind::Swap => self.swaps,
             Kind::Broken => self.broken,
+            Kind::Silent => self.faults,
+            Kind::Quiet => 1,
+            Kind::Init if self.init.is_none() => 0,
             _ => self.services,
         }
     }
@@ -98,14 +131,16 @@ impl Targets {
 pub struct Strike {
     /// In which way.
     pub kind: Kind,
-    /// The service that is killed first; for [`Kind::Swap`] and [`Kind::Broken`] the place of the
-    /// version among those of its kind.
+    /// The service that is killed first; for [`Kind::Swap`], [`Kind::Broken`] and [`Kind::Silent`]
+    /// the place of the version or fault among those of its kind.
     pub first: usize,
-    /// The service that is killed second; the same one for all but [`Kind::Pair`].
+    /// The service that is killed second; the same one for all but [`Kind::Pair`], [`Kind::Matrix`]
+    /// and [`Kind::Init`].
     pub second: usize,
     /// How long to wait before, ns.
     pub wait_ns: u64,
-    /// How long the next instance runs before it is killed, ns, for [`Kind::Again`].
+    /// How long the next instance runs before it is killed, ns, for one that is killed twice; how
+    /// long after the first kill `init` is killed, for [`Kind::Init`].
     pub delay_ns: u64,
 }
 
@@ -165,7 +200,7 @@ impl Strikes {
         wait_ns: RangeInclusive<u64>,
     ) -> Self {
         let mut kinds = kinds.to_vec();
-        kinds.retain(|kind| targets.of(*kind) > usize::from(*kind == Kind::Pair));
+        kinds.retain(|kind| targets.of(*kind) > usize::from(kind.is_of_two()));
         if kinds.is_empty() {
             kinds.push(Kind::Single);
         }
@@ -184,14 +219,14 @@ impl Strikes {
     pub fn give_up(&mut self, service: usize) {
         self.services.retain(|known| *known != service);
         let of_services = Kind::ALL.iter().zip(&mut self.decks);
-        for (_, deck) in of_services.filter(|(kind, _)| !kind.is_of_version()) {
+        for (_, deck) in of_services.filter(|(kind, _)| kind.is_of_service()) {
             deck.retain(|(first, second)| *first != service && *second != service);
         }
     }
 
     fn draw_kind(&mut self) -> Kind {
         let (left, services) = (self.kills_left, self.services.len());
-        let can_be = |kind: &Kind| kind.kills() <= left && (*kind != Kind::Pair || services > 1);
+        let can_be = |kind: &Kind| kind.kills() <= left && (!kind.is_of_two() || services > 1);
         let possible = self.kinds.iter().copied().filter(can_be);
         let others: Vec<Kind> = possible.filter(|kind| *kind != Kind::Single).collect();
         let has_single = self.kinds.contains(&Kind::Single);
@@ -208,27 +243,35 @@ impl Strikes {
         let number = kind as usize;
         if self.decks[number].is_empty() {
             let mut deck = self.deck(kind);
-            self.random.shuffle(&mut deck);
+            match kind {
+                // In the order of the list.
+                Kind::Matrix | Kind::Silent => deck.reverse(),
+                _ => self.random.shuffle(&mut deck),
+            }
             self.decks[number] = deck;
         }
         self.decks[number].pop()
     }
 
     fn deck(&self, kind: Kind) -> Vec<(usize, usize)> {
-        if kind.is_of_version() {
+        if !kind.is_of_service() {
             return (0..self.targets.of(kind))
-                .map(|version| (version, version))
+                .map(|target| (target, target))
                 .collect();
         }
         let all = self.services.iter().copied();
-        if kind != Kind::Pair {
-            return all.map(|service| (service, service)).collect();
-        }
-        all.flat_map(|first| {
-            let others = self.services.iter().filter(move |second| **second != first);
+        let pairs = all.flat_map(|first| {
+            let others = self.services.iter();
             others.map(move |second| (first, *second))
-        })
-        .collect()
+        });
+        let init = self.targets.init;
+        let is_one = |(first, second): &(usize, usize)| match kind {
+            Kind::Matrix => true,
+            Kind::Pair => first != second,
+            Kind::Init => Some(*second) == init && first != second,
+            _ => first == second,
+        };
+        pairs.filter(is_one).collect()
     }
 }
 
@@ -251,7 +294,39 @@ mod tests {
             services,
             swaps: 3,
             broken: 8,
+            faults: 5,
+            init: Some(0),
         }
+    }
+
+    fn pairs(kind: Kind, services: usize, kills: u32) -> Vec<(usize, usize)> {
+        let strikes = Strikes::new(7, targets(services), kills, &[kind], 0..=0);
+        let pair = |strike: super::Strike| (strike.first, strike.second);
+        strikes.map(pair).collect()
+    }
+
+    #[test]
+    fn the_matrix_is_complete_and_in_order() {
+        let round = [
+            [(0, 0), (0, 1), (0, 2)],
+            [(1, 0), (1, 1), (1, 2)],
+            [(2, 0), (2, 1), (2, 2)],
+        ];
+        let twice = [round, round].concat().concat();
+        assert_eq!(pairs(Kind::Matrix, 3, 36), twice);
+    }
+
+    #[test]
+    fn init_is_killed_behind_each_of_the_others() {
+        let mut struck = pairs(Kind::Init, 4, 6);
+        struck.sort_unstable();
+        assert_eq!(struck, [(1, 0), (2, 0), (3, 0)]);
+    }
+
+    #[test]
+    fn faults_come_in_the_order_of_the_list() {
+        let faults = pairs(Kind::Silent, 4, 5);
+        assert_eq!(faults, [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4)]);
     }
 
     #[test]

@@ -4,13 +4,15 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use chaos::Random;
+use libipc::proto::memory::MemoryManagerClient;
 use libsys::abi::layout::USER_END;
 use libsys::abi::{MAX_PAGE_RUNS, PAGE_SIZE, PageRun};
-use libsys::{Handle, Process, System};
-use siege::harm::{self, JUMP_BYTES, JUMP_TO_ITSELF, Target};
+use libsys::{Handle, MapFlags, Memory, Process, System};
+use siege::faults::Place;
+use siege::harm::{self, Area, JUMP_BYTES, JUMP_TO_ITSELF, Target};
 use skink_program::Failed;
 
-/// Turns a bit of a process over, and tells which.
+/// Turns a bit of a process over, in a part of it if that is there, and tells which.
 ///
 /// # Errors
 ///
@@ -19,13 +21,46 @@ pub(crate) fn flip(
     system: &Handle<System>,
     process: &Handle<Process>,
     random: &mut Random,
+    wanted: Option<Area>,
 ) -> Result<Target, Failed> {
-    let target = harm::choose(random, &runs(process)?)
+    let target = harm::choose(random, &runs(process)?, wanted)
         .ok_or_else(|| Failed::new("there is no memory to turn a bit of"))?;
     let mut byte = [0];
     system.peek(process, target.address, &mut byte)?;
     system.poke(process, target.address, &[byte[0] ^ target.mask])?;
     Ok(target)
+}
+
+/// Returns whether a process has the bytes at a place that the list says it has.
+pub(crate) fn is_there(system: &Handle<System>, process: &Handle<Process>, place: &Place) -> bool {
+    let mut bytes = vec![0; place.old.len()];
+    let read = system.peek(process, place.address, &mut bytes);
+    read.is_ok() && bytes == place.old
+}
+
+/// Changes the text of one process alone: it gets copies of the pages in which the place lies, which
+/// go with it. The next instance has the text of the bundle.
+///
+/// # Errors
+///
+/// When the process is gone, or there is no memory for the pages.
+pub(crate) fn change(
+    system: &Handle<System>,
+    memory: &MemoryManagerClient,
+    process: &Handle<Process>,
+    place: &Place,
+) -> Result<(), Failed> {
+    let page = PAGE_SIZE as u64;
+    let start = place.address / page * page;
+    let offset = (place.address - start) as usize;
+    let pages = (offset + place.new.len()).div_ceil(PAGE_SIZE);
+    let mut text = vec![0; pages * PAGE_SIZE];
+    system.peek(process, start, &mut text)?;
+    text[offset..offset + place.new.len()].copy_from_slice(&place.new);
+    let own: Handle<Memory> = memory.create_object(pages as u64)?;
+    own.write(0, &text)?;
+    let flags = MapFlags::READ | MapFlags::EXECUTE | MapFlags::REPLACE;
+    Ok(process.map_one(start, &own, 0, pages as u64, flags)?)
 }
 
 /// What was in a text where a process is led astray.

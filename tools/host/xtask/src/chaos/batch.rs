@@ -1,12 +1,14 @@
 //! One boot of a campaign.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use skink_qemu::{Artefacts, Exit, Machine, Session, exec_word};
 
 use super::events::Events;
 use super::progress::Progress;
+use super::silent::Programs;
 
 /// How long a machine may print nothing before it counts as hung. Under icount with several
 /// machines on a busy host the preparation alone takes a minute.
@@ -27,8 +29,12 @@ pub(crate) struct Settings {
     pub(crate) cpus: u32,
     /// Whether the clock counts instructions.
     pub(crate) is_virtual: bool,
+    /// Instructions take 2 to the power of this, in ns.
+    pub(crate) shift: u32,
     /// The disk image.
     pub(crate) disk: PathBuf,
+    /// The code that faults are put into, if any are.
+    pub(crate) programs: Option<Arc<Programs>>,
 }
 
 impl Settings {
@@ -49,6 +55,9 @@ impl Settings {
             self.gap_us,
             self.cpus
         );
+        if self.shift > 0 {
+            command += &format!(" --shift {}", self.shift);
+        }
         if !self.is_virtual && self.cpus == 1 {
             command += " --real-time";
         }
@@ -104,9 +113,8 @@ impl Batch {
         machine.cpus = settings.cpus;
         machine.disk = Some(settings.disk.clone());
         if settings.is_virtual {
-            machine
-                .extra
-                .extend(["-icount", "shift=0,sleep=off"].map(str::to_owned));
+            let clock = format!("shift={},sleep=off", settings.shift);
+            machine.extra.extend(["-icount".to_owned(), clock]);
         }
         machine.command_line = format!("quiet {}", exec_word(&self.command(settings)));
         let mut outcome = Outcome {
@@ -140,10 +148,18 @@ impl Batch {
             // The disk is read in the host's time: the clock must not leap ahead meanwhile.
             command += " -l paging,disk,tree,once,lines,busy";
         }
+        if settings.programs.is_some() {
+            command += &format!(" -f /{}", self.faults());
+        }
         if !settings.services.is_empty() {
             command += &format!(" -k {}", settings.services.join(","));
         }
         command
+    }
+
+    /// Returns the name of the list of faults on the disk.
+    pub(crate) fn faults(self) -> String {
+        format!("faults/{}", self.seed)
     }
 
     fn replay(self, settings: &Settings) -> String {
@@ -200,7 +216,9 @@ mod tests {
             gap_us: "0..5".to_owned(),
             cpus: 1,
             is_virtual: true,
+            shift: 0,
             disk: PathBuf::new(),
+            programs: None,
         };
         let batch = Batch {
             index: 3,

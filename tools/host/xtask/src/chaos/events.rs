@@ -21,6 +21,8 @@ pub(crate) struct Kill {
     pub(crate) gap_ns: u64,
     pub(crate) redelivered: u64,
     pub(crate) is_recovered: bool,
+    /// The service that was killed before it, or with it.
+    pub(crate) after: String,
 }
 
 /// Another fault than a kill.
@@ -28,6 +30,8 @@ pub(crate) struct Kill {
 pub(crate) struct Fault {
     pub(crate) service: String,
     pub(crate) kind: String,
+    /// Whether the instruction was executed or the byte read or written; `None` if nobody watched.
+    pub(crate) is_activated: Option<bool>,
     /// Whether anybody noticed it.
     pub(crate) is_manifest: bool,
     /// Whether the service answered afterwards, and no workload saw a fault.
@@ -36,7 +40,32 @@ pub(crate) struct Fault {
     /// How long it took until a service that turned for ever was ended.
     pub(crate) detection_ns: Option<u64>,
     /// The line, for those that were not recovered.
-    pub(crate) about: String,
+    pub(crate) about: Value,
+}
+
+/// A fault that was about to be put in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Injection {
+    pub(crate) service: String,
+    pub(crate) kind: String,
+    pub(crate) address: u64,
+}
+
+/// Time without faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Quiet {
+    pub(crate) ns: u64,
+    pub(crate) restarts: u64,
+    pub(crate) late_heartbeats: u64,
+}
+
+impl Quiet {
+    /// Adds more of it.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.ns += other.ns;
+        self.restarts += other.restarts;
+        self.late_heartbeats += other.late_heartbeats;
+    }
 }
 
 /// A swap.
@@ -129,6 +158,10 @@ pub(crate) struct Events {
     pub(crate) kills: Vec<Kill>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) swaps: Vec<Swap>,
+    /// What nobody has told the end of yet.
+    pub(crate) pending: Option<Injection>,
+    pub(crate) quiet: Quiet,
+    quiet_minutes: u64,
     pub(crate) counts: Counts,
     /// Deaths that nobody asked for: service, cause, number.
     pub(crate) unasked: BTreeMap<(String, String), u64>,
@@ -167,9 +200,9 @@ impl Events {
         self.counts.wrong += lines.wrong;
     }
 
-    /// Returns how many kills, other faults and swaps there were so far.
+    /// Returns how many kills, other faults, swaps and quiet minutes there were so far.
     pub(crate) fn strikes(&self) -> u64 {
-        (self.kills.len() + self.faults.len() + self.swaps.len()) as u64
+        (self.kills.len() + self.faults.len() + self.swaps.len()) as u64 + self.quiet_minutes
     }
 
     /// Returns whether the campaign came to its end.
@@ -201,7 +234,6 @@ impl Events {
     }
 
     fn event(&mut self, event: &Value) {
-        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         let number = |name: &str| event[name].as_u64().unwrap_or(0);
         match event["event"].as_str() {
             // Each run of the workload that writes lines begins with 0.
@@ -211,23 +243,71 @@ impl Events {
                 self.counts.duplicated += old.duplicated;
                 self.counts.wrong += old.wrong;
             }
-            Some("kill") => self.kills.push(Kill {
+            Some("load") => {
+                let counts = Counts::of(event);
+                self.counts.add(&counts);
+                if event["name"] == "lines" {
+                    self.counts.lost += counts.operations.saturating_sub(self.lines.next);
+                }
+            }
+            Some("use") => {
+                if number("leaked") == 1 {
+                    self.leaks += 1;
+                }
+                let used = (text(event, "name"), number("before"), number("after"));
+                self.uses.push(used);
+            }
+            Some("deaths") => self.deaths(event),
+            Some("end") => {
+                self.elapsed_ns = number("elapsed_ns");
+                self.has_ended = true;
+            }
+            Some(strike) => self.strike(strike, event),
+            None => {}
+        }
+    }
+
+    fn strike(&mut self, name: &str, event: &Value) {
+        let number = |name: &str| event[name].as_u64().unwrap_or(0);
+        let text = |name: &str| text(event, name);
+        match name {
+            "kill" => self.kills.push(Kill {
                 service: text("service"),
                 kind: text("kind"),
                 gap_ns: number("gap_ns"),
                 redelivered: number("redelivered"),
                 is_recovered: number("recovered") == 1,
+                after: text("after"),
             }),
-            Some("fault") => self.faults.push(Fault {
-                service: text("service"),
-                kind: text("kind"),
-                is_manifest: number("manifested") == 1,
-                is_recovered: number("recovered") == 1 && Counts::of(event).faults() == 0,
-                gap_ns: number("gap_ns"),
-                detection_ns: event["detection_ns"].as_u64(),
-                about: event.to_string(),
-            }),
-            Some("swap") => self.swaps.push(Swap {
+            "inject" => {
+                self.pending = Some(Injection {
+                    service: text("service"),
+                    kind: text("kind"),
+                    address: number("address"),
+                });
+            }
+            "fault" => {
+                self.pending = None;
+                self.faults.push(Fault {
+                    service: text("service"),
+                    kind: text("kind"),
+                    is_activated: event["activated"].as_u64().map(|number| number == 1),
+                    is_manifest: number("manifested") == 1,
+                    is_recovered: number("recovered") == 1 && Counts::of(event).faults() == 0,
+                    gap_ns: number("gap_ns"),
+                    detection_ns: event["detection_ns"].as_u64(),
+                    about: event.clone(),
+                });
+            }
+            "quiet" => {
+                self.quiet_minutes += 1;
+                self.quiet.add(&Quiet {
+                    ns: number("ns"),
+                    restarts: number("restarts"),
+                    late_heartbeats: number("late_heartbeats"),
+                });
+            }
+            "swap" => self.swaps.push(Swap {
                 service: text("service"),
                 kind: text("kind"),
                 image: text("image"),
@@ -238,25 +318,6 @@ impl Events {
                 phase: text("phase"),
                 is_recovered: number("recovered") == 1,
             }),
-            Some("load") => {
-                let counts = Counts::of(event);
-                self.counts.add(&counts);
-                if event["name"] == "lines" {
-                    self.counts.lost += counts.operations.saturating_sub(self.lines.next);
-                }
-            }
-            Some("use") => {
-                let used = (text("name"), number("before"), number("after"));
-                if number("leaked") == 1 {
-                    self.leaks += 1;
-                }
-                self.uses.push(used);
-            }
-            Some("deaths") => self.deaths(event),
-            Some("end") => {
-                self.elapsed_ns = number("elapsed_ns");
-                self.has_ended = true;
-            }
             _ => {}
         }
     }
@@ -270,6 +331,10 @@ impl Events {
             }
         }
     }
+}
+
+fn text(event: &Value, name: &str) -> String {
+    event[name].as_str().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -302,6 +367,7 @@ mod tests {
             gap_ns: 5,
             redelivered: 2,
             is_recovered: true,
+            after: String::new(),
         };
         assert_eq!(events.kills, [kill]);
         assert_eq!((events.counts.operations, events.counts.lost), (9, 1));
@@ -343,6 +409,32 @@ mod tests {
         };
         assert!(fault(0).is_manifest && fault(0).is_recovered);
         assert!(!fault(1).is_recovered);
+    }
+
+    #[test]
+    fn a_fault_whose_end_nobody_told_is_known() {
+        let inject =
+            "#siege {\"event\":\"inject\",\"service\":\"vfs\",\"kind\":\"nop\",\"address\":7}\n";
+        let pending = read(inject).pending.unwrap();
+        assert_eq!((pending.service.as_str(), pending.address), ("vfs", 7));
+        let fault =
+            "#siege {\"event\":\"fault\",\"service\":\"vfs\",\"kind\":\"nop\",\"activated\":1}\n";
+        let events = read(&format!("{inject}{fault}"));
+        assert_eq!(events.pending, None);
+        assert_eq!(events.faults[0].is_activated, Some(true));
+    }
+
+    #[test]
+    fn quiet_minutes_are_summed() {
+        let minute =
+            "#siege {\"event\":\"quiet\",\"ns\":60,\"restarts\":1,\"late_heartbeats\":2}\n";
+        let events = read(&[minute, minute].concat());
+        let quiet = events.quiet;
+        assert_eq!(
+            (quiet.ns, quiet.restarts, quiet.late_heartbeats),
+            (120, 2, 4)
+        );
+        assert_eq!(events.strikes(), 2);
     }
 
     #[test]

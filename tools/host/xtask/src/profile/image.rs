@@ -5,7 +5,7 @@ use std::path::Path;
 use addr2line::Context as Lines;
 use addr2line::gimli::{Dwarf, EndianSlice, LittleEndian};
 use anyhow::Context;
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
+use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction};
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
@@ -25,6 +25,40 @@ pub(crate) struct Frame {
     pub(crate) place: Option<String>,
     /// Whether the file is in the workspace.
     pub(crate) is_ours: bool,
+}
+
+/// A function: its instructions, up to the first bytes that are none.
+pub(crate) struct Function<'data> {
+    pub(crate) instructions: Vec<Instruction>,
+    start: u64,
+    bytes: &'data [u8],
+}
+
+impl<'data> Function<'data> {
+    /// Decodes the bytes at an address.
+    pub(crate) fn decode(start: u64, bytes: &'data [u8]) -> Self {
+        let mut decoder = Decoder::with_ip(64, bytes, start, DecoderOptions::NONE);
+        let instructions = decoder.iter().take_while(|one| !one.is_invalid()).collect();
+        Self {
+            instructions,
+            start,
+            bytes,
+        }
+    }
+
+    /// Returns the bytes of an instruction of it.
+    pub(crate) fn bytes_of(&self, instruction: &Instruction) -> &'data [u8] {
+        let start = (instruction.ip() - self.start) as usize;
+        &self.bytes[start..start + instruction.len()]
+    }
+
+    /// Returns where an instruction of it has its numbers.
+    pub(crate) fn constant_offsets(&self, instruction: &Instruction) -> ConstantOffsets {
+        let bytes = self.bytes_of(instruction);
+        let mut decoder = Decoder::with_ip(64, bytes, instruction.ip(), DecoderOptions::NONE);
+        let same = decoder.decode();
+        decoder.get_constant_offsets(&same)
+    }
 }
 
 /// A program with its debugging information.
@@ -81,6 +115,22 @@ impl<'data> Image<'data> {
             symbols,
             lines: Lines::from_dwarf(dwarf)?,
             root: format!("{}/", root.display()),
+        })
+    }
+
+    /// Returns all functions, by address.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = Function<'data>> {
+        let starts = self.symbols.iter().map(|(start, _)| *start);
+        let ends = starts.clone().skip(1).chain([u64::MAX]);
+        starts.zip(ends).filter_map(|(start, end)| {
+            let (section, bytes) = self.sections.iter().find(|(section, bytes)| {
+                (*section..*section + bytes.len() as u64).contains(&start)
+            })?;
+            let rest = &bytes[(start - section) as usize..];
+            let length = rest
+                .len()
+                .min(usize::try_from(end - start).unwrap_or(usize::MAX));
+            Some(Function::decode(start, &rest[..length]))
         })
     }
 

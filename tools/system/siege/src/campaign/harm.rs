@@ -24,20 +24,22 @@ const DETECTION_NS: u64 = 2_000 * time::MS;
 const IN_PLACE: [&str; 2] = [INIT, "memory-manager"];
 
 /// A service before it is harmed.
-struct Victim {
-    service: usize,
-    name: String,
-    process: Handle<Process>,
+pub(super) struct Victim {
+    pub(super) service: usize,
+    pub(super) name: String,
+    pub(super) process: Handle<Process>,
     generation: u64,
     deaths: u32,
+    /// Deaths of all services that nobody asked for.
+    all_deaths: u32,
     counts: Counts,
 }
 
 /// What came of a fault.
-struct Harm {
-    line: Object,
-    at: u64,
-    outcome: Result<(), String>,
+pub(super) struct Harm {
+    pub(super) line: Object,
+    pub(super) at: u64,
+    pub(super) outcome: Result<(), String>,
 }
 
 impl Campaign<'_> {
@@ -83,22 +85,28 @@ impl Campaign<'_> {
             return Ok(());
         };
         let at = time::now();
-        let flipped = wreck::flip(self.system, &victim.process, &mut self.random);
+        let flipped = wreck::flip(self.system, &victim.process, &mut self.random, None);
         let flipped = flipped.map_err(|failed| failed.about(&victim.name))?;
         let line = begin(&victim, strike, at)
             .text("area", flipped.area.name())
             .number("address", flipped.address)
             .number("mask", flipped.mask.into());
+        let outcome = self.watch(&victim, at);
+        self.end(program, victim, loads, Harm { line, at, outcome })
+    }
+
+    /// Asks a service again and again, until it dies or a fault has had its time to show.
+    pub(super) fn watch(&mut self, victim: &Victim, at: u64) -> Result<(), String> {
         let end = at.saturating_add(WATCH_NS);
         let mut outcome = self.probes.ask(&victim.name);
         while self.deaths(&victim.name) == victim.deaths && time::now() < end {
             time::sleep(LOOK_NS);
             outcome = outcome.and(self.probes.ask(&victim.name));
         }
-        self.end(program, victim, loads, Harm { line, at, outcome })
+        outcome
     }
 
-    fn victim(&self, service: usize, loads: &Loads) -> Result<Option<Victim>, Failed> {
+    pub(super) fn victim(&self, service: usize, loads: &Loads) -> Result<Option<Victim>, Failed> {
         let name = self.services[service].name.clone();
         let Some(found) = services::find(&self.init, &name) else {
             return Ok(None);
@@ -108,13 +116,14 @@ impl Campaign<'_> {
             process: self.system.open_process(found.process)?,
             generation: found.generation,
             deaths: self.deaths(&name),
+            all_deaths: self.all_deaths(),
             counts: loads.counts()?,
             name,
         }))
     }
 
     /// Judges what came of a fault and says it.
-    fn end(
+    pub(super) fn end(
         &mut self,
         program: &mut Program,
         victim: Victim,
@@ -131,6 +140,14 @@ impl Campaign<'_> {
         let died = self.deaths(name).saturating_sub(victim.deaths);
         let cause = services::find(&self.init, name).and_then(|now| now.last_cause);
         let was_good = outcome.is_ok();
+        // Whoever has to do with it must bear it.
+        let others = self
+            .all_deaths()
+            .saturating_sub(victim.all_deaths)
+            .saturating_sub(died);
+        if others > 0 && outcome.is_ok() {
+            outcome = Err(format!("{others} other services died"));
+        }
         if died == 0 && outcome.is_ok() {
             outcome = self.clear(victim.service)?;
         } else if outcome.is_ok() {
@@ -142,9 +159,10 @@ impl Campaign<'_> {
         let service = &mut self.services[victim.service];
         service.harmed += 1;
         service.provoked += died;
-        let is_manifest = died > 0 || faults.faults() > 0 || !was_good;
+        let is_manifest = died > 0 || others > 0 || faults.faults() > 0 || !was_good;
         let mut line = with_counts(line, &faults)
             .number("gap_ns", gap)
+            .number("died", died.into())
             .number("manifested", is_manifest.into())
             .number("recovered", outcome.is_ok().into());
         if died > 0 {
@@ -175,6 +193,12 @@ impl Campaign<'_> {
         let restarted = self.init.restart(name);
         restarted.map_err(|failure| format!("{failure}"))?;
         self.probes.ask(name)
+    }
+
+    /// Returns how often services have died without being asked to.
+    fn all_deaths(&self) -> u32 {
+        let names = self.services.iter().map(|service| &service.name);
+        names.map(|name| self.deaths(name)).sum()
     }
 
     /// Returns how often a service has died without being asked to.
