@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::fmt::Write as _;
 
 use libsys::time;
-use skink_program::{Align, FAILURE, Failed, Outcome, Program, Table};
+use skink_program::{Align, FAILURE, Failed, Outcome, Output, Program, Table};
 
 use crate::context::Context;
 use crate::random::Random;
@@ -28,6 +28,8 @@ const DEFAULT_CUTS: u64 = 150;
 const CUTS: usize = 2;
 /// Faults that are told in words.
 const MAX_TOLD: usize = 20;
+/// Cuts from one line about how far it has got to the next.
+const CUTS_PER_LINE: u64 = 50;
 
 /// What is asked for behind `--cut`.
 struct Request {
@@ -36,6 +38,10 @@ struct Request {
     stride: Option<u64>,
     cuts: u64,
     seed: u64,
+    /// The only instruction at which to cut, if it was given.
+    at: Option<u64>,
+    /// The only operation to carry out, if it was given.
+    operation: Option<String>,
 }
 
 impl Request {
@@ -45,6 +51,8 @@ impl Request {
             stride: None,
             cuts: DEFAULT_CUTS,
             seed: time::now(),
+            at: None,
+            operation: None,
         };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
@@ -52,9 +60,16 @@ impl Request {
                 request.servers.push(argument.clone());
                 continue;
             }
-            let number = rest.next().and_then(|value| value.parse::<u64>().ok());
+            let value = rest.next();
+            if argument == "--operation" {
+                let name = value.ok_or_else(|| Failed::usage("the operation is missing"))?;
+                request.operation = Some(name.clone());
+                continue;
+            }
+            let number = value.and_then(|value| value.parse::<u64>().ok());
             let number = number.ok_or_else(|| Failed::usage("a number is missing"))?;
             match argument.as_str() {
+                "--at" => request.at = Some(number.max(1)),
                 "--stride" => request.stride = Some(number.max(1)),
                 "--cuts" => request.cuts = number.max(1),
                 "--seed" => request.seed = number,
@@ -63,6 +78,17 @@ impl Request {
         }
         Ok(request)
     }
+
+    /// Returns whether an operation is to be carried out.
+    fn wants(&self, operation: &Operation<'_>) -> bool {
+        let wanted = self.operation.as_ref();
+        wanted.is_none_or(|wanted| *wanted == word(operation.name))
+    }
+}
+
+/// Makes one word of the name of an operation, so that it needs no quotes in a command.
+fn word(name: &str) -> String {
+    name.replace(' ', "-")
 }
 
 /// What came of the cuts of one server.
@@ -113,7 +139,10 @@ pub(crate) fn run(program: &mut Program, arguments: &[String]) -> Outcome {
                 victim: Victim::new(&context, server).map_err(Failed::new)?,
                 request: &request,
             };
-            let row = campaign.row(operations, &mut random, &mut told);
+            let operations = operations.into_iter();
+            let operations = operations.filter(|operation| request.wants(operation));
+            let out = program.out();
+            let row = campaign.row(operations.collect(), out, &mut random, &mut told);
             let row = row.map_err(|why| Failed::new(why).about(server))?;
             cuts += row[CUTS];
             let name = [server.to_string()].into_iter();
@@ -150,13 +179,14 @@ impl Campaign<'_> {
     fn row(
         &self,
         operations: Vec<Operation<'_>>,
+        out: &mut Output,
         random: &mut Random,
         told: &mut Vec<String>,
     ) -> Result<[u64; 8], String> {
         wait_for_all(self.context)?;
         let start = time::now();
         let before = self.victim.deaths()?;
-        let tally = self.run(operations, random, told);
+        let tally = self.run(operations, out, random, told);
         wait_for_all(self.context)?;
         let after = self.victim.deaths()?;
         let (deaths, others) = (after.0 - before.0, after.1 - before.1);
@@ -181,6 +211,7 @@ impl Campaign<'_> {
     fn run(
         &self,
         operations: Vec<Operation<'_>>,
+        out: &mut Output,
         random: &mut Random,
         told: &mut Vec<String>,
     ) -> Tally {
@@ -193,7 +224,11 @@ impl Campaign<'_> {
             let mut note = |tally: &mut Tally, at: u64, fault: &Fault| {
                 tally.note(fault);
                 let server = self.victim.name();
-                told.push(format!("{server}: {name}, cut at {at}: {fault}"));
+                told.push(format!(
+                    "{server}: {name}, cut at {at}: {fault}; again: \
+                     system-tests --cut --operation {} --at {at} {server}",
+                    word(name)
+                ));
             };
             let length = match self.measure(&mut operation) {
                 Ok(length) => length,
@@ -205,10 +240,20 @@ impl Campaign<'_> {
             tally.instructions += length;
             let each = (self.request.cuts / tally.operations as u64).max(1);
             let stride = self.request.stride.unwrap_or(length.div_ceil(each)).max(1);
-            let mut at = 1 + random.below(stride);
+            let mut at = self.request.at.unwrap_or(1 + random.below(stride));
             loop {
                 match self.cut(&mut operation, at) {
-                    Ok(true) => tally.cuts += 1,
+                    Ok(true) => {
+                        tally.cuts += 1;
+                        if tally.cuts.is_multiple_of(CUTS_PER_LINE) {
+                            let (server, cuts) = (self.victim.name(), tally.cuts);
+                            let line =
+                                format!("{server}: {cuts} cuts, {name} at {at} of {length}\n");
+                            // An error is kept, and told at the end.
+                            let _ = out.write_bytes(line.as_bytes());
+                            let _ = out.flush();
+                        }
+                    }
                     // What was read ahead or is still known makes it shorter now and then.
                     Ok(false) if at < length => {}
                     Ok(false) => break,
@@ -218,6 +263,9 @@ impl Campaign<'_> {
                         // What follows would be wrong for the same reason.
                         break;
                     }
+                }
+                if self.request.at.is_some() {
+                    break;
                 }
                 at += stride;
             }

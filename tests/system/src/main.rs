@@ -47,6 +47,7 @@ with, one after the other, and checks that nothing is lost, wrong or done twice:
   --stride N   from one instruction to the N-th after it; 1 for every instruction
   --cuts N     if there is no stride: cuts of each server, about; 150 if not given
   --seed S     where to begin within the first stride
+  --operation NAME, --at N   only this operation, only this instruction: to repeat a fault
 
 With --late-dma it ends the driver of the disk and the file system while FILE is read, and checks
 that memory which is made meanwhile is not written to.
