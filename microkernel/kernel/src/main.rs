@@ -69,6 +69,7 @@ mod time_page;
 mod trap;
 #[cfg(bare)]
 mod user;
+#[cfg(bare)]
 mod watch;
 
 #[cfg(not(bare))]
