@@ -16,7 +16,7 @@ impl Random {
         let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let word = word ^ (word >> 31);
-        (u128::from(word) * limit as u128 >> 64) as usize
+        ((u128::from(word) * limit as u128) >> 64) as usize
     }
 
     /// Shuffles items.
