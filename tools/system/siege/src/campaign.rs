@@ -54,6 +54,9 @@ pub(crate) struct Campaign<'a> {
     uses: Vec<(Use, u64, bool)>,
     unasked: Vec<(String, Unasked)>,
     problems: Vec<String>,
+    /// Whether a fault did damage that outlives the instance it was put into: what is seen from
+    /// then on says nothing about other faults.
+    is_spoilt: bool,
     elapsed_ns: u64,
 }
 
@@ -125,6 +128,7 @@ impl<'a> Campaign<'a> {
             uses: Vec::new(),
             unasked: services::unasked(&init()?)?,
             problems: Vec::new(),
+            is_spoilt: false,
             elapsed_ns: 0,
         })
     }
@@ -176,6 +180,9 @@ impl<'a> Campaign<'a> {
                         return Ok(true);
                     }
                 }
+            }
+            if self.is_spoilt {
+                break;
             }
         }
         self.elapsed_ns = time::now().saturating_sub(start);

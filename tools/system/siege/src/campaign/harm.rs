@@ -165,6 +165,7 @@ impl Campaign<'_> {
             .number("died", died.into())
             .number("manifested", is_manifest.into())
             .number("recovered", outcome.is_ok().into());
+        self.is_spoilt = outcome.is_err() || faults.faults() > 0;
         if died > 0 {
             line = line.text("cause", &format!("{cause:?}"));
         }
