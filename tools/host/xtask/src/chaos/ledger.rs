@@ -22,33 +22,35 @@ struct Section {
     has_chart: bool,
 }
 
-const SECTIONS: [Section; 4] = [
+const SECTIONS: [Section; 6] = [
     Section {
         name: "recovery",
         has_chart: true,
     },
-    Section {
-        name: "swap",
-        has_chart: false,
-    },
-    Section {
-        name: "broken",
-        has_chart: false,
-    },
-    Section {
-        name: "hang",
-        has_chart: false,
-    },
+    Section::plain("matrix"),
+    Section::plain("init"),
+    Section::plain("swap"),
+    Section::plain("broken"),
+    Section::plain("hang"),
 ];
 
 impl Section {
+    /// A part without a chart.
+    const fn plain(name: &'static str) -> Self {
+        Self {
+            name,
+            has_chart: false,
+        }
+    }
+
     /// Returns the part for campaigns of a plan: kinds, with commas between them.
     fn of(plan: &str) -> anyhow::Result<Self> {
         let are_kills = plan.split(',').all(|kind| KILLS.contains(&kind));
         let name = if are_kills { SECTIONS[0].name } else { plan };
         let found = SECTIONS.into_iter().find(|section| section.name == name);
         found.with_context(|| {
-            format!("{PAGE} has figures of kills, swap, broken and hang alone, not of {plan}")
+            let names = SECTIONS.map(|section| section.name).join(", ");
+            format!("{PAGE} has figures of {names}, not of {plan}")
         })
     }
 
