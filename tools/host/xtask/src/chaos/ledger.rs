@@ -50,7 +50,7 @@ impl Section {
         let found = SECTIONS.into_iter().find(|section| section.name == name);
         found.with_context(|| {
             let names = SECTIONS.map(|section| section.name).join(", ");
-            format!("{PAGE} has figures of {names}, not of {plan}")
+            format!("{PAGE} has figures of {names} alone, not of {plan}")
         })
     }
 
@@ -154,6 +154,7 @@ mod tests {
     fn each_kind_of_campaign_has_its_place() {
         for (plan, name) in [
             ("single,again", "recovery"),
+            ("matrix", "matrix"),
             ("swap", "swap"),
             ("hang", "hang"),
         ] {
