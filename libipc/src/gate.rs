@@ -53,22 +53,11 @@ fn prefix(
         schema.prefix(asked.methods.into())
     };
     let asked = asked.iter().filter(|asked| **asked != Served::default());
-    asked.map(part).sum_wrapping()
-}
-
-/// Sums that do not depend on the order.
-trait SumWrapping {
-    /// Returns the sum, never 0; 0 if anything is missing.
-    fn sum_wrapping(self) -> u64;
-}
-
-impl<I: Iterator<Item = Option<u64>>> SumWrapping for I {
-    fn sum_wrapping(mut self) -> u64 {
-        let sum = self.try_fold(0_u64, |sum, part| {
-            Some(sum.wrapping_add(part?.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-        });
-        sum.map_or(0, |sum| sum.max(1))
-    }
+    // A sum, so that the order does not count.
+    let sum = asked.map(part).try_fold(0_u64, |sum, part| {
+        Some(sum.wrapping_add(part?.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    });
+    sum.map_or(0, |sum| sum.max(1))
 }
 
 /// Returns the digest of what a server serves: in its upper half names, in the lower one all of it.

@@ -42,14 +42,7 @@ impl Services for Keeper {
         if service == self.kits.len() {
             return self.own.end(caller);
         }
-        self.give_up_swap(service, SwapReason::Asked);
-        let killed = self
-            .supervisor
-            .borrow_mut()
-            .kill(service, Cause::Asked, caller);
-        let action = killed?;
-        self.perform(action);
-        Ok(())
+        self.end_for(service, Cause::Asked, SwapReason::Asked, caller)
     }
 
     fn report(
@@ -73,13 +66,7 @@ impl Services for Keeper {
             }
             Verdict::End => {
                 log::error!("{by} got a reply of {name} to `{method}` that cannot be true");
-                self.give_up_swap(about, SwapReason::OldDied);
-                let ended = self
-                    .supervisor
-                    .borrow_mut()
-                    .kill(about, Cause::Reported, caller);
-                self.perform(ended?);
-                Ok(())
+                self.end_for(about, Cause::Reported, SwapReason::OldDied, caller)
             }
         }
     }
@@ -156,6 +143,22 @@ impl Services for Keeper {
 
     fn copy<K: Kind>(&self, handle: &Handle<K>) -> Result<Handle<K>, InitError> {
         handle.duplicate(Rights::ALL).map_err(refused)
+    }
+}
+
+impl Keeper {
+    /// Ends a service, and a swap of it that is under way, for the reason that is told of it.
+    fn end_for(
+        &self,
+        service: usize,
+        cause: Cause,
+        of_swap: SwapReason,
+        caller: &Caller,
+    ) -> Result<(), InitError> {
+        self.give_up_swap(service, of_swap);
+        let ended = self.supervisor.borrow_mut().kill(service, cause, caller);
+        self.perform(ended?);
+        Ok(())
     }
 }
 
