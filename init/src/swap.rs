@@ -186,6 +186,9 @@ const fn limit(phase: SwapPhase) -> u64 {
 const MIN_PATIENCE: u64 = 10 * MS;
 /// What it may take in terms of what it took in the rehearsal.
 const PATIENCE_FACTOR: u64 = 3;
+/// How long it may take at most, ns: a rehearsal that its host stopped for a while must not be taken
+/// for a measure.
+const MAX_PATIENCE: u64 = 1_000 * MS;
 /// How often it is looked at meanwhile, ns. No look counts for more than this: a guest that its host
 /// stopped for a second has not waited for a second.
 const PATIENCE_STEP: u64 = 2 * MS;
@@ -470,7 +473,8 @@ impl Swap {
         }
         if self.round == Round::Rehearsal {
             let took = now.saturating_sub(self.opened);
-            self.patience_ns = took.saturating_mul(PATIENCE_FACTOR).max(MIN_PATIENCE);
+            let expected = took.saturating_mul(PATIENCE_FACTOR);
+            self.patience_ns = expected.clamp(MIN_PATIENCE, MAX_PATIENCE);
             self.round = Round::Between;
             self.enter(SwapPhase::Start, now);
             return vec![Action::Stop];
