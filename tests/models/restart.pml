@@ -7,8 +7,9 @@
  *   it held go back to the endpoint before anyone can tell that it died.
  * - a server: takes a call, looks it up in its state region, does what is asked and notes it with
  *   the reply as one record, replies. It may die between any two of these.
- * - `init`: restarts what died; swaps the service to a new version and back; may die itself
- *   between any two steps and finds its ledger (`current`, `swap`) again.
+ * - `init`: restarts what died; swaps the service to a new version and back, after a rehearsal with
+ *   a copy of the state; may die itself between any two steps and finds its ledger (`current`,
+ *   `swap`) again.
  *
  * Slot 0 and slot 1 stand for the two instances that can exist at a time, each with its own state
  * region. `current` names the one that is the service.
@@ -194,12 +195,13 @@ answer:
 
 active proctype Init() {
     byte new;
+    bool is_rehearsed;  /* the new version has read and tested a copy of the state */
 
     goto supervise;
 
 restarted:
     /* The kernel starts it again; the ledger is all that it knows. */
-    atomic { init_alive = true; new = 1 - current }
+    atomic { init_alive = true; is_rehearsed = false; new = 1 - current }
     if
     :: atomic { !init_alive -> goto restarted }
     :: atomic { init_alive && swap == begun -> goto roll_back }
@@ -224,6 +226,13 @@ end_supervise:
 
 begin:
     INIT(start_instance(new));
+    /* The old one must have gone on since the rehearsal: of two orders it may see the last only. */
+    if
+    :: atomic { !init_alive -> goto restarted }
+    :: atomic { init_alive && alive[current] && !is_resting[current] }
+    :: atomic { init_alive && !alive[current] && is_gone[current] -> goto roll_back }
+    :: atomic { init_alive && is_rehearsed && alive[current] -> goto roll_back }
+    fi;
     INIT(is_asked_to_rest[current] = true);
     /* The old one comes to rest, or it dies, or the time is over. */
     if
@@ -240,6 +249,8 @@ begin:
          region[new].effects[0] = region[current].effects[0]);
     INIT(region[new].done[1] = region[current].done[1];
          region[new].effects[1] = region[current].effects[1]);
+    /* A rehearsal needs no more of the old one. */
+    INIT(is_asked_to_rest[current] = is_rehearsed);
     INIT(has_state[new] = true);
     if
     :: atomic { !init_alive -> goto restarted }
@@ -247,6 +258,19 @@ begin:
     :: atomic { init_alive && !alive[new] -> goto roll_back }
     :: atomic { init_alive && !is_tested[new] -> goto roll_back }  /* it took too long */
     fi;
+#ifndef BROKEN_STATE_OF_REHEARSAL
+    if
+    :: atomic { !init_alive -> goto restarted }
+    :: atomic { init_alive && is_rehearsed }
+    :: atomic { init_alive && !is_rehearsed ->
+        is_rehearsed = true;
+        if :: alive[new] -> end_instance(new) :: else fi }
+        if
+        :: atomic { !init_alive -> goto restarted }
+        :: atomic { init_alive && is_gone[new] -> goto begin }
+        fi
+    fi;
+#endif
 #ifdef BROKEN_OLD_DIES_FIRST
     /* The old one is gone, and the ledger still says that it is the service. */
     INIT(region[current].done[0] = 0; region[current].effects[0] = 0;
@@ -258,6 +282,7 @@ finish:
     new = 1 - current;
     INIT(if :: alive[new] -> end_instance(new) :: else fi);
     INIT(may_receive[current] = alive[current]; swap = none);
+    is_rehearsed = false;
     new = 0;
     goto supervise;
 
@@ -268,6 +293,7 @@ roll_back:
     INIT(is_asked_to_rest[current] = false);
 #endif
     INIT(swap = none);
+    is_rehearsed = false;
     new = 0;
     goto supervise;
 }

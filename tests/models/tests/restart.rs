@@ -69,6 +69,11 @@ fn the_old_version_at_rest_must_not_receive() {
 }
 
 #[test]
+fn what_was_rehearsed_with_is_not_what_is_committed() {
+    find_error("STATE_OF_REHEARSAL", "assertion violated");
+}
+
+#[test]
 fn the_old_version_must_outlive_the_commit() {
     find_error("OLD_DIES_FIRST", "assertion violated");
 }
