@@ -15,10 +15,12 @@ mod quota;
 mod recovery;
 mod revival;
 mod rings;
+mod stepper;
 mod stepping;
 mod storm;
 mod swap;
 mod waits;
+mod watching;
 
 use crate::Test;
 
@@ -36,6 +38,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         revival::TESTS,
         debug::TESTS,
         stepping::TESTS,
+        watching::TESTS,
         init::TESTS,
         rings::TESTS,
         hostile::TESTS,

@@ -3,13 +3,11 @@
 use alloc::format;
 use alloc::string::String;
 
-use libsys::abi::{ExitReason, MapFlags, ProcessInfo};
-use libsys::mappings::Mapping;
-use libsys::{Error, Handle, Memory, Notification, Process, Rights, ipc, time};
+use libsys::{Error, time};
 
+use super::stepper::Stepper;
 use crate::Test;
-use crate::context::{Context, SOON, because, ending, ensure};
-use crate::wire;
+use crate::context::{Context, because, ending, ensure};
 
 pub(super) const TESTS: &[Test] = &[
     Test {
@@ -33,95 +31,6 @@ pub(super) const TESTS: &[Test] = &[
         run: new_life,
     },
 ];
-
-/// A child in the role `stepper`, whose threads wait.
-struct Stepper<'a> {
-    context: &'a Context,
-    process: Handle<Process>,
-    counts: Mapping,
-    go: [Handle<Notification>; 2],
-}
-
-impl<'a> Stepper<'a> {
-    fn start(context: &'a Context) -> Result<Self, String> {
-        let memory: Handle<Memory> = wire::object(context, 1)?;
-        let go = || Handle::<Notification>::create().map_err(because("notification"));
-        let go = [go()?, go()?];
-        let spawn = context.role("stepper", &[]);
-        let spawn = spawn.handle("counts", &memory, Rights::ALL);
-        let spawn = spawn.handle("go0", &go[0], Rights::ALL);
-        let spawn = spawn.handle("go1", &go[1], Rights::ALL);
-        let process = context.child(spawn)?.process;
-        let flags = MapFlags::READ | MapFlags::WRITE;
-        let counts = Mapping::map(&memory, flags).map_err(because("map"))?;
-        let stepper = Stepper {
-            context,
-            process,
-            counts,
-            go,
-        };
-        // One that was not to wait yet would count the way there as well.
-        let waits = |info: &ProcessInfo| info.threads == 2 && info.is_receiving == 1;
-        stepper.until("waiting", waits)?;
-        let all_wait = |steps| stepper.end_after(steps);
-        let deadline = time::after(SOON);
-        loop {
-            all_wait(u64::MAX)?;
-            time::sleep(2 * time::MS);
-            // None of the two did anything meanwhile.
-            if all_wait(0)? == u64::MAX - 1 {
-                return Ok(stepper);
-            }
-            ensure!(time::now() < deadline, "the threads do not come to rest");
-        }
-    }
-
-    fn end_after(&self, steps: u64) -> Result<u64, String> {
-        let armed = self.context.system().end_after(&self.process, steps);
-        armed.map_err(because("end after"))
-    }
-
-    fn go(&self, thread: usize) -> Result<(), String> {
-        ipc::notify(&self.go[thread]).map_err(because("notify"))
-    }
-
-    /// Returns how often a thread counted.
-    fn count(&self, thread: usize) -> Result<u64, String> {
-        let word = self
-            .counts
-            .atomic_u64(thread * 8)
-            .map_err(because("count"))?;
-        Ok(word.load(core::sync::atomic::Ordering::SeqCst))
-    }
-
-    fn until(&self, what: &str, holds: impl Fn(&ProcessInfo) -> bool) -> Result<(), String> {
-        let deadline = time::after(SOON);
-        loop {
-            let info = self.process.info().map_err(because("info"))?;
-            if holds(&info) {
-                return Ok(());
-            }
-            ensure!(time::now() < deadline, "not {what} in time: {info:?}");
-            time::sleep(time::MS);
-        }
-    }
-
-    /// Waits until it has ended, as it should.
-    fn end(&self) -> Result<(), String> {
-        self.until("gone", |info| info.state == 2)?;
-        let end = self.process.info().map_err(because("info"))?;
-        let is_killed = end.reason == ExitReason::Killed as u32 && end.code == 0;
-        ensure!(is_killed, "it ended by {}", ending(&end));
-        Ok(())
-    }
-}
-
-impl Drop for Stepper<'_> {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = self.process.kill(0);
-    }
-}
 
 fn exact(context: &Context) -> Result<(), String> {
     for steps in [1, 2, 3, 4, 5, 6, 100, 1001, 4096] {

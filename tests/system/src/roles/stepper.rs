@@ -14,7 +14,8 @@ const SECOND: u64 = 0x61_0000_0000;
 const STACK_PAGES: u64 = 6;
 
 /// Waits for the notification `go0`, and in a second thread for `go1`; then each adds 1 to its word of
-/// the object `counts` with every second instruction, for ever.
+/// the object `counts` with every second instruction, for ever. The two words behind these tell where
+/// the instructions are that do so, the next one where the first word is here.
 pub(super) fn run(role: &Role<'_>) -> Result<i32, i32> {
     let counts: Handle<Memory> = role.take("counts")?;
     let counts = Mapping::map(&counts, MapFlags::READ | MapFlags::WRITE).map_err(|_| WRONG)?;
@@ -26,6 +27,7 @@ pub(super) fn run(role: &Role<'_>) -> Result<i32, i32> {
     let (first, second) = (word(0).map_err(|_| WRONG)?, word(1).map_err(|_| WRONG)?);
     // A page fault is no instruction, but the page shall be there all the same.
     super::memory::put(first, 0);
+    super::memory::put(first + 32, first);
     let (go, other): (Handle<Notification>, Handle<Notification>) =
         (role.take("go0")?, role.take("go1")?);
     let memory = role.program.memory().map_err(|_| BAD_ROLE)?;
@@ -46,6 +48,8 @@ fn count(go: &Handle<Notification>, word: u64) -> ! {
     // process and that nobody here refers to.
     unsafe {
         asm!(
+            "lea rcx, [rip + 2f]",
+            "mov [r12 + 16], rcx",
             "syscall",
             "2:",
             "inc qword ptr [r12]",
