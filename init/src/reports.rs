@@ -4,13 +4,15 @@
 //! nobody notices but by a pause; a stream of wrong ones would cost all of the service's time, and
 //! more of it if each counted as a crash. So:
 //!
-//! - Only who calls a service by its manifest is heard.
+//! - Only who calls a service by its manifest is heard. Everybody calls the memory manager, and `init`
+//!   itself: that one is heard of as if all callers were one service.
 //! - Each pair of caller and service has some reports that are heard at once, and gets one back a
 //!   minute: three for a service, which is as much worth believing as the one that it accuses, and
 //!   one for a service behind whose badge there are programs of anybody (it gets the boot bundle to
 //!   start them from). So no program can do more harm to a service than a pause each minute.
 //! - For a moment after a service was ended by a report no other is heard: it will be about the
 //!   instance that is gone.
+//! - A restart that was asked for begins anew.
 //! - However often a service is reported, its state is kept
 //!   ([`Ladder::reported`](crate::escalation::Ladder::reported)): it may be the caller that is
 //!   damaged.
@@ -30,6 +32,9 @@ pub const GAP_NS: u64 = 100 * MS;
 const OF_SERVICE: u64 = 3;
 /// Reports of all programs of a service that are heard at once.
 const OF_PROGRAMS: u64 = 1;
+
+/// What everybody calls, whatever the manifests say.
+const CALLED_BY_ALL: &str = "memory-manager";
 
 /// What to do about a report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +67,7 @@ impl Reports {
         (about, accused): (usize, &Service),
         now: u64,
     ) -> Verdict {
-        if !calling.calls.contains(&accused.name) {
+        if !calling.calls.contains(&accused.name) && accused.name != CALLED_BY_ALL {
             return Verdict::NotAllowed;
         }
         let ended = self.ended.get(&about);
@@ -78,6 +83,19 @@ impl Reports {
         self.ended.insert(about, now);
         Verdict::End
     }
+
+    /// Forgets the reports about a service: who has control over it wants it to start anew.
+    pub fn forget(&mut self, about: usize) {
+        self.ended.remove(&about);
+        self.spent_until.retain(|(_, accused), _| *accused != about);
+    }
+}
+
+/// Returns whether one more report about `init` itself is heard at `now`, ns since boot, when it was
+/// ended for so many since boot. Nothing but that number outlives it.
+#[must_use]
+pub const fn is_heard_about_oneself(reported: u32, now: u64) -> bool {
+    (reported as u64) < OF_SERVICE + now / REFILL_NS
 }
 
 /// Returns how many reports of a service are heard at once.

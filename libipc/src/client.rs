@@ -10,7 +10,7 @@ use libsys::{Handle, Sender, ipc, time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{HANDSHAKE, Interface, Schema};
+use crate::schema::{Contract, HANDSHAKE, Interface, Schema};
 use crate::wire::{self, EncodeError, InHandles, OutHandles, Status};
 use crate::{ConnectError, Failure, Protocol};
 
@@ -102,7 +102,7 @@ impl Client {
         let label = I::SCHEMA.label(method);
         let (answer, handles) = self
             .exchange::<A, T, E>(label, arguments, handles)
-            .map_err(|failure| self.failed::<I, E>(method, failure))?;
+            .map_err(Failure::widen)?;
         match answer {
             Ok(value) => Ok((value, handles)),
             Err(error) => Err(Failure::Server(error)),
@@ -130,8 +130,7 @@ impl Client {
                 // Handles that nobody expects are closed.
                 let (info, words, _) =
                     ipc::call_for_words(sender, label, bytes, &Outgoing::NONE, deadline)?;
-                decode_words(info, &words)
-                    .map_err(|failure| self.failed::<I, E>(method, failure))?
+                decode_words(info, &words).map_err(Failure::widen)?
             }
             #[cfg(not(bare))]
             Channel::Loopback(_) => {
@@ -145,9 +144,52 @@ impl Client {
         answer.map_err(Failure::Server)
     }
 
-    /// Tells `init` of a reply that makes no sense; it ends the server then.
+    /// Judges a failure of a call to method number `method` of interface `I`. One that speaks against
+    /// the server is reported to `init`, which replaces the server. Returns whether to ask the next
+    /// instance, which is not done twice, and only where it does no harm. `is_suspect` says that the
+    /// interface does not expect this error of a server that is in order.
+    #[cold]
+    pub fn doubt<I: Interface, E>(
+        &self,
+        method: u16,
+        failure: &Failure<E>,
+        is_suspect: bool,
+        doubts: &mut Doubts,
+    ) -> bool {
+        let Some(doubt) = Doubt::of(failure, is_suspect) else {
+            return false;
+        };
+        let known = I::SCHEMA.methods.get(usize::from(method));
+        let name = known.map_or("?", |method| method.name);
+        if !self.is_first_doubt(I::SCHEMA, name, doubt, doubts) {
+            if doubt == Doubt::Refused {
+                self.doubt_oneself();
+            }
+            return false;
+        }
+        doubt == Doubt::Refused
+            || known.is_some_and(|method| method.contract == Contract::Idempotent)
+    }
+
+    /// Reports a doubt, unless an instance was reported already; returns whether it was not.
+    fn is_first_doubt(
+        &self,
+        schema: &Schema,
+        method: &str,
+        doubt: Doubt,
+        doubts: &mut Doubts,
+    ) -> bool {
+        log::error!("{}::{method}: {}", schema.name, doubt.text());
+        let is_first = !core::mem::replace(&mut doubts.is_again, true);
+        if is_first {
+            self.report(method);
+        }
+        is_first
+    }
+
+    /// Tells `init` of a server that is not in order; it ends the server then.
     #[cfg(bare)]
-    fn report(&self, method: &str) {
+    pub fn report(&self, method: &str) {
         let Channel::Kernel(sender) = &self.channel;
         crate::rubbish::report(sender, method);
     }
@@ -155,29 +197,22 @@ impl Client {
     /// Does nothing: on the host there is no `init`.
     #[cfg(not(bare))]
     #[expect(clippy::unused_self, reason = "as in the system")]
-    fn report(&self, _method: &str) {}
+    pub fn report(&self, _method: &str) {}
 
-    /// Reports a reply that could not be decoded; passes other failures on.
-    #[cold]
-    fn failed<I: Interface, E>(&self, method: u16, failure: Exchange) -> Failure<E> {
-        if failure == Failure::Protocol(Protocol::BadReply) {
-            let _: Failure<E> = self.broken_promise::<I, E>(method);
-        }
-        failure.widen()
+    /// Ends a server whose requests two instances of another one could not read.
+    #[cfg(bare)]
+    #[expect(clippy::unused_self, reason = "as on the host")]
+    fn doubt_oneself(&self) {
+        crate::rubbish::doubt_oneself();
     }
 
-    /// Says that a reply to method number `method` breaks what interface `I` promises.
-    #[cold]
-    pub fn broken_promise<I: Interface, E>(&self, method: u16) -> Failure<E> {
-        let schema = I::SCHEMA;
-        let name = schema.methods.get(usize::from(method));
-        let name = name.map_or("?", |method| method.name);
-        log::error!("{}::{name}: the reply cannot be true", schema.name);
-        self.report(name);
-        Failure::Protocol(Protocol::BrokenPromise)
-    }
+    /// Does nothing: tests must go on.
+    #[cfg(not(bare))]
+    #[expect(clippy::unused_self, reason = "as in the system")]
+    fn doubt_oneself(&self) {}
 
-    /// Compares schemas with the server.
+    /// Compares schemas with the server. One that does not understand the greeting is reported and
+    /// asked again.
     ///
     /// # Errors
     ///
@@ -190,21 +225,33 @@ impl Client {
             name: interface,
         };
         let label = ours.label(HANDSHAKE);
-        match self.exchange::<_, (), Hello<String>>(label, &hello, OutHandles::new()) {
-            Ok((Ok(()), _)) => Ok(()),
-            Ok((Err(theirs), _)) if theirs.name != interface => Err(ConnectError::OtherInterface {
-                interface,
-                served: theirs.name,
-            }),
-            Ok((Err(theirs), _)) => Err(ConnectError::Mismatch {
-                interface,
-                client: (ours.version, ours.hash),
-                server: (theirs.version, theirs.hash),
-            }),
-            Err(Failure::Protocol(Protocol::UnknownInterface)) => {
-                Err(ConnectError::NotServed { interface })
+        let mut doubts = Doubts::default();
+        loop {
+            let answer = self.exchange::<_, (), Hello<String>>(label, &hello, OutHandles::new());
+            if let Err(failure) = &answer
+                && let Some(doubt) = Doubt::of(failure, false)
+                && self.is_first_doubt(ours, "handshake", doubt, &mut doubts)
+            {
+                continue;
             }
-            Err(failure) => Err(ConnectError::Failed(failure)),
+            return match answer {
+                Ok((Ok(()), _)) => Ok(()),
+                Ok((Err(theirs), _)) if theirs.name != interface => {
+                    Err(ConnectError::OtherInterface {
+                        interface,
+                        served: theirs.name,
+                    })
+                }
+                Ok((Err(theirs), _)) => Err(ConnectError::Mismatch {
+                    interface,
+                    client: (ours.version, ours.hash),
+                    server: (theirs.version, theirs.hash),
+                }),
+                Err(Failure::Protocol(Protocol::UnknownInterface)) => {
+                    Err(ConnectError::NotServed { interface })
+                }
+                Err(failure) => Err(ConnectError::Failed(failure)),
+            };
         }
     }
 
@@ -237,6 +284,47 @@ impl Client {
                 let reply = loopback.call(label, &page[..bytes], handles)?;
                 Ok((decode_reply(reply.label, &reply.payload)?, reply.handles))
             }
+        }
+    }
+}
+
+/// What a client thinks of the server that has one of its requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Doubts {
+    /// Whether an instance was reported already.
+    is_again: bool,
+}
+
+/// Why a server is not believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Doubt {
+    /// It does not understand a request of an interface that it serves. Nothing was done.
+    Refused,
+    /// It answers what cannot be true.
+    Nonsense,
+    /// It answers with an error that the interface does not expect.
+    Suspect,
+}
+
+impl Doubt {
+    fn of<E>(failure: &Failure<E>, is_suspect: bool) -> Option<Doubt> {
+        Some(match failure {
+            Failure::Server(_) if is_suspect => Doubt::Suspect,
+            Failure::Protocol(
+                Protocol::Malformed | Protocol::UnknownMethod | Protocol::UnknownInterface,
+            ) => Doubt::Refused,
+            Failure::Protocol(
+                Protocol::BadReply | Protocol::BrokenPromise | Protocol::MissingHandle,
+            ) => Doubt::Nonsense,
+            _ => return None,
+        })
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Doubt::Refused => "the server does not understand the request",
+            Doubt::Nonsense => "the reply cannot be true",
+            Doubt::Suspect => "no server in order gives this error",
         }
     }
 }

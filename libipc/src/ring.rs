@@ -23,6 +23,7 @@
 
 mod client;
 mod contract;
+mod guard;
 mod layout;
 mod memory;
 mod request;
@@ -31,6 +32,7 @@ mod set;
 
 pub use client::{CANCELLED, Cancel, Completion, Full, RESTARTED, RingClient};
 pub use contract::{Contracts, Results};
+pub use guard::Progress;
 pub use layout::{Entry, MAX_SLOTS, RingError, bytes_for, pages_for};
 pub use memory::{RingMemory, RingWord};
 pub use request::RequestDone;

@@ -1,4 +1,4 @@
-//! Telling `init` of a server whose reply cannot be true.
+//! What is done about a server that is not in order: `init` is told.
 //!
 //! `init` knows services by name, a client holds senders. Those that a program was started with
 //! have the names of the services that they lead to; of others only the log tells.
@@ -10,10 +10,14 @@ use crate::proto::init::InitClient;
 
 /// How long a client that got a wrong reply waits for `init` besides, ns.
 const PATIENCE_NS: u64 = 1_000_000_000;
-/// The name of the sender to `init`, which nobody can be told of itself.
+/// The name of the sender to `init`, which hears about itself as well.
 const INIT: &str = "init";
+/// Senders that have other names than their services.
+const OTHER_NAMES: [(&str, &str); 1] = [("memory", "memory-manager")];
+/// The name of a server's own endpoint.
+const OWN: &str = "self";
 
-/// Reports the server behind a sender for its reply to a method.
+/// Reports the server behind a sender for what it did with a request to a method.
 pub(crate) fn report(sender: &Handle<Sender>, method: &str) {
     let Some(startup) = startup::read() else {
         return;
@@ -22,10 +26,10 @@ pub(crate) fn report(sender: &Handle<Sender>, method: &str) {
     let Some((name, _)) = names.find(|(_, handle)| *handle == sender.raw().0) else {
         return;
     };
-    if name == INIT {
-        return;
-    }
-    // A copy: the program may be using its own.
+    let other = OTHER_NAMES.iter().find(|(sender, _)| sender == name);
+    let name = other.map_or(name.as_str(), |(_, service)| service);
+    // A copy: the program may be using its own. `init` is not reported for what it does with this
+    // report, as a copy has no name.
     let Some(init) = startup::take::<Sender>(&startup, INIT).map(core::mem::ManuallyDrop::new)
     else {
         return;
@@ -40,4 +44,12 @@ pub(crate) fn report(sender: &Handle<Sender>, method: &str) {
     if let Err(failure) = told {
         log::warn!("{name} not reported: {failure}");
     }
+}
+
+/// Ends this process if it is a server: two instances of another server did not understand what it
+/// sends, so it is this one that is wrong. The next instance will do better. A program of people
+/// lives on and shows the error.
+pub(crate) fn doubt_oneself() {
+    let is_server = startup::read().is_some_and(|startup| startup.handle(OWN).is_some());
+    assert!(!is_server, "nobody understands the requests of this server");
 }

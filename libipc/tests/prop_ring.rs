@@ -11,7 +11,8 @@ use std::task::{Context, Poll, Waker};
 
 use libipc::events::Events;
 use libipc::ring::{
-    Completion, Entry, Full, MAX_SLOTS, RingClient, RingError, RingServer, Submission, bytes_for,
+    Completion, Entry, Full, MAX_SLOTS, Progress, RingClient, RingError, RingServer, Submission,
+    bytes_for,
 };
 use libsys::mappings::Mapping;
 use proptest::prelude::*;
@@ -483,4 +484,53 @@ fn rings_that_share_a_bit_do_not_take_it_from_each_other() {
         loopback.raise(1 << 9);
         assert!(last.upgrade().is_none());
     }
+}
+
+#[test]
+fn a_guard_finds_entries_that_stay_and_completions_that_nobody_told_of() {
+    let loopback = Rc::new(libipc::loopback::Loopback::default());
+    let events: Events = loopback.events();
+    let (client, mut server, _memory) = ring(4);
+    let client = Rc::new(client);
+    let seen = Rc::new(std::cell::RefCell::new(Vec::new()));
+    let tell = {
+        let seen = Rc::clone(&seen);
+        move |progress| seen.borrow_mut().push(progress)
+    };
+    events.spawn(RingClient::guard(
+        Rc::clone(&client),
+        events.clone(),
+        10,
+        tell,
+    ));
+    let mut now = 0;
+    let mut look = || {
+        now += 10;
+        loopback.advance(now);
+        seen.take()
+    };
+    loopback.run();
+    client.submit(&entry(1)).unwrap();
+    loopback.run();
+    assert_eq!(look(), [Progress::Fine]);
+    client.submit(&entry(2)).unwrap();
+    assert_eq!(look(), [Progress::Overdue]);
+    let first = server.next_request().unwrap();
+    server.complete(first.id, 1);
+    assert_eq!(look(), [Progress::Overdue], "the second one");
+    let second = server.next_request().unwrap();
+    server.complete(second.id, 2);
+    assert_eq!(look(), [Progress::Fine]);
+    let results = [(); 3].map(|()| client.next_completion().map(|one| one.result));
+    assert_eq!(results, [Some(1), Some(2), None]);
+    // The guard does not keep the ring.
+    let last = Rc::downgrade(&client);
+    drop(client);
+    assert!(last.upgrade().is_none());
+    loopback.run();
+    assert_eq!(
+        (look(), Rc::strong_count(&seen)),
+        (vec![], 1),
+        "it has ended"
+    );
 }

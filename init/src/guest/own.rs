@@ -4,6 +4,7 @@ use core::cell::{Cell, RefCell};
 
 use init::control::OWN_NAME;
 use init::ledger::{Own, Record};
+use init::reports::is_heard_about_oneself;
 use init::statistics::Statistics;
 use init::supervisor::life::Asker;
 use libipc::Caller;
@@ -71,12 +72,27 @@ impl Oneself {
     /// Ends `init` on request. The request is answered by the next instance, to which it is
     /// delivered again.
     pub(crate) fn end(&self, caller: &Caller) -> Result<(), InitError> {
+        self.end_because(Cause::Asked, caller)
+    }
+
+    /// Ends `init` because a client does not believe it, if that one is heard. Answered as
+    /// [`Oneself::end`] is.
+    pub(crate) fn end_for_report(&self, caller: &Caller) -> Result<(), InitError> {
+        let reported = self.statistics.borrow().counts().reported;
+        if !is_heard_about_oneself(reported, time::now()) {
+            log::warn!("reported too often: not heard");
+            return Ok(());
+        }
+        self.end_because(Cause::Reported, caller)
+    }
+
+    fn end_because(&self, cause: Cause, caller: &Caller) -> Result<(), InitError> {
         let mut own = self.own.borrow_mut();
         if own.asked_by.is_some_and(|last| last.is_again(caller)) {
             return Ok(());
         }
         own.asked_by = Some(Asker::from(caller));
-        own.ending = Some(Cause::Asked);
+        own.ending = Some(cause);
         drop(own);
         self.note();
         let error = startup::process().kill(ENDED_BY_INIT);

@@ -53,6 +53,13 @@ impl Services for Keeper {
         caller: &Caller,
     ) -> Result<(), InitError> {
         let calling = self.manifest(by).ok_or(InitError::NotAllowed)?;
+        if about == self.kits.len() {
+            log::error!(
+                "{} does not believe what init says to `{method}`",
+                calling.name
+            );
+            return self.own.end_for_report(caller);
+        }
         let accused = self.manifest(about).ok_or(InitError::NotAllowed)?;
         let mut reports = self.reports.borrow_mut();
         let verdict = reports.judge((by, calling), (about, accused), time::now());
@@ -65,7 +72,7 @@ impl Services for Keeper {
                 Ok(())
             }
             Verdict::End => {
-                log::error!("{by} got a reply of {name} to `{method}` that cannot be true");
+                log::error!("{by} does not believe what {name} says to `{method}`");
                 self.end_for(about, Cause::Reported, SwapReason::OldDied, caller)
             }
         }
@@ -76,6 +83,7 @@ impl Services for Keeper {
             return self.own.end(caller);
         }
         self.give_up_swap(service, SwapReason::Asked);
+        self.reports.borrow_mut().forget(service);
         let action = self.supervisor.borrow_mut().restart(service, caller)?;
         self.note_service(service);
         self.perform(action);

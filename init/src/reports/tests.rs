@@ -57,6 +57,45 @@ fn programs_are_heard_once_and_services_three_times() {
     }
 }
 
+#[test]
+fn everybody_calls_the_memory_manager() {
+    let files = [
+        (
+            "memory-manager",
+            "name = \"memory-manager\"\ndescription = \"M.\"\nlevel = 1\n",
+        ),
+        ("a", "name = \"a\"\ndescription = \"A.\"\nlevel = 2\n"),
+    ];
+    let services = decode(&compile(&files).unwrap()).unwrap();
+    let at = |name| services.iter().position(|one| one.name == name).unwrap();
+    let [manager, a] = ["memory-manager", "a"].map(|name| (at(name), &services[at(name)]));
+    let mut reports = Reports::default();
+    assert_eq!(reports.judge(a, manager, 0), Verdict::End);
+    assert_eq!(reports.judge(manager, a, 0), Verdict::NotAllowed);
+}
+
+#[test]
+fn a_restart_that_was_asked_for_begins_anew() {
+    let services = services();
+    let [a, c] = [0, 2].map(|at| (at, &services[at]));
+    let mut reports = Reports::default();
+    for now in 0..9 {
+        assert_eq!(reports.judge(c, a, now), Verdict::End);
+        assert_eq!(reports.judge(c, a, now), Verdict::TooSoon);
+        reports.forget(a.0);
+    }
+}
+
+#[test]
+fn init_hears_three_reports_about_itself_and_one_more_a_minute() {
+    for minutes in 0..5 {
+        let now = minutes * REFILL_NS;
+        assert!(is_heard_about_oneself(2 + minutes as u32, now));
+        assert!(!is_heard_about_oneself(3 + minutes as u32, now));
+        assert!(!is_heard_about_oneself(u32::MAX, now));
+    }
+}
+
 proptest! {
     /// Whatever a caller does, a service loses no more to it than one instance a minute, and as
     /// many as it may report at once.

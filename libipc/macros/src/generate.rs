@@ -2,8 +2,8 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
+use syn::Pat;
 
-use crate::marker::Contract;
 use crate::parse::{Argument, ArgumentKind, HandleType, Interface, Method, Output, OutputPart};
 use crate::{describe, ring, stream};
 
@@ -74,7 +74,7 @@ fn client(interface: &Interface) -> TokenStream {
     let doc = format!("Calls a server of [`{name}`].");
     let methods = (0_u16..)
         .zip(&interface.methods)
-        .map(|(i, method)| client_method(i, method));
+        .map(|(i, method)| client_method(i, method, interface.suspect.as_ref()));
     let docs = &interface.docs;
     quote! {
         #[doc = #doc]
@@ -131,13 +131,13 @@ fn client(interface: &Interface) -> TokenStream {
 }
 
 /// The method of the client.
-fn client_method(index: u16, method: &Method) -> TokenStream {
+fn client_method(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStream {
     let Method { docs, error, .. } = method;
     let name = method.call_name();
     let parameters = method.arguments.iter().map(client_parameter);
     let ok = output_type(&method.ok);
     let contract = contract_doc(method);
-    let body = client_body(index, method);
+    let body = client_body(index, method, suspect);
     let iterator = stream::iterator(method);
     quote! {
         #iterator
@@ -154,8 +154,50 @@ fn client_method(index: u16, method: &Method) -> TokenStream {
     }
 }
 
-/// What a method of the client does.
-fn client_body(index: u16, method: &Method) -> TokenStream {
+/// What a method of the client does: it asks, and once more if the answer speaks against the server
+/// and asking again does no harm.
+fn client_body(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStream {
+    let ask = ask(index, method);
+    let is_suspect = suspect.map_or_else(
+        || quote! { false },
+        |pattern| quote! { ::core::matches!(__failure, ::libipc::Failure::Server(#pattern)) },
+    );
+    let may_ask_again = quote! {
+        self.client.doubt::<<Self as ::libipc::client::Typed>::Interface, _>(
+            #index,
+            __failure,
+            #is_suspect,
+            &mut __doubts,
+        )
+    };
+    if method.gives_handles_away() {
+        return quote! {
+            let mut __doubts = ::libipc::client::Doubts::default();
+            let __answer = #ask;
+            if let Err(__failure) = &__answer {
+                // What was given away cannot be sent again.
+                let _ = #may_ask_again;
+            }
+            __answer
+        };
+    }
+    quote! {
+        let mut __doubts = ::libipc::client::Doubts::default();
+        loop {
+            let __error = match #ask {
+                Ok(__reply) => return Ok(__reply),
+                Err(__error) => __error,
+            };
+            let __failure = &__error;
+            if !#may_ask_again {
+                return Err(__error);
+            }
+        }
+    }
+}
+
+/// An expression that sends the request once: what came of it.
+fn ask(index: u16, method: &Method) -> TokenStream {
     let values = method.arguments.iter().filter_map(client_value);
     let handles: Vec<_> = method.arguments.iter().filter_map(client_handle).collect();
     let wire_types = method.ok.parts().iter().filter_map(output_wire_type);
@@ -178,100 +220,47 @@ fn client_body(index: u16, method: &Method) -> TokenStream {
         OutputPart::Bytes(_) => quote! { #name.0 },
         _ => quote! { #name },
     });
+    let (ok, error) = (output_type(&method.ok), &method.error);
     let interface = quote! { <Self as ::libipc::client::Typed>::Interface };
     let wire_type = quote! { (#(#wire_types,)*) };
     let values = quote! { &(#(#values,)*) };
+    let patterns = quote! { (#(#patterns,)*) };
+    let checked = checked(method);
     if handles.is_empty() && takes.is_empty() {
-        let call = quote! {
-            self.client.call_plain::<#interface, _, #wire_type, _>(#index, #values)
+        return quote! {
+            self.client
+                .call_plain::<#interface, _, #wire_type, #error>(#index, #values)
+                .and_then(|#patterns| {
+                    let __reply = #result;
+                    #checked
+                    Ok(__reply)
+                })
         };
-        plain_body(index, method, &call, &quote! { (#(#patterns,)*) }, &result)
-    } else {
-        let checked = checked(index, method);
-        quote! {
+    }
+    quote! {
+        (|| -> ::core::result::Result<#ok, ::libipc::Failure<#error>> {
             #[allow(unused_mut, reason = "some methods only return handles")]
             let mut __out = ::libipc::wire::OutHandles::new();
             #(#handles)*
             #[allow(unused_mut, reason = "some methods only take handles")]
             let (__value, mut __in) =
                 self.client.call::<#interface, _, #wire_type, _>(#index, #values, __out)?;
-            let (#(#patterns,)*) = __value;
+            let #patterns = __value;
             #(#takes)*
             __in.close();
             let __reply = #result;
             #checked
             Ok(__reply)
-        }
-    }
-}
-
-/// What a method of the client does that passes no handles.
-fn plain_body(
-    index: u16,
-    method: &Method,
-    call: &TokenStream,
-    patterns: &TokenStream,
-    result: &TokenStream,
-) -> TokenStream {
-    match promise(method) {
-        Some(promise) if method.contract == Contract::Idempotent => {
-            asked_twice(index, call, patterns, result, &promise)
-        }
-        _ => {
-            let checked = checked(index, method);
-            quote! {
-                let #patterns = #call?;
-                let __reply = #result;
-                #checked
-                Ok(__reply)
-            }
-        }
-    }
-}
-
-/// Asks once more, when `init` has been told, where that does no harm: the instance that answers
-/// then is another one.
-fn asked_twice(
-    index: u16,
-    call: &TokenStream,
-    patterns: &TokenStream,
-    result: &TokenStream,
-    promise: &TokenStream,
-) -> TokenStream {
-    quote! {
-        let mut __is_again = false;
-        loop {
-            let __failure = match #call {
-                Ok(#patterns) => {
-                    let __reply = #result;
-                    if #promise {
-                        return Ok(__reply);
-                    }
-                    self.client
-                        .broken_promise::<<Self as ::libipc::client::Typed>::Interface, _>(#index)
-                }
-                // It has been reported.
-                Err(::libipc::Failure::Protocol(::libipc::Protocol::BadReply)) => {
-                    ::libipc::Failure::Protocol(::libipc::Protocol::BadReply)
-                }
-                Err(__failure) => return Err(__failure),
-            };
-            if __is_again {
-                return Err(__failure);
-            }
-            __is_again = true;
-        }
+        })()
     }
 }
 
 /// Looks at the reply, if the method says what holds for it.
-fn checked(index: u16, method: &Method) -> Option<TokenStream> {
+fn checked(method: &Method) -> Option<TokenStream> {
     let promise = promise(method)?;
     Some(quote! {
         if !#promise {
-            return Err(self.client.broken_promise::<<Self as ::libipc::client::Typed>::Interface, _>(
-                #index,
-            ));
+            return Err(::libipc::Failure::Protocol(::libipc::Protocol::BrokenPromise));
         }
     })
 }

@@ -1,7 +1,8 @@
 //! The attributes of methods: what a method is, and its restart contract.
 
+use syn::parse::Parser as _;
 use syn::spanned::Spanned as _;
-use syn::{Attribute, Error, Path, Result, TraitItemFn};
+use syn::{Attribute, Error, Pat, Path, Result, TraitItemFn};
 
 /// What happens to a request whose server died while it had it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +80,34 @@ pub(crate) fn ensures(function: &TraitItemFn) -> Result<Option<Path>> {
         )),
         None => Ok(first),
     }
+}
+
+/// The attribute of an interface that says which errors no server in order answers with.
+const SUSPECT: &str = "suspect";
+
+/// Splits the attributes of an interface into its documentation and the errors that speak against
+/// the server that answers with them.
+pub(crate) fn suspect(attributes: &[Attribute]) -> Result<(Vec<Attribute>, Option<Pat>)> {
+    let (mut docs, mut pattern) = (Vec::new(), None);
+    for attribute in attributes {
+        if attribute.path().is_ident("doc") {
+            docs.push(attribute.clone());
+        } else if !attribute.path().is_ident(SUSPECT) {
+            return Err(Error::new(
+                attribute.span(),
+                "an interface has no attributes but #[suspect(pattern of errors)]",
+            ));
+        } else if pattern.is_some() {
+            return Err(Error::new(
+                attribute.span(),
+                "an interface has one #[suspect]: join the patterns by `|`",
+            ));
+        } else {
+            let tokens = attribute.meta.require_list()?.tokens.clone();
+            pattern = Some(Pat::parse_multi_with_leading_vert.parse2(tokens)?);
+        }
+    }
+    Ok((docs, pattern))
 }
 
 /// Finds what a method is.

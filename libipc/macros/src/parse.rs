@@ -12,7 +12,7 @@ use syn::{
     PathArguments, Result, ReturnType, Token, TraitItem, TraitItemFn, Type, Visibility,
 };
 
-use crate::marker::{Contract, Marker, ensures, marker};
+use crate::marker::{Contract, Marker, ensures, marker, suspect};
 use crate::ring::{Ring, RingMethod, check_results};
 use crate::stream::Stream;
 
@@ -39,6 +39,8 @@ pub(crate) struct Interface {
     pub(crate) docs: Vec<Attribute>,
     pub(crate) methods: Vec<Method>,
     pub(crate) ring: Ring,
+    /// Errors that no server in order answers with.
+    pub(crate) suspect: Option<Pat>,
 }
 
 /// A method of the interface that is called.
@@ -195,8 +197,10 @@ impl Interface {
             Ring::None if !entries.is_empty() => Ring::Own(entries),
             ring => ring,
         };
+        let (docs, suspect) = suspect(&item.attrs)?;
         Ok(Interface {
-            docs: only_docs(&item.attrs)?,
+            docs,
+            suspect,
             name: item.ident,
             visibility: item.vis,
             version: header.version,
@@ -237,6 +241,12 @@ impl Method {
         method.signature = signature(function, "stream");
         Stream::add_to(&mut method)?;
         Ok(method)
+    }
+
+    /// Returns whether a request takes handles away from the client.
+    pub(crate) fn gives_handles_away(&self) -> bool {
+        let is_moved = |argument: &Argument| matches!(&argument.kind, ArgumentKind::Handle(handle) if handle.is_moved);
+        self.arguments.iter().any(is_moved)
     }
 
     /// Returns the name of the method of the client that makes the call.
@@ -555,18 +565,4 @@ pub(crate) fn type_text(ty: &Type) -> String {
         .to_string()
         .split_whitespace()
         .collect()
-}
-
-/// Checks that the trait itself has only docs as attributes.
-fn only_docs(attributes: &[Attribute]) -> Result<Vec<Attribute>> {
-    match attributes
-        .iter()
-        .find(|attribute| !attribute.path().is_ident("doc"))
-    {
-        Some(other) => Err(Error::new(
-            other.span(),
-            "an interface has no other attributes",
-        )),
-        None => Ok(attributes.to_vec()),
-    }
 }

@@ -356,6 +356,36 @@ fn docs_go_to_client_and_server() {
 }
 
 #[test]
+fn an_interface_names_its_suspect_errors_once() {
+    let interface = |attributes: &str| {
+        let item =
+            format!("{attributes} pub trait Sample {{ #[idempotent] fn go() -> Result<(), E>; }}");
+        let code = expand(tokens("version = 1"), tokens(&item));
+        code.map(|code| code.to_string())
+            .map_err(|error| error.to_string())
+    };
+    let plain = interface("").unwrap();
+    let suspicious = interface("#[suspect(E::A | E::B(_))]").unwrap();
+    assert!(!plain.contains("Failure :: Server ("));
+    assert!(
+        suspicious.contains("Failure :: Server (E :: A | E :: B (_))"),
+        "{suspicious}"
+    );
+    for (attributes, because) in [
+        (
+            "#[suspect(E::A)] #[suspect(E::B)]",
+            "one #[suspect]: join the patterns",
+        ),
+        ("#[suspect]", "expected attribute arguments"),
+        ("#[suspect(1 +)]", "unexpected token"),
+        ("#[inline]", "no attributes but #[suspect"),
+    ] {
+        let error = interface(attributes).unwrap_err();
+        assert!(error.contains(because), "{attributes}: {error}");
+    }
+}
+
+#[test]
 fn promises_are_about_replies_of_calls() {
     body("#[idempotent] #[ensures(a::b)] fn go(x: u32) -> Result<u32, E>;").unwrap();
     body("#[ensures(a)] #[stream] fn go() -> Result<Stream<u8, u32>, E>;").unwrap();

@@ -289,6 +289,7 @@ impl core::error::Error for FsError {}
 
 /// A file system, as the vfs sees it.
 #[crate::interface(version = 3)]
+#[suspect(FsError::Damaged(_))]
 pub trait FileSystem {
     /// Tells what the file system is. Fails with the reason when it cannot be mounted.
     #[idempotent]

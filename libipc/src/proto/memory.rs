@@ -168,6 +168,7 @@ impl core::error::Error for MemoryError {}
 
 /// Owns the machine's RAM and resolves page faults.
 #[crate::interface(version = 3)]
+#[suspect(MemoryError::NoSpace)]
 pub trait MemoryManager {
     /// Registers a process: its page faults are resolved here from now on. Returns the sender
     /// that names its space, for who lays it out and for the process itself. Needs `MANAGE` and

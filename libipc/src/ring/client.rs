@@ -9,6 +9,7 @@ use core::task::Waker;
 use libsys::mappings::Mapping;
 use libsys::{Handle, Notification, ipc};
 
+use super::guard::Progress;
 use super::layout::{Entry, RingError, Shared, Side};
 use super::memory::RingMemory;
 use super::request::RequestDone;
@@ -56,6 +57,8 @@ pub struct RingClient<M = Mapping> {
     doorbell: Option<Handle<Notification>>,
     state: RefCell<State>,
     pub(super) freed: Signal,
+    /// Signalled when something is in flight again, if somebody waits for that.
+    pub(super) busy: Signal,
 }
 
 #[derive(Debug)]
@@ -74,6 +77,8 @@ struct State {
     is_doorbell_due: bool,
     /// Whether a task waits for a slot.
     is_slot_wanted: bool,
+    /// Whether a task waits for something to be in flight.
+    is_guard_idle: bool,
 }
 
 #[derive(Debug)]
@@ -137,6 +142,7 @@ impl<M: RingMemory> RingClient<M> {
             count: 0,
             is_doorbell_due: false,
             is_slot_wanted: false,
+            is_guard_idle: false,
         };
         let state = RefCell::new(state);
         Ok(RingClient {
@@ -144,6 +150,7 @@ impl<M: RingMemory> RingClient<M> {
             doorbell: None,
             state,
             freed: Signal::new(),
+            busy: Signal::new(),
         })
     }
 
@@ -156,6 +163,31 @@ impl<M: RingMemory> RingClient<M> {
     #[inline]
     pub fn in_flight(&self) -> usize {
         self.state.borrow().in_flight
+    }
+
+    /// Returns whether nothing is in flight; [`RingClient::busy`] tells then when that changes.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        state.is_guard_idle = state.in_flight == 0;
+        state.is_guard_idle
+    }
+
+    /// Returns the stamp of the last submission.
+    pub(super) fn newest(&self) -> u64 {
+        self.state.borrow().last_stamp
+    }
+
+    /// Takes all completions, and tells whether one is missing of what was submitted up to a stamp.
+    pub(super) fn progress_since(&self, stamp: u64) -> Progress {
+        let state = &mut *self.state.borrow_mut();
+        self.find_all(state);
+        let is_missing =
+            |slot: &Slot| !matches!(slot.owner, Owner::Free | Owner::Done) && slot.stamp <= stamp;
+        if state.slots.iter().any(is_missing) {
+            Progress::Overdue
+        } else {
+            Progress::Fine
+        }
     }
 
     /// Submits an entry. Tell the server by [`RingClient::flush`], once for many. Its completion
@@ -295,6 +327,10 @@ impl<M: RingMemory> RingClient<M> {
         state.last_stamp = stamp;
         state.in_flight += 1;
         state.is_doorbell_due = true;
+        if state.is_guard_idle {
+            state.is_guard_idle = false;
+            self.busy.notify();
+        }
         self.shared.submit(number, entry, stamp);
         Ok((number, stamp))
     }

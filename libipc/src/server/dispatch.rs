@@ -12,7 +12,7 @@ use core::cell::RefCell;
 use core::fmt;
 use core::task::{Context, Poll, Waker};
 
-use libsys::abi::{Info, MAX_MESSAGE_BYTES};
+use libsys::abi::{Info, MAX_MESSAGE_BYTES, REGISTER_BYTES};
 use libsys::ipc::Words;
 use libsys::place::{Placed, Places};
 use libsys::{service, time};
@@ -258,8 +258,7 @@ enum Task<R> {
 
 /// The event loop without the kernel.
 pub(crate) struct Core<R> {
-    /// With their schemas, so that none needs to be asked for it.
-    dispatchers: Vec<(&'static Schema, Box<dyn Dispatch>)>,
+    dispatchers: Vec<Served>,
     journal: Option<Rc<dyn ReplyJournal>>,
     slots: Slots<Task<R>>,
     /// Tasks that found no slot free.
@@ -380,13 +379,8 @@ impl<R> Core<R> {
             reply,
         } = delivery;
         let (id, method) = ((label >> 16) as u16, label as u16);
-        let found = match self.dispatchers.first() {
-            // Most servers have one, and it would be a loop.
-            Some(first) if first.0.id == id => Some(first),
-            _ => self.dispatchers.iter().find(|(schema, _)| schema.id == id),
-        };
-        let Some((schema, dispatcher)) = found else {
-            return Some((reply, Answer::status(Status::UnknownInterface)));
+        let Some((schema, dispatcher)) = find(&self.dispatchers, id) else {
+            return Some((reply, self.refuse(Status::UnknownInterface)));
         };
         let schema: &'static Schema = schema;
         if caller.redelivered
@@ -430,8 +424,44 @@ impl<R> Core<R> {
             Err(Status::UnknownMethod) if method == HANDSHAKE => {
                 Some((reply, handshake(schema, payload, &self.output)))
             }
-            Err(status) => Some((reply, Answer::status(status))),
+            Err(status) => Some((reply, self.refuse(status))),
         }
+    }
+
+    /// Refuses a request that is none. Whether it is none this server looks at once more: one that
+    /// does not understand itself either ends, and the next instance gets the request.
+    #[cold]
+    fn refuse(&self, status: Status) -> Answer {
+        assert!(self.understands(), "this server does not understand itself");
+        Answer::status(status)
+    }
+
+    /// Returns whether greetings in its own interfaces are found and read as they were written.
+    fn understands(&self) -> bool {
+        self.schemas().all(|schema| {
+            let greeting = Hello {
+                hash: schema.hash,
+                version: schema.version,
+                name: schema.name,
+            };
+            let mut bytes = [0; REGISTER_BYTES];
+            let Ok(used) = wire::encode(&greeting, &mut bytes) else {
+                // A long name: nothing to find out.
+                return true;
+            };
+            let mut words = Words::default();
+            for (word, bytes) in words.0.iter_mut().zip(bytes.chunks_exact(8)) {
+                *word = bytes.try_into().map_or(0, u64::from_le_bytes);
+            }
+            let payload = Payload::Message(Info::new(0, used, 0), &words);
+            let read = payload.decode::<Hello<String>>();
+            let is_same = |read: Hello<String>| {
+                read.hash == greeting.hash
+                    && read.version == greeting.version
+                    && read.name == greeting.name
+            };
+            find(&self.dispatchers, schema.id).is_some() && read.is_ok_and(is_same)
+        })
     }
 
     /// Puts a task that has to wait into the slot whose waker it has, if there is one.
@@ -562,6 +592,19 @@ impl<R> Core<R> {
                 self.slots.wake(slot);
             }
         }
+    }
+}
+
+/// With its schema, so that it needs not be asked for it.
+type Served = (&'static Schema, Box<dyn Dispatch>);
+
+/// Finds the dispatcher of an interface.
+#[inline]
+fn find(dispatchers: &[Served], id: u16) -> Option<&Served> {
+    match dispatchers.first() {
+        // Most servers have one, and it would be a loop.
+        Some(first) if first.0.id == id => Some(first),
+        _ => dispatchers.iter().find(|(schema, _)| schema.id == id),
     }
 }
 

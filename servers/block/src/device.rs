@@ -10,14 +10,18 @@ use block::{Exchange, Limits, Record, Scheduler, Tables};
 use libipc::events::Events;
 use libipc::proto::block::{BlockError, Statistics};
 use libipc::proto::disk::{DiskClient, DiskInfo};
-use libipc::ring::RingClient;
+use libipc::ring::{Progress, RingClient};
 use libipc::sync::Signal;
 use libsys::mappings::Mapping;
 use libsys::state::{MappedMemory, Purpose, Region};
-use libsys::{Handle, Notification, ipc};
+use libsys::{Handle, Notification, ipc, time};
 
 /// Rounds between clients and driver before others get their turn.
 const ROUNDS: usize = 16;
+
+/// Time between two looks at the requests that the driver has, ns. One that is there at two looks has
+/// been lost.
+const LOOK_NS: u64 = 1_000 * time::MS;
 
 /// The first notification bit for doorbells of queues, and how many there are. The bits above belong
 /// to the event loop. Queues share a bit when there are more of them.
@@ -53,6 +57,7 @@ pub(crate) struct Device {
 }
 
 /// Where a device is.
+#[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) driver: DiskClient,
     pub(crate) disk: u32,
@@ -127,6 +132,20 @@ impl Device {
         }
     }
 
+    /// Watches the ring to the driver, for ever: a driver that does not get on is replaced.
+    pub(crate) async fn guard(self: Rc<Self>, events: Events) {
+        let ring = self.exchange.borrow().driver_ring();
+        RingClient::guard(ring, events, LOOK_NS, move |progress| {
+            if progress == Progress::Overdue {
+                log::error!("disk {}: the driver takes too long", self.disk);
+                self.driver.client().report("ring");
+            }
+            // For what was found in the ring by looking.
+            self.ring(&self.bell);
+        })
+        .await;
+    }
+
     /// Moves requests to the driver and answers back, for ever.
     pub(crate) async fn run(self: Rc<Self>, events: Events) {
         let mut watch = events.watch_any(1 << self.bit | ALL_QUEUE_BITS);
@@ -147,6 +166,10 @@ impl Device {
         for _ in 0..ROUNDS {
             if exchange.take_answers() {
                 self.finished.notify();
+            }
+            if exchange.take_doubts() {
+                log::error!("disk {}: the driver fails what it should not", self.disk);
+                self.driver.client().report("ring");
             }
             exchange.take_requests(&mut tables);
             exchange.flush();

@@ -2,6 +2,7 @@
 //! and of answers back.
 
 use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use libipc::Failure;
@@ -31,6 +32,8 @@ pub struct Exchange {
     rings: RingSet<u32>,
     clients: BTreeMap<u32, Submissions>,
     last_token: u64,
+    /// Whether the driver has failed requests since that was asked for last.
+    is_driver_doubtful: bool,
 }
 
 impl Exchange {
@@ -42,6 +45,7 @@ impl Exchange {
             rings: RingSet::new(),
             clients: BTreeMap::new(),
             last_token: 0,
+            is_driver_doubtful: false,
         }
     }
 
@@ -69,6 +73,16 @@ impl Exchange {
         Ok(())
     }
 
+    /// Returns whether the driver has failed requests since this was asked last.
+    pub fn take_doubts(&mut self) -> bool {
+        core::mem::take(&mut self.is_driver_doubtful)
+    }
+
+    /// Returns the ring to the driver, for watching it.
+    pub fn driver_ring(&self) -> Rc<RingClient> {
+        Rc::clone(self.driver.ring())
+    }
+
     /// Tells that these notification bits came: the rings whose doorbells set them have news.
     pub fn raise(&mut self, bits: u64) {
         self.rings.raise(bits);
@@ -94,6 +108,14 @@ impl Exchange {
                 // What no driver writes.
                 _ => IoError::Device,
             });
+            // What was accepted should not fail: the driver may be damaged.
+            if outcome.is_err_and(|error| error != IoError::Crashed) {
+                let is_attached = |queue| self.clients.contains_key(&queue);
+                if self.scheduler.try_again(completion.user_data, is_attached) {
+                    self.is_driver_doubtful = true;
+                    continue;
+                }
+            }
             if !self
                 .scheduler
                 .complete(completion.user_data, outcome, &mut answers)

@@ -12,7 +12,7 @@ use libipc::proto::block::{
     BlockDispatcher, BlockError, BlockSchema, BlockServer, BufferId, DeviceInfo, QueueId,
     Statistics,
 };
-use libipc::proto::disk::{DiskClient, DiskError};
+use libipc::proto::disk::{DiskClient, DiskError, DiskInfo, DiskSchema};
 use libipc::proto::init::{InitClient, InitError};
 use libipc::ring::{RingClient, pages_for};
 use libipc::schema::Interface;
@@ -22,7 +22,7 @@ use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Mapping;
 use libsys::startup::{self, Startup};
 use libsys::state::{self, Purpose};
-use libsys::{Handle, MapFlags, Memory, Notification, Rights};
+use libsys::{Handle, MapFlags, Memory, Notification, Rights, time};
 
 use crate::device::{Device, KeptTables, Place, queue_bit};
 
@@ -30,6 +30,15 @@ use crate::device::{Device, KeptTables, Place, queue_bit};
 const DEFAULT_DRIVERS: [&str; 1] = ["virtio-blk"];
 /// Most devices: one notification bit each, the upper ones belong to queues and the event loop.
 const MAX_DEVICES: usize = 32;
+/// How long to wait before each time that a driver is asked for its disks, ns: one that answers wrongly
+/// is being replaced meanwhile.
+const PAUSES_NS: [u64; 5] = [
+    0,
+    2 * time::MS,
+    10 * time::MS,
+    50 * time::MS,
+    200 * time::MS,
+];
 /// Most requests on their way to one driver.
 const RING_SLOTS: usize = 64;
 
@@ -78,9 +87,9 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
     });
     block.restore();
     for device in &block.devices {
-        block
-            .events
-            .spawn(Rc::clone(device).run(block.events.clone()));
+        let events = &block.events;
+        events.spawn(Rc::clone(device).run(events.clone()));
+        events.spawn(Rc::clone(device).guard(events.clone()));
     }
     server.on_closed({
         let block = Rc::clone(&block);
@@ -105,38 +114,62 @@ fn find_devices(
     let mut devices = Vec::new();
     for name in drivers {
         let sender = startup::take(startup, name).ok_or("no sender to a driver was given")?;
-        let driver = match DiskClient::connect(sender) {
-            Ok(driver) => driver,
-            Err(error) => {
-                log::error!("{name}: {error}");
-                continue;
-            }
-        };
-        let disks = driver.disks().unwrap_or_else(|failure| {
-            log::error!("{name} tells of no disks: {failure}");
-            Vec::new()
-        });
-        for (disk, info) in (0..).zip(disks) {
+        let driver = DiskClient::new_unchecked(sender);
+        let known = tables.borrow().state().devices();
+        let expected = known.saturating_sub(devices.len());
+        for (disk, info) in (0..).zip(disks_of(&driver, name, expected)) {
             let index = devices.len();
             let place = Place {
                 driver: driver.clone(),
                 disk,
                 info,
             };
-            match connect(place, &dma, index, events, tables) {
-                Ok(device) => devices.push(Rc::new(device)),
-                Err(failure) => log::error!("disk {disk} of {name} left out: {failure}"),
+            let mut connected = Err(Failure::Server(DiskError::NoDisk));
+            for pause in PAUSES_NS {
+                time::sleep(pause);
+                connected = connect(&place, &dma, index, events, tables);
+                let Err(failure) = &connected else {
+                    break;
+                };
+                log::error!("disk {disk} of {name} not connected: {failure}");
+                if *failure == Failure::Server(DiskError::NoDisk) {
+                    break;
+                }
             }
+            devices.extend(connected.map(Rc::new));
         }
     }
     Ok(devices)
+}
+
+/// Returns the disks of a driver, of which there were at least so many before. One that knows of
+/// fewer, or does not answer as it should, is replaced and asked again.
+fn disks_of(driver: &DiskClient, name: &str, known: usize) -> Vec<DiskInfo> {
+    let mut disks = Vec::new();
+    for pause in PAUSES_NS {
+        time::sleep(pause);
+        if let Err(error) = driver.client().handshake(DiskSchema::SCHEMA) {
+            log::error!("{name}: {error}");
+            continue;
+        }
+        match driver.disks() {
+            Ok(told) if told.len() >= known => return told,
+            Ok(told) => {
+                log::error!("{name} tells of {} disks, there were {known}", told.len());
+                driver.client().report("disks");
+                disks = told;
+            }
+            Err(failure) => log::error!("{name} tells of no disks: {failure}"),
+        }
+    }
+    disks
 }
 
 /// Shares a ring with the driver of a disk. The driver may still have the ring of an earlier
 /// instance, maybe in the same memory: it gives that up first. What it has not completed there is
 /// still in the rings of the clients.
 fn connect(
-    place: Place,
+    place: &Place,
     dma: &Handle<Memory>,
     index: usize,
     events: &Events,
@@ -145,7 +178,7 @@ fn connect(
     if index >= MAX_DEVICES {
         return Err(Failure::Server(DiskError::TooMany));
     }
-    let Place { driver, disk, info } = &place;
+    let Place { driver, disk, info } = place;
     driver.detach(*disk)?;
     for buffer in driver.buffers(*disk)? {
         if !tables.borrow().state().knows_buffer(buffer.0, index as u32) {
@@ -163,6 +196,7 @@ fn connect(
     let bell = events.mint(1 << bit)?;
     ring.set_doorbell(driver.attach(*disk, &memory, &bell)?);
     log::info!("disk{index}: {} sectors", info.sectors);
+    let place = place.clone();
     Ok(Device::new(place, ring, (bell, bit), Rc::clone(tables)))
 }
 

@@ -74,6 +74,8 @@ struct Job {
     parts: Vec<(u64, u64)>,
     /// Whether others may be joined with it.
     is_open: bool,
+    /// Whether the driver has failed it before.
+    is_again: bool,
 }
 
 /// Has the requests of one device.
@@ -198,6 +200,30 @@ impl Scheduler {
         if let Some(job) = self.at_driver.remove(&tag) {
             self.waiting.push_front(job);
         }
+    }
+
+    /// Has the driver do a request again that it failed, as the next one. Returns false if that was
+    /// tried before, if its queue is not attached any more, and for a tag that the driver does not
+    /// have.
+    pub fn try_again(&mut self, tag: u64, is_attached: impl Fn(u32) -> bool) -> bool {
+        let tickets = &self.tickets;
+        let is_wanted = |(ticket, _): &(u64, u64)| {
+            let known = tickets.get(ticket);
+            known.is_some_and(|known| is_attached(known.origin.queue))
+        };
+        let job = self.at_driver.get(&tag);
+        if !job.is_some_and(|job| !job.is_again && job.parts.iter().all(is_wanted)) {
+            return false;
+        }
+        if let Some(job) = self.at_driver.remove(&tag) {
+            let (is_open, is_again) = (false, true);
+            self.waiting.push_front(Job {
+                is_open,
+                is_again,
+                ..job
+            });
+        }
+        true
     }
 
     /// Notes that the driver is done with a request, and adds the answers that are complete now.
@@ -352,6 +378,7 @@ impl Scheduler {
             request: part,
             parts,
             is_open,
+            is_again: false,
         });
     }
 
@@ -371,6 +398,7 @@ impl Scheduler {
                 request,
                 parts,
                 is_open: false,
+                is_again: job.is_again,
             });
         }
     }

@@ -202,6 +202,12 @@ impl Tables {
         self.queues.iter().map(|(id, queue)| (*id, *queue))
     }
 
+    /// Returns how many devices there must be, going by the queues to them.
+    pub fn devices(&self) -> usize {
+        let devices = self.queues.values().map(|queue| queue.device);
+        devices.max().map_or(0, |last| last as usize + 1)
+    }
+
     /// Lists the numbers of the queues that a badge has to a device, or to all devices.
     pub fn queues_of(&self, badge: u64, device: Option<u32>) -> Vec<u32> {
         let is_meant = |queue: &Queue| {

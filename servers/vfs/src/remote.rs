@@ -22,6 +22,8 @@ pub struct Remote {
     /// None when this vfs was given no sender to it.
     client: Option<FileSystemClient>,
     has_shaken_hands: Cell<bool>,
+    /// Whether it has ever answered a request as it should.
+    has_served: Cell<bool>,
 }
 
 impl Remote {
@@ -36,6 +38,7 @@ impl Remote {
             service: service.into(),
             client,
             has_shaken_hands: Cell::new(false),
+            has_served: Cell::new(false),
         }
     }
 
@@ -43,7 +46,20 @@ impl Remote {
         self.client.as_ref().ok_or(FsError::Unavailable)
     }
 
-    fn plain<T>(&self, result: Result<T, Failure<FsError>>) -> FsResult<T> {
+    /// Sends a request, whose methods may all be asked again. A file system that has been there and
+    /// says now that its device is gone is asked once more when `init` has replaced it.
+    fn ask<T>(
+        &self,
+        ask: impl Fn(&FileSystemClient) -> Result<T, Failure<FsError>>,
+    ) -> FsResult<T> {
+        let client = self.client()?;
+        let mut result = ask(client);
+        if self.has_served.get() && matches!(result, Err(Failure::Server(FsError::Device))) {
+            log::error!("{}: its device was there and is gone", self.service);
+            client.client().report("device");
+            result = ask(client);
+        }
+        self.has_served.set(self.has_served.get() || result.is_ok());
         result.map_err(|failure| match failure {
             Failure::Server(error) => error,
             Failure::Ipc(Error::ServerCrashed) => FsError::Crashed,
@@ -77,39 +93,39 @@ impl Remote {
 impl Backend for Remote {
     fn describe(&self) -> FsResult<Description> {
         self.shake_hands()?;
-        self.plain(self.client()?.describe())
+        self.ask(|client| client.describe())
     }
 
     fn statfs(&self) -> FsResult<Space> {
-        self.plain(self.client()?.statfs())
+        self.ask(|client| client.statfs())
     }
 
     fn lookup(&self, directory: Inode, name: &[u8]) -> FsResult<Attributes> {
-        self.plain(self.client()?.lookup(directory, name))
+        self.ask(|client| client.lookup(directory, name))
     }
 
     fn stat(&self, inode: Inode) -> FsResult<Attributes> {
-        self.plain(self.client()?.stat(inode))
+        self.ask(|client| client.stat(inode))
     }
 
     fn read(&self, inode: Inode, transfer: Transfer, buffer: &Handle<Memory>) -> FsResult<u32> {
-        self.plain(self.client()?.read(inode, transfer, buffer))
+        self.ask(|client| client.read(inode, transfer, buffer))
     }
 
     fn read_small(&self, inode: Inode, offset: u64, bytes: u32) -> FsResult<Vec<u8>> {
-        self.plain(self.client()?.read_small(inode, offset, bytes))
+        self.ask(|client| client.read_small(inode, offset, bytes))
     }
 
     fn read_dir(&self, directory: Inode, from: Cookie) -> FsResult<DirectoryBatch> {
-        self.plain(self.client()?.read_dir_batch(directory, from))
+        self.ask(|client| client.read_dir_batch(directory, from))
     }
 
     fn read_link(&self, inode: Inode) -> FsResult<Vec<u8>> {
-        self.plain(self.client()?.read_link(inode))
+        self.ask(|client| client.read_link(inode))
     }
 
     fn outcome(&self, operation: Operation) -> FsResult<Option<Outcome>> {
-        self.plain(self.client()?.outcome(operation))
+        self.ask(|client| client.outcome(operation))
     }
 
     fn create(
@@ -119,10 +135,7 @@ impl Backend for Remote {
         name: &[u8],
         (kind, mode): (FileKind, u16),
     ) -> FsResult<Outcome> {
-        self.plain(
-            self.client()?
-                .create(operation, directory, name, kind, mode),
-        )
+        self.ask(|client| client.create(operation, directory, name, kind, mode))
     }
 
     fn symlink(
@@ -132,7 +145,7 @@ impl Backend for Remote {
         name: &[u8],
         target: &[u8],
     ) -> FsResult<Outcome> {
-        self.plain(self.client()?.symlink(operation, directory, name, target))
+        self.ask(|client| client.symlink(operation, directory, name, target))
     }
 
     fn unlink(
@@ -142,7 +155,7 @@ impl Backend for Remote {
         name: &[u8],
         kind: FileKind,
     ) -> FsResult<Outcome> {
-        self.plain(self.client()?.unlink(operation, directory, name, kind))
+        self.ask(|client| client.unlink(operation, directory, name, kind))
     }
 
     fn rename(
@@ -151,14 +164,11 @@ impl Backend for Remote {
         (from, from_name): (Inode, &[u8]),
         (to, to_name): (Inode, &[u8]),
     ) -> FsResult<Outcome> {
-        self.plain(
-            self.client()?
-                .rename(operation, from, from_name, to, to_name),
-        )
+        self.ask(|client| client.rename(operation, from, from_name, to, to_name))
     }
 
     fn truncate(&self, operation: Operation, inode: Inode, bytes: u64) -> FsResult<Outcome> {
-        self.plain(self.client()?.truncate(operation, inode, bytes))
+        self.ask(|client| client.truncate(operation, inode, bytes))
     }
 
     fn write(
@@ -168,7 +178,7 @@ impl Backend for Remote {
         transfer: Transfer,
         buffer: &Handle<Memory>,
     ) -> FsResult<Outcome> {
-        self.plain(self.client()?.write(operation, inode, transfer, buffer))
+        self.ask(|client| client.write(operation, inode, transfer, buffer))
     }
 
     fn write_small(
@@ -178,13 +188,10 @@ impl Backend for Remote {
         offset: u64,
         content: &[u8],
     ) -> FsResult<Outcome> {
-        self.plain(
-            self.client()?
-                .write_small(operation, inode, offset, content),
-        )
+        self.ask(|client| client.write_small(operation, inode, offset, content))
     }
 
     fn sync(&self) -> FsResult<()> {
-        self.plain(self.client()?.sync())
+        self.ask(|client| client.sync())
     }
 }

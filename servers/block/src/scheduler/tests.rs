@@ -279,3 +279,21 @@ proptest! {
         prop_assert_eq!(scheduler.statistics().in_flight, 0);
     }
 }
+
+#[test]
+fn what_the_driver_fails_goes_to_it_once_more_if_somebody_wants_it() {
+    let mut scheduler = Scheduler::new(LIMITS);
+    submit(&mut scheduler, 1, &read(0, 0, 2)).unwrap();
+    submit(&mut scheduler, 2, &read(8, 500, 1)).unwrap();
+    let (first, _) = scheduler.next_for_driver().unwrap();
+    assert!(!scheduler.try_again(first, |_| false), "its queue is gone");
+    assert!(!scheduler.try_again(first + 9, |_| true), "no such request");
+    assert!(scheduler.try_again(first, |queue| queue == 1));
+    // It goes first, and under another number.
+    let (again, request) = scheduler.next_for_driver().unwrap();
+    assert_eq!((again == first, request), (false, read(0, 0, 2)));
+    assert!(!scheduler.try_again(again, |_| true), "twice is enough");
+    let failed = complete(&mut scheduler, again, Err(IoError::Device));
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].outcome, Err(IoError::Device));
+}

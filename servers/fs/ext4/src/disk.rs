@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt::Display;
 use core::future::Future;
 use core::pin::Pin;
@@ -19,14 +19,15 @@ use ext4::error::{Error, Result};
 use ext4::service::OpenDevice;
 use libipc::Failure;
 use libipc::events::Events;
-use libipc::proto::block::{BlockClient, BlockEntry, BufferId, IoError};
-use libipc::proto::memory::MemoryManagerClient;
-use libipc::ring::{RingClient, pages_for};
+use libipc::proto::block::{BlockClient, BlockEntry, BlockSchema, BufferId, IoError};
+use libipc::proto::memory::{MemoryManagerClient, MemoryManagerSchema};
+use libipc::ring::{Progress, RingClient, pages_for};
+use libipc::schema::Interface as _;
 use libipc::sync::Signal;
 use libipc::typed_ring::TypedRingClient;
 use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Mapping;
-use libsys::{Handle, MapFlags, Memory, Sender};
+use libsys::{Handle, MapFlags, Memory, Sender, time};
 
 use crate::dma::DmaBuffer;
 
@@ -43,12 +44,16 @@ const BUFFER_BYTES: u64 = DATA_ROOMS * MAX_READ_BYTES + METADATA_ROOMS * METADAT
 /// A slot for each room: the ring is never full.
 const RING_SLOTS: usize = 32;
 
+/// Time between two looks at the reads that are under way, ns. One that is there at two looks has
+/// been lost: the block server gives its driver a second.
+const LOOK_NS: u64 = 3_000 * time::MS;
+
 /// Opens the device when the first request comes.
 pub(crate) struct Opener {
     events: Events,
-    /// Senders until they are connected, so that no call is made before it is needed.
-    senders: RefCell<Option<(Handle<Sender>, Handle<Sender>)>>,
-    clients: RefCell<Option<Rc<Clients>>>,
+    clients: Rc<Clients>,
+    /// So that no call is made before it is needed.
+    is_connected: Cell<bool>,
     device: String,
 }
 
@@ -65,27 +70,28 @@ impl Opener {
         memory: Handle<Sender>,
         device: String,
     ) -> Self {
-        let senders = RefCell::new(Some((block, memory)));
+        let clients = Clients {
+            block: BlockClient::new_unchecked(block),
+            memory: MemoryManagerClient::new_unchecked(memory),
+        };
         Opener {
             events,
-            senders,
-            clients: RefCell::new(None),
+            clients: Rc::new(clients),
+            is_connected: Cell::new(false),
             device,
         }
     }
 
-    fn clients(&self) -> Result<Rc<Clients>> {
-        if let Some(clients) = &*self.clients.borrow() {
-            return Ok(Rc::clone(clients));
+    fn clients(&self) -> Result<&Rc<Clients>> {
+        if !self.is_connected.get() {
+            let Clients { block, memory } = &*self.clients;
+            let blocks = block.client().handshake(BlockSchema::SCHEMA);
+            blocks.map_err(|why| failed("connect", &why))?;
+            let pages = memory.client().handshake(MemoryManagerSchema::SCHEMA);
+            pages.map_err(|why| failed("connect", &why))?;
+            self.is_connected.set(true);
         }
-        // A server of another version stays one: there is no second try.
-        let (block, memory) = self.senders.borrow_mut().take().ok_or(Error::Device)?;
-        let clients = Rc::new(Clients {
-            block: BlockClient::connect(block).map_err(|why| failed("connect", &why))?,
-            memory: MemoryManagerClient::connect(memory).map_err(|why| failed("connect", &why))?,
-        });
-        *self.clients.borrow_mut() = Some(Rc::clone(&clients));
-        Ok(clients)
+        Ok(&self.clients)
     }
 
     fn open_disk(&self) -> Result<Disk> {
@@ -123,7 +129,16 @@ impl Opener {
         let ring = TypedRingClient::new(ring);
         self.events
             .spawn(Rc::clone(ring.ring()).pump(self.events.clone(), WAKE_BIT));
+        self.events.spawn({
+            let (ring, clients) = (Rc::clone(ring.ring()), Rc::clone(clients));
+            RingClient::guard(ring, self.events.clone(), LOOK_NS, move |progress| {
+                if progress == Progress::Overdue {
+                    clients.distrust("a read takes too long");
+                }
+            })
+        });
         let channel = Channel {
+            clients: Rc::clone(clients),
             events: self.events.clone(),
             ring,
             buffer,
@@ -147,6 +162,12 @@ impl OpenDevice for Opener {
 }
 
 impl Clients {
+    /// Has the block server replaced: no read of this program should fail.
+    fn distrust(&self, why: &str) {
+        log::error!("block server: {why}");
+        self.block.client().report("read");
+    }
+
     fn object(&self, pages: u64) -> Result<Handle<Memory>> {
         self.memory
             .create_object(pages)
@@ -163,6 +184,7 @@ pub(crate) struct Disk {
 }
 
 struct Channel {
+    clients: Rc<Clients>,
     events: Events,
     ring: TypedRingClient<BlockEntry>,
     buffer: BufferId,
@@ -239,7 +261,10 @@ impl Future for Pending {
                 room,
                 bytes: self.bytes,
             }),
-            Err(why) => Err(failed("read", &why)),
+            Err(why) => {
+                channel.clients.distrust("a read failed");
+                Err(failed("read", &why))
+            }
         })
     }
 }

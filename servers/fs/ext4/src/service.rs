@@ -1,7 +1,7 @@
 //! The requests of `libipc::proto::file_system`, answered by a [`Volume`].
 //!
-//! The volume is mounted by the first request. A device that failed then is tried again each
-//! time the vfs asks for a description; a damaged volume stays as it is. Damage may be in memory
+//! The volume is mounted by the first request. A device that fails is opened anew and asked once
+//! more, at each request; a damaged volume stays as it is. Damage may be in memory
 //! only, where blocks are cached: what is found for the first time is looked at once more from the
 //! disk.
 
@@ -85,7 +85,7 @@ impl<O: OpenDevice> Service<O> {
 
     fn known(&self) -> Option<Result<Rc<Volume<O::Reader>>>> {
         match &*self.volume.borrow() {
-            Mount::NotYet => None,
+            Mount::NotYet | Mount::Failed(Error::Device) => None,
             Mount::Failed(error) => Some(Err(*error)),
             Mount::Mounted(volume) => Some(Ok(Rc::clone(volume))),
         }
@@ -105,28 +105,30 @@ impl<O: OpenDevice> Service<O> {
         Ok(Rc::new(volume))
     }
 
-    /// Forgets that the device failed.
-    fn forgive(&self) {
-        let mut volume = self.volume.borrow_mut();
-        if matches!(*volume, Mount::Failed(Error::Device)) {
-            *volume = Mount::NotYet;
-        }
+    /// Returns whether a volume is mounted.
+    fn is_mounted(&self) -> bool {
+        matches!(&*self.volume.borrow(), Mount::Mounted(_))
     }
 
-    /// Answers a request. Damage that is news is looked at again with a volume that is mounted
-    /// anew.
+    /// Answers a request. Damage that is news, and a device that fails, are looked at again with a
+    /// volume that is mounted anew.
     async fn answer<T>(
         &self,
         mut ask: impl AsyncFnMut() -> Result<T>,
     ) -> core::result::Result<T, FsError> {
         let mut result = ask().await;
-        if let Err(error @ Error::Damaged(..)) = result
-            && self.logged.get() != Some(error)
+        let is_doubtful = match result {
+            Err(error @ Error::Damaged(..)) => self.logged.get() != Some(error),
+            Err(Error::Device) => self.is_mounted(),
+            _ => false,
+        };
+        if let Err(error) = result
+            && is_doubtful
         {
             *self.volume.borrow_mut() = Mount::NotYet;
             result = ask().await;
             if result.is_ok() {
-                log::error!("memory was damaged, the disk is not: {error}");
+                log::error!("the second look at the disk found nothing wrong: {error}");
             }
         }
         result.map_err(|error| self.refuse(error))
@@ -290,12 +292,11 @@ fn attributes(inode: &inode::Inode) -> Attributes {
 
 impl<O: OpenDevice> FileSystemServer for Service<O> {
     async fn describe(&self, _caller: &Caller) -> core::result::Result<Description, FsError> {
-        self.forgive();
         self.answer(async || self.try_describe().await).await
     }
 
     async fn statfs(&self, _caller: &Caller) -> core::result::Result<Space, FsError> {
-        let volume = self.volume().await.map_err(|error| self.refuse(error))?;
+        let volume = self.answer(async || self.volume().await).await?;
         let superblock = volume.superblock();
         Ok(Space {
             block_bytes: superblock.block_bytes,
