@@ -2,8 +2,8 @@
 
 use anyhow::ensure;
 
-use super::recovery::expect_campaign;
-use crate::{Run, Scenario};
+use super::recovery::{ALL, LARGE, expect_campaign, expect_one_campaign, sum_line};
+use crate::{Disk, Exit, PROMPT, Run, Scenario, Session, disk};
 
 /// Shows what the memory manager has and uses.
 const MEMORY_USE: &str = "free; ps";
@@ -31,7 +31,49 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                  chaos -n 60 -g 0..8 -k memory-manager memtest 8 1; {MEMORY_USE}"
             ))
             .expect(expect_no_leak),
+        Scenario::new("a memory manager whose state is damaged beyond repair starts over")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(240)
+            .interact(|session| lose_the_records(session, "state")),
+        Scenario::new("a memory manager that crashes in a row starts over with fresh state")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(240)
+            .interact(|session| lose_the_records(session, "crashes")),
     ]
+}
+
+/// Has the memory manager lose what it wrote down: all that has a space ends, the services come
+/// back with their state, and then no frame has two users, nor after further deaths.
+fn lose_the_records(session: &mut Session, harm: &str) -> anyhow::Result<()> {
+    session.wait_for(PROMPT)?;
+    session.command("cp /sizes/7m /tmp/copy")?;
+    let sum = disk::made_user()?.sum("sizes/7m")?;
+    let copy = format!("{sum}  /tmp/copy\n");
+    for _ in 0..2 {
+        session.send(&format!("system-tests --harm {harm} memory-manager\n"))?;
+        session.wait_for("IT IS LOST WHO HAS WHICH MEMORY")?;
+        let rest = session.wait_for(PROMPT)?;
+        ensure!(!rest.contains("still there"), "it goes on: {rest:?}");
+        // What is in objects and state regions is as it was.
+        let output = session.command("sha256sum /tmp/copy")?;
+        ensure!(output == copy, "the copy became {output:?}");
+        let line = "3 passes over 64 MiB: 0 words wrong\n";
+        let output = session.command("memtest 64 3")?;
+        ensure!(output == line, "the system printed {output:?}");
+    }
+    // The start after that one has records again, and everything can be killed.
+    let names = ALL.join(",");
+    let output = session.command(&format!("chaos -n 3 -k {names} sha256sum /{LARGE}"))?;
+    let rest = expect_one_campaign(&output, &ALL, 3, &sum_line()?)?;
+    ensure!(rest.is_empty(), "the output ends with {rest:?}");
+    let output = session.command("sha256sum /tmp/copy")?;
+    ensure!(output == copy, "the copy became {output:?}");
+    session.send("shutdown\n")?;
+    let exit = session.wait_for_end(|_| {})?;
+    ensure!(exit == Exit::Orderly(0), "the machine ended with {exit:?}");
+    Ok(())
 }
 
 /// Compares what the memory manager had before and after a campaign.
