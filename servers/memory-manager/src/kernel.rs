@@ -11,7 +11,8 @@ use libsys::abi::{MAX_MAP_PAGES, MAX_PAGE_RUNS, MapItem, ObjectKind, PageRun, Pr
 use libsys::batch::Batch;
 use libsys::state::MappedMemory;
 use libsys::{
-    Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender, handle, time,
+    Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender, handle,
+    startup, time,
 };
 use memory_manager::journal::RawHandle;
 use memory_manager::machine::{Copy, End, Extent, Life, Machine, MappedRun, Target};
@@ -118,14 +119,24 @@ impl Machine for Kernel {
     }
 
     fn others(&self) -> Vec<(RawHandle, Target)> {
+        // Each life is given handles to the same process and the same RAM once more.
+        let own = startup::process().info().map(|info| info.id).ok();
+        let identity = |ram: &Handle<Memory>| ram.info().map(|info| info.identity).ok();
+        let ram: Vec<u64> = self.ram.iter().filter_map(identity).collect();
         let target = |(raw, kind): (libsys::RawHandle, ObjectKind)| {
+            if self.given.binary_search(&raw.0).is_ok() {
+                return None;
+            }
             let target = match kind {
+                ObjectKind::Process if process_number(raw) == own => return None,
                 ObjectKind::Process => Target::Process,
-                ObjectKind::Memory => Target::Memory(extent(raw)),
+                ObjectKind::Memory => match extent(raw) {
+                    Some(extent) if ram.contains(&extent.identity) => return None,
+                    extent => Target::Memory(extent),
+                },
                 _ => return None,
             };
-            let is_given = self.given.binary_search(&raw.0).is_ok();
-            (!is_given).then_some((raw.0, target))
+            Some((raw.0, target))
         };
         handle::own().filter_map(target).collect()
     }
@@ -301,6 +312,14 @@ impl Machine for Kernel {
         // Frames are never taken on a guess.
         memory.info().map_or(true, |info| info.references > 1)
     }
+}
+
+/// Tells which process is behind a handle. The handle stays open.
+fn process_number(raw: libsys::RawHandle) -> Option<u64> {
+    let process = Handle::<Process>::adopt(raw).ok()?;
+    let info = process.info();
+    let _ = process.into_raw();
+    info.map(|info| info.id).ok()
 }
 
 /// Tells where the memory behind a handle lies, if that may be known. The handle stays open.

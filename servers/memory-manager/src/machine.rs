@@ -113,8 +113,8 @@ pub trait Machine {
     /// `BadHandle`.
     fn take_memory(&mut self, handle: RawHandle) -> Result<Self::Memory, MemoryError>;
 
-    /// Returns the handles to processes and memory in the manager's table that were not given at
-    /// the start.
+    /// Returns the handles to processes and memory in the manager's table, but for those of what was
+    /// given at the start, also to an earlier instance: its own process and RAM.
     fn others(&self) -> Vec<(RawHandle, Target)>;
 
     /// Begins an era that no instance has begun before.
