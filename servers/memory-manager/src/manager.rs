@@ -229,6 +229,23 @@ impl<'a, M: Machine> Manager<'a, M> {
         }
     }
 
+    /// Returns whether the numbers of frames agree: each is free, or holds a page of one space, or
+    /// belongs to one object or to the tables. If they do not, memory of the manager was damaged.
+    pub fn is_sound(&self) -> bool {
+        let MemoryTotals {
+            total,
+            free,
+            anonymous,
+            objects,
+            tables,
+            ..
+        } = self.totals();
+        let of_spaces: u64 = self.spaces.all().map(|space| space.frames.count()).sum();
+        of_spaces == anonymous
+            && self.objects.is_sound()
+            && [free, anonymous, objects, tables].iter().sum::<u64>() == total
+    }
+
     /// Makes a memory object. It counts for the caller's space; callers without one, such as `init`,
     /// share an account.
     ///

@@ -32,6 +32,8 @@ use crate::tables;
 const DEATH_BIT: u8 = 0;
 /// Frames taken back between two looks at the endpoint: some 0.1 ms.
 const REAP_SLICE: usize = 512;
+/// Exit code when the tables contradict each other.
+const UNSOUND: i32 = 2;
 /// Objects asked whether they are still used when a process has ended, or somebody wants to know.
 const SWEEP_SLICE: usize = 128;
 
@@ -195,6 +197,11 @@ async fn reap_the_dead(manager: Shared, events: Events) {
         }
         // What the dead had of objects is most likely free now.
         manager.borrow_mut().sweep_objects(SWEEP_SLICE);
+        if !manager.borrow().is_sound() {
+            // The next instance counts afresh, by the records and the page tables.
+            log::error!("the numbers of frames contradict each other");
+            libsys::runtime::exit(UNSOUND);
+        }
     }
 }
 

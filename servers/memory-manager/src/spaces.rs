@@ -180,6 +180,11 @@ impl<M: Machine> Spaces<M> {
         Some(space)
     }
 
+    /// Returns all spaces.
+    pub fn all(&self) -> impl Iterator<Item = &Space<M>> {
+        self.slots.iter().filter_map(|slot| slot.space.as_ref())
+    }
+
     /// Returns all spaces with their numbers.
     pub fn all_mut(&mut self) -> impl Iterator<Item = (u32, &mut Space<M>)> {
         self.slots

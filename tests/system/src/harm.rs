@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec;
 
 use libipc::proto::init::{InitClient, ServiceInfo, ServiceState};
-use libsys::abi::layout::{STACK_TOP, STATE_REGION};
+use libsys::abi::layout::{STACK_BYTES, STACK_TOP, STATE_REGION};
 use libsys::abi::{MAX_PAGE_RUNS, PAGE_SIZE, PageRun};
 use libsys::{Handle, Process, System, time};
 use skink_program::{FAILURE, Failed, Outcome, Program};
@@ -16,8 +16,6 @@ const ENDED: u64 = 99;
 const HARM_EVERY: usize = 24;
 /// More crashes than `init` takes before it suspects the state.
 const CRASHES: u32 = 12;
-/// Bytes of the stack that are overwritten so that its owner crashes.
-const STACK_HARM: usize = 2048;
 /// How often a server is looked at, ns.
 const LOOK: u64 = time::MS;
 /// Longest time until the next instance runs: delays grow from crash to crash.
@@ -76,6 +74,19 @@ fn damage_state(system: &Handle<System>, process: &Handle<Process>) -> Result<()
     Ok(())
 }
 
+/// Overwrites the stack of a process, with all places to which it could come back when it is woken.
+fn damage_stack(system: &Handle<System>, process: &Handle<Process>) -> Result<(), Failed> {
+    let mut runs = [PageRun::default(); MAX_PAGE_RUNS];
+    let (count, _) = process.mappings(STACK_TOP - STACK_BYTES, &mut runs)?;
+    let page = vec![0xff; PAGE_SIZE];
+    for run in runs[..count].iter().filter(|run| run.address < STACK_TOP) {
+        for at in 0..run.pages {
+            system.poke(process, run.address + at * PAGE_SIZE as u64, &page)?;
+        }
+    }
+    Ok(())
+}
+
 /// Has one instance after the other crash: who is ended from outside is no crash loop. The memory
 /// manager, as it is called to wake it.
 fn crash(
@@ -100,9 +111,7 @@ fn crash(
         };
         last = running.generation;
         let process = system.open_process(running.process)?;
-        // Where it comes back to when it is woken.
-        let bytes = [0xff; STACK_HARM];
-        system.poke(&process, STACK_TOP - STACK_HARM as u64, &bytes)?;
+        damage_stack(system, &process)?;
         // Answered by the next instance.
         memory.totals().map_err(Failed::new)?;
     }

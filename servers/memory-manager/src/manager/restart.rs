@@ -335,6 +335,7 @@ impl Outside {
         let totals = manager.totals();
         let used = totals.free + totals.anonymous + totals.objects + totals.tables;
         assert_eq!(used, totals.total);
+        assert!(manager.is_sound());
         assert_eq!(self.machine.table(), manager.journal.records().handles());
 
         let world = self.machine.0.borrow();
