@@ -17,6 +17,7 @@ pub mod gate;
 #[cfg(bare)]
 pub mod given;
 pub mod handle;
+pub mod heap;
 pub mod ipc;
 pub mod log_ring;
 pub mod mappings;

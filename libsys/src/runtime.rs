@@ -7,13 +7,15 @@ use skink_mem as _;
 use talc::TalcLock;
 use talc::source::Manual;
 
-use crate::startup;
+use crate::heap::{self, Guarded};
+use crate::{raw, startup};
 
 /// Exit code of a program that panicked.
 pub const PANIC_EXIT_CODE: i32 = 101;
 
 #[global_allocator]
-static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
+static HEAP: Guarded<TalcLock<spin::Mutex<()>, Manual>> =
+    Guarded::new(TalcLock::new(Manual), heap_damaged);
 
 /// Makes `$main`, a `fn() -> i32`, the start of the program; what it returns is the exit code.
 #[macro_export]
@@ -30,11 +32,13 @@ macro_rules! entry {
 #[doc(hidden)]
 pub fn start(main: fn() -> i32) -> ! {
     let header = startup::header();
+    // Nobody but the process itself should be able to guess it, by mistake at least.
+    HEAP.set_secret(raw::ticks().rotate_left(32) ^ header.heap_start);
     if header.heap_bytes > 0 {
         let start = core::ptr::with_exposed_provenance_mut::<u8>(header.heap_start as usize);
         // SAFETY: whoever started the process gave it this range as its heap: mapped, or resolved
         // by its pager on first touch, and used by nothing else.
-        let claimed = unsafe { HEAP.lock().claim(start, header.heap_bytes as usize) };
+        let claimed = unsafe { HEAP.inner().lock().claim(start, header.heap_bytes as usize) };
         if claimed.is_none() {
             crate::debug_log("heap too small for the allocator");
             exit(PANIC_EXIT_CODE);
@@ -44,6 +48,12 @@ pub fn start(main: fn() -> i32) -> ! {
         crate::log_ring::init(log::LevelFilter::Info);
     }
     exit(main())
+}
+
+/// Ends a process that cannot trust its memory any more.
+fn heap_damaged(damage: &heap::Damage) -> ! {
+    debug_log_fmt(format_args!("{damage}"));
+    exit(heap::DAMAGE_EXIT_CODE)
 }
 
 /// Ends the process with an exit code.

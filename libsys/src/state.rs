@@ -108,6 +108,15 @@ pub enum Purpose {
     Shrink,
 }
 
+/// What becomes of a state of which records were lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Losses {
+    /// The rest is kept.
+    Drop,
+    /// Nothing is kept.
+    StartOver,
+}
+
 /// A state together with the memory that keeps it.
 #[derive(Debug)]
 pub struct Region<S: State, M: StateMemory> {
@@ -127,12 +136,18 @@ impl<S: State, M: StateMemory> Region<S, M> {
     ///
     /// `Full` when the memory is too small, `UnknownSchema` when it holds another state.
     pub fn open(memory: M) -> Result<(Self, Report), OpenError> {
-        Self::open_or(memory, |found| {
-            Err(OpenError::UnknownSchema {
-                found,
-                known: Self::schema(),
-            })
-        })
+        Self::open_or(memory, Losses::Drop, refuse_unknown::<S>)
+    }
+
+    /// As [`Region::open`], for a state that is worth nothing if any record of it is missing: it
+    /// is replaced by the default one then, so that no later start takes what is left for all of
+    /// it. The report tells.
+    ///
+    /// # Errors
+    ///
+    /// As [`Region::open`].
+    pub fn open_complete(memory: M) -> Result<(Self, Report), OpenError> {
+        Self::open_or(memory, Losses::StartOver, refuse_unknown::<S>)
     }
 
     /// As [`Region::open`], but replaces an unknown state by the default one. The report tells.
@@ -141,11 +156,12 @@ impl<S: State, M: StateMemory> Region<S, M> {
     ///
     /// [`Full`] when the memory is too small.
     pub fn open_or_fresh(memory: M) -> Result<(Self, Report), Full> {
-        Self::open_or(memory, |_| Ok(())).map_err(|_| Full)
+        Self::open_or(memory, Losses::Drop, |_| Ok(())).map_err(|_| Full)
     }
 
     fn open_or(
         memory: M,
+        losses: Losses,
         on_unknown: impl FnOnce(u64) -> Result<(), OpenError>,
     ) -> Result<(Self, Report), OpenError> {
         if memory.bytes() < MIN_REGION_BYTES {
@@ -180,7 +196,7 @@ impl<S: State, M: StateMemory> Region<S, M> {
                 region.initialise()?;
             }
             (Some(half), Found::OtherSchema(_)) => region.compact(half.other())?,
-            (Some(_), _) => region.recover(header, &mut report)?,
+            (Some(_), _) => region.recover(header, losses, &mut report)?,
         }
         if word(&region.memory, MAGIC_AT) != MAGIC {
             region.memory.commit(MAGIC_AT, MAGIC);
@@ -189,7 +205,12 @@ impl<S: State, M: StateMemory> Region<S, M> {
     }
 
     /// Reads the half that counts, and writes a new snapshot where it must not stay as it is.
-    fn recover(&mut self, header: Option<Header>, report: &mut Report) -> Result<(), Full> {
+    fn recover(
+        &mut self,
+        header: Option<Header>,
+        losses: Losses,
+        report: &mut Report,
+    ) -> Result<(), Full> {
         let memory = &self.memory;
         let state = if let Some(header) = header {
             let found = schema::Found {
@@ -205,14 +226,14 @@ impl<S: State, M: StateMemory> Region<S, M> {
             report.dropped += 1;
             recover::recover_previous(memory, &self.half, report)
         };
-        let Some(state) = state else {
+        let is_enough = losses == Losses::Drop || report.is_complete();
+        let Some(state) = state.filter(|_| is_enough) else {
             *report = Report {
                 found: Found::Lost,
                 ..Report::default()
             };
             gate::require_complete_state(report);
-            self.half = Half::first(self.memory.bytes());
-            return self.initialise();
+            return self.start_over();
         };
         self.state = state;
         report.migrated_from = header
@@ -229,6 +250,18 @@ impl<S: State, M: StateMemory> Region<S, M> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Replaces the state by the default one, for good: it happens or does not, like any snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when the region is too small for a snapshot; it was not when it was opened.
+    pub fn start_over(&mut self) -> Result<(), Full> {
+        self.state = S::default();
+        self.half = Half::first(self.memory.bytes());
+        self.is_exported = false;
+        self.initialise()
     }
 
     /// Returns the schema in which this program writes.
@@ -395,6 +428,14 @@ impl<S: State, M: StateMemory> Region<S, M> {
     }
 }
 
+/// Has a region with an unknown state stay as it is.
+fn refuse_unknown<S: State>(found: u64) -> Result<(), OpenError> {
+    Err(OpenError::UnknownSchema {
+        found,
+        known: schema_hash::<S>(),
+    })
+}
+
 /// Returns the schema of the state in a region; `None` when it was never used or is damaged where
 /// that is told.
 pub fn schema_in<M: StateMemory>(memory: &M) -> Option<u64> {
@@ -437,8 +478,14 @@ fn counting_half<M: StateMemory>(memory: &M, report: &mut Report) -> Option<Half
             return None;
         }
     }
-    if let Some(half) = Half::from_active_word(memory.bytes(), word(memory, ACTIVE_AT)) {
+    let active = word(memory, ACTIVE_AT);
+    if let Some(half) = Half::from_active_word(memory.bytes(), active) {
         report.found = Found::Intact;
+        return Some(half);
+    }
+    if let Some(half) = Half::from_mended_word(memory, active) {
+        report.found = Found::Intact;
+        report.mended += 1;
         return Some(half);
     }
     let newest = Half::newest(memory);

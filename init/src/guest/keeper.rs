@@ -342,7 +342,11 @@ impl Keeper {
             let Some((cause, process)) = self.take_dead(service) else {
                 continue;
             };
-            log::warn!("{} ended: {cause:?}", kit.service.name);
+            if cause == Cause::Exited(libsys::heap::DAMAGE_EXIT_CODE) {
+                log::error!("{} ended: heap damage", kit.service.name);
+            } else {
+                log::warn!("{} ended: {cause:?}", kit.service.name);
+            }
             let action = self
                 .supervisor
                 .borrow_mut()

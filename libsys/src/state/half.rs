@@ -89,6 +89,20 @@ impl Half {
 
     /// Returns the newer one of the halves that have good headers.
     pub(super) fn newest<M: StateMemory>(memory: &M) -> Option<Half> {
+        // Epochs may wrap around: the newer one is one ahead of the other.
+        Half::readable(memory).reduce(|first, second| {
+            let is_ahead = second.epoch.wrapping_sub(first.epoch) < 1 << 31;
+            if is_ahead { second } else { first }
+        })
+    }
+
+    /// Returns the half that counts when one bit of the word that says so is wrong.
+    pub(super) fn from_mended_word<M: StateMemory>(memory: &M, active: u64) -> Option<Half> {
+        Half::readable(memory).find(|half| (half.active_word() ^ active).is_power_of_two())
+    }
+
+    /// Returns the halves that have good headers.
+    fn readable<M: StateMemory>(memory: &M) -> impl Iterator<Item = Half> {
         let halves = [0, 1].map(|parity| {
             let place = Half::of_epoch(memory.bytes(), parity).range().start;
             Half::of_epoch(memory.bytes(), word(memory, place + 16) as u32)
@@ -97,11 +111,7 @@ impl Half {
             .into_iter()
             .zip(0..)
             .filter(|(half, parity)| half.epoch & 1 == *parity && half.header(memory).is_some());
-        // Epochs may wrap around: the newer one is one ahead of the other.
-        good.map(|(half, _)| half).reduce(|first, second| {
-            let is_ahead = second.epoch.wrapping_sub(first.epoch) < 1 << 31;
-            if is_ahead { second } else { first }
-        })
+        good.map(|(half, _)| half)
     }
 
     fn of_epoch(region_bytes: usize, epoch: u32) -> Half {

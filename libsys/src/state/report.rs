@@ -24,6 +24,16 @@ impl Report {
         self.dropped > 0 || !matches!(self.found, Found::Fresh | Found::Intact)
     }
 
+    /// Returns whether no record can be missing, whatever was damaged. When the word was damaged that
+    /// says which half counts, nobody can tell whether the newer one was readable.
+    pub fn is_complete(&self) -> bool {
+        let is_whole = matches!(
+            self.found,
+            Found::Fresh | Found::Intact | Found::SnapshotDamaged
+        );
+        is_whole && self.dropped == 0
+    }
+
     /// Logs what was found of `what`: losses as an error, wrong bits as a warning, a migration for information.
     pub fn log(&self, what: &str) {
         if self.has_losses() {

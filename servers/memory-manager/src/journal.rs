@@ -28,6 +28,12 @@
 //! | process gone | frames are free; **space gone**; close | found dead at the start | its handles are closed at the start |
 //! | page fault | take frame, fill it; the reply maps it | the frame is mapped nowhere, so it is free; the fault comes again | no record; the page table has it |
 //!
+//! # When records are missing
+//!
+//! Nothing but the records says what a process may touch, so if one of them is lost nobody can tell
+//! that of any process: all of them are forgotten ([`Journal::open`]). The region is then like a
+//! new one, and [`crate::inventory`] finds out from the kernel what is there all the same.
+//!
 //! "At the start" is [`Manager::open`](crate::manager::Manager::open) of the next instance, before
 //! any request is taken.
 
@@ -43,7 +49,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Frame;
 use crate::regions::{Backing, PageRange, PrivateImage, Region, Regions};
-use crate::spaces::{MAX_SPACES, generation_of, slot_of, space_of_badge};
+use crate::spaces::{Era, MAX_SPACES, generation_of, slot_of, space_of_badge};
 
 /// Number of a handle in the manager's own table.
 pub type RawHandle = u32;
@@ -58,13 +64,13 @@ pub struct RequestName {
 }
 
 impl RequestName {
-    /// Returns the space that its sender names.
+    /// Returns the space of this era that its sender names.
     ///
     /// # Errors
     ///
     /// `NoSpace`.
-    pub fn space(self) -> Result<u32, MemoryError> {
-        space_of_badge(self.badge).ok_or(MemoryError::NoSpace)
+    pub fn space(self, era: Era) -> Result<u32, MemoryError> {
+        space_of_badge(era, self.badge).ok_or(MemoryError::NoSpace)
     }
 }
 
@@ -243,6 +249,8 @@ pub enum Record {
     },
     /// Nobody uses the object with this first frame.
     ObjectGone(Frame),
+    /// All that is in use was found: from now on numbers of spaces are of this era.
+    Begun(Era),
 }
 
 /// All that was written down.
@@ -255,9 +263,15 @@ pub struct Records {
     half_mapped: Option<SpacePages>,
     last: Option<RequestName>,
     last_made: Option<u32>,
+    era: Option<Era>,
 }
 
 impl Records {
+    /// Returns the era of all numbers of spaces; `None` while nobody has found out what is in use.
+    pub fn era(&self) -> Option<Era> {
+        self.era
+    }
+
     /// Returns for each slot of a space the generation whose number was taken last.
     pub fn taken(&self) -> &[u32] {
         &self.taken
@@ -342,7 +356,7 @@ impl State for Records {
     type Record = Record;
     type Previous = NoPrevious;
 
-    const SCHEMA: &'static str = "memory-manager.1";
+    const SCHEMA: &'static str = "memory-manager.2";
 
     fn apply(&mut self, record: Record) {
         match record {
@@ -401,6 +415,7 @@ impl State for Records {
             Record::ObjectGone(first) => {
                 self.objects.remove(&first);
             }
+            Record::Begun(era) => self.era = Some(era),
         }
     }
 }
@@ -412,8 +427,6 @@ pub enum OpenError {
     TooSmall,
     /// Another version wrote it, which this one cannot read.
     OtherVersion,
-    /// Records were lost: nobody can tell any more whose the frames are.
-    Damaged(Report),
 }
 
 impl fmt::Display for OpenError {
@@ -421,7 +434,6 @@ impl fmt::Display for OpenError {
         match self {
             OpenError::TooSmall => f.write_str("the state region is too small"),
             OpenError::OtherVersion => f.write_str("another version wrote the state region"),
-            OpenError::Damaged(report) => write!(f, "the state region is {report}"),
         }
     }
 }
@@ -442,17 +454,23 @@ impl From<state::OpenError> for OpenError {
 pub struct Journal<S: StateMemory>(StateRegion<Records, S>);
 
 impl<S: StateMemory> Journal<S> {
-    /// Reads what an earlier manager wrote, or begins.
+    /// Reads what an earlier manager wrote, or begins; also when any of it is lost.
     ///
     /// # Errors
     ///
     /// See [`OpenError`].
     pub fn open(memory: S) -> Result<(Self, Report), OpenError> {
-        let (region, report) = StateRegion::open(memory)?;
-        if report.has_losses() {
-            return Err(OpenError::Damaged(report));
-        }
+        let (region, report) = StateRegion::open_complete(memory)?;
         Ok((Journal(region), report))
+    }
+
+    /// Forgets everything: what is written down is not true.
+    ///
+    /// # Errors
+    ///
+    /// `TooSmall`.
+    pub fn start_over(&mut self) -> Result<(), OpenError> {
+        self.0.start_over().map_err(|Full| OpenError::TooSmall)
     }
 
     /// Returns what was written.

@@ -11,20 +11,25 @@ use libsys::abi::{MAX_MAP_PAGES, MAX_PAGE_RUNS, MapItem, ObjectKind, PageRun, Pr
 use libsys::batch::Batch;
 use libsys::state::MappedMemory;
 use libsys::{
-    Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender, handle, time,
+    Endpoint, Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender, handle,
+    startup, time,
 };
 use memory_manager::journal::RawHandle;
-use memory_manager::machine::{Copy, Life, Machine, MappedRun};
+use memory_manager::machine::{Copy, End, Extent, Life, Machine, MappedRun, Target};
 use memory_manager::manager::{Content, Mapping};
-use memory_manager::spaces::{client_badge, pager_badge};
+use memory_manager::spaces::{Era, client_badge, pager_badge};
 use memory_manager::zones::Zones;
 use memory_manager::{Frame, PAGE_BYTES};
 
 /// Exit code of a process that was registered and then forgotten before it ran.
 const NEVER_STARTED: u64 = 126;
+/// Exit code of a process of which nobody can tell any more what its memory is to be.
+const SPACE_LOST: u64 = 125;
 /// What clients may do with objects: everything but own the frames.
 const OBJECT_RIGHTS: Rights = Rights::ALL.without(Rights::OWN).without(Rights::MANAGE);
 
+/// An era begins every so many ns at most, as a power of two: 262 µs.
+const ERA_BITS: u32 = 18;
 /// Time between two looks at a process that is being taken apart, ns.
 const PAUSE_NS: u64 = 50_000;
 
@@ -113,6 +118,36 @@ impl Machine for Kernel {
         Handle::adopt(libsys::RawHandle(handle)).map_err(memory_error)
     }
 
+    fn others(&self) -> Vec<(RawHandle, Target)> {
+        // Each life is given handles to the same process and the same RAM once more.
+        let own = startup::process().info().map(|info| info.id).ok();
+        let identity = |ram: &Handle<Memory>| ram.info().map(|info| info.identity).ok();
+        let ram: Vec<u64> = self.ram.iter().filter_map(identity).collect();
+        let target = |(raw, kind): (libsys::RawHandle, ObjectKind)| {
+            if self.given.binary_search(&raw.0).is_ok() {
+                return None;
+            }
+            let target = match kind {
+                ObjectKind::Process if process_number(raw) == own => return None,
+                ObjectKind::Process => Target::Process,
+                ObjectKind::Memory => match extent(raw) {
+                    Some(extent) if ram.contains(&extent.identity) => return None,
+                    extent => Target::Memory(extent),
+                },
+                _ => return None,
+            };
+            Some((raw.0, target))
+        };
+        handle::own().filter_map(target).collect()
+    }
+
+    fn begin_era(&self) -> Era {
+        let unit = time::now() >> ERA_BITS;
+        // Whoever begins one after this begins another one.
+        time::sleep_until((unit + 1) << ERA_BITS);
+        Era::beginning_at(unit)
+    }
+
     fn close_others(&mut self, kept: &[RawHandle]) {
         for (raw, kind) in handle::own() {
             let is_known = |list: &[RawHandle]| list.binary_search(&raw.0).is_ok();
@@ -154,15 +189,16 @@ impl Machine for Kernel {
     fn adopt(
         &mut self,
         process: &Handle<Process>,
+        era: Era,
         space: u32,
     ) -> Result<Handle<Sender>, MemoryError> {
         let pager = self
             .endpoint
-            .mint(pager_badge(space))
+            .mint(pager_badge(era, space))
             .map_err(memory_error)?;
         let client = self
             .endpoint
-            .mint(client_badge(space))
+            .mint(client_badge(era, space))
             .map_err(memory_error)?;
         process.watch(&self.death).map_err(memory_error)?;
         process.set_pager(&pager).map_err(memory_error)?;
@@ -180,9 +216,13 @@ impl Machine for Kernel {
         }
     }
 
-    fn kill(&mut self, process: &Handle<Process>) {
+    fn kill(&mut self, process: &Handle<Process>, end: End) {
+        let code = match end {
+            End::NeverStarted => NEVER_STARTED,
+            End::Lost => SPACE_LOST,
+        };
         // An error means that it has ended already.
-        let _ = process.kill(NEVER_STARTED);
+        let _ = process.kill(code);
     }
 
     fn unmap(
@@ -272,6 +312,28 @@ impl Machine for Kernel {
         // Frames are never taken on a guess.
         memory.info().map_or(true, |info| info.references > 1)
     }
+}
+
+/// Tells which process is behind a handle. The handle stays open.
+fn process_number(raw: libsys::RawHandle) -> Option<u64> {
+    let process = Handle::<Process>::adopt(raw).ok()?;
+    let info = process.info();
+    let _ = process.into_raw();
+    info.map(|info| info.id).ok()
+}
+
+/// Tells where the memory behind a handle lies, if that may be known. The handle stays open.
+fn extent(raw: libsys::RawHandle) -> Option<Extent> {
+    let memory = Handle::<Memory>::adopt(raw).ok()?;
+    let info = memory.info();
+    let _ = memory.into_raw();
+    let info = info.ok().filter(|info| info.physical != u64::MAX)?;
+    Some(Extent {
+        identity: info.identity,
+        physical: info.physical / PAGE_BYTES,
+        pages: info.pages,
+        references: info.references,
+    })
 }
 
 /// Closes a handle of an earlier instance.

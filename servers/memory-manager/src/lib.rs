@@ -7,7 +7,8 @@
 //! - [`resolve`]: what a fault gets, as a pure function.
 //! - [`objects`]: memory objects and when their frames come back.
 //! - [`journal`]: what is written down for the next instance, and in which order.
-//! - [`rebuild`]: how that one finds out who has which frame.
+//! - [`inventory`]: whether that can be all of it, and what is done if not.
+//! - [`rebuild`]: how the next instance finds out who has which frame.
 //! - [`manager`]: all of it together, over a [`machine::Machine`] that does what is decided.
 //!
 //! Nothing on the path of a fault allocates: the tables of frames are made once, of RAM itself,
@@ -18,6 +19,7 @@
 extern crate alloc;
 
 pub mod buddy;
+pub mod inventory;
 pub mod journal;
 mod link;
 pub mod machine;

@@ -1,5 +1,6 @@
 //! What the manager lets the kernel do: everything that is not policy.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
@@ -8,6 +9,7 @@ use libsys::state::StateMemory;
 
 use crate::Frame;
 use crate::journal::RawHandle;
+use crate::spaces::Era;
 
 /// How far the end of a process has got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +42,39 @@ pub struct MappedRun {
     pub physical: u64,
     /// How many.
     pub pages: u64,
+}
+
+/// What a handle in the manager's table names, as far as it matters to the next instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// A process.
+    Process,
+    /// Memory whose place may be known; `None` when it may not, so that it is somebody else's.
+    Memory(Option<Extent>),
+}
+
+/// Where a memory object lies, and how many know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// The same for all handles to the object, larger than that of what it was cut out of, and
+    /// never used for another one.
+    pub identity: u64,
+    /// Its first physical page.
+    pub physical: u64,
+    /// Its pages.
+    pub pages: u64,
+    /// Handles and mappings that refer to it, and objects cut out of it; the manager's own handles
+    /// included.
+    pub references: u64,
+}
+
+/// Why a process is ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// It was registered and then forgotten before it ran.
+    NeverStarted,
+    /// Nobody can tell any more what its memory is to be.
+    Lost,
 }
 
 /// The kernel, as far as the manager needs it. A fake one stands in for it in tests.
@@ -78,6 +113,13 @@ pub trait Machine {
     /// `BadHandle`.
     fn take_memory(&mut self, handle: RawHandle) -> Result<Self::Memory, MemoryError>;
 
+    /// Returns the handles to processes and memory in the manager's table, but for those of what was
+    /// given at the start, also to an earlier instance: its own process and RAM.
+    fn others(&self) -> Vec<(RawHandle, Target)>;
+
+    /// Begins an era that no instance has begun before.
+    fn begin_era(&self) -> Era;
+
     /// Closes all handles but those that were given at the start and `kept`, which is sorted.
     fn close_others(&mut self, kept: &[RawHandle]);
 
@@ -103,18 +145,23 @@ pub trait Machine {
     fn process_number(&self, process: &Self::Process) -> Result<u64, MemoryError>;
 
     /// Makes this the pager of the process, watches the process for its end, and returns the
-    /// sender for the space.
+    /// sender for the space, whose number is of this era.
     ///
     /// # Errors
     ///
     /// `MissingRight`, `BadHandle`, `ProcessDead`, `NoKernelMemory`.
-    fn adopt(&mut self, process: &Self::Process, space: u32) -> Result<Self::Sender, MemoryError>;
+    fn adopt(
+        &mut self,
+        process: &Self::Process,
+        era: Era,
+        space: u32,
+    ) -> Result<Self::Sender, MemoryError>;
 
     /// Tells how far the end of the process has got.
     fn life(&self, process: &Self::Process) -> Life;
 
     /// Ends a process.
-    fn kill(&mut self, process: &Self::Process);
+    fn kill(&mut self, process: &Self::Process, end: End);
 
     /// Unmaps ranges of pages, on all processors.
     ///

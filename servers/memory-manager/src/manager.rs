@@ -23,12 +23,12 @@ use skink_abi::FaultMessage;
 
 use crate::buddy::{Buddy, BuddyEntry};
 use crate::journal::{Journal, ObjectRecord, Record, RequestName};
-use crate::machine::{Copy, Life, Machine};
+use crate::machine::{Copy, End, Life, Machine};
 use crate::objects::{ASKED_PER_OBJECT, Object, Objects};
 use crate::regions::{Backing, Region};
 use crate::residents::{Bucket, ResidentEntry, Residents};
 use crate::resolve::{Access, Refusal, Resolution, resolve};
-use crate::spaces::Spaces;
+use crate::spaces::{Era, Spaces, space_of_badge};
 use crate::{Frame, PAGE_BYTES};
 
 /// Most regions of all spaces together: each may need a piece of the fixed heap.
@@ -85,6 +85,8 @@ pub struct Manager<'a, M: Machine> {
     /// The space that an earlier instance made and may not have answered for, and whether its
     /// sender was closed.
     pub(crate) unanswered: Option<(u32, bool)>,
+    /// The era of all numbers of spaces.
+    pub(crate) era: Era,
     pub(crate) total: u64,
     pub(crate) tables: u64,
     pub(crate) anonymous: u64,
@@ -93,6 +95,12 @@ pub struct Manager<'a, M: Machine> {
 }
 
 impl<'a, M: Machine> Manager<'a, M> {
+    /// Returns the number of the space that a badge names, or `None` for a badge that an earlier
+    /// instance gave out when its records were lost since, or somebody else.
+    pub fn space_of_badge(&self, badge: u64) -> Option<u32> {
+        space_of_badge(self.era, badge)
+    }
+
     /// Resolves a page fault of a space: the mapping goes with the reply.
     ///
     /// # Errors
@@ -221,6 +229,23 @@ impl<'a, M: Machine> Manager<'a, M> {
         }
     }
 
+    /// Returns whether the numbers of frames agree: each is free, or holds a page of one space, or
+    /// belongs to one object or to the tables. If they do not, memory of the manager was damaged.
+    pub fn is_sound(&self) -> bool {
+        let MemoryTotals {
+            total,
+            free,
+            anonymous,
+            objects,
+            tables,
+            ..
+        } = self.totals();
+        let of_spaces: u64 = self.spaces.all().map(|space| space.frames.count()).sum();
+        of_spaces == anonymous
+            && self.objects.is_sound()
+            && [free, anonymous, objects, tables].iter().sum::<u64>() == total
+    }
+
     /// Makes a memory object. It counts for the caller's space; callers without one, such as `init`,
     /// share an account.
     ///
@@ -228,7 +253,7 @@ impl<'a, M: Machine> Manager<'a, M> {
     ///
     /// `BadRange`, `LimitReached`, `NoMemory`, `NoKernelMemory`.
     pub fn create_object(&mut self, by: RequestName, pages: u64) -> Result<M::Memory, MemoryError> {
-        let owner = by.space().unwrap_or(0);
+        let owner = by.space(self.era).unwrap_or(0);
         // It is not kept who asked: if it was made and not given, it is unused.
         let _ = self.is_done(by);
         let count = u32::try_from(pages)
@@ -366,7 +391,7 @@ impl<'a, M: Machine> Manager<'a, M> {
         if let Some(space) = spaces.live_mut(number)
             && machine.life(&space.process) == Life::Unstarted
         {
-            machine.kill(&space.process);
+            machine.kill(&space.process, End::NeverStarted);
         }
     }
 

@@ -61,6 +61,12 @@ impl<M> Objects<M> {
         self.pages
     }
 
+    /// Returns whether the pages of all are those of each.
+    pub fn is_sound(&self) -> bool {
+        let pages = self.list.iter().map(|object| u64::from(object.pages));
+        pages.sum::<u64>() == self.pages
+    }
+
     /// Returns number and pages of the objects that a space asked for.
     pub fn of_owner(&self, owner: u32) -> (usize, u64) {
         let own = self.list.iter().filter(|object| object.owner == owner);

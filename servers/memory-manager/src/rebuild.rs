@@ -18,13 +18,14 @@ use libsys::state::Report;
 
 use crate::Frame;
 use crate::buddy::Buddy;
+use crate::inventory::{Inventory, StartedOver};
 use crate::journal::{Journal, OpenError, RawHandle, Record, SpaceRecord};
-use crate::machine::{Life, Machine, MappedRun};
+use crate::machine::{End, Life, Machine, MappedRun};
 use crate::manager::{Manager, Tables};
 use crate::objects::{Object, Objects};
 use crate::regions::{Backing, PrivateImage, Region, Regions};
 use crate::residents::{FrameList, Residents};
-use crate::spaces::{Space, Spaces};
+use crate::spaces::{Era, Space, Spaces};
 use crate::zones::Zones;
 
 /// What was found.
@@ -32,6 +33,8 @@ use crate::zones::Zones;
 pub struct Found {
     /// How the journal looked.
     pub journal: Report,
+    /// What came of starting over, if that was needed.
+    pub started_over: Option<StartedOver>,
     /// Spaces whose processes are gone.
     pub gone: usize,
     /// Pages that were mapped where no region is, and are not any more.
@@ -61,6 +64,7 @@ impl<'a, M: Machine> Manager<'a, M> {
             spaces: Spaces::default(),
             objects: Objects::default(),
             unanswered: journal.records().last_made().map(|space| (space, false)),
+            era: Era::default(),
             journal,
             total: zones.frames(),
             tables: u64::from(table_frames.end - table_frames.start),
@@ -70,6 +74,7 @@ impl<'a, M: Machine> Manager<'a, M> {
         };
         let mut found = Found {
             journal: report,
+            started_over: None,
             gone: 0,
             stray: 0,
         };
@@ -83,13 +88,20 @@ impl<'a, M: Machine> Manager<'a, M> {
         table_frames: Range<Frame>,
         found: &mut Found,
     ) -> Result<(), OpenError> {
+        let inventory = Inventory::take(&self.machine, zones);
+        let records = self.journal.records();
+        let why = inventory.contradiction(&mut self.machine, records, zones, &table_frames);
+        if let Some(why) = why {
+            found.started_over = Some(self.start_over(&inventory, why, zones)?);
+        }
+        self.era = self.journal.records().era().unwrap_or_default();
         self.machine.close_others(&self.journal.records().handles());
         self.finish_mapping();
         self.spaces
             .set_taken(self.journal.records().taken())
             .map_err(|_| OpenError::TooSmall)?;
 
-        let owned = self.take_objects(table_frames);
+        let owned = self.take_objects(table_frames)?;
         let numbers: Vec<u32> = self.journal.records().spaces().keys().copied().collect();
         for number in numbers {
             self.take_space(number, zones, &owned, found);
@@ -116,7 +128,7 @@ impl<'a, M: Machine> Manager<'a, M> {
     }
 
     /// Takes the objects over, and returns which frames are theirs.
-    fn take_objects(&mut self, table_frames: Range<Frame>) -> Owned {
+    fn take_objects(&mut self, table_frames: Range<Frame>) -> Result<Owned, OpenError> {
         let mut owned = alloc::vec![table_frames];
         for (&first, record) in self.journal.records().objects() {
             owned.push(first..first + record.pages);
@@ -132,7 +144,8 @@ impl<'a, M: Machine> Manager<'a, M> {
                 });
             }
         }
-        Owned::new(owned)
+        // It was looked for what contradicts this.
+        Owned::new(owned).map_err(|_| OpenError::OtherVersion)
     }
 
     /// Takes a space over with its frames, or forgets it if its process is gone.
@@ -240,7 +253,7 @@ fn adopt_space<M: Machine>(machine: &mut M, record: &SpaceRecord) -> Result<Spac
                     Some(memory)
                 }) else {
                     // It cannot go on without what it has not read yet.
-                    machine.kill(&process);
+                    machine.kill(&process, End::Lost);
                     continue;
                 };
                 Backing::Private(PrivateImage {
@@ -268,16 +281,23 @@ fn adopt_space<M: Machine>(machine: &mut M, record: &SpaceRecord) -> Result<Spac
 }
 
 /// Ranges of frames that hold tables or belong to objects, sorted.
-struct Owned(Vec<Range<Frame>>);
+pub(crate) struct Owned(Vec<Range<Frame>>);
 
 impl Owned {
-    fn new(mut ranges: Vec<Range<Frame>>) -> Self {
+    /// Sorts the ranges; if two of them overlap, it returns where the second one starts.
+    pub(crate) fn new(mut ranges: Vec<Range<Frame>>) -> Result<Self, Frame> {
         ranges.sort_unstable_by_key(|range| range.start);
-        Owned(ranges)
+        let overlap = ranges
+            .windows(2)
+            .find(|pair| pair[1].start < pair[0].end || pair[1].is_empty());
+        match overlap {
+            Some(pair) => Err(pair[1].start),
+            None => Ok(Owned(ranges)),
+        }
     }
 
     /// Returns whether a frame is among them, and up to which frame that is so.
-    fn span_at(&self, frame: Frame) -> (bool, Frame) {
+    pub(crate) fn span_at(&self, frame: Frame) -> (bool, Frame) {
         let next = self.0.partition_point(|range| range.end <= frame);
         match self.0.get(next) {
             Some(range) if range.start <= frame => (true, range.end),

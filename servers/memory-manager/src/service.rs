@@ -15,12 +15,14 @@ use libipc::proto::memory::{
 use libipc::server::{Caller, Fault, Server};
 use libsys::abi::MapItem;
 use libsys::startup::{self, Startup};
+use libsys::state::Report;
 use libsys::{Handle, Memory, Notification, Process, Sender, state, time};
 use memory_manager::PAGE_BYTES;
+use memory_manager::inventory::StartedOver;
 use memory_manager::journal::{OpenError, RequestName};
 use memory_manager::manager::Manager;
 use memory_manager::resolve::Refusal;
-use memory_manager::spaces::{is_pager_badge, space_of_badge};
+use memory_manager::spaces::is_pager_badge;
 use memory_manager::zones::Zones;
 
 use crate::kernel::Kernel;
@@ -30,6 +32,8 @@ use crate::tables;
 const DEATH_BIT: u8 = 0;
 /// Frames taken back between two looks at the endpoint: some 0.1 ms.
 const REAP_SLICE: usize = 512;
+/// Exit code when the tables contradict each other.
+const UNSOUND: i32 = 2;
 /// Objects asked whether they are still used when a process has ended, or somebody wants to know.
 const SWEEP_SLICE: usize = 128;
 
@@ -84,6 +88,9 @@ fn start() -> Result<(Server, Shared), &'static str> {
             found.journal,
         );
     }
+    if let Some(started_over) = found.started_over.filter(StartedOver::has_losses) {
+        tell_losses(&started_over, &found.journal);
+    }
     if found.stray > 0 {
         log::error!("unmapped {} pages that nobody had", found.stray);
     }
@@ -94,8 +101,12 @@ fn start() -> Result<(Server, Shared), &'static str> {
     let closed = Rc::clone(&manager);
     server.on_closed(move |badge| {
         // The kernel's own sender is closed when the process is gone, which is told otherwise.
-        if let Some(space) = space_of_badge(badge).filter(|_| !is_pager_badge(badge)) {
-            closed.borrow_mut().sender_closed(space);
+        let mut closed = closed.borrow_mut();
+        if let Some(space) = closed
+            .space_of_badge(badge)
+            .filter(|_| !is_pager_badge(badge))
+        {
+            closed.sender_closed(space);
         }
     });
     let tasks = server.events();
@@ -103,10 +114,25 @@ fn start() -> Result<(Server, Shared), &'static str> {
     Ok((server, manager))
 }
 
+/// Says, loudly, that all processes with a space were ended.
+fn tell_losses(over: &StartedOver, journal: &Report) {
+    let StartedOver {
+        why,
+        ended,
+        objects,
+    } = over;
+    log::error!("state region {journal}: {why}");
+    let message = format!(
+        "memory-manager: IT IS LOST WHO HAS WHICH MEMORY: ended {ended} processes, kept {objects} objects"
+    );
+    log::error!("{message}");
+    libsys::debug_log(&message);
+}
+
 /// Says why the manager cannot go on.
 fn refuse(error: OpenError) -> &'static str {
     log::error!("{error}");
-    "cannot tell whose the frames are"
+    "cannot read what is written down"
 }
 
 /// Returns the handles that `init` gave.
@@ -135,8 +161,9 @@ fn take_ram(startup: &Startup) -> Result<(Vec<Handle<Memory>>, Zones), &'static 
 
 /// Answers a page fault. Runs outside of the tasks: it never waits.
 fn resolve(manager: &Shared, fault: &Fault) -> Option<MapItem> {
-    let space = space_of_badge(fault.badge).filter(|_| is_pager_badge(fault.badge));
     let mut manager = manager.borrow_mut();
+    let space = manager.space_of_badge(fault.badge);
+    let space = space.filter(|_| is_pager_badge(fault.badge));
     let result = space.ok_or(Refusal::NoSpace).and_then(|space| {
         let mapping = manager.fault(space, &fault.message)?;
         let item = manager.machine().map_item(&mapping);
@@ -170,6 +197,11 @@ async fn reap_the_dead(manager: Shared, events: Events) {
         }
         // What the dead had of objects is most likely free now.
         manager.borrow_mut().sweep_objects(SWEEP_SLICE);
+        if !manager.borrow().is_sound() {
+            // The next instance counts afresh, by the records and the page tables.
+            log::error!("the numbers of frames contradict each other");
+            libsys::runtime::exit(UNSOUND);
+        }
     }
 }
 
@@ -259,8 +291,9 @@ impl MemoryManagerServer for Service {
     }
 
     async fn usage(&self, caller: &Caller) -> Result<SpaceUsage, MemoryError> {
-        let space = name(caller).space()?;
-        self.0.borrow_mut().usage(space)
+        let mut manager = self.0.borrow_mut();
+        let space = manager.space_of_badge(caller.badge);
+        manager.usage(space.ok_or(MemoryError::NoSpace)?)
     }
 
     async fn totals(&self, _caller: &Caller) -> Result<MemoryTotals, MemoryError> {

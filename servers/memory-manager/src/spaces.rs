@@ -4,6 +4,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use libipc::proto::memory::{MemoryError, SPACE_BADGE};
+use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 use crate::regions::Regions;
@@ -16,23 +17,40 @@ const SLOT_BITS: u32 = 10;
 /// the sender is gone must not wait for the kernel's own.
 const PAGER_BADGE: u64 = 1 << 62;
 
+/// A time in which no number of a space is given out twice. A new one begins when nobody can tell
+/// any more which were given out: senders of an earlier era name no space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Era(u32);
+
+impl Era {
+    /// Bits of it that a badge has room for.
+    const BITS: u32 = 30;
+
+    /// Returns the era that begins in this unit of time; only the low bits count.
+    pub const fn beginning_at(unit: u64) -> Era {
+        Era((unit & ((1 << Era::BITS) - 1)) as u32)
+    }
+}
+
 /// Returns the badge of the sender that names a space.
-pub const fn client_badge(space: u32) -> u64 {
-    SPACE_BADGE | space as u64
+pub const fn client_badge(era: Era, space: u32) -> u64 {
+    SPACE_BADGE | (era.0 as u64) << u32::BITS | space as u64
 }
 
 /// Returns the badge of the sender that the kernel uses for faults of a space.
-pub const fn pager_badge(space: u32) -> u64 {
-    SPACE_BADGE | PAGER_BADGE | space as u64
+pub const fn pager_badge(era: Era, space: u32) -> u64 {
+    PAGER_BADGE | client_badge(era, space)
 }
 
-/// Returns the number of the space that a badge names, or `None` for a badge that somebody else
-/// gave out.
-pub fn space_of_badge(badge: u64) -> Option<u32> {
-    let number = badge & !(SPACE_BADGE | PAGER_BADGE);
-    (badge & SPACE_BADGE != 0)
-        .then_some(u32::try_from(number).ok())
-        .flatten()
+/// Returns the number of the space that a badge of this era names, or `None` for a badge of
+/// another one, or that somebody else gave out.
+pub const fn space_of_badge(era: Era, badge: u64) -> Option<u32> {
+    let space = badge as u32;
+    if badge & !PAGER_BADGE == client_badge(era, space) {
+        Some(space)
+    } else {
+        None
+    }
 }
 
 /// Returns whether a badge is one that the kernel uses for faults.
@@ -162,6 +180,11 @@ impl<M: Machine> Spaces<M> {
         Some(space)
     }
 
+    /// Returns all spaces.
+    pub fn all(&self) -> impl Iterator<Item = &Space<M>> {
+        self.slots.iter().filter_map(|slot| slot.space.as_ref())
+    }
+
     /// Returns all spaces with their numbers.
     pub fn all_mut(&mut self) -> impl Iterator<Item = (u32, &mut Space<M>)> {
         self.slots
@@ -195,16 +218,26 @@ fn number(generation: u32, slot: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{client_badge, is_pager_badge, pager_badge, space_of_badge};
+    use super::{Era, client_badge, is_pager_badge, pager_badge, space_of_badge};
 
     #[test]
-    fn only_own_badges_name_spaces() {
-        assert_eq!(space_of_badge(client_badge(0x401)), Some(0x401));
-        assert_eq!(space_of_badge(pager_badge(0x401)), Some(0x401));
-        assert_eq!(space_of_badge(0x401), None);
-        assert_eq!(space_of_badge(1 << 62 | 5), None);
-        assert_eq!(space_of_badge(client_badge(0) | 1 << 40), None);
-        assert!(is_pager_badge(pager_badge(7)) && !is_pager_badge(client_badge(7)));
+    fn only_own_badges_of_the_era_name_spaces() {
+        // With the highest numbers: nothing runs over into what is beside it.
+        for era in [0, 1, 0x2aaa_aaaa, (1 << 30) - 1].map(Era::beginning_at) {
+            for space in [0, 0x401, u32::MAX] {
+                assert_eq!(space_of_badge(era, client_badge(era, space)), Some(space));
+                assert_eq!(space_of_badge(era, pager_badge(era, space)), Some(space));
+                assert!(is_pager_badge(pager_badge(era, space)));
+                assert!(!is_pager_badge(client_badge(era, space)));
+                let other = Era::beginning_at(u64::from(era.0) + 1);
+                assert_eq!(space_of_badge(other, client_badge(era, space)), None);
+                assert_eq!(space_of_badge(other, pager_badge(era, space)), None);
+            }
+        }
+        let first = Era::beginning_at(0);
+        assert_eq!(space_of_badge(first, 0x401), None);
+        assert_eq!(space_of_badge(first, 1 << 62 | 5), None);
         assert!(!is_pager_badge(1 << 62));
+        assert_eq!(Era::beginning_at(1 << 30), first);
     }
 }

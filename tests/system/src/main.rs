@@ -11,6 +11,7 @@ extern crate alloc;
 mod cases;
 mod context;
 mod cut;
+mod harm;
 mod late_dma;
 mod random;
 mod raw;
@@ -28,6 +29,8 @@ use context::Context;
 const CHILD: &str = "--child";
 /// Option that makes it end servers.
 const CUT: &str = "--cut";
+/// Option that makes it do harm to a server.
+const HARM: &str = "--harm";
 /// Option that makes it watch memory while drivers end.
 const LATE_DMA: &str = "--late-dma";
 
@@ -35,6 +38,7 @@ const HELP: &str = "\
 Usage: system-tests [--list] [NAME]...
        system-tests --cut [--stride N] [--cuts N] [--seed S] [SERVER]...
        system-tests --late-dma ROUNDS FILE
+       system-tests --harm state|crashes SERVER
 
 Runs the tests whose names start with a NAME, or all of them. Prints one line for each,
 `ok NAME` or `FAILED NAME: why`, and `N passed, N failed` at the end.
@@ -51,6 +55,9 @@ with, one after the other, and checks that nothing is lost, wrong or done twice:
 
 With --late-dma it ends the driver of the disk and the file system while FILE is read, and checks
 that memory which is made meanwhile is not written to.
+
+With --harm it damages the state region of SERVER beyond repair and ends it, or ends it until
+it starts with fresh state; then it waits for its own end.
 ";
 
 /// A promise that is checked: `Err` says how it was broken.
@@ -76,6 +83,7 @@ fn run(program: &mut Program) -> Outcome {
         match first.as_str() {
             LATE_DMA => return late_dma::run(program, &rest),
             CUT => return cut::run(program, &rest),
+            HARM => return harm::run(program, &rest),
             _ => {}
         }
     }

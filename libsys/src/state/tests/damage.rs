@@ -140,7 +140,62 @@ fn any_single_bit_may_flip_and_nothing_is_lost() {
     flip_each_bit(&region.into_memory(), &expected);
 }
 
+#[test]
+fn one_wrong_bit_does_not_start_a_state_over() {
+    let (memory, expected) = used_region();
+    for at in 0..memory.bytes() {
+        for bit in 0..8 {
+            let mut damaged = memory.survivor();
+            damaged.damage(at, 1 << bit);
+            let (region, report) = TestRegion::open_complete(damaged).unwrap();
+            assert_eq!(region.state(), &expected, "{at}.{bit}: {report}");
+            assert!(report.is_complete(), "{at}.{bit}: {report}");
+        }
+    }
+}
+
+/// Opens a damaged region of which all is wanted or nothing: it has all, or says that it has
+/// nothing, at every later start too and wherever the first one dies.
+fn check_complete(memory: &FakeMemory, expected: &Table) {
+    let (region, report) = TestRegion::open_complete(memory.survivor()).unwrap();
+    if region.state() == expected {
+        return;
+    }
+    assert_eq!(region.state(), &Table::default(), "{report}");
+    assert!(report.has_losses() && !report.is_complete());
+    let stores = region.memory().stores();
+    let (again, second) = TestRegion::open_complete(region.into_memory()).unwrap();
+    assert_eq!(again.state(), &Table::default());
+    assert!(!second.has_losses(), "first {report}, then {second}");
+    for limit in 0..stores {
+        let dying = memory.survivor().dying_after(limit);
+        let (region, _) = TestRegion::open_complete(dying).unwrap();
+        let next = region.into_memory().survivor();
+        let (next, report) = TestRegion::open_complete(next).unwrap();
+        assert_eq!(next.state(), &Table::default(), "after {limit}: {report}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn of_a_state_that_must_be_complete_no_part_is_ever_taken_for_the_whole(
+        rows in prop::collection::vec(any_row(), 1..60),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..), 1..6),
+        bytes in MIN_REGION_BYTES..2048,
+    ) {
+        let (mut region, _) = TestRegion::open(FakeMemory::new(bytes)).unwrap();
+        for row in rows {
+            // A full region is as good as any other here.
+            let _ = region.append(row.clone(), purpose(&row));
+        }
+        let expected = region.state().clone();
+        let mut memory = region.into_memory();
+        for (place, mask) in damage {
+            memory.damage(place.index(bytes), mask);
+        }
+        check_complete(&memory, &expected);
+    }
+
     #[test]
     fn damage_is_never_silent(
         rows in prop::collection::vec(any_row(), 1..60),

@@ -16,10 +16,10 @@ use skink_abi::FaultMessage;
 
 use super::{Content, Manager, Mapping, Tables};
 use crate::journal::{OpenError, RawHandle, RequestName};
-use crate::machine::{Copy, Life, Machine, MappedRun};
+use crate::machine::{self, Copy, End, Extent, Life, Machine, MappedRun};
 use crate::rebuild::Found;
 use crate::residents::Residents;
-use crate::spaces::client_badge;
+use crate::spaces::{Era, client_badge, space_of_badge};
 use crate::zones::Zones;
 use crate::{Frame, PAGE_BYTES};
 
@@ -29,6 +29,9 @@ const TABLE_FRAMES: Range<Frame> = 3..13;
 const IMAGE: u64 = 1 << 30;
 /// What a page of an image holds: this and its number.
 pub(super) const IMAGE_CONTENT: u64 = 1 << 40;
+
+/// The era that the first manager begins.
+pub(super) const FIRST_ERA: Era = Era::beginning_at(1);
 
 /// What a manager that dies unwinds with.
 pub(super) struct Died;
@@ -70,7 +73,13 @@ pub(super) struct World {
     /// Numbers of spaces whose last sender was closed.
     pub(super) news: Vec<u32>,
     /// Numbers that senders were ever minted for.
-    minted: BTreeSet<u32>,
+    minted: BTreeSet<u64>,
+    /// Eras begun.
+    eras: u64,
+    /// Processes that were ended because nobody can tell what their memory is to be.
+    pub(super) lost: Vec<usize>,
+    /// Whether what is written down may be wrong.
+    pub(super) is_damaged: bool,
     pub(super) state: Vec<u8>,
     pub(super) steps: usize,
     /// The step before which the manager dies.
@@ -243,6 +252,7 @@ impl Machine for FakeMachine {
         self.step();
         match self.0.borrow().handles.get(&handle) {
             Some(Target::Process(_)) => Ok(self.take(handle)),
+            _ if self.0.borrow().is_damaged => Err(MemoryError::BadHandle),
             other => panic!("{other:?} was written down as a process"),
         }
     }
@@ -255,8 +265,34 @@ impl Machine for FakeMachine {
         self.step();
         match self.0.borrow().handles.get(&handle) {
             Some(Target::Memory(_)) => Ok(self.take(handle)),
+            _ if self.0.borrow().is_damaged => Err(MemoryError::BadHandle),
             other => panic!("{other:?} was written down as memory"),
         }
+    }
+
+    fn others(&self) -> Vec<(RawHandle, machine::Target)> {
+        self.step();
+        let world = self.0.borrow();
+        let target = |(raw, target): (&RawHandle, &Target)| {
+            let target = match target {
+                Target::Process(_) => machine::Target::Process,
+                Target::Memory(body) => machine::Target::Memory(Some(world.extent(body))),
+                Target::Sender(_) => return None,
+            };
+            Some((*raw, target))
+        };
+        world.handles.iter().filter_map(target).collect()
+    }
+
+    fn begin_era(&self) -> Era {
+        self.step();
+        let mut world = self.0.borrow_mut();
+        // One of which no number was given out is as good as a new one.
+        let is_used = |badge: &u64| space_of_badge(Era::beginning_at(world.eras), *badge).is_some();
+        if world.eras == 0 || world.minted.iter().any(is_used) {
+            world.eras += 1;
+        }
+        Era::beginning_at(world.eras)
     }
 
     fn close_others(&mut self, kept: &[RawHandle]) {
@@ -312,10 +348,15 @@ impl Machine for FakeMachine {
         Ok(process.process() as u64)
     }
 
-    fn adopt(&mut self, process: &FakeHandle, space: u32) -> Result<FakeHandle, MemoryError> {
+    fn adopt(
+        &mut self,
+        process: &FakeHandle,
+        era: Era,
+        space: u32,
+    ) -> Result<FakeHandle, MemoryError> {
         self.step();
         assert!(
-            self.0.borrow_mut().minted.insert(space),
+            self.0.borrow_mut().minted.insert(client_badge(era, space)),
             "{space:#x} was the number of a space before"
         );
         let sender = self.handle(Target::Sender(space));
@@ -332,10 +373,18 @@ impl Machine for FakeMachine {
         self.0.borrow().lives[process]
     }
 
-    fn kill(&mut self, process: &FakeHandle) {
+    fn kill(&mut self, process: &FakeHandle, end: End) {
         self.step();
         let process = process.process();
-        self.0.borrow_mut().end(process);
+        let mut world = self.0.borrow_mut();
+        match end {
+            End::NeverStarted => world.end(process),
+            End::Lost => {
+                world.lost.push(process);
+                // It takes a while.
+                world.dying.insert(process);
+            }
+        }
     }
 
     fn unmap(&mut self, process: &FakeHandle, ranges: &[Range<u64>]) -> Result<(), MemoryError> {
@@ -439,9 +488,24 @@ impl World {
         self.news.push(space);
     }
 
+    fn extent(&self, body: &Rc<Body>) -> Extent {
+        let physical = body.first.map_or(IMAGE, |first| self.physical(first));
+        Extent {
+            identity: Rc::as_ptr(body) as u64,
+            physical,
+            pages: body.pages,
+            references: Rc::strong_count(body) as u64,
+        }
+    }
+
     fn physical(&self, frame: Frame) -> u64 {
         let (zone, page) = self.zones.locate(frame).unwrap();
         self.zones.all()[zone].physical + page
+    }
+
+    /// Returns how many eras were begun.
+    pub(super) fn eras(&self) -> u64 {
+        self.eras
     }
 
     pub(super) fn end(&mut self, process: usize) {
@@ -459,6 +523,14 @@ impl World {
                 self.contents.insert(frame, 0);
             }
         }
+    }
+}
+
+/// What outlives a manager, for harm from outside.
+pub(super) fn store(machine: &FakeMachine) -> Store {
+    Store {
+        bytes: machine.0.borrow().state.clone(),
+        machine: machine.clone(),
     }
 }
 
@@ -490,10 +562,7 @@ impl TableMemory {
             residents: &mut self.residents,
             buckets: &mut self.buckets,
         };
-        let store = Store {
-            bytes: machine.0.borrow().state.clone(),
-            machine: machine.clone(),
-        };
+        let store = store(machine);
         Manager::open(machine.clone(), &zones, tables, TABLE_FRAMES, store)
     }
 }
@@ -529,7 +598,12 @@ pub(super) fn name() -> RequestName {
 
 /// As [`name`], from the client with this space.
 pub(super) fn name_of(space: u32) -> RequestName {
-    named(client_badge(space))
+    named(client_badge(FIRST_ERA, space))
+}
+
+/// As [`name_of`], for a space of this era.
+pub(super) fn name_in(era: Era, space: u32) -> RequestName {
+    named(client_badge(era, space))
 }
 
 fn named(badge: u64) -> RequestName {

@@ -37,7 +37,7 @@ impl<M: Machine> Manager<'_, M> {
             return self.rename_space(number);
         }
         let number = self.take_number()?;
-        let sender = self.machine.adopt(&process, number)?;
+        let sender = self.machine.adopt(&process, self.era, number)?;
         self.journal.add(Record::SpaceMade {
             space: number,
             process: M::process_handle(&process),
@@ -67,7 +67,7 @@ impl<M: Machine> Manager<'_, M> {
             space.regions.all().is_empty() && space.frames.count() == 0,
             "nobody could lay it out"
         );
-        let sender = self.machine.adopt(&space.process, to)?;
+        let sender = self.machine.adopt(&space.process, self.era, to)?;
         self.journal.add(Record::SpaceRenamed { from, to })?;
         if let Some(space) = self.spaces.remove(from) {
             self.spaces.insert(to, space);
@@ -95,7 +95,7 @@ impl<M: Machine> Manager<'_, M> {
         pages: u64,
         protection: Protection,
     ) -> Result<(), MemoryError> {
-        let number = by.space()?;
+        let number = by.space(self.era)?;
         let range = PageRange::from_client(address, pages)?;
         if self.is_done(by) {
             return Ok(());
@@ -119,7 +119,7 @@ impl<M: Machine> Manager<'_, M> {
         segment: &ImageSegment,
         memory: M::Memory,
     ) -> Result<(), MemoryError> {
-        let number = by.space()?;
+        let number = by.space(self.era)?;
         let range = PageRange::from_client(segment.address, segment.pages)?;
         if self.is_done(by) {
             return Ok(());
@@ -169,7 +169,7 @@ impl<M: Machine> Manager<'_, M> {
     ///
     /// `NoSpace`, `BadRange`, `NotMapped`, `SharedRegion`, `LimitReached`, `ProcessDead`.
     pub fn unmap(&mut self, by: RequestName, address: u64, pages: u64) -> Result<(), MemoryError> {
-        let number = by.space()?;
+        let number = by.space(self.era)?;
         let range = PageRange::from_client(address, pages)?;
         if self.is_done(by) {
             return Ok(());
@@ -231,7 +231,7 @@ impl<M: Machine> Manager<'_, M> {
         pages: u64,
         protection: Protection,
     ) -> Result<(), MemoryError> {
-        let number = by.space()?;
+        let number = by.space(self.era)?;
         let range = PageRange::from_client(address, pages)?;
         if self.is_done(by) {
             return Ok(());

@@ -37,6 +37,28 @@ fn frames_come_back_when_the_process_is_gone_and_not_before() {
 }
 
 #[test]
+fn a_changed_number_of_frames_is_found() {
+    let (mut manager, machine) = manager(64);
+    let process = process(&machine);
+    let space = register(&mut manager, process).unwrap();
+    let _object = manager.create_object(name_of(space), 4).unwrap();
+    manager
+        .map_anonymous(name_of(space), 0x10_0000, 4, Protection::ReadWrite)
+        .unwrap();
+    manager.fault(space, &fault(0x100, WRITE)).unwrap();
+    assert!(manager.is_sound());
+    for bit in 0..20 {
+        manager.anonymous ^= 1 << bit;
+        assert!(!manager.is_sound());
+        manager.anonymous ^= 1 << bit;
+        manager.total ^= 1 << bit;
+        assert!(!manager.is_sound());
+        manager.total ^= 1 << bit;
+    }
+    assert!(manager.is_sound());
+}
+
+#[test]
 fn memory_of_the_dead_and_unused_objects_serve_a_fault_that_finds_none_free() {
     let (mut manager, machine) = manager(8);
     let (old, new) = (process(&machine), process(&machine));

@@ -2,8 +2,8 @@
 
 use anyhow::ensure;
 
-use super::recovery::expect_campaign;
-use crate::{Run, Scenario};
+use super::recovery::{ALL, LARGE, expect_campaign, expect_one_campaign, sum_line};
+use crate::{Disk, Exit, PROMPT, Run, Scenario, Session, disk};
 
 /// Shows what the memory manager has and uses.
 const MEMORY_USE: &str = "free; ps";
@@ -31,7 +31,55 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                  chaos -n 60 -g 0..8 -k memory-manager memtest 8 1; {MEMORY_USE}"
             ))
             .expect(expect_no_leak),
+        Scenario::new("a memory manager whose state is damaged beyond repair starts over")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(300)
+            .interact(|session| lose_the_records(session, "state")),
+        Scenario::new("a memory manager that crashes in a row starts over with fresh state")
+            .smp(&[1, 4])
+            .disk(Disk::User)
+            .time_limit(300)
+            .interact(|session| lose_the_records(session, "crashes")),
     ]
+}
+
+/// Has the memory manager lose what it wrote down: all that has a space ends, the services come
+/// back with their state, and then no frame has two users, nor after further deaths.
+fn lose_the_records(session: &mut Session, harm: &str) -> anyhow::Result<()> {
+    session.wait_for(PROMPT)?;
+    session.command("cp /sizes/7m /tmp/copy")?;
+    let sum = disk::made_user()?.sum("sizes/7m")?;
+    let copy = format!("{sum}  /tmp/copy\n");
+    // From now on its state region is an object of the memory manager's.
+    session.command("svc swap tmpfs tmpfs")?;
+    for round in 1..=2 {
+        session.send(&format!("system-tests --harm {harm} memory-manager\n"))?;
+        // The shell of before may have shown a prompt yet.
+        let rest = session.wait_for("Type help for help.")?;
+        session.wait_for(PROMPT)?;
+        ensure!(!rest.contains("still there"), "it goes on: {rest:?}");
+        let log = session.command("svc logs memory-manager")?;
+        let losses = log.matches("IT IS LOST WHO HAS WHICH MEMORY").count();
+        ensure!(losses == round, "the log is {log:?}");
+        // What is in objects and state regions is as it was.
+        let output = session.command("sha256sum /tmp/copy")?;
+        ensure!(output == copy, "the copy became {output:?}");
+        let line = "2 passes over 64 MiB: 0 words wrong\n";
+        let output = session.command("memtest 64 2")?;
+        ensure!(output == line, "the system printed {output:?}");
+    }
+    // The start after that one has records again, and everything can be killed.
+    let names = ALL.join(",");
+    let output = session.command(&format!("chaos -n 1 -k {names} sha256sum /{LARGE}"))?;
+    let rest = expect_one_campaign(&output, &ALL, 1, &sum_line()?)?;
+    ensure!(rest.is_empty(), "the output ends with {rest:?}");
+    let output = session.command("sha256sum /tmp/copy")?;
+    ensure!(output == copy, "the copy became {output:?}");
+    session.send("shutdown\n")?;
+    let exit = session.wait_for_end(|_| {})?;
+    ensure!(exit == Exit::Orderly(0), "the machine ended with {exit:?}");
+    Ok(())
 }
 
 /// Compares what the memory manager had before and after a campaign.

@@ -6,12 +6,13 @@ use alloc::vec::Vec;
 
 use libsys::abi::ExitReason;
 use libsys::abi::layout::STACK_TOP;
+use libsys::heap::DAMAGE_EXIT_CODE;
 use libsys::spawn::DEFAULT_STACK_BYTES;
 use libsys::time;
 
 use crate::Test;
 use crate::context::{Context, Running, ending, ensure, expect_exit, expect_fault};
-use crate::roles::{FLAG_IGNORED, KERNEL, NOWHERE};
+use crate::roles::{FLAG_IGNORED, KERNEL, NOWHERE, SURVIVED};
 
 pub(super) const TESTS: &[Test] = &[
     Test {
@@ -45,6 +46,10 @@ pub(super) const TESTS: &[Test] = &[
     Test {
         name: "hostile.a-panic-has-its-exit-code",
         run: panic,
+    },
+    Test {
+        name: "hostile.a-byte-behind-an-allocation-ends-its-program-when-it-is-freed",
+        run: overrun,
     },
     Test {
         name: "hostile.a-bad-stack-pointer-harms-nobody-else",
@@ -141,6 +146,11 @@ fn stack_overflow(context: &Context) -> Result<(), String> {
 
 fn panic(context: &Context) -> Result<(), String> {
     expect_exit(&context.run("panic", &[])?, 101)
+}
+
+fn overrun(context: &Context) -> Result<(), String> {
+    expect_exit(&context.run("overrun-none", &[])?, SURVIVED as u64)?;
+    expect_exit(&context.run("overrun", &[])?, DAMAGE_EXIT_CODE as u64)
 }
 
 fn bad_stack(context: &Context) -> Result<(), String> {

@@ -1,5 +1,6 @@
 //! Programs that do what they must not. None of them should get behind its one instruction.
 
+use alloc::vec::Vec;
 use core::arch::asm;
 use core::hint::black_box;
 
@@ -70,6 +71,8 @@ pub(super) fn run(name: &str) -> Result<i32, i32> {
         "jump-data" => jump(black_box(&raw const DATA) as u64),
         "stack-overflow" => Ok(recurse(0)),
         "panic" => panic!("a test wants this"),
+        "overrun" => overrun(1),
+        "overrun-none" => overrun(0),
         "spin" => spin(),
         "bad-stack-syscall" => forbidden!("xor esp, esp", "syscall", "push rax"; in("rax") 0_u64),
         _ => Err(BAD_ROLE),
@@ -113,6 +116,22 @@ fn recurse(depth: u64) -> i32 {
     }
     // Adding behind the call keeps it from becoming a loop.
     recurse(depth + 1) + black_box(frame[0] as i32 & 1)
+}
+
+/// Writes so many bytes behind an allocation, and frees it then.
+fn overrun(bytes: usize) -> Result<i32, i32> {
+    // An odd size, so that there is no filling behind it.
+    let mut memory: Vec<u8> = Vec::with_capacity(37);
+    let room = memory.spare_capacity_mut().len();
+    let end = memory.as_mut_ptr().wrapping_add(room) as u64;
+    for at in end - 1..end + bytes as u64 {
+        // Not by a reference: the compiler must not know whose it is.
+        // SAFETY: the last byte is the allocation's; behind it comes its guard, which nothing of
+        // Rust's refers to, and if it is not found this process ends by itself.
+        unsafe { asm!("xor byte ptr [{}], 0x5a", in(reg) at) };
+    }
+    drop(black_box(memory));
+    Ok(SURVIVED)
 }
 
 fn spin() -> ! {

@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use libipc::proto::init::{
     Cause, NO_LEVEL, ServiceInfo, ServiceState, ServiceStatistics, ServiceVersion,
 };
+use libsys::heap::DAMAGE_EXIT_CODE;
 use skink_program::{Align, Table, human};
 
 /// Returns the table of `svc list`.
@@ -65,6 +66,7 @@ fn state(state: ServiceState) -> &'static str {
 
 pub(crate) fn cause(cause: Cause) -> String {
     match cause {
+        Cause::Exited(DAMAGE_EXIT_CODE) => "heap damage".to_string(),
         Cause::Exited(code) => format!("exited with {code}"),
         Cause::Fault {
             vector,
