@@ -1,5 +1,6 @@
 //! All tests, one file per subject.
 
+mod answers;
 mod batch;
 mod debug;
 mod delivery;
@@ -36,6 +37,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         revival::TESTS,
         debug::TESTS,
         stepping::TESTS,
+        answers::TESTS,
         init::TESTS,
         rings::TESTS,
         hostile::TESTS,
