@@ -196,7 +196,8 @@ pub enum AtAnswer {
     /// The process ends, and its answer with it: the request goes back to its endpoint.
     End = 1,
     /// The answer is lost, and the process goes on as if it had been delivered. The request goes back
-    /// to its endpoint: the process, most likely, gets once more what it has answered.
+    /// to its endpoint: the process, most likely, gets once more what it has answered. Answers to page
+    /// faults and those with handles are delivered; it is the next other one.
     Lose = 2,
 }
 

@@ -1,7 +1,9 @@
 //! What becomes of a process's next answer, for fault injection.
 //!
 //! Marks in its threads that the fast path does not pass by, so an answer comes to the general way,
-//! which asks here. Handles that were to go with an answer that is lost are gone as well.
+//! which asks here. With an answer to a page fault a mapping would be lost, and with one that has
+//! handles these: in this system they never are unless their server dies, so a living one has its
+//! next plain answer lost.
 
 use skink_abi::{AtAnswer, Error, ExitReason, RawHandle};
 use skink_kcore::endpoint::Abandon;
@@ -10,7 +12,7 @@ use crate::ipc;
 use crate::lock::Held;
 use crate::process::{Exit, PROCESSES, Process};
 use crate::teardown;
-use crate::thread::{ENDS_AT_ANSWER, Family, LOSES_ANSWER, THREADS, Thread, caller_of};
+use crate::thread::{ENDS_AT_ANSWER, Family, IS_FAULT, LOSES_ANSWER, THREADS, Thread, caller_of};
 
 const MARKS: u32 = ENDS_AT_ANSWER | LOSES_ANSWER;
 
@@ -41,15 +43,25 @@ pub(crate) fn set(held: &mut Held<0>, process: &Process, what: AtAnswer) -> Resu
 
 /// Does what was set for this answer of the current thread. Returns whether the answer is lost.
 #[inline]
-pub(crate) fn is_lost(held: &mut Held<0>, thread: &Thread, reply: RawHandle) -> bool {
-    thread.has_special(MARKS) && lose(held, thread, reply)
+pub(crate) fn is_lost(
+    held: &mut Held<0>,
+    thread: &Thread,
+    reply: RawHandle,
+    handles: usize,
+) -> bool {
+    thread.has_special(MARKS) && lose(held, thread, reply, handles)
 }
 
 #[cold]
-fn lose(held: &mut Held<0>, thread: &Thread, reply: RawHandle) -> bool {
+fn lose(held: &mut Held<0>, thread: &Thread, reply: RawHandle, handles: usize) -> bool {
     let process = PROCESSES.get(thread.process.get());
     // Who is not answered loses nothing.
     if ipc::check_reply(held, process.id.get(), reply).is_err() {
+        return false;
+    }
+    let caller = caller_of(reply).map(|id| THREADS.get(id));
+    let has_more = handles > 0 || caller.is_some_and(|caller| caller.call.is(IS_FAULT));
+    if has_more && !thread.has_special(ENDS_AT_ANSWER) {
         return false;
     }
     let mut marks = 0;
@@ -66,8 +78,7 @@ fn lose(held: &mut Held<0>, thread: &Thread, reply: RawHandle) -> bool {
         };
         // The request goes back with all that the process holds.
         teardown::end_process(held, process, exit);
-    } else if let Some(caller) = caller_of(reply).filter(|_| marks != 0) {
-        let caller = THREADS.get(caller);
+    } else if let Some(caller) = caller.filter(|_| marks != 0) {
         ipc::abandon(held, caller, process.id.get(), Abandon::Killed);
     }
     marks != 0

@@ -449,7 +449,7 @@ fn answer(
     }
     let handle = RawHandle32::check(handle)?;
     let process = process_of(thread);
-    if answers::is_lost(held, thread, handle) {
+    if answers::is_lost(held, thread, handle, info.handles()) {
         remove_moved(held, thread, info);
         return Ok(None);
     }

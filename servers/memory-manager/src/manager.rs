@@ -27,7 +27,7 @@ use crate::machine::{Copy, Life, Machine};
 use crate::objects::{ASKED_PER_OBJECT, Object, Objects};
 use crate::regions::{Backing, Region};
 use crate::reserve::may_take;
-use crate::residents::{Bucket, ResidentEntry, Residents};
+use crate::residents::{Bucket, FrameList, ResidentEntry, Residents};
 use crate::resolve::{Access, Refusal, Resolution, resolve};
 use crate::spaces::Spaces;
 use crate::{Frame, PAGE_BYTES};
@@ -145,13 +145,7 @@ impl<'a, M: Machine> Manager<'a, M> {
         }
         let (frame, pages, content) = match resolution {
             Resolution::Refuse(refusal) => return Err(refusal),
-            _ if !may_take(
-                self.total,
-                self.buddy.free_frames(),
-                space.frames.count(),
-                1,
-            ) =>
-            {
+            _ if is_scarce(self.total, &self.buddy, &space.frames) => {
                 return Err(Refusal::OutOfMemory);
             }
             Resolution::Zeros(wanted) => {
@@ -422,6 +416,12 @@ impl<'a, M: Machine> Manager<'a, M> {
         }
         Ok(())
     }
+}
+
+/// Returns whether a space that has these frames may not have one more.
+#[inline]
+fn is_scarce(total: u64, buddy: &Buddy<'_>, has: &FrameList) -> bool {
+    !may_take(total, buddy.free_frames(), has.count(), 1)
 }
 
 /// Takes a frame and copies a page of the region's image to it. Not inlined, as what else is rare:

@@ -37,6 +37,9 @@ impl Campaign<'_> {
     /// same instance, which has done with the request, gets it again, redelivered with the same badge
     /// and sequence number. It must answer as before, and not do again what must be done once.
     ///
+    /// That is for answers that bring nothing but what they say: handles and mappings are never lost
+    /// without a death.
+    ///
     /// Of those that are asked by rings the client is restarted, for it to make its calls.
     pub(super) fn answer(
         &mut self,
@@ -68,6 +71,7 @@ impl Campaign<'_> {
                     outcome = restarted.map_err(|failure| format!("{caller}: {failure}"));
                 }
                 while self.redelivered()? == before && time::now() < at + PATIENCE_NS {
+                    self.probes.nudge(&victim.name);
                     outcome = outcome.and(self.probes.ask(&victim.name));
                     time::sleep(LOOK_NS);
                 }
