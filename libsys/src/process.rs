@@ -1,8 +1,8 @@
 //! Processes and threads.
 
 use skink_abi::{
-    ExitReason, MAX_PEEK_BYTES, PageRun, ProcessInfo, ProcessState, RawHandle, Rights, Syscall,
-    ThreadParams, WatchKind,
+    AtAnswer, ExitReason, MAX_PEEK_BYTES, PageRun, ProcessInfo, ProcessState, RawHandle, Rights,
+    Syscall, ThreadParams, WatchKind,
 };
 
 use crate::{Handle, Kind, Notification, Process, Result, Sender, System, Thread, memory, raw};
@@ -225,6 +225,19 @@ impl Handle<System> {
     pub fn end_after(&self, process: &Handle<Process>, instructions: u64) -> Result<u64> {
         let arguments = [self.raw().0.into(), process.raw().0.into(), instructions];
         raw::plain(Syscall::ProcessEndAfter, arguments).map(|(left, _)| left)
+    }
+
+    /// Says what happens when a process answers a request the next time. Returns whether what was set
+    /// before has not happened. Threads that begin later, also those of a life that begins anew, answer
+    /// as usual.
+    ///
+    /// # Errors
+    ///
+    /// `MissingRight` as for [`Handle::<System>::peek`], `Dead`.
+    pub fn at_answer(&self, process: &Handle<Process>, what: AtAnswer) -> Result<bool> {
+        let [system, process] = [self.raw().0.into(), process.raw().0.into()];
+        let arguments = [system, process, what as u64];
+        raw::plain(Syscall::ProcessAtAnswer, arguments).map(|(pending, _)| pending != 0)
     }
 
     /// Makes a process urgent: threads that it gets from now on, in later lives too, run before those

@@ -35,9 +35,9 @@ pub use message::{
     FaultMessage, Info, MAX_HANDLES, MAX_MESSAGE_BYTES, REGISTER_BYTES, ThreadControl,
 };
 pub use objects::{
-    BatchEntry, ExitReason, HandleInfo, KernelStats, MapFlags, MapItem, MemoryInfo, NAME_BYTES,
-    PORT_STREAM_READ, PageRun, PortStream, ProcessInfo, ProcessState, SystemInfo, ThreadParams,
-    WatchKind,
+    AtAnswer, BatchEntry, ExitReason, HandleInfo, KernelStats, MapFlags, MapItem, MemoryInfo,
+    NAME_BYTES, PORT_STREAM_READ, PageRun, PortStream, ProcessInfo, ProcessState, SystemInfo,
+    ThreadParams, WatchKind,
 };
 pub use syscall::Syscall;
 pub use time_page::{Clock, TIME_MAGIC, TimePage};

@@ -187,6 +187,32 @@ impl WatchKind {
     }
 }
 
+/// What happens when a process answers a request the next time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum AtAnswer {
+    /// The answer is delivered.
+    Deliver = 0,
+    /// The process ends, and its answer with it: the request goes back to its endpoint.
+    End = 1,
+    /// The answer is lost, and the process goes on as if it had been delivered. The request goes back
+    /// to its endpoint: the process, most likely, gets once more what it has answered. Answers to page
+    /// faults and those with handles are delivered; it is the next other one.
+    Lose = 2,
+}
+
+impl AtAnswer {
+    /// Returns what has this number.
+    pub const fn from_number(number: u64) -> Option<AtAnswer> {
+        match number {
+            0 => Some(AtAnswer::Deliver),
+            1 => Some(AtAnswer::End),
+            2 => Some(AtAnswer::Lose),
+            _ => None,
+        }
+    }
+}
+
 /// What a process is and does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]

@@ -112,6 +112,9 @@ syscalls! {
     /// (system, process): threads that the process gets from now on run before those of programs
     /// when they wake.
     ProcessSetUrgent = 38, "process_set_urgent", 2;
+    /// (system, process, [`crate::AtAnswer`]) -> 1 if what was set before has not happened: what
+    /// becomes of the process's next answer.
+    ProcessAtAnswer = 39, "process_at_answer", 3;
 
     /// (process, *ThreadParams) -> thread: makes a thread and lets it run.
     ThreadCreate = 30, "thread_create", 2;

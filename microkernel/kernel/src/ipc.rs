@@ -25,7 +25,7 @@ use crate::sched::{self, Urgency};
 use crate::thread::{
     IS_FAULT, MOVES_HANDLES, REDELIVERED, THREADS, Thread, ThreadNodes, Wait, caller_of,
 };
-use crate::{fault, object};
+use crate::{answers, fault, object};
 
 type EndpointGuard<'l, 'h> = Guard<'l, 'h, EndpointState, { level::ENDPOINT }>;
 
@@ -184,13 +184,12 @@ pub(crate) fn receive(held: &mut Held<0>, thread: &'static Thread) {
 /// System call `reply`.
 pub(crate) fn reply(held: &mut Held<0>, thread: &'static Thread) {
     let handle = thread.registers.rdi.get() & 0xffff_ffff;
-    let result = match answer(held, thread, handle) {
-        Ok(caller) => {
+    let result = answer(held, thread, handle).map(|answered| {
+        if let Some(caller) = answered {
             sched::make_ready(held, caller, Urgency::Normal);
-            Ok((0, 0))
         }
-        Err(error) => Err(error),
-    };
+        (0, 0)
+    });
     thread.set_result(result);
 }
 
@@ -204,7 +203,7 @@ pub(crate) fn reply_receive(held: &mut Held<0>, thread: &'static Thread) {
     };
     // A caller that no longer waits is no error of the server.
     let answered = match answer(held, thread, handles & 0xffff_ffff) {
-        Ok(caller) => Some(caller),
+        Ok(answered) => answered,
         Err(Error::ReplyGone) => None,
         Err(error) => {
             object::release_endpoint(held, endpoint);
@@ -438,18 +437,22 @@ fn copy_payload(from: &Thread, to: &Thread, bytes: usize) {
 }
 
 /// Answers the call that a reply handle of the current thread stands for: the caller that was
-/// answered is now owned by this CPU and ready to run.
+/// answered is now owned by this CPU and ready to run. None is if the answer was to be lost.
 fn answer(
     held: &mut Held<0>,
     thread: &'static Thread,
     handle: u64,
-) -> Result<&'static Thread, Error> {
+) -> Result<Option<&'static Thread>, Error> {
     let info = Info(thread.registers.rsi.get() & Info::SENDER_BITS);
     if !info.is_valid() {
         return Err(Error::MessageTooLong);
     }
     let handle = RawHandle32::check(handle)?;
     let process = process_of(thread);
+    if answers::is_lost(held, thread, handle, info.handles()) {
+        remove_moved(held, thread, info);
+        return Ok(None);
+    }
     let caller = match take_caller(held, thread.process.get(), handle) {
         Ok(caller) => caller,
         Err(error) => {
@@ -461,7 +464,7 @@ fn answer(
     thread.client.set(NONE);
     if caller.call.is(IS_FAULT) {
         fault::resolve(held, thread, caller, info);
-        return Ok(caller);
+        return Ok(Some(caller));
     }
     let request = Info(caller.registers.rsi.get());
     if request.moved() != 0 {
@@ -485,7 +488,7 @@ fn answer(
     caller.registers.rax.set(status);
     caller.registers.rsi.set(info.0 & !0x00f0_0000);
     sched::clear_deadline(held, caller);
-    Ok(caller)
+    Ok(Some(caller))
 }
 
 /// Takes the caller whose call a process has the duty to answer out of service, and makes this CPU

@@ -8,6 +8,8 @@
 #![cfg_attr(bare, no_std, no_main)]
 
 #[cfg(bare)]
+mod answers;
+#[cfg(bare)]
 mod arch;
 #[cfg(bare)]
 mod arena;

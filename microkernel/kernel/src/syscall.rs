@@ -140,6 +140,7 @@ fn plain(number: Syscall, call: &mut Call<'_>) -> Result {
         Syscall::ProcessNext => processes::next(call),
         Syscall::ProcessKeepHandles => processes::keep_handles(call),
         Syscall::ProcessSetUrgent => processes::set_urgent(call),
+        Syscall::ProcessAtAnswer => inspection::at_answer(call),
         Syscall::ProcessRevive => processes::revive(call),
         Syscall::ProcessMappings => inspection::mappings(call),
         Syscall::ProcessOpen => inspection::open(call),

@@ -42,6 +42,10 @@ pub(crate) const DOOMED: u32 = 1;
 pub(crate) const HAS_FPU: u32 = 2;
 /// In `special`: the thread is in a deadline queue.
 pub(crate) const HAS_TIMER: u32 = 4;
+/// In `special`: the thread's process ends when it answers ([`crate::answers`]).
+pub(crate) const ENDS_AT_ANSWER: u32 = 8;
+/// In `special`: the thread's next answer is lost.
+pub(crate) const LOSES_ANSWER: u32 = 16;
 
 /// What a thread waits for, and on which endpoint or notification: one word, so that nobody sees
 /// half of a change. Ids have 24 bits, which leaves room for the kind.
@@ -99,7 +103,8 @@ pub(crate) struct Thread {
     pub(crate) calls: Word,
     /// How many of its page faults a pager resolved. *Owner.*
     pub(crate) faults: Word,
-    /// What the fast path must not pass by: [`DOOMED`], [`HAS_FPU`], [`HAS_TIMER`].
+    /// What the fast path must not pass by: [`DOOMED`], [`HAS_FPU`], [`HAS_TIMER`],
+    /// [`ENDS_AT_ANSWER`], [`LOSES_ANSWER`].
     special: AtomicU32,
     /// What it waits for ([`WaitState`]): written by the owner, read by all.
     wait: AtomicU32,
@@ -349,9 +354,15 @@ impl Thread {
         self.special.fetch_or(mark, Ordering::SeqCst);
     }
 
-    /// Notes that a reason for the general way is gone.
-    pub(crate) fn clear_special(&self, mark: u32) {
-        self.special.fetch_and(!mark, Ordering::SeqCst);
+    /// Notes that reasons for the general way are gone; returns those that were there.
+    pub(crate) fn clear_special(&self, marks: u32) -> u32 {
+        self.special.fetch_and(!marks, Ordering::SeqCst) & marks
+    }
+
+    /// Returns whether there is any of these reasons for the general way.
+    #[inline]
+    pub(crate) fn has_special(&self, marks: u32) -> bool {
+        self.special.load(Ordering::Relaxed) & marks != 0
     }
 
     /// Returns what it waits for.

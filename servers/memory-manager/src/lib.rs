@@ -27,6 +27,7 @@ pub mod manager;
 pub mod objects;
 pub mod rebuild;
 pub mod regions;
+pub mod reserve;
 pub mod residents;
 pub mod resolve;
 pub mod spaces;

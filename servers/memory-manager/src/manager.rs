@@ -26,7 +26,8 @@ use crate::journal::{Journal, ObjectRecord, Record, RequestName};
 use crate::machine::{Copy, End, Life, Machine};
 use crate::objects::{ASKED_PER_OBJECT, Object, Objects};
 use crate::regions::{Backing, Region};
-use crate::residents::{Bucket, ResidentEntry, Residents};
+use crate::reserve::may_take;
+use crate::residents::{Bucket, FrameList, ResidentEntry, Residents};
 use crate::resolve::{Access, Refusal, Resolution, resolve};
 use crate::spaces::{Era, Spaces, space_of_badge};
 use crate::{Frame, PAGE_BYTES};
@@ -152,6 +153,9 @@ impl<'a, M: Machine> Manager<'a, M> {
         }
         let (frame, pages, content) = match resolution {
             Resolution::Refuse(refusal) => return Err(refusal),
+            _ if is_scarce(self.total, &self.buddy, &space.frames) => {
+                return Err(Refusal::OutOfMemory);
+            }
             Resolution::Zeros(wanted) => {
                 let (residents, buddy) = (&self.residents, &mut self.buddy);
                 let (frame, pages) = allocate_absent(residents, buddy, number, page, wanted)
@@ -265,10 +269,10 @@ impl<'a, M: Machine> Manager<'a, M> {
             self.sweep_objects(usize::MAX);
             self.objects.check_add(owner)?;
         }
-        let mut first = self.buddy.allocate(count);
+        let mut first = self.allocate_for(owner, count);
         if first.is_none() {
             self.reclaim();
-            first = self.buddy.allocate(count);
+            first = self.allocate_for(owner, count);
         }
         let first = first.ok_or(MemoryError::NoMemory)?;
         let object = Object {
@@ -279,6 +283,15 @@ impl<'a, M: Machine> Manager<'a, M> {
         };
         self.give_object(object)
             .inspect_err(|_| self.buddy.release(first, count))
+    }
+
+    /// Takes frames for an object of a space, unless they are among the last and it has much.
+    fn allocate_for(&mut self, owner: u32, count: u32) -> Option<Frame> {
+        let held = self.objects.of_owner(owner).1;
+        let free = self.buddy.free_frames();
+        // `init`, which is no space, asks for services.
+        let is_allowed = owner == 0 || may_take(self.total, free, held, count.into());
+        is_allowed.then(|| self.buddy.allocate(count))?
     }
 
     /// Makes the object of frames that were taken, and writes it down.
@@ -428,6 +441,12 @@ impl<'a, M: Machine> Manager<'a, M> {
         }
         Ok(())
     }
+}
+
+/// Returns whether a space that has these frames may not have one more.
+#[inline]
+fn is_scarce(total: u64, buddy: &Buddy<'_>, has: &FrameList) -> bool {
+    !may_take(total, buddy.free_frames(), has.count(), 1)
 }
 
 /// Takes a frame and copies a page of the region's image to it. Not inlined, as what else is rare:

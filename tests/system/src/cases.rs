@@ -1,5 +1,6 @@
 //! All tests, one file per subject.
 
+mod answers;
 mod batch;
 mod debug;
 mod delivery;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         debug::TESTS,
         stepping::TESTS,
         watching::TESTS,
+        answers::TESTS,
         init::TESTS,
         rings::TESTS,
         hostile::TESTS,

@@ -2,7 +2,8 @@
 
 use skink_abi::layout::{TIME_PAGE, USER_END};
 use skink_abi::{
-    Error, MAX_PAGE_RUNS, MAX_PEEK_BYTES, ObjectKind, PAGE_SIZE, PageRun, Rights, WatchKind,
+    AtAnswer, Error, MAX_PAGE_RUNS, MAX_PEEK_BYTES, ObjectKind, PAGE_SIZE, PageRun, Rights,
+    WatchKind,
 };
 use skink_kcore::handles::Entry;
 
@@ -13,7 +14,7 @@ use crate::arch::x86_64::paging::Access;
 use crate::arch::x86_64::physical;
 use crate::lock::{Guard, level};
 use crate::process::{PROCESSES, Process, State};
-use crate::{object, stepping, user, watch};
+use crate::{answers, object, stepping, user, watch};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Most entries of page tables that one call looks at.
@@ -90,6 +91,15 @@ pub(super) fn watch_place(call: &mut Call<'_>) -> Result {
     let kind = kind.ok_or(Error::InvalidArgument)?;
     with_process(call, handle, Rights::MANAGE, |_, target| {
         Ok((watch::set(target, address, kind)?.into(), 0))
+    })
+}
+
+pub(super) fn at_answer(call: &mut Call<'_>) -> Result {
+    require_debug(call)?;
+    let [_, handle, what, ..] = call.arguments;
+    let what = AtAnswer::from_number(what).ok_or(Error::InvalidArgument)?;
+    with_process(call, handle, Rights::MANAGE, |call, target| {
+        Ok((answers::set(call.held, target, what)?.into(), 0))
     })
 }
 

@@ -11,6 +11,9 @@ use super::fake::{FakeHandle, FakeMachine, fault, manager, name, name_of, proces
 use crate::resolve::Refusal;
 use crate::{Frame, PAGE_BYTES};
 
+/// Frames of the machine.
+const FRAMES: u64 = 60;
+
 type TestManager = Manager<'static, FakeMachine>;
 
 /// What a client may do, with small numbers so that things meet.
@@ -148,7 +151,8 @@ impl Client {
                 assert!((mapping.page..mapping.page + mapping.pages).contains(&page));
                 machine.0.borrow_mut().install(self.process, &mapping);
             }
-            Err(Refusal::OutOfMemory) => assert_eq!(manager.totals().free, 0),
+            // The last frames are not for everybody.
+            Err(Refusal::OutOfMemory) => assert!(manager.totals().free <= FRAMES / 8),
             Err(refusal) => assert!(!is_allowed && refusal == Refusal::Protection),
         }
     }
@@ -163,7 +167,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let (manager, machine) = manager(60);
+        let (manager, machine) = manager(FRAMES);
         let mut model = Model {
             manager,
             machine,

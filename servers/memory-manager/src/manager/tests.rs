@@ -80,7 +80,8 @@ fn memory_of_the_dead_and_unused_objects_serve_a_fault_that_finds_none_free() {
     manager.fault(new_space, &fault(0x100, WRITE)).unwrap();
     assert_eq!(manager.totals().objects, 0);
     machine.0.borrow_mut().end(old);
-    for page in 0x101..0x108 {
+    // The last frame is for those who have less.
+    for page in 0x101..0x107 {
         manager.fault(new_space, &fault(page, WRITE)).unwrap();
     }
 }
@@ -215,4 +216,27 @@ fn limits_hold() {
         manager.map_anonymous(name_of(9), 0x10_0000, 1, Protection::Read),
         Err(MemoryError::NoSpace)
     );
+}
+
+#[test]
+fn who_has_much_gets_none_of_the_last_frames() {
+    let (mut manager, machine) = manager(64);
+    let (greedy, other) = (process(&machine), process(&machine));
+    let greedy = register(&mut manager, greedy).unwrap();
+    let other = register(&mut manager, other).unwrap();
+    for space in [greedy, other] {
+        manager
+            .map_anonymous(name_of(space), 0x10_0000, 64, Protection::ReadWrite)
+            .unwrap();
+    }
+    let mut page = 0x100;
+    let refused = loop {
+        match manager.fault(greedy, &fault(page, WRITE)) {
+            Ok(mapping) => page += mapping.pages,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert_eq!(refused, Refusal::OutOfMemory);
+    assert!((1..=4).contains(&manager.totals().free));
+    manager.fault(other, &fault(0x100, WRITE)).unwrap();
 }

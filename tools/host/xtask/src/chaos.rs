@@ -4,6 +4,7 @@
 //! Inside runs the program `siege`; what it prints is read by [`events`], summed by [`figures`],
 //! drawn by [`plot`]. [`ledger`] keeps figures in the documentation.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -63,8 +64,10 @@ pub(crate) struct Options {
     /// another version of block, vfs, virtio-blk, and back), broken (swaps to versions of block that cannot
     /// take over), silent (mistakes in code and data, which nobody is told of), matrix (each ordered pair
     /// of services, and each twice, in order), init (a service, and init while that one recovers), quiet
-    /// (minutes without any fault).
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "single", value_parser = ["single", "pair", "again", "hang", "flip", "swap", "broken", "silent", "matrix", "init", "quiet"])]
+    /// (minutes without any fault), slow (a service answers late), drop (a service ends when it would
+    /// answer), duplicate (an answer is lost, and the service that gave it gets the request again), exhaust
+    /// (a program takes all frames, memory objects, handles or open files that it gets).
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "single", value_parser = ["single", "pair", "again", "hang", "flip", "swap", "broken", "silent", "matrix", "init", "quiet", "slow", "drop", "duplicate", "exhaust"])]
     plan: Vec<String>,
     /// Time from a recovery to the next kill, in microseconds.
     #[arg(long, value_name = "LO..HI", default_value = "0..20000")]
@@ -86,12 +89,16 @@ pub(crate) struct Options {
     /// Kills in one boot.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
+    /// Leaves out the first so many kills of each boot: to have the rest of a boot again that ended with
+    /// its first fault that was not recovered.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: u32,
     /// Makes the outcome the figures of the documentation.
     #[arg(long)]
     bless: bool,
     /// Reads an earlier campaign from its JSON file in place of a new one, for --report and
     /// --bless.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "services", "real_time", "jobs"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "skip", "services", "real_time", "jobs"])]
     from: Option<PathBuf>,
 }
 
@@ -121,7 +128,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     artefacts.accelerator = Accelerator::Tcg;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let seed = options.seed.unwrap_or(now.as_millis() as u64);
-    let batches = batches(seed, options.kills, options.batch);
+    let mut batches = batches(seed, options.kills, options.batch);
+    for batch in &mut batches {
+        batch.skip = options.skip;
+    }
     let settings = settings(&workspace, options, &artefacts, &batches)?;
     eprintln!(
         "{} kills in {} boots, {jobs} at a time, {}; seed {seed}",
@@ -253,6 +263,7 @@ fn batches(seed: u64, kills: u32, most: u32) -> Vec<Batch> {
             index,
             seed: derived(seed, index),
             kills: most.min(kills - index * most),
+            skip: 0,
         })
         .collect()
 }
@@ -268,7 +279,8 @@ fn derived(seed: u64, index: u32) -> u64 {
     (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 1
 }
 
-/// Runs all batches, some at a time; the outcomes are in their order.
+/// Runs all batches, some at a time; the outcomes are in their order. A boot that ends before all of its
+/// faults were put in is followed by another one for the rest.
 fn run_all(
     artefacts: &Artefacts,
     settings: &batch::Settings,
@@ -277,14 +289,17 @@ fn run_all(
 ) -> Vec<Outcome> {
     let kills = batches.iter().map(|batch| u64::from(batch.kills)).sum();
     let progress = Progress::new(kills);
-    let queue = Mutex::new(batches.into_iter());
+    let queue = Mutex::new(VecDeque::from(batches));
     let outcomes = Mutex::new(Vec::new());
-    let next = || queue.lock().ok()?.next();
+    let next = || queue.lock().ok()?.pop_front();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
                 while let Some(batch) = next() {
                     let outcome = batch.run(artefacts, settings, &progress);
+                    if let (Some(rest), Ok(mut queue)) = (outcome.rest(), queue.lock()) {
+                        queue.push_front(rest);
+                    }
                     if let Ok(mut outcomes) = outcomes.lock() {
                         outcomes.push(outcome);
                     }
@@ -294,7 +309,7 @@ fn run_all(
     });
     progress.finish();
     let mut outcomes = outcomes.into_inner().unwrap_or_default();
-    outcomes.sort_by_key(|outcome| outcome.batch.index);
+    outcomes.sort_by_key(|outcome| (outcome.batch.index, outcome.batch.skip));
     outcomes
 }
 

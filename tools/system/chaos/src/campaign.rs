@@ -4,13 +4,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use chaos::{Deed, Instance, Plan, Request, Step};
+use chaos::{Deed, Harm, Instance, Plan, Request, Step};
 use libipc::Failure;
 use libipc::proto::init::{
     InitClient, InitError, ServiceInfo, ServiceState, ServiceStatistics, SwapOutcome, SwapReport,
 };
-use libsys::abi::FOREVER;
-use libsys::time;
+use libsys::abi::{AtAnswer, FOREVER};
+use libsys::{Error, Handle, Process, System, time};
 use skink_program::{Align, Failed, Table, human};
 
 /// Runs the programs of people, this one too: killing it would end the campaign.
@@ -19,6 +19,14 @@ const SHELL: &str = "shell";
 const PATIENCE_NS: u64 = 20_000 * time::MS;
 /// How often to look meanwhile, ns.
 const LOOK_NS: u64 = time::MS;
+
+/// Ways in which services end.
+const HUNG: &str = "hung";
+const ENDED: &str = "was ended by another process";
+/// How long a service is slow, ns.
+const SLOW_NS: u64 = 20 * time::MS;
+/// More instructions than a service executes meanwhile.
+const MANY: u64 = 1 << 40;
 
 /// A service of the campaign.
 struct Victim {
@@ -35,8 +43,11 @@ struct Watched {
 }
 
 /// A campaign.
-pub(crate) struct Campaign {
+pub(crate) struct Campaign<'a> {
     init: InitClient,
+    system: &'a Handle<System>,
+    /// A process that is slow, and until when.
+    slow: Option<(Handle<Process>, u64)>,
     plan: Plan,
     deed: Deed,
     victims: Vec<Victim>,
@@ -46,13 +57,18 @@ pub(crate) struct Campaign {
     problems: Vec<String>,
 }
 
-impl Campaign {
+impl<'a> Campaign<'a> {
     /// Prepares the campaign that was asked for.
     ///
     /// # Errors
     ///
     /// When `init` does not answer, or knows no service of a name.
-    pub(crate) fn new(init: InitClient, request: &Request, seed: u64) -> Result<Self, Failed> {
+    pub(crate) fn new(
+        init: InitClient,
+        system: &'a Handle<System>,
+        request: &Request,
+        seed: u64,
+    ) -> Result<Self, Failed> {
         let all = services(&init)?;
         let mut watched = Vec::new();
         for service in &all {
@@ -81,6 +97,8 @@ impl Campaign {
         };
         Ok(Campaign {
             init,
+            system,
+            slow: None,
             plan,
             deed: request.deed.clone(),
             victims: names.into_iter().map(victim).collect(),
@@ -94,6 +112,14 @@ impl Campaign {
     pub(crate) fn tick(&mut self) -> u64 {
         loop {
             let now = time::now();
+            if let Some((process, end)) = &self.slow {
+                if now < *end {
+                    return *end;
+                }
+                // An error means that it has ended.
+                let _ = self.system.end_after(process, 0);
+                self.slow = None;
+            }
             let (init, victims) = (&self.init, &self.victims);
             match self
                 .plan
@@ -106,6 +132,7 @@ impl Campaign {
                         let image = images[service].clone();
                         self.swap(service, &image);
                     }
+                    Deed::Harm(harm) => self.harm(service, *harm),
                 },
                 Step::Lost(service) => {
                     let name = &self.victims[service].name;
@@ -124,6 +151,7 @@ impl Campaign {
     /// Waits until all services run again, and notes those that do not, or that ended without
     /// being killed.
     pub(crate) fn wait_for_all(&mut self) {
+        self.let_go();
         let end = time::after(PATIENCE_NS);
         for watched in &self.watched {
             while !look(&self.init, &watched.name).is_running {
@@ -138,12 +166,37 @@ impl Campaign {
             };
             let deaths = unasked(&statistics);
             for ((before, _), (now, what)) in watched.deaths.into_iter().zip(deaths) {
-                if now > before {
+                if now > before && !self.expects(what) {
                     let times = now - before;
                     self.problems
                         .push(format!("{} {what}, {times} times", watched.name));
                 }
             }
+        }
+    }
+
+    /// Lets services be as they were, as far as they live.
+    fn let_go(&mut self) {
+        if let Some((process, _)) = self.slow.take() {
+            let _ = self.system.end_after(&process, 0);
+        }
+        if !matches!(self.deed, Deed::Harm(_)) {
+            return;
+        }
+        for service in services(&self.init).unwrap_or_default() {
+            if let Ok(process) = self.system.open_process(service.process) {
+                let _ = self.system.at_answer(&process, AtAnswer::Deliver);
+            }
+        }
+    }
+
+    /// Returns whether services end in this way by what is done to them.
+    fn expects(&self, what: &str) -> bool {
+        match self.deed {
+            Deed::Harm(Harm::Drop) => what == ENDED,
+            // It hardly turns.
+            Deed::Harm(Harm::Slow) => what == HUNG,
+            _ => false,
         }
     }
 
@@ -162,13 +215,15 @@ impl Campaign {
         match self.deed {
             Deed::Kill => "kills",
             Deed::Swap(_) => "swaps",
+            Deed::Harm(_) => "faults",
         }
     }
 
     /// Returns a line for each service.
     pub(crate) fn table(&self) -> Table {
         match self.deed {
-            Deed::Kill => self.table_of_kills(),
+            Deed::Kill => self.table_of_kills("KILLS"),
+            Deed::Harm(_) => self.table_of_kills("FAULTS"),
             Deed::Swap(_) => self.table_of_swaps(),
         }
     }
@@ -194,10 +249,10 @@ impl Campaign {
         table
     }
 
-    fn table_of_kills(&self) -> Table {
+    fn table_of_kills(&self, title: &'static str) -> Table {
         let mut table = Table::new(&[
             ("SERVICE", Align::Left),
-            ("KILLS", Align::Right),
+            (title, Align::Right),
             ("DOWN P50", Align::Right),
             ("DOWN MAX", Align::Right),
         ]);
@@ -245,6 +300,58 @@ impl Campaign {
         }
     }
 
+    fn harm(&mut self, service: usize, harm: Harm) {
+        let done = self.try_harm(service, harm);
+        let victim = &mut self.victims[service];
+        match done {
+            Ok(is_new) => {
+                victim.kills += u32::from(is_new);
+                self.plan.harmed(service);
+            }
+            Err(failed) => {
+                self.problems.push(failed.about(&victim.name).message);
+                self.plan.give_up(service);
+            }
+        }
+    }
+
+    /// Harms a service. Returns whether it was: what was to happen at its next answer may not have
+    /// happened yet.
+    fn try_harm(&mut self, service: usize, harm: Harm) -> Result<bool, Failed> {
+        let name = &self.victims[service].name;
+        let Some(found) = services(&self.init)?
+            .into_iter()
+            .find(|one| one.name == *name)
+        else {
+            return Ok(false);
+        };
+        let process = match self.system.open_process(found.process) {
+            Ok(process) => process,
+            // It ended by itself just now, which is found out at the end.
+            Err(Error::Unavailable) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let done = match harm {
+            Harm::Slow => self.system.end_after(&process, MANY).map(|_| true),
+            Harm::Drop => self.at_answer(&process, AtAnswer::End),
+            Harm::Duplicate => self.at_answer(&process, AtAnswer::Lose),
+        };
+        match done {
+            Ok(is_new) => {
+                if harm == Harm::Slow {
+                    self.slow = Some((process, time::after(SLOW_NS)));
+                }
+                Ok(is_new)
+            }
+            Err(Error::Dead) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn at_answer(&self, process: &Handle<Process>, what: AtAnswer) -> Result<bool, Error> {
+        Ok(!self.system.at_answer(process, what)?)
+    }
+
     fn kill(&mut self, service: usize) {
         let victim = &mut self.victims[service];
         match self.init.kill(&victim.name) {
@@ -285,9 +392,9 @@ fn unasked(statistics: &ServiceStatistics) -> [(u32, &'static str); 6] {
     [
         (statistics.exited, "ended by itself"),
         (statistics.faulted, "was ended by a fault"),
-        (statistics.hung, "hung"),
+        (statistics.hung, HUNG),
         (statistics.reported, "reported"),
-        (statistics.killed, "was ended by another process"),
+        (statistics.killed, ENDED),
         (statistics.not_started, "could not be started"),
     ]
 }

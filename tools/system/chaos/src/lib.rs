@@ -1,4 +1,4 @@
-//! Policy of `chaos`: what is asked for, whose turn it is to be killed and when, whether two
+//! Policy of `chaos`: what is asked for, whose turn it is to be killed or harmed and when, whether two
 //! outputs are the same. Time and what the services do are inputs.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -12,4 +12,4 @@ pub mod request;
 
 pub use plan::{Instance, Plan, Step};
 pub use random::Random;
-pub use request::{Deed, Request};
+pub use request::{Deed, Harm, Request};

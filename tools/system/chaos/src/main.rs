@@ -28,6 +28,9 @@ well, every service came back and none ended for another reason.
                         that the system can live without, but for the shell
   -w, --swap LIST       swaps services instead of killing them: each NAME=IMAGE, or NAME
                         for its own image, to that version and back in turn
+  -f, --fault KIND      harms services instead of killing them: slow, each for 20 ms; drop,
+                        each ends when it would answer; duplicate, an answer is lost and
+                        the service gets the request again
   -n, --times N         how often each service is killed; 10 if not given
   -g, --gap-ms LO..HI   time between two kills; 5..50 if not given
   -s, --seed S          repeats the choices of an earlier campaign
@@ -45,7 +48,10 @@ fn run(program: &mut Program) -> Outcome {
     let init = launcher
         .init()
         .ok_or_else(|| Failed::new("no control of services was given"))?;
-    let mut campaign = Campaign::new(init, &request, seed)?;
+    let system = launcher
+        .system()
+        .ok_or_else(|| Failed::new("no way to look at processes was given"))?;
+    let mut campaign = Campaign::new(init, system, &request, seed)?;
     let mut runs = Runs::new(&request, program)?;
     let start = time::now();
     loop {
@@ -74,7 +80,7 @@ fn run(program: &mut Program) -> Outcome {
     Ok(if runs.failed() > 0 { FAILURE } else { code })
 }
 
-fn summary(seed: u64, campaign: &Campaign, runs: &Runs<'_>, elapsed_ns: u64) -> String {
+fn summary(seed: u64, campaign: &Campaign<'_>, runs: &Runs<'_>, elapsed_ns: u64) -> String {
     let runs_of = |count: u32| {
         if count == 1 {
             "1 run".to_string()

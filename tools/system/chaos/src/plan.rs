@@ -113,6 +113,12 @@ impl Plan {
         self.target = None;
     }
 
+    /// Notes that the service was harmed: the same instance may be harmed again.
+    pub fn harmed(&mut self, service: usize) {
+        self.killed(service);
+        self.victims[service].killed = 0;
+    }
+
     /// Leaves a service out from now on.
     pub fn give_up(&mut self, service: usize) {
         self.victims[service].left = 0;

@@ -19,12 +19,37 @@ pub enum Deed {
     Kill,
     /// Each is swapped to the image in its place, and back, in turn.
     Swap(Vec<String>),
+    /// They are harmed without being killed.
+    Harm(Harm),
+}
+
+/// What is done to a service that need not die of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Harm {
+    /// It is slowed down for a while.
+    Slow,
+    /// It ends when it would answer the next time.
+    Drop,
+    /// Its next answer is lost, and it gets the request again.
+    Duplicate,
+}
+
+impl Harm {
+    /// Returns the one of a name.
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "slow" => Some(Harm::Slow),
+            "drop" => Some(Harm::Drop),
+            "duplicate" => Some(Harm::Duplicate),
+            _ => None,
+        }
+    }
 }
 
 /// What is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// The services to kill or to swap; none means killing all that can be spared.
+    /// The services to kill, to swap or to harm; none means all that can be spared.
     pub services: Vec<String>,
     /// What to do to them.
     pub deed: Deed,
@@ -95,7 +120,12 @@ impl Request {
         }
         let mut value = || rest.next().ok_or_else(|| format!("{option} needs a value"));
         match option {
-            "-k" | "--kill" => (self.services, self.deed) = (list(value()?)?, Deed::Kill),
+            "-k" | "--kill" => {
+                self.services = list(value()?)?;
+                if matches!(self.deed, Deed::Swap(_)) {
+                    self.deed = Deed::Kill;
+                }
+            }
             "-w" | "--swap" => {
                 let swaps = list(value()?)?;
                 let pairs = swaps
@@ -105,6 +135,11 @@ impl Request {
                     .map(|(service, image)| (service.to_string(), image.to_string()))
                     .unzip();
                 (self.services, self.deed) = (services, Deed::Swap(images));
+            }
+            "-f" | "--fault" => {
+                let name = value()?;
+                let harm = Harm::named(name).ok_or_else(|| format!("unknown fault {name}"))?;
+                self.deed = Deed::Harm(harm);
             }
             "-n" | "--times" => {
                 let times = number(option, value()?)?;
@@ -170,7 +205,7 @@ pub fn range(
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Deed, Request};
+    use super::{Deed, Harm, Request};
 
     fn parse(text: &str) -> Result<Request, String> {
         let arguments: Vec<String> = text.split_whitespace().map(Into::into).collect();
@@ -199,6 +234,17 @@ mod tests {
         let images = ["vfs-2", "block"].map(String::from).to_vec();
         assert_eq!(request.deed, Deed::Swap(images));
         assert_eq!(parse("-k vfs ls").unwrap().deed, Deed::Kill);
+    }
+
+    #[test]
+    fn a_fault_is_done_to_the_services_that_are_named_or_to_all() {
+        for text in ["-k vfs -f slow ls", "-f slow -k vfs ls"] {
+            let request = parse(text).unwrap();
+            assert_eq!(request.services, ["vfs"]);
+            assert_eq!(request.deed, Deed::Harm(Harm::Slow));
+        }
+        assert_eq!(parse("-f drop ls").unwrap().deed, Deed::Harm(Harm::Drop));
+        assert_eq!(parse("-f x ls").unwrap_err(), "unknown fault x");
     }
 
     #[test]

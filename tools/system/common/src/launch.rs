@@ -15,7 +15,7 @@ use libipc::proto::vfs::VfsClient;
 use libipc::spawn::MemoryPager;
 use libsys::abi::layout::MAPPINGS;
 use libsys::abi::{ExitReason, FOREVER, PAGE_SIZE, ProcessInfo, ProcessState};
-use libsys::spawn::{Child, Image, Premapped, Spawn};
+use libsys::spawn::{Child, DEFAULT_KERNEL_QUOTA, Image, Premapped, Spawn};
 use libsys::{
     Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender, System, ipc, time,
 };
@@ -104,6 +104,15 @@ fn needs(name: &str, arguments: &[String]) -> Needs {
             init: true,
             ..files
         },
+        // The other workloads start nothing; this one is greedy for kernel memory too.
+        "siege-load"
+            if !matches!(
+                arguments.first().map(String::as_str),
+                Some("paging" | "hoard")
+            ) =>
+        {
+            files
+        }
         "time" | "bench" | "chaos" | "shell" | "siege" | "siege-load" | "system-tests" => Needs {
             files: true,
             init: true,
@@ -128,7 +137,7 @@ const VFS_TIMEOUT_NS: u64 = 10_000 * time::MS;
 /// Most kernel memory of a program that starts others, bytes: theirs is taken from it.
 const LAUNCHER_QUOTA: u64 = 4 << 20;
 
-/// Kernel memory of a program that shares memory with this one, bytes: it may start another.
+/// Kernel memory of a program that shares memory with this one and may start another, bytes.
 const SHARING_QUOTA: u64 = 640 << 10;
 
 /// Returns how much kernel memory a child gets that starts others: half of what this program has
@@ -138,7 +147,7 @@ fn launcher_quota() -> u64 {
     let left = libsys::startup::process().info().map_or(0, |info| {
         info.kernel_quota.saturating_sub(info.kernel_bytes)
     });
-    (left / 2).clamp(libsys::spawn::DEFAULT_KERNEL_QUOTA, LAUNCHER_QUOTA)
+    (left / 2).clamp(DEFAULT_KERNEL_QUOTA, LAUNCHER_QUOTA)
 }
 
 /// Returns what a child may get at most: on the host nothing is started.
@@ -431,9 +440,14 @@ impl Launcher {
         spawn = self.give_more(spawn, needs);
         if let Some(shared) = shared {
             // One of several: each has its share of the quota.
+            let quota = if needs.launch {
+                SHARING_QUOTA
+            } else {
+                DEFAULT_KERNEL_QUOTA
+            };
             spawn = spawn
                 .handle(SHARED, shared, SHARED_RIGHTS)
-                .kernel_quota(SHARING_QUOTA);
+                .kernel_quota(quota);
         }
         Ok(spawn
             .start_paged(&image, &self.memory)

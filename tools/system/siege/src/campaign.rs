@@ -20,8 +20,11 @@ use crate::probe::Probes;
 use crate::services::{self, INIT, Service, Unasked};
 use crate::snapshot::{Snapshot, Use};
 
+mod answers;
+mod exhaust;
 mod harm;
 mod silent;
+mod slow;
 mod swap;
 
 /// How long a service may take to come back, ns.
@@ -45,6 +48,8 @@ pub(crate) struct Campaign<'a> {
     are_named: bool,
     /// Whether services are swapped.
     has_swaps: bool,
+    /// Whether programs take all they get.
+    has_greed: bool,
     loads: &'a [Load],
     probes: Probes,
     /// For what is not drawn with the strikes.
@@ -102,18 +107,15 @@ impl<'a> Campaign<'a> {
                 Failed::new("there is nothing of this kind to strike at").about(kind.name())
             );
         }
+        let gap_ns = low * 1000..=high * 1000;
+        let mut strikes = Strikes::new(seed, targets, request.kills, &request.kinds, gap_ns);
+        strikes.skip_kills(request.skip);
         Ok(Campaign {
             launcher,
             system: launcher.system().ok_or_else(not_given)?,
             init: init()?,
             seed,
-            strikes: Strikes::new(
-                seed,
-                targets,
-                request.kills,
-                &request.kinds,
-                low * 1000..=high * 1000,
-            ),
+            strikes,
             gaps: services.iter().map(|_| Vec::new()).collect(),
             services,
             faults,
@@ -121,6 +123,7 @@ impl<'a> Campaign<'a> {
             broken,
             are_named: !request.services.is_empty(),
             has_swaps: request.kinds.iter().any(|kind| kind.is_of_version()),
+            has_greed: request.kinds.contains(&Kind::Exhaust),
             loads: &request.loads,
             random: Random::new(!seed),
             probes: Probes::new(program, launcher, init()?, seed)?,
@@ -158,6 +161,9 @@ impl<'a> Campaign<'a> {
         if self.has_swaps {
             self.rehearse()?;
         }
+        if self.has_greed {
+            self.rehearse_greed()?;
+        }
         let before = self.settle()?;
         say(program, Object::new("loads"))?;
         let loads = Loads::start(self.launcher, &loads, self.seed)?;
@@ -175,6 +181,9 @@ impl<'a> Campaign<'a> {
                 Kind::Flip => self.flip(program, &strike, &loads)?,
                 Kind::Swap | Kind::Broken => self.swap(program, &strike)?,
                 Kind::Silent => self.silent(program, &strike, &loads)?,
+                Kind::Slow => self.slow(program, &strike, &loads)?,
+                Kind::Drop | Kind::Duplicate => self.answer(program, &strike, &loads)?,
+                Kind::Exhaust => self.exhaust(program, &strike, &loads)?,
                 Kind::Quiet => {
                     if self.quiet(program)? {
                         return Ok(true);
@@ -399,6 +408,7 @@ impl<'a> Campaign<'a> {
             .number("recovered", sum(|service| service.recovered).into())
             .number("leaks", leaks as u64)
             .number("problems", self.problems.len() as u64)
+            .number("left", self.strikes.left().into())
             .number("elapsed_ns", self.elapsed_ns);
         say(program, end)?;
         for problem in &self.problems {

@@ -8,6 +8,7 @@ extern crate alloc;
 
 pub mod counters;
 pub mod faults;
+pub mod greed;
 pub mod harm;
 pub mod json;
 pub mod load;
@@ -18,6 +19,7 @@ pub mod tally;
 pub mod tree;
 pub mod versions;
 
+pub use greed::Greed;
 pub use load::Load;
 pub use request::Request;
 pub use strikes::{Kind, Strike, Strikes, Targets};

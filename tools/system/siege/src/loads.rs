@@ -14,7 +14,7 @@ use skink_program::Failed;
 use skink_program::launch::{Command, Launcher};
 
 /// The program of all workloads.
-const PROGRAM: &str = "siege-load";
+pub(crate) const PROGRAM: &str = "siege-load";
 /// How long a workload may take to prepare, and to end, ns.
 const PATIENCE_NS: u64 = 60_000 * time::MS;
 /// How often it is looked at meanwhile, ns.

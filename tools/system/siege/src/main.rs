@@ -35,7 +35,11 @@ Lines for programs begin with `#siege ` and are JSON.
                      swapped to its other version, or back; broken: one is swapped to a
                      version that cannot take over; silent: faults of a file are put in;
                      matrix: each ordered pair of services, and each twice, in order; init:
-                     one, and init while that one recovers; quiet: a minute without faults
+                     one, and init while that one recovers; quiet: a minute without faults;
+                     slow: one answers late for a while; drop: one ends when it would answer;
+                     duplicate: an answer is lost, and one that lives gets the request again;
+                     exhaust: a program takes all frames, objects, handles or files it gets
+  -x, --skip N       leaves out the first N of them
   -f, --faults FILE  the faults of plan silent: a line with service and class, below it lines
                      with address, old and new bytes; made by `cargo xtask chaos`
   -g, --gap-us LO..HI

@@ -23,6 +23,8 @@ pub struct Request {
     pub services: Vec<String>,
     /// How many kills there are in all.
     pub kills: u32,
+    /// How many of them are left out at the beginning.
+    pub skip: u32,
     /// Kinds of strikes.
     pub kinds: Vec<Kind>,
     /// Time from a recovery to the next kill, µs.
@@ -45,6 +47,7 @@ impl Request {
         let mut request = Request {
             services: Vec::new(),
             kills: DEFAULT_KILLS,
+            skip: 0,
             kinds: alloc::vec![Kind::Single],
             gap_us: DEFAULT_GAP_US,
             seed: None,
@@ -58,11 +61,8 @@ impl Request {
                 "-k" | "--kill" => {
                     request.services = list(value()?, |name| Some(name.to_string()))?;
                 }
-                "-n" | "--times" => {
-                    let kills = number(option, value()?)?;
-                    request.kills =
-                        u32::try_from(kills).map_err(|_| "too many times".to_string())?;
-                }
+                "-n" | "--times" => request.kills = times(option, value()?)?,
+                "-x" | "--skip" => request.skip = times(option, value()?)?,
                 "-f" | "--faults" => request.faults = Some(value()?.clone()),
                 "-p" | "--plan" => request.kinds = list(value()?, Kind::named)?,
                 "-l" | "--loads" => {
@@ -80,6 +80,10 @@ impl Request {
         }
         Ok(request)
     }
+}
+
+fn times(option: &str, value: &str) -> Result<u32, String> {
+    u32::try_from(number(option, value)?).map_err(|_| "too many times".to_string())
 }
 
 /// Parses names with commas between them.
@@ -113,10 +117,12 @@ mod tests {
     #[test]
     fn everything_can_be_said() {
         let request =
-            parse("-k vfs,block -n 7 -p pair,again -l disk -g 1..2 -s 9 -f /faults/9").unwrap();
+            parse("-k vfs,block -n 7 -x 2 -p pair,again -l disk -g 1..2 -s 9 -f /faults/9")
+                .unwrap();
         let expected = Request {
             services: vec!["vfs".to_owned(), "block".to_owned()],
             kills: 7,
+            skip: 2,
             kinds: vec![Kind::Pair, Kind::Again],
             gap_us: 1..=2,
             seed: Some(9),

@@ -8,6 +8,8 @@ use core::ops::RangeInclusive;
 
 use chaos::Random;
 
+use crate::Greed;
+
 /// A kind of strike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -33,11 +35,19 @@ pub enum Kind {
     Init,
     /// A minute without any fault.
     Quiet,
+    /// A service is slowed down for a while, and answers late.
+    Slow,
+    /// A service ends when it would answer: the answer never arrives.
+    Drop,
+    /// An answer of a service is lost, and the service lives: it gets once more what it has answered.
+    Duplicate,
+    /// A program takes all that it can get of something.
+    Exhaust,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Single,
         Kind::Pair,
         Kind::Again,
@@ -49,6 +59,10 @@ impl Kind {
         Kind::Matrix,
         Kind::Init,
         Kind::Quiet,
+        Kind::Slow,
+        Kind::Drop,
+        Kind::Duplicate,
+        Kind::Exhaust,
     ];
 
     /// Returns its name.
@@ -65,6 +79,10 @@ impl Kind {
             Kind::Matrix => "matrix",
             Kind::Init => "init",
             Kind::Quiet => "quiet",
+            Kind::Slow => "slow",
+            Kind::Drop => "drop",
+            Kind::Duplicate => "duplicate",
+            Kind::Exhaust => "exhaust",
         }
     }
 
@@ -93,7 +111,7 @@ impl Kind {
 
     /// Returns whether it strikes at whatever runs of a service, chosen here.
     const fn is_of_service(self) -> bool {
-        !self.is_of_version() && !matches!(self, Kind::Silent | Kind::Quiet)
+        !self.is_of_version() && !matches!(self, Kind::Silent | Kind::Quiet | Kind::Exhaust)
     }
 }
 
@@ -120,6 +138,7 @@ impl Targets {
             Kind::Broken => self.broken,
             Kind::Silent => self.faults,
             Kind::Quiet => 1,
+            Kind::Exhaust => Greed::ALL.len(),
             Kind::Init if self.init.is_none() => 0,
             _ => self.services,
         }
@@ -131,8 +150,8 @@ impl Targets {
 pub struct Strike {
     /// In which way.
     pub kind: Kind,
-    /// The service that is killed first; for [`Kind::Swap`], [`Kind::Broken`] and [`Kind::Silent`]
-    /// the place of the version or fault among those of its kind.
+    /// The service that is killed first; for [`Kind::Swap`], [`Kind::Broken`], [`Kind::Silent`] and
+    /// [`Kind::Exhaust`] the place of the version, fault or greed among those of its kind.
     pub first: usize,
     /// The service that is killed second; the same one for all but [`Kind::Pair`], [`Kind::Matrix`]
     /// and [`Kind::Init`].
@@ -213,6 +232,17 @@ impl Strikes {
             targets,
             decks: [const { Vec::new() }; Kind::ALL.len()],
         }
+    }
+
+    /// Leaves out the first strikes, until there are so many kills fewer.
+    pub fn skip_kills(&mut self, kills: u32) {
+        let end = self.kills_left.saturating_sub(kills);
+        while self.kills_left > end && self.next().is_some() {}
+    }
+
+    /// Returns how many kills there are still to be.
+    pub const fn left(&self) -> u32 {
+        self.kills_left
     }
 
     /// Leaves a service out from now on.
@@ -375,6 +405,17 @@ mod tests {
         assert_eq!(strikes.next().unwrap().kind, Kind::Single);
         strikes.give_up(0);
         assert_eq!(strikes.next(), None);
+    }
+
+    #[test]
+    fn what_is_left_out_changes_nothing_behind_it() {
+        let all = Strikes::new(7, targets(4), 20, &[Kind::Silent], 0..=50);
+        let mut rest = all.clone();
+        rest.skip_kills(8);
+        assert_eq!(rest.left(), 12);
+        assert!(rest.clone().eq(all.skip(8)));
+        rest.skip_kills(100);
+        assert_eq!((rest.left(), rest.next()), (0, None));
     }
 
     proptest! {

@@ -74,6 +74,8 @@ pub(crate) struct Batch {
     pub(crate) index: u32,
     pub(crate) seed: u64,
     pub(crate) kills: u32,
+    /// How many of them are left out, as another boot has been up to there.
+    pub(crate) skip: u32,
 }
 
 /// How a machine ended.
@@ -109,7 +111,11 @@ impl Batch {
         settings: &Settings,
         progress: &Progress,
     ) -> Outcome {
-        let mut machine = Machine::new(artefacts, &format!("chaos-{}", self.index));
+        let name = match self.skip {
+            0 => format!("chaos-{}", self.index),
+            skip => format!("chaos-{}-{skip}", self.index),
+        };
+        let mut machine = Machine::new(artefacts, &name);
         machine.cpus = settings.cpus;
         machine.disk = Some(settings.disk.clone());
         if settings.is_virtual {
@@ -148,6 +154,9 @@ impl Batch {
             // The disk is read in the host's time: the clock must not leap ahead meanwhile.
             command += " -l paging,disk,tree,once,lines,busy";
         }
+        if self.skip > 0 {
+            command += &format!(" -x {}", self.skip);
+        }
         if settings.programs.is_some() {
             command += &format!(" -f /{}", self.faults());
         }
@@ -163,7 +172,11 @@ impl Batch {
     }
 
     fn replay(self, settings: &Settings) -> String {
-        settings.campaign(self.seed, self.kills, self.kills)
+        let mut command = settings.campaign(self.seed, self.kills, self.kills);
+        if self.skip > 0 {
+            command += &format!(" --skip {}", self.skip);
+        }
+        command
     }
 }
 
@@ -198,6 +211,24 @@ impl Outcome {
         }
     }
 
+    /// Returns the boot for what this one has left: one in which a fault was not recovered ends with that
+    /// fault, and one that goes down with what brought it down.
+    pub(crate) fn rest(&self) -> Option<Batch> {
+        let left = if self.is_lost() {
+            let done = self.events.strikes() + u64::from(self.events.pending.is_some());
+            let asked = u64::from(self.batch.kills - self.batch.skip.min(self.batch.kills));
+            // One that comes to nothing would come to nothing again.
+            asked
+                .saturating_sub(done)
+                .min(if done == 0 { 0 } else { asked })
+        } else {
+            self.events.left
+        };
+        let left = u32::try_from(left).unwrap_or(0).min(self.batch.kills);
+        let skip = self.batch.kills - left;
+        (left > 0 && skip > self.batch.skip).then_some(Batch { skip, ..self.batch })
+    }
+
     /// Returns whether the machine went down or hung before the campaign was over.
     pub(crate) fn is_lost(&self) -> bool {
         self.end == End::Hung || self.trouble.is_some() || !self.events.has_ended()
@@ -224,6 +255,7 @@ mod tests {
             index: 3,
             seed: 9,
             kills: 20,
+            skip: 0,
         };
         let inside = "siege -n 20 -s 9 -p pair,again -g 0..5 \
                       -l paging,disk,tree,once,lines,busy -k vfs,block";
@@ -234,5 +266,40 @@ mod tests {
         settings.is_virtual = false;
         settings.services.clear();
         assert!(batch.replay(&settings).ends_with("--smp 1 --real-time"));
+    }
+
+    fn outcome(printed: &str) -> Outcome {
+        let mut events = Events::default();
+        events.take(printed.as_bytes());
+        events.finish();
+        Outcome {
+            batch: Batch {
+                index: 2,
+                seed: 9,
+                kills: 20,
+                skip: 5,
+            },
+            events,
+            end: End::Exited(Exit::Orderly(0)),
+            trouble: None,
+            log: PathBuf::new(),
+            replay: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_a_boot_has_left_is_for_the_next_one() {
+        let fault = "#siege {\"event\":\"fault\",\"service\":\"vfs\",\"kind\":\"nop\"}\n";
+        let inject = "#siege {\"event\":\"inject\",\"service\":\"vfs\",\"kind\":\"nop\"}\n";
+        let end = |left: u32| format!("#siege {{\"event\":\"end\",\"left\":{left}}}\n");
+        assert_eq!(outcome(&[fault, &end(0)].concat()).rest(), None);
+        let rest = outcome(&[fault, &end(14)].concat()).rest().unwrap();
+        assert_eq!((rest.index, rest.kills, rest.skip), (2, 20, 6));
+        // The one that brought the machine down is not tried again.
+        let rest = outcome(&[fault, inject].concat()).rest().unwrap();
+        assert_eq!((rest.index, rest.kills, rest.skip), (2, 20, 7));
+        assert_eq!(outcome("").rest(), None);
+        // A boot that says that it has done nothing would say so for ever.
+        assert_eq!(outcome(&end(15)).rest(), None);
     }
 }

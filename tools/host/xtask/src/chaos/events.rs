@@ -171,6 +171,8 @@ pub(crate) struct Events {
     pub(crate) leaks: u64,
     pub(crate) complaints: Vec<String>,
     pub(crate) elapsed_ns: u64,
+    /// How many kills of those that were asked for it ended before.
+    pub(crate) left: u64,
     lines: Lines,
     has_ended: bool,
 }
@@ -260,6 +262,7 @@ impl Events {
             Some("deaths") => self.deaths(event),
             Some("end") => {
                 self.elapsed_ns = number("elapsed_ns");
+                self.left = number("left");
                 self.has_ended = true;
             }
             Some(strike) => self.strike(strike, event),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::batch::{Outcome, Settings};
+use super::batch::{Batch, Outcome, Settings};
 use super::events::{Counts, Quiet};
 use super::silent::Programs;
 
@@ -62,15 +62,7 @@ impl Figures {
             gap_us: settings.gap_us.clone(),
             cpus: settings.cpus.into(),
             clock: settings.clock().to_owned(),
-            command: settings.campaign(
-                seed,
-                outcomes.iter().map(|outcome| outcome.batch.kills).sum(),
-                outcomes
-                    .iter()
-                    .map(|outcome| outcome.batch.kills)
-                    .max()
-                    .unwrap_or(0),
-            ),
+            command: command(seed, settings, outcomes),
             services: BTreeMap::new(),
             counts: Counts::default(),
             misses: Vec::new(),
@@ -123,6 +115,12 @@ impl Figures {
             if let Some(ns) = fault.detection_ns {
                 service.detections.add(ns);
             }
+        }
+        // The one with which the machine went down was put in as well.
+        if let Some(fatal) = events.pending.as_ref().filter(|_| outcome.is_lost()) {
+            let service = self.services.entry(fatal.service.clone()).or_default();
+            let faults = service.faults.entry(fatal.kind.clone()).or_default();
+            faults.add(&Faults::FATAL);
         }
         for swap in &events.swaps {
             let service = self.services.entry(swap.service.clone()).or_default();
@@ -258,6 +256,14 @@ impl Figures {
     }
 }
 
+/// Returns the command of the campaign: boots that go on where another one ended are part of that one.
+fn command(seed: u64, settings: &Settings, outcomes: &[Outcome]) -> String {
+    let mut batches: Vec<Batch> = outcomes.iter().map(|outcome| outcome.batch).collect();
+    batches.dedup_by_key(|batch| batch.index);
+    let kills = batches.iter().map(|batch| batch.kills);
+    settings.campaign(seed, kills.clone().sum(), kills.max().unwrap_or(0))
+}
+
 fn batch(outcome: &Outcome) -> Value {
     let events = &outcome.events;
     let used = |(name, before, after): &(String, u64, u64)| json!({ "name": name, "before": before, "after": after });
@@ -273,6 +279,7 @@ fn batch(outcome: &Outcome) -> Value {
     json!({
         "not_recovered": missed.map(|fault| fault.about.clone()).collect::<Vec<_>>(),
         "index": outcome.batch.index,
+        "skipped": outcome.batch.skip,
         "seed": outcome.batch.seed,
         "kills": events.kills.len(),
         "recovered": events.kills.iter().filter(|kill| kill.is_recovered).count(),

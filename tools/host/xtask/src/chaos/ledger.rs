@@ -22,7 +22,7 @@ struct Section {
     has_chart: bool,
 }
 
-const SECTIONS: [Section; 6] = [
+const SECTIONS: [Section; 11] = [
     Section {
         name: "recovery",
         has_chart: true,
@@ -32,6 +32,11 @@ const SECTIONS: [Section; 6] = [
     Section::plain("swap"),
     Section::plain("broken"),
     Section::plain("hang"),
+    Section::plain("slow"),
+    Section::plain("drop"),
+    Section::plain("duplicate"),
+    Section::plain("exhaust"),
+    Section::plain("silent"),
 ];
 
 impl Section {

@@ -35,11 +35,60 @@ pub(super) struct Victim {
     counts: Counts,
 }
 
+impl Victim {
+    /// Returns whether this instance has ended.
+    pub(super) fn has_ended(&self, init: &InitClient) -> Result<bool, Failed> {
+        // One that keeps its handles is started again in the same process, which may be dead for
+        // less than the time between two looks.
+        let is_dead = self.process.info()?.state == ProcessState::Dead as u32;
+        let is_next = || {
+            let now = services::running(init, &self.name);
+            now.is_some_and(|now| now != self.generation)
+        };
+        Ok(is_dead || IN_PLACE.contains(&self.name.as_str()) && is_next())
+    }
+}
+
 /// What came of a fault.
 pub(super) struct Harm {
     pub(super) line: Object,
     pub(super) at: u64,
     pub(super) outcome: Result<(), String>,
+    /// Whether it is known to have had an effect, without anybody having seen it.
+    pub(super) shows: bool,
+    /// Whether it may leave something behind that shows later.
+    pub(super) lasts: bool,
+}
+
+impl Harm {
+    /// What came of a fault that may have changed anything.
+    pub(super) const fn lasting(line: Object, at: u64, outcome: Result<(), String>) -> Self {
+        Self {
+            line,
+            at,
+            outcome,
+            shows: false,
+            lasts: true,
+        }
+    }
+
+    /// What came of a fault that passes.
+    pub(super) const fn passing(line: Object, at: u64, outcome: Result<(), String>) -> Self {
+        Self {
+            line,
+            at,
+            outcome,
+            shows: false,
+            lasts: false,
+        }
+    }
+
+    /// Says whether it is known to have had an effect.
+    pub(super) fn activated(mut self, is_known: impl Into<bool>) -> Self {
+        self.shows = is_known.into();
+        self.line = self.line.number("activated", self.shows.into());
+        self
+    }
 }
 
 impl Campaign<'_> {
@@ -71,7 +120,7 @@ impl Campaign<'_> {
             let next = self.system.open_process(next.process)?;
             wreck::clean(self.system, &next, &barred)?;
         }
-        self.end(program, victim, loads, Harm { line, at, outcome })
+        self.end(program, victim, loads, Harm::lasting(line, at, outcome))
     }
 
     /// Turns over a bit of a service, and looks what comes of it.
@@ -92,7 +141,7 @@ impl Campaign<'_> {
             .number("address", flipped.address)
             .number("mask", flipped.mask.into());
         let outcome = self.watch(&victim, at);
-        self.end(program, victim, loads, Harm { line, at, outcome })
+        self.end(program, victim, loads, Harm::lasting(line, at, outcome))
     }
 
     /// Asks a service again and again, until it dies or a fault has had its time to show.
@@ -134,6 +183,8 @@ impl Campaign<'_> {
             line,
             at,
             mut outcome,
+            shows,
+            lasts,
         } = harm;
         let name = &victim.name;
         let gap = time::now().saturating_sub(at);
@@ -148,9 +199,9 @@ impl Campaign<'_> {
         if others > 0 && outcome.is_ok() {
             outcome = Err(format!("{others} other services died"));
         }
-        if died == 0 && outcome.is_ok() {
+        if died == 0 && lasts && outcome.is_ok() {
             outcome = self.clear(victim.service)?;
-        } else if outcome.is_ok() {
+        } else if died > 0 && outcome.is_ok() {
             // Each fault stands alone: crashes in a row are slowed down, and end in fresh state.
             outcome = self.forget(name);
         }
@@ -159,13 +210,13 @@ impl Campaign<'_> {
         let service = &mut self.services[victim.service];
         service.harmed += 1;
         service.provoked += died;
-        let is_manifest = died > 0 || others > 0 || faults.faults() > 0 || !was_good;
+        let is_manifest = shows || died > 0 || others > 0 || faults.faults() > 0 || !was_good;
         let mut line = with_counts(line, &faults)
             .number("gap_ns", gap)
             .number("died", died.into())
             .number("manifested", is_manifest.into())
             .number("recovered", outcome.is_ok().into());
-        self.is_spoilt = outcome.is_err() || faults.faults() > 0;
+        self.is_spoilt = lasts && (outcome.is_err() || faults.faults() > 0);
         if died > 0 {
             line = line.text("cause", &format!("{cause:?}"));
         }
@@ -209,7 +260,7 @@ impl Campaign<'_> {
     }
 }
 
-fn begin(victim: &Victim, strike: &Strike, at: u64) -> Object {
+pub(super) fn begin(victim: &Victim, strike: &Strike, at: u64) -> Object {
     Object::new("fault")
         .text("service", &victim.name)
         .text("kind", strike.kind.name())
@@ -221,12 +272,7 @@ fn begin(victim: &Victim, strike: &Strike, at: u64) -> Object {
 fn detected(init: &InitClient, victim: &Victim, at: u64) -> Result<Option<u64>, Failed> {
     let end = at.saturating_add(DETECTION_NS);
     loop {
-        // One that keeps its handles is started again in the same process, which may be dead for
-        // less than the time between two looks.
-        let is_found = victim.process.info()?.state == ProcessState::Dead as u32
-            || IN_PLACE.contains(&victim.name.as_str())
-                && services::running(init, &victim.name)
-                    .is_some_and(|now| now != victim.generation);
+        let is_found = victim.has_ended(init)?;
         let now = time::now();
         if is_found {
             return Ok(Some(now.saturating_sub(at)));

@@ -105,7 +105,7 @@ impl Campaign<'_> {
             .system
             .watch_place(&victim.process, 0, WatchKind::None)?;
         let line = line.number("activated", (reached || watched.is_err()).into());
-        self.end(program, victim, loads, Harm { line, at, outcome })
+        self.end(program, victim, loads, Harm::lasting(line, at, outcome))
     }
 
     /// Returns the first place that a service comes to in a short time; the last one that is there

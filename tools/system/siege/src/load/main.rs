@@ -5,6 +5,7 @@ extern crate alloc;
 
 mod busy;
 mod disk;
+mod hoard;
 mod lines;
 mod once;
 mod paging;
@@ -12,9 +13,10 @@ mod tree;
 mod worker;
 
 use libsys::mappings::Mapping;
-use libsys::{Handle, MapFlags, Memory};
+use libsys::{Handle, MapFlags, Memory, time};
+use siege::greed::HOARD;
 use siege::tally::{Phase, Tally};
-use siege::{Load, load};
+use siege::{Greed, Load, load};
 use skink_program::launch::SHARED;
 use skink_program::{Failed, Outcome, Program};
 
@@ -23,14 +25,25 @@ use crate::worker::Worker;
 const HELP: &str = "\
 Usage: siege-load LOAD SEED
        siege-load exit CODE
+       siege-load hoard WHAT MS
 
 Works until it is told to stop, for `siege`, which starts it. The second form ends at
-once with an exit code.
+once with an exit code. The third one takes all it can get of something (frames, pages,
+objects, handles, files), keeps it for so many milliseconds, and gives it back.
 ";
 
 skink_program::program!(HELP, run);
 
 fn run(program: &mut Program) -> Outcome {
+    if let [first, what, ms] = program.arguments()
+        && first == HOARD
+    {
+        let greed = Greed::named(what).ok_or_else(|| Failed::usage("greedy for what?"))?;
+        let ms: u64 = ms
+            .parse()
+            .map_err(|_| Failed::usage("for how many milliseconds?"))?;
+        return hoard::run(program, greed, ms.saturating_mul(time::MS));
+    }
     let [what, number] = program.arguments() else {
         return Err(Failed::usage("which workload?"));
     };

@@ -70,6 +70,15 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
+    /// One that brought the machine down.
+    pub(super) const FATAL: Self = Self {
+        injected: 1,
+        activated: 1,
+        manifested: 1,
+        recovered: 0,
+        deaths: 0,
+    };
+
     pub(super) fn add(&mut self, other: &Self) {
         self.injected += other.injected;
         self.activated += other.activated;

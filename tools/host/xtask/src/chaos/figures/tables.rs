@@ -12,6 +12,17 @@ const SWAP: &str = "swap";
 const PAIRS: [&str; 2] = ["matrix", "init"];
 /// The kind of faults that are found by their time.
 const HANG: &str = "hang";
+/// Kinds of faults that change nothing in a service: beginnings of their names.
+const PASSING: [&str; 4] = ["slow", "drop", "duplicate", "exhaust"];
+
+/// Returns whether a kind of faults has a table of its own.
+fn has_own_table(kind: &str) -> bool {
+    kind == HANG || is_passing(kind)
+}
+
+fn is_passing(kind: &str) -> bool {
+    PASSING.iter().any(|passing| kind.starts_with(passing))
+}
 
 impl Figures {
     /// Returns the summary and a table, as Markdown.
@@ -31,6 +42,7 @@ impl Figures {
             self.matrix_table(),
             self.swap_table(),
             self.hang_table(),
+            self.passing_table(),
             self.fault_tables(),
         ];
         text += &tables.concat();
@@ -97,7 +109,11 @@ impl Figures {
         let mut classes: BTreeMap<&str, Faults> = BTreeMap::new();
         let mut services: BTreeMap<&str, Faults> = BTreeMap::new();
         for (name, service) in &self.services {
-            for (kind, faults) in service.faults.iter().filter(|(kind, _)| *kind != HANG) {
+            for (kind, faults) in service
+                .faults
+                .iter()
+                .filter(|(kind, _)| !has_own_table(kind))
+            {
                 classes.entry(kind).or_default().add(faults);
                 services.entry(name).or_default().add(faults);
             }
@@ -131,6 +147,32 @@ impl Figures {
             );
         }
         text
+    }
+
+    /// What became of faults that pass.
+    fn passing_table(&self) -> String {
+        let mut rows = String::new();
+        for (name, service) in &self.services {
+            for (kind, faults) in service.faults.iter().filter(|(kind, _)| is_passing(kind)) {
+                let gaps = service.gaps.get(kind).cloned().unwrap_or_default();
+                let _ = writeln!(
+                    rows,
+                    "| `{name}` | `{kind}` | {} | {} | {} | {} |{}",
+                    faults.injected,
+                    faults.activated,
+                    faults.deaths,
+                    faults.recovered,
+                    columns(&gaps)
+                );
+            }
+        }
+        if rows.is_empty() {
+            return rows;
+        }
+        let head = "| service | fault | injected | took effect | restarts | recovered | \
+                    until answered p50, ms | p90 | p99 | max |\n\
+                    |---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+        head.to_owned() + &rows
     }
 
     fn swap_table(&self) -> String {

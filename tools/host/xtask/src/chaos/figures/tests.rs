@@ -7,7 +7,11 @@ use crate::chaos::batch::{Batch, End};
 use crate::chaos::events::Events;
 
 pub(crate) fn figures(printed: &str) -> Figures {
-    let settings = Settings {
+    Figures::new("abcdef".to_owned(), 3, &settings(), &[outcome(printed)])
+}
+
+fn settings() -> Settings {
+    Settings {
         services: Vec::new(),
         plan: vec!["single".to_owned()],
         gap_us: "0..5".to_owned(),
@@ -16,8 +20,7 @@ pub(crate) fn figures(printed: &str) -> Figures {
         shift: 0,
         disk: PathBuf::new(),
         programs: None,
-    };
-    Figures::new("abcdef".to_owned(), 3, &settings, &[outcome(printed)])
+    }
 }
 
 fn outcome(printed: &str) -> Outcome {
@@ -29,6 +32,7 @@ fn outcome(printed: &str) -> Outcome {
             index: 0,
             seed: 3,
             kills: 2,
+            skip: 0,
         },
         events,
         end: End::Exited(Exit::Orderly(0)),
@@ -164,4 +168,62 @@ fn anything_that_goes_wrong_makes_it_bad() {
     torn.trouble = Some("gone".to_owned());
     assert!(torn.is_lost());
     assert!(failures(&[torn])[0].contains("again: again"));
+}
+
+#[test]
+fn a_boot_that_goes_on_where_another_ended_counts_once() {
+    let fault = |kind: &str| {
+        format!(
+            "#siege {{\"event\":\"fault\",\"service\":\"vfs\",\"kind\":\"{kind}\",\"manifested\":1,\"recovered\":1}}\n"
+        )
+    };
+    let end = "#siege {\"event\":\"end\",\"elapsed_ns\":7}\n";
+    let inject =
+        "#siege {\"event\":\"inject\",\"service\":\"vfs\",\"kind\":\"nop\",\"address\":7}\n";
+    let first = outcome(&[&fault("data"), inject].concat());
+    let mut second = outcome(&[&fault("stack"), end].concat());
+    second.batch.skip = 2;
+    let settings = settings();
+    let figures = Figures::new("abc".to_owned(), 3, &settings, &[first, second]);
+    assert!(
+        figures.command.contains("--kills 2 --batch 2 "),
+        "{}",
+        figures.command
+    );
+    let totals = figures.totals();
+    for (name, value) in [
+        ("injected", 3),
+        ("manifested", 3),
+        ("manifested_recovered", 2),
+    ] {
+        assert_eq!(totals[name], value, "{name}");
+    }
+    assert_eq!(
+        (figures.boots, figures.reboots, figures.misses.len()),
+        (2, 1, 1)
+    );
+}
+
+#[test]
+fn faults_that_pass_have_a_row_for_each_service() {
+    let fault = |kind: &str, died: u64, gap: u64| {
+        format!(
+            "#siege {{\"event\":\"fault\",\"service\":\"vfs\",\"kind\":\"{kind}\",\"activated\":1,\
+             \"manifested\":1,\"died\":{died},\"recovered\":1,\"gap_ns\":{gap}}}\n"
+        )
+    };
+    let printed = [
+        fault("slow", 1, 2_000_000),
+        fault("slow", 0, 1_000_000),
+        fault("exhaust-files", 0, 3_000_000),
+        printed(),
+    ];
+    let table = figures(&printed.concat()).markdown();
+    for row in [
+        "| `vfs` | `exhaust-files` | 1 | 1 | 0 | 1 | 3.00 | 3.00 | 3.00 | 3.00 |",
+        "| `vfs` | `slow` | 2 | 2 | 1 | 2 | 1.00 | 2.00 | 2.00 | 2.00 |",
+    ] {
+        assert!(table.contains(row), "{row} is not in {table}");
+    }
+    assert!(!table.contains("of manifested"), "{table}");
 }
