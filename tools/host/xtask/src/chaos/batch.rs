@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) is_virtual: bool,
     /// Instructions take 2 to the power of this, in ns.
     pub(crate) shift: u32,
+    /// Files that are kept open besides.
+    pub(crate) open: u32,
     /// The disk image.
     pub(crate) disk: PathBuf,
     /// The code that faults are put into, if any are.
@@ -55,6 +57,9 @@ impl Settings {
             self.gap_us,
             self.cpus
         );
+        if self.open > 0 {
+            command += &format!(" --open {}", self.open);
+        }
         if self.shift > 0 {
             command += &format!(" --shift {}", self.shift);
         }
@@ -148,6 +153,9 @@ impl Batch {
             // The disk is read in the host's time: the clock must not leap ahead meanwhile.
             command += " -l paging,disk,tree,once,lines,busy";
         }
+        if settings.open > 0 {
+            command += &format!(" -o {}", settings.open);
+        }
         if settings.programs.is_some() {
             command += &format!(" -f /{}", self.faults());
         }
@@ -217,6 +225,7 @@ mod tests {
             cpus: 1,
             is_virtual: true,
             shift: 0,
+            open: 9,
             disk: PathBuf::new(),
             programs: None,
         };
@@ -226,13 +235,14 @@ mod tests {
             kills: 20,
         };
         let inside = "siege -n 20 -s 9 -p pair,again -g 0..5 \
-                      -l paging,disk,tree,once,lines,busy -k vfs,block";
+                      -l paging,disk,tree,once,lines,busy -o 9 -k vfs,block";
         assert_eq!(batch.command(&settings), inside);
         let outside = "cargo xtask chaos --seed 9 --kills 20 --batch 20 --plan pair,again \
-                       --gap-us 0..5 --smp 1 --services vfs,block";
+                       --gap-us 0..5 --smp 1 --open 9 --services vfs,block";
         assert_eq!(batch.replay(&settings), outside);
         settings.is_virtual = false;
         settings.services.clear();
+        settings.open = 0;
         assert!(batch.replay(&settings).ends_with("--smp 1 --real-time"));
     }
 }

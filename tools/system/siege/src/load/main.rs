@@ -4,12 +4,15 @@
 extern crate alloc;
 
 mod busy;
+mod crowd;
 mod disk;
 mod lines;
 mod once;
 mod paging;
 mod tree;
 mod worker;
+
+use alloc::string::String;
 
 use libsys::mappings::Mapping;
 use libsys::{Handle, MapFlags, Memory};
@@ -22,21 +25,23 @@ use crate::worker::Worker;
 
 const HELP: &str = "\
 Usage: siege-load LOAD SEED
+       siege-load crowd SEED FILES
        siege-load exit CODE
 
-Works until it is told to stop, for `siege`, which starts it. The second form ends at
-once with an exit code.
+Works until it is told to stop, for `siege`, which starts it. The second form keeps
+so many files open, the last one ends at once with an exit code.
 ";
 
 skink_program::program!(HELP, run);
 
 fn run(program: &mut Program) -> Outcome {
-    let [what, number] = program.arguments() else {
+    let [what, number, rest @ ..] = program.arguments() else {
         return Err(Failed::usage("which workload?"));
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| Failed::usage("the second argument is a number"))?;
+    let parse = |text: &String| text.parse::<u64>();
+    let no_number = |_| Failed::usage("behind the workload come numbers");
+    let number = parse(number).map_err(no_number)?;
+    let open = rest.first().map_or(Ok(0), parse).map_err(no_number)? as usize;
     if what == load::EXIT {
         return Ok(i32::try_from(number).unwrap_or(i32::MAX));
     }
@@ -52,6 +57,7 @@ fn run(program: &mut Program) -> Outcome {
         Load::Tree => tree::run(program, worker)?,
         Load::Once => once::run(program, worker)?,
         Load::Lines => lines::run(program, worker)?,
+        Load::Crowd => crowd::run(program, worker, open)?,
         Load::Busy => busy::run(&worker),
     }
     tally.enter(Phase::Done);

@@ -14,6 +14,7 @@ pub(crate) fn figures(printed: &str) -> Figures {
         cpus: 1,
         is_virtual: true,
         shift: 0,
+        open: 0,
         disk: PathBuf::new(),
         programs: None,
     };
