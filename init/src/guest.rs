@@ -64,11 +64,14 @@ fn serve(startup: &Startup) -> Result<core::convert::Infallible, SetupError> {
     let own = Oneself::take_up(book);
     let setup = Setup::new(startup, book)?;
     let vault = take_vault_up(book);
+    watchdog::turned();
     let keeper = Rc::new(Keeper::new(&setup, own));
     for process in sweep::lost_processes(book, startup) {
         keeper.take_up(process);
+        watchdog::turned();
     }
     let closed = sweep::close_lost(book, startup);
+    watchdog::turned();
     if startup::generation() > 0 {
         log::info!("{closed} handles that nobody knew were closed");
     }

@@ -60,7 +60,7 @@ pub enum Doing {
 pub enum Judgement {
     /// It turned since the last look, or nothing can be said against it.
     Alive,
-    /// It turned, but only after more than half of the time-out.
+    /// It turned, but only after more than three quarters of the time-out.
     Late,
     /// There is evidence against it, but not enough.
     Suspect,
@@ -139,7 +139,7 @@ impl Watcher {
         let timeout_ns = u64::from(settings.timeout_ms) * MS;
         let has_turned = look.beats != self.last.beats;
         if has_turned || look.calls != self.last.calls || look.doing == Doing::Waiting {
-            let was_late = has_turned && self.evidence_ns * 2 > timeout_ns;
+            let was_late = has_turned && self.evidence_ns * 4 > timeout_ns * 3;
             self.evidence_ns = 0;
             return if was_late {
                 Judgement::Late

@@ -284,6 +284,9 @@ impl<S: State, M: StateMemory> Region<S, M> {
         }
         self.switch_to(half, target, &snapshot);
         self.is_exported = target != Self::schema();
+        if self.is_exported {
+            self.half.close();
+        }
         Ok(())
     }
 
@@ -321,7 +324,8 @@ impl<S: State, M: StateMemory> Region<S, M> {
     /// [`Full`]; the state is then as before.
     pub fn append(&mut self, record: S::Record, purpose: Purpose) -> Result<(), Full> {
         if !self.memory.is_volatile() {
-            if self.is_exported || self.half.is_long() {
+            // An exported one is closed.
+            if self.half.is_long() {
                 self.get_ready()?;
             }
             if let Err(error) = self.half.append(&mut self.memory, &record) {

@@ -33,6 +33,7 @@ use super::processes::{
 };
 use super::setup::Setup;
 use super::swapper::Attempt;
+use super::watchdog;
 use super::worker::{Done, Job, Jobs};
 
 /// Exit code of the machine when nothing can go on.
@@ -196,6 +197,8 @@ impl Keeper {
     /// Carries decisions out.
     pub(super) fn perform(&self, actions: impl IntoIterator<Item = Action>) {
         for action in actions {
+            // A start is longer than most turns, and at boot there are many.
+            watchdog::turned();
             match action {
                 Action::Start {
                     service,

@@ -139,7 +139,7 @@ impl Oneself {
 }
 
 /// Returns why the last instance ended, as the kernel and the watchdog know it.
-fn cause_of_last_end() -> Option<Cause> {
+pub(super) fn cause_of_last_end() -> Option<Cause> {
     let cause = cause_of(&startup::process().info().ok()?);
     Some(match cause {
         Cause::Killed(watchdog::EXIT_CODE) => Cause::Hung,

@@ -7,24 +7,35 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use init::heartbeat::{Doing, Judgement, Look, Watcher};
+use libipc::proto::init::Cause;
 use libsys::mappings::Reservation;
 use libsys::thread::{self, ThreadPlace};
 use libsys::{Handle, Memory, Notification, ipc, startup, time};
 use skink_manifest::service::Heartbeat;
 
 use super::kit::Common;
+use super::own;
 
 /// Pages of the thread: control page, IPC page and stack.
 pub(crate) const THREAD_PAGES: u64 = 6;
 /// Exit code of an `init` that hung.
 pub(crate) const EXIT_CODE: u64 = 138;
-/// How the main thread is watched: by the CPU time that `init` uses without a turn. Much longer than
-/// any turn takes, since on an emulated machine it goes on while the host does something else;
+/// How the main thread is watched: by the CPU time that `init` uses without a turn, as services are by
+/// default. No turn takes longer than a few milliseconds: whatever may, says that it goes on
+/// ([`turned`]);
 const LOOP: Heartbeat = Heartbeat {
-    period_ms: 50,
-    timeout_ms: 500,
+    period_ms: 10,
+    timeout_ms: 30,
     request_ms: 0,
 };
+/// the same for an instance that follows one that hung, as that may have been a false alarm: on an
+/// emulated machine CPU time goes on while the host does something else;
+const CAREFUL_LOOP: Heartbeat = Heartbeat {
+    timeout_ms: 500,
+    ..LOOP
+};
+/// for so long, ns;
+const CAREFUL_NS: u64 = 10_000 * time::MS;
 /// and by the time that passes, in case that it waits for somebody, which it never should.
 const BLOCK: Heartbeat = Heartbeat {
     period_ms: 250,
@@ -53,12 +64,14 @@ pub(crate) fn start(memory: &Handle<Memory>, common: &'static Common) -> libsys:
         pages: THREAD_PAGES,
         address,
     };
-    thread::spawn(&place, || watch(&common.wake)).map(drop)
+    let was_hung = own::cause_of_last_end() == Some(Cause::Hung);
+    thread::spawn(&place, move || watch(&common.wake, was_hung)).map(drop)
 }
 
-fn watch(wake: &Handle<Notification>) -> ! {
+fn watch(wake: &Handle<Notification>, was_hung: bool) -> ! {
     let process = startup::process();
     let now = time::now();
+    let careful_until = if was_hung { now + CAREFUL_NS } else { 0 };
     let mut watchers = [(LOOP, Doing::Running), (BLOCK, Doing::Sleeping)]
         .map(|(settings, doing)| (Watcher::new(&settings, now), settings, doing));
     loop {
@@ -81,8 +94,12 @@ fn watch(wake: &Handle<Notification>) -> ! {
                 doing: *doing,
                 ..Look::default()
             };
+            let settings = match *settings {
+                LOOP if now < careful_until => CAREFUL_LOOP,
+                settings => settings,
+            };
             // Neither can fail, and there is nobody to tell.
-            match watcher.judge(settings, look, now) {
+            match watcher.judge(&settings, look, now) {
                 // It may have nothing to do.
                 Judgement::Suspect => drop(ipc::notify(wake)),
                 Judgement::Hung | Judgement::Overdue => drop(process.kill(EXIT_CODE)),

@@ -7,13 +7,13 @@ use super::*;
 /// The default.
 const SETTINGS: Heartbeat = Heartbeat {
     period_ms: 10,
-    timeout_ms: 40,
+    timeout_ms: 30,
     request_ms: 300,
 };
 /// Within which a hang is found, ns, when the server has half of a CPU at least.
-const BOUND: u64 = 100 * MS;
+const BOUND: u64 = 85 * MS;
 /// The same when it has a CPU to itself.
-const BOUND_ALONE: u64 = 65 * MS;
+const BOUND_ALONE: u64 = 55 * MS;
 /// How often the kernel bills a thread that runs alone on its CPU, ns.
 const BILLED_EVERY: u64 = 10 * MS;
 
@@ -134,7 +134,7 @@ proptest! {
     fn who_turns_in_time_is_never_blamed(
         start in 0..40 * MS,
         share in 1_u64..100,
-        turn in 1_u64..=20 * MS,
+        turn in 1_u64..20 * MS,
         phase in 0..BILLED_EVERY,
         delays in prop::collection::vec(0..50 * MS, 1..20),
         doing in prop::collection::vec(prop_oneof![Just(Doing::Running), Just(Doing::Waiting)], 1..20),
@@ -220,7 +220,7 @@ fn who_waits_or_calls_others_is_not_to_blame() {
 }
 
 #[test]
-fn a_turn_after_half_of_the_time_out_is_late() {
+fn a_turn_after_most_of_the_time_out_is_late() {
     let mut watcher = Watcher::new(&SETTINGS, 0);
     let mut look = |now_ms: u64, beats| {
         let seen = Look {

@@ -57,6 +57,23 @@ pub(super) fn crc32c_of_words(previous: u32, words: &[[u8; 8]]) -> u32 {
     !go_on(!previous, words.as_flattened())
 }
 
+/// Returns [`crc32c_of_words`] of the first and [`crc32c_of_word`] of the second. How to is asked once.
+#[inline]
+pub(super) fn crc32c_of_both(first: (u32, &[[u8; 8]]), second: (u32, u64)) -> (u32, u32) {
+    let word = [second.1.to_le_bytes()];
+    #[cfg(target_arch = "x86_64")]
+    if instruction::is_there() {
+        return (
+            !instruction::go_on_with_words(!first.0, first.1),
+            !instruction::go_on_with_words(!second.0, &word),
+        );
+    }
+    (
+        !go_on(!first.0, first.1.as_flattened()),
+        !go_on(!second.0, word.as_flattened()),
+    )
+}
+
 /// Goes on with a remainder, by the table.
 #[cold]
 fn go_on(remainder: u32, bytes: &[u8]) -> u32 {

@@ -17,7 +17,7 @@ use core::ops::Range;
 
 use serde::Serialize;
 
-use super::crc32c::{crc32c_of_word, crc32c_of_words};
+use super::crc32c::{crc32c_of_both, crc32c_of_word, crc32c_of_words};
 use super::mend::{flipped_bit, with_bit_flipped};
 use super::{HALVES_AT, StateMemory, crc32c, word};
 use crate::encoding::{EncodeError, encode};
@@ -34,6 +34,10 @@ const RESERVE_DIVISOR: usize = 16;
 /// replayed in one to two microseconds, so that this is some 5 ms; and what a snapshot costs is
 /// spread over thousands of records.
 const SHORT_JOURNAL_BYTES: usize = 256 * 1024;
+/// A room of so many bytes is enough for nearly all records: the compiler then knows that there is
+/// room for all that stands before the first part of unknown length, and does not ask for each number.
+/// Where less is left a record is encoded elsewhere, and moved.
+const AMPLE_BYTES: usize = 256;
 /// How much longer than its snapshot a journal may be: replaying takes not much longer than
 /// reading the snapshot does, and records pay for snapshots in proportion.
 const JOURNAL_PER_SNAPSHOT: usize = 2;
@@ -167,6 +171,11 @@ impl Half {
         self.position > self.long_behind
     }
 
+    /// Has nothing follow what is there.
+    pub(super) fn close(&mut self) {
+        self.long_behind = 0;
+    }
+
     /// Has the journal go on to the end of the half: no snapshot would be shorter.
     pub(super) fn let_grow(&mut self) {
         self.long_behind = usize::MAX;
@@ -264,8 +273,7 @@ impl Half {
 
     /// Returns the word that ends the journal at the present position.
     fn end_marker(&self) -> u64 {
-        // Far from a record without a payload, so that no wrong bit makes one out of the other.
-        header(0, !self.position_seed)
+        end_marker(self.position_seed)
     }
 
     /// Reads the next record and moves past it; `None` at the end. Counts in `mended` what had a
@@ -350,23 +358,27 @@ impl Half {
         memory: &mut M,
         record: &T,
     ) -> Result<(), EncodeError> {
-        let (at, seed) = (self.position, self.position_seed);
-        // The word that ends the journal must fit too.
+        let (at, first_seed) = (self.position, self.position_seed);
         let place = at + RECORD_HEADER_BYTES;
-        let (words, checksum) =
-            memory.fill(place, self.end - place, |place| {
-                match encode_words(record, place) {
-                    Ok(words) => {
-                        let payload = place.as_chunks().0.get(..words).unwrap_or_default();
-                        let checksum = crc32c_of_words(seed, payload);
-                        (WORD * words + WORD, Ok((words, checksum)))
-                    }
-                    Err(error) => (place.len(), Err(error)),
+        let seed = self.seed;
+        let (next, next_seed, header) = memory.fill(place, self.end - place, |room| {
+            match encode_words(record, room) {
+                Ok(words) => {
+                    let room: &mut [[u8; WORD]] = room.as_chunks_mut().0;
+                    assert!(words < room.len(), "the end of the journal fits");
+                    let next = place + WORD * words;
+                    let (checksum, next_seed) =
+                        crc32c_of_both((first_seed, &room[..words]), (seed, next as u64));
+                    // Nothing reads it before the header is there, so any kind of store will do.
+                    room[words] = end_marker(next_seed).to_le_bytes();
+                    let header = header(words + 1, checksum);
+                    (WORD * words + WORD, Ok((next, next_seed, header)))
                 }
-            })?;
-        self.move_to(place + WORD * words);
-        memory.commit(self.position, self.end_marker());
-        memory.commit(at, header(words + 1, checksum));
+                Err(error) => (room.len(), Err(error)),
+            }
+        })?;
+        (self.position, self.position_seed) = (next, next_seed);
+        memory.commit(at, header);
         Ok(())
     }
 
@@ -384,13 +396,43 @@ impl Half {
 /// there are; the last word of the room is never one of them, but may be written to.
 #[inline]
 fn encode_words<T: Serialize>(value: &T, room: &mut [u8]) -> Result<usize, EncodeError> {
-    let most = room.len().saturating_sub(WORD);
-    let bytes = encode(value, room.get_mut(..most).unwrap_or_default())?;
+    let mut scratch = None;
+    let place = if room.len() < AMPLE_BYTES {
+        scratch_in(&mut scratch)
+    } else {
+        &mut *room
+    };
+    let most = place.len() - WORD;
+    let bytes = encode(value, &mut place[..most])?;
     // One store, whose last bytes lie behind the last word.
-    if let Some(rest) = room.get_mut(bytes..bytes + WORD) {
-        rest.fill(0);
+    place[bytes..bytes + WORD].fill(0);
+    let words = (bytes + (WORD - 1)) >> WORD.trailing_zeros();
+    if let Some(scratch) = &scratch {
+        move_to_room(scratch, room, words)?;
     }
-    Ok(bytes.div_ceil(WORD))
+    Ok(words)
+}
+
+#[cold]
+#[inline(never)]
+fn scratch_in(scratch: &mut Option<[u8; AMPLE_BYTES]>) -> &mut [u8; AMPLE_BYTES] {
+    scratch.insert([0; AMPLE_BYTES])
+}
+
+/// Moves words to a room, the last word of which they must leave free.
+#[cold]
+#[inline(never)]
+fn move_to_room(
+    scratch: &[u8; AMPLE_BYTES],
+    room: &mut [u8],
+    words: usize,
+) -> Result<(), EncodeError> {
+    let needed = WORD * words;
+    if needed + WORD > room.len() {
+        return Err(EncodeError::NoRoom { needed });
+    }
+    room[..needed].copy_from_slice(&scratch[..needed]);
+    Ok(())
 }
 
 /// Returns the size of a half.
@@ -411,6 +453,13 @@ fn journal_at(start: usize, snapshot: usize) -> usize {
 /// Returns the bytes that a record with this payload takes.
 fn record_bytes(payload: usize) -> usize {
     RECORD_HEADER_BYTES + payload.next_multiple_of(8)
+}
+
+/// Returns the word that ends the journal where checksums begin with `seed`.
+#[inline]
+fn end_marker(seed: u32) -> u64 {
+    // Far from a record without a payload, so that no wrong bit makes one out of the other.
+    header(0, !seed)
 }
 
 /// Joins length and checksum. A length never reaches 2^32: no region is that large.

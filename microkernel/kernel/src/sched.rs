@@ -6,7 +6,9 @@
 //!
 //! A thread of an urgent process goes to the head of the queue when it wakes or begins, and takes
 //! the CPU from a program. If it uses up its slice it goes to the tail like all others: a server
-//! that never waits is no more urgent than a program, and starves nobody.
+//! that never waits is no more urgent than a program, and starves nobody. It has a whole slice for
+//! itself, however often others take the CPU from it or the timer fires for somebody's deadline.
+//! The turn of a program ends whenever the timer fires.
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -166,6 +168,7 @@ fn place<const H: u8>(held: &mut Held<H>, thread: &'static Thread, urgency: Urge
         target = here.index();
     }
     let cpu = cpu::by_index(target);
+    thread.turn_ticks.set(0);
     {
         let mut queue = cpu.sched.queue.lock(held);
         if urgency != Urgency::Normal {
@@ -230,6 +233,7 @@ fn bill(cpu: &CpuLocal, thread: &Thread) {
     let now = time::ticks();
     let ticks = now.wrapping_sub(cpu.billed_until.load(Ordering::Relaxed));
     cpu.billed_until.store(now, Ordering::Relaxed);
+    thread.turn_ticks.set(thread.turn_ticks.get() + ticks);
     let (own, payer) = (thread.process.get(), cpu.payer.get());
     let account = &PROCESSES.get(payer).counters;
     account.cpu_ticks.fetch_add(ticks, Ordering::Relaxed);
@@ -344,9 +348,21 @@ pub(crate) fn on_timer(held: &mut Held<0>) {
         let Some((thread, number)) = due else { break };
         ipc::interrupt_wait(held, thread, Error::Timeout, Some(number));
     }
-    if cpu.current().is_some() {
-        cpu.sched.turn.store(Turn::Over as u8, Ordering::Relaxed);
+    let Some(current) = cpu.current() else { return };
+    match rest_of_turn(cpu, current) {
+        0 => cpu.sched.turn.store(Turn::Over as u8, Ordering::Relaxed),
+        rest_ns => cpu.sched.queue.lock(held).time_slice(rest_ns),
     }
+}
+
+/// Returns how much longer the running thread may run when the timer has fired, ns.
+fn rest_of_turn(cpu: &CpuLocal, thread: &Thread) -> u64 {
+    if !thread.is_urgent() {
+        return 0;
+    }
+    let open = time::ticks().wrapping_sub(cpu.billed_until.load(Ordering::Relaxed));
+    let used = thread.turn_ticks.get().saturating_add(open);
+    SLICE_NS.saturating_sub(time::to_ns(used))
 }
 
 /// Ends an entry into the kernel: afterwards this CPU has a thread to run.
@@ -399,12 +415,14 @@ fn rotate(held: &mut Held<0>, cpu: &'static CpuLocal, old: &'static Thread, turn
         if turn == Turn::Preempted {
             ready.push_front(&ThreadNodes, old.id.get());
         } else {
+            old.turn_ticks.set(0);
             ready.push_back(&ThreadNodes, old.id.get());
         }
         run(THREADS.get(next));
     } else {
         // It goes on; what it used so far is seen all the same.
         bill(cpu, old);
+        old.turn_ticks.set(0);
     }
 }
 
@@ -415,12 +433,12 @@ impl Queue {
     #[inline]
     fn begin_slice(&mut self) {
         if !self.is_slice_timed {
-            self.time_slice();
+            self.time_slice(SLICE_NS);
         }
     }
 
-    fn time_slice(&mut self) {
-        let slice_end = time::now() + SLICE_NS;
+    fn time_slice(&mut self, ns: u64) {
+        let slice_end = time::now() + ns;
         if self.timer_at > slice_end {
             let deadline = self.next_deadline();
             self.set_timer(deadline.min(slice_end));

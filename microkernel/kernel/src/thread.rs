@@ -134,6 +134,8 @@ pub(crate) struct Thread {
     pub(crate) fs_base: Word,
     /// Physical address of its FPU registers, or 0 if it does not use the FPU. *Owner.*
     pub(crate) fpu: Word,
+    /// What it was billed since its turn began, ticks. *Owner.*
+    pub(crate) turn_ticks: Word,
 }
 
 /// What a thread that calls has to do with the endpoint that it waits on.
@@ -302,6 +304,7 @@ impl Object for Thread {
         control_memory: Field::new(NONE),
         fs_base: Word::ZERO,
         fpu: Word::ZERO,
+        turn_ticks: Word::ZERO,
     };
 }
 
@@ -326,6 +329,7 @@ impl Thread {
         self.cpu.set(NONE);
         self.client.set(NONE);
         self.fpu.set(0);
+        self.turn_ticks.set(0);
         // The number goes on, so that reply handles for the place's last user stay stale.
         let number = self.call.reply().generation();
         let reply = RawHandle::new(REPLY_INDEX | id as u16, number);

@@ -169,7 +169,7 @@ impl<M: StateMemory> TmpFs<M> {
 
     /// Returns what became of an operation, if it is remembered.
     pub fn outcome(&self, operation: Operation) -> Option<Outcome> {
-        self.tree.state().outcome(operation.into())
+        self.tree.state().outcomes.get(operation.into())
     }
 
     /// Returns the outcome of an operation that was completed before.

@@ -18,6 +18,7 @@ extern crate alloc;
 
 mod blocks;
 mod files;
+mod outcomes;
 pub mod service;
 mod tree;
 

@@ -1,20 +1,17 @@
 //! The tree of files as it is kept in the state region.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use libipc::proto::file_system::{
-    Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES, Operation, Outcome,
-};
+use libipc::proto::file_system::{Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES};
 use libsys::state::{NoPrevious, State};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::BLOCK_BYTES;
+use crate::outcomes::{Completed, Outcomes};
 
 /// The root directory.
 pub(crate) const ROOT: u64 = 1;
-/// Outcomes that are remembered: more than requests can be under way at once.
-const MAX_OUTCOMES: usize = 256;
 /// Links are full words of permission by custom.
 const LINK_MODE: u16 = 0o777;
 
@@ -23,7 +20,8 @@ const LINK_MODE: u16 = 0o777;
 pub(crate) struct Tree {
     nodes: BTreeMap<u64, Node>,
     next_inode: u64,
-    outcomes: VecDeque<(OperationKey, Outcome)>,
+    /// What became of recent operations.
+    pub(crate) outcomes: Outcomes,
 }
 
 /// A file, directory or symbolic link.
@@ -64,46 +62,24 @@ pub(crate) struct Run {
 pub(crate) enum NewNode {
     File,
     Directory,
-    Symlink(Vec<u8>),
-}
-
-/// Names an operation; [`Operation`] without the mark of repetition.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct OperationKey {
-    client: u64,
-    sequence: u64,
-    step: u8,
-}
-
-impl From<Operation> for OperationKey {
-    fn from(operation: Operation) -> Self {
-        let Operation {
-            client,
-            sequence,
-            step,
-            ..
-        } = operation;
-        OperationKey {
-            client,
-            sequence,
-            step,
-        }
-    }
+    Symlink(#[serde(serialize_with = "at_once")] Vec<u8>),
 }
 
 /// One change, with the outcome that a repeated request gets.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
-    pub(crate) completes: Option<(OperationKey, Outcome)>,
+    pub(crate) completes: Option<Completed>,
     pub(crate) now_s: i64,
     pub(crate) change: Change,
 }
 
-/// A change of the tree.
+/// A change of the tree. A plain number says which one: that is the quickest to look at.
 #[derive(Debug, Serialize, Deserialize)]
+#[repr(u8)]
 pub(crate) enum Change {
     Create {
         directory: u64,
+        #[serde(serialize_with = "at_once")]
         name: Vec<u8>,
         inode: u64,
         mode: u16,
@@ -111,12 +87,15 @@ pub(crate) enum Change {
     },
     Unlink {
         directory: u64,
+        #[serde(serialize_with = "at_once")]
         name: Vec<u8>,
     },
     Rename {
         from: u64,
+        #[serde(serialize_with = "at_once")]
         from_name: Vec<u8>,
         to: u64,
+        #[serde(serialize_with = "at_once")]
         to_name: Vec<u8>,
     },
     /// Makes blocks part of a file and sets its size.
@@ -126,15 +105,14 @@ pub(crate) enum Change {
         runs: Vec<Run>,
     },
     /// Sets the size of a file and lets the blocks behind it go.
-    Truncate {
-        inode: u64,
-        bytes: u64,
-    },
+    Truncate { inode: u64, bytes: u64 },
     /// Lets one block go: it turned out to belong to another file too.
-    DropBlock {
-        inode: u64,
-        index: u32,
-    },
+    DropBlock { inode: u64, index: u32 },
+}
+
+/// Writes bytes at once: as they would be written one by one, but quicker.
+fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 impl Default for Tree {
@@ -152,7 +130,7 @@ impl Default for Tree {
         Tree {
             nodes: BTreeMap::from([(ROOT, root)]),
             next_inode: ROOT + 1,
-            outcomes: VecDeque::new(),
+            outcomes: Outcomes::default(),
         }
     }
 }
@@ -254,15 +232,6 @@ impl Tree {
             }
         }
         true
-    }
-
-    /// Returns what became of an operation.
-    pub(crate) fn outcome(&self, key: OperationKey) -> Option<Outcome> {
-        self.outcomes
-            .iter()
-            .rev()
-            .find(|(known, _)| *known == key)
-            .map(|(_, outcome)| *outcome)
     }
 
     /// Loses a node as damage does.
@@ -392,10 +361,7 @@ impl State for Tree {
 
     fn apply(&mut self, record: Record) {
         if let Some(completed) = record.completes {
-            if self.outcomes.len() >= MAX_OUTCOMES {
-                self.outcomes.pop_front();
-            }
-            self.outcomes.push_back(completed);
+            self.outcomes.add(completed);
         }
         let now_s = record.now_s;
         match record.change {

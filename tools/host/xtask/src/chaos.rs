@@ -76,6 +76,9 @@ pub(crate) struct Options {
     /// more it is the host's.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     smp: u32,
+    /// Keeps so many files open besides, in memory and of the disk.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=15_000))]
+    open: u32,
     /// Virtual time of an instruction: 2 to the power of this, in nanoseconds. More makes quiet time
     /// pass faster.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=6))]
@@ -199,6 +202,7 @@ fn settings(
         cpus: options.smp,
         is_virtual: options.smp == 1 && !options.real_time,
         shift: options.shift,
+        open: options.open,
         disk: artefacts.scratch.join("siege.img"),
         programs: None,
     };

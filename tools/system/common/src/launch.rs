@@ -137,9 +137,6 @@ const VFS_TIMEOUT_NS: u64 = 10_000 * time::MS;
 /// Most kernel memory of a program that starts others, bytes: theirs is taken from it.
 const LAUNCHER_QUOTA: u64 = 4 << 20;
 
-/// Kernel memory of a program that shares memory with this one and may start another, bytes.
-const SHARING_QUOTA: u64 = 640 << 10;
-
 /// Returns how much kernel memory a child gets that starts others: half of what this program has
 /// left, so that its children may do so too.
 #[cfg(bare)]
@@ -363,7 +360,7 @@ impl Launcher {
     }
 
     /// Starts a program that shares memory with this one, under the name `shared`, and does not
-    /// wait for it.
+    /// wait for it. Its kernel memory, so many bytes, is taken from that of this program.
     ///
     /// # Errors
     ///
@@ -372,8 +369,9 @@ impl Launcher {
         &self,
         command: &Command<'_>,
         shared: &Handle<Memory>,
+        kernel_quota: u64,
     ) -> Result<Child, LaunchError> {
-        self.start_with(command, Some(shared))
+        self.start_with(command, Some((shared, kernel_quota)))
     }
 
     /// Waits until a time (ns since boot) or the interrupt key. Returns whether it was the key.
@@ -399,7 +397,7 @@ impl Launcher {
     fn start_with(
         &self,
         command: &Command<'_>,
-        shared: Option<&Handle<Memory>>,
+        shared: Option<(&Handle<Memory>, u64)>,
     ) -> Result<Child, LaunchError> {
         let bundle = Bundle::parse(self.images).map_err(Failed::new)?;
         let entry = bundle
@@ -438,13 +436,7 @@ impl Launcher {
                 .variable(STDOUT_MODE, mode);
         }
         spawn = self.give_more(spawn, needs);
-        if let Some(shared) = shared {
-            // One of several: each has its share of the quota.
-            let quota = if needs.launch {
-                SHARING_QUOTA
-            } else {
-                DEFAULT_KERNEL_QUOTA
-            };
+        if let Some((shared, quota)) = shared {
             spawn = spawn
                 .handle(SHARED, shared, SHARED_RIGHTS)
                 .kernel_quota(quota);

@@ -40,6 +40,8 @@ pub(crate) struct Campaign<'a> {
     seed: u64,
     strikes: Strikes,
     services: Vec<Service>,
+    /// Services that are left alone, but for what is in use at the end.
+    others: Vec<String>,
     /// Faults that nobody is told of.
     faults: Vec<Fault>,
     /// Versions to swap to, sound and broken ones.
@@ -51,6 +53,8 @@ pub(crate) struct Campaign<'a> {
     /// Whether programs take all they get.
     has_greed: bool,
     loads: &'a [Load],
+    /// Files that are kept open.
+    open: u32,
     probes: Probes,
     /// For what is not drawn with the strikes.
     random: Random,
@@ -117,6 +121,7 @@ impl<'a> Campaign<'a> {
             seed,
             strikes,
             gaps: services.iter().map(|_| Vec::new()).collect(),
+            others: services::others(&init()?, &services)?,
             services,
             faults,
             swaps,
@@ -125,6 +130,7 @@ impl<'a> Campaign<'a> {
             has_swaps: request.kinds.iter().any(|kind| kind.is_of_version()),
             has_greed: request.kinds.contains(&Kind::Exhaust),
             loads: &request.loads,
+            open: request.open,
             random: Random::new(!seed),
             probes: Probes::new(program, launcher, init()?, seed)?,
             reports: Vec::new(),
@@ -147,7 +153,7 @@ impl<'a> Campaign<'a> {
         // All the time, also while nothing else runs: this is what it is for.
         let is_busy = |load: &&Load| **load == Load::Busy;
         let busy: Vec<Load> = self.loads.iter().filter(is_busy).copied().collect();
-        let _busy = Loads::start(self.launcher, &busy, self.seed)?;
+        let _busy = Loads::start(self.launcher, &busy, 0, self.seed)?;
         let loads: Vec<Load> = self
             .loads
             .iter()
@@ -157,7 +163,7 @@ impl<'a> Campaign<'a> {
         // Whatever is made once and kept is made now: by a first run of each workload, and by a
         // first death and a first swap of each service.
         say(program, Object::new("loads"))?;
-        Loads::start(self.launcher, &loads, self.seed)?.stop()?;
+        Loads::start(self.launcher, &loads, self.open, self.seed)?.stop()?;
         if self.has_swaps {
             self.rehearse()?;
         }
@@ -166,7 +172,7 @@ impl<'a> Campaign<'a> {
         }
         let before = self.settle()?;
         say(program, Object::new("loads"))?;
-        let loads = Loads::start(self.launcher, &loads, self.seed)?;
+        let loads = Loads::start(self.launcher, &loads, self.open, self.seed)?;
         let start = time::now();
         while let Some(strike) = self.strikes.next() {
             let at = time::after(strike.wait_ns);
@@ -324,12 +330,17 @@ impl<'a> Campaign<'a> {
                 self.services[service].kills = kills;
             }
         }
-        for service in &self.services {
-            if let Err(why) = self.probes.ask(&service.name) {
-                self.problems.push(format!("{}: {why}", service.name));
+        for name in &self.others {
+            // The system cannot live without some.
+            let _ = self.init.kill(name);
+        }
+        let names = self.services.iter().map(|service| &service.name);
+        for name in names.chain(&self.others) {
+            if let Err(why) = self.probes.ask(name) {
+                self.problems.push(format!("{name}: {why}"));
             }
         }
-        Snapshot::settled(self.system, self.launcher.memory())
+        Snapshot::settled(self.system, self.launcher.memory(), self.open)
     }
 
     /// Notes services that do not run, or that ended without being killed.

@@ -16,6 +16,8 @@ pub enum Load {
     Once,
     /// Writes numbered lines to the terminal, which the host checks.
     Lines,
+    /// Keeps thousands of files open, and reads on in each.
+    Crowd,
     /// Does nothing, but without rest, and lets everyone else go first. Where a clock counts
     /// instructions and leaps over idle times, it leaps while the host reads the disk.
     Busy,
@@ -40,13 +42,14 @@ impl Load {
             Load::Tree => "tree",
             Load::Once => "once",
             Load::Lines => "lines",
+            Load::Crowd => "crowd",
             Load::Busy => "busy",
         }
     }
 
     /// Returns the workload of a name.
     pub fn named(name: &str) -> Option<Self> {
-        let mut all = Self::ALL.into_iter().chain([Load::Busy]);
+        let mut all = Self::ALL.into_iter().chain([Load::Crowd, Load::Busy]);
         all.find(|load| load.name() == name)
     }
 }
@@ -57,7 +60,7 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        for load in Load::ALL.into_iter().chain([Load::Busy]) {
+        for load in Load::ALL.into_iter().chain([Load::Crowd, Load::Busy]) {
             assert_eq!(Load::named(load.name()), Some(load));
         }
         assert_eq!(Load::named("x"), None);

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use chaos::Random;
 use libsys::abi::{ExitReason, ProcessState};
 use libsys::mappings::Mapping;
-use libsys::spawn::Child;
+use libsys::spawn::{Child, DEFAULT_KERNEL_QUOTA};
 use libsys::{Handle, MapFlags, Memory, time};
 use siege::tally::Phase;
 use siege::{Counts, Load, Tally};
@@ -17,6 +17,8 @@ use skink_program::launch::{Command, Launcher};
 pub(crate) const PROGRAM: &str = "siege-load";
 /// How long a workload may take to prepare, and to end, ns.
 const PATIENCE_NS: u64 = 60_000 * time::MS;
+/// Kernel memory of the workload that starts programs, bytes.
+const STARTING_QUOTA: u64 = 640 << 10;
 /// How often it is looked at meanwhile, ns.
 const LOOK_NS: u64 = time::MS;
 
@@ -42,16 +44,22 @@ pub(crate) struct Report {
 pub(crate) struct Loads(Vec<Running>);
 
 impl Loads {
-    /// Starts workloads, one after the other, and waits until each works.
+    /// Starts workloads, one after the other, and waits until each works. The one that keeps
+    /// files open keeps `open`.
     ///
     /// # Errors
     ///
     /// When one cannot be started or ends before it has begun.
-    pub(crate) fn start(launcher: &Launcher, loads: &[Load], seed: u64) -> Result<Self, Failed> {
+    pub(crate) fn start(
+        launcher: &Launcher,
+        loads: &[Load],
+        open: u32,
+        seed: u64,
+    ) -> Result<Self, Failed> {
         let mut random = Random::new(seed);
         let mut running = Loads(Vec::new());
         for &load in loads {
-            let one = Running::start(launcher, load, random.number())?;
+            let one = Running::start(launcher, load, open, random.number())?;
             let end = time::after(PATIENCE_NS);
             running.0.push(one);
             let Some(one) = running.0.last() else {
@@ -107,18 +115,26 @@ impl Drop for Loads {
 }
 
 impl Running {
-    fn start(launcher: &Launcher, load: Load, seed: u64) -> Result<Self, Failed> {
+    fn start(launcher: &Launcher, load: Load, open: u32, seed: u64) -> Result<Self, Failed> {
         let memory = launcher.memory().create_object(1)?;
         let mapping = Mapping::map(&memory, MapFlags::READ | MapFlags::WRITE)?;
-        let arguments = [load.name().to_string(), seed.to_string()];
+        let mut arguments = alloc::vec![load.name().to_string(), seed.to_string()];
+        if load == Load::Crowd {
+            arguments.push(open.to_string());
+        }
         let command = Command {
             name: PROGRAM,
             arguments: &arguments,
             cwd: "/",
             output: None,
         };
+        let quota = if load == Load::Paging {
+            STARTING_QUOTA
+        } else {
+            DEFAULT_KERNEL_QUOTA
+        };
         let child = launcher
-            .start_sharing(&command, &memory)
+            .start_sharing(&command, &memory, quota)
             .map_err(|error| error.about(load.name()))?;
         Ok(Running {
             load,

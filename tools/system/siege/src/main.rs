@@ -46,6 +46,7 @@ Lines for programs begin with `#siege ` and are JSON.
                      time from a recovery to the next kill; 0..20000 if not given
   -l, --loads LIST   workloads: paging, disk, tree, once, lines; all these if not given; or
                      none; or busy, which keeps a virtual clock from leaping ahead
+  -o, --open N       one more workload keeps so many files open, every other one in memory
   -s, --seed S       repeats the choices of an earlier campaign
 ";
 

@@ -16,6 +16,9 @@ const DEFAULT_GAP_US: RangeInclusive<u64> = 0..=20_000;
 /// Longest time between two kills, µs.
 const MAX_GAP_US: u64 = 60_000_000;
 
+/// Most files that are kept open: the vfs has room for 16,384, and others want some.
+const MAX_OPEN: u32 = 15_000;
+
 /// What is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
@@ -33,6 +36,8 @@ pub struct Request {
     pub seed: Option<u64>,
     /// The workloads.
     pub loads: Vec<Load>,
+    /// How many files the workload `crowd` keeps open.
+    pub open: u32,
     /// The file with the faults that nobody is told of.
     pub faults: Option<String>,
 }
@@ -52,6 +57,7 @@ impl Request {
             gap_us: DEFAULT_GAP_US,
             seed: None,
             loads: Load::ALL.to_vec(),
+            open: 0,
             faults: None,
         };
         let mut rest = arguments.iter();
@@ -63,6 +69,13 @@ impl Request {
                 }
                 "-n" | "--times" => request.kills = times(option, value()?)?,
                 "-x" | "--skip" => request.skip = times(option, value()?)?,
+                "-o" | "--open" => {
+                    let open = number(option, value()?)?;
+                    request.open = u32::try_from(open)
+                        .ok()
+                        .filter(|open| *open <= MAX_OPEN)
+                        .ok_or_else(|| format!("{option}: at most {MAX_OPEN} files"))?;
+                }
                 "-f" | "--faults" => request.faults = Some(value()?.clone()),
                 "-p" | "--plan" => request.kinds = list(value()?, Kind::named)?,
                 "-l" | "--loads" => {
@@ -77,6 +90,12 @@ impl Request {
                 "-s" | "--seed" => request.seed = Some(number(option, value()?)?),
                 _ => return Err(format!("unknown option {option}")),
             }
+        }
+        if request.open > 0 && !request.loads.contains(&Load::Crowd) {
+            request.loads.push(Load::Crowd);
+        }
+        if request.open == 0 && request.loads.contains(&Load::Crowd) {
+            return Err("crowd needs the number of files, -o".to_string());
         }
         Ok(request)
     }
@@ -117,7 +136,7 @@ mod tests {
     #[test]
     fn everything_can_be_said() {
         let request =
-            parse("-k vfs,block -n 7 -x 2 -p pair,again -l disk -g 1..2 -s 9 -f /faults/9")
+            parse("-k vfs,block -n 7 -x 2 -p pair,again -l disk -g 1..2 -s 9 -f /faults/9 -o 70")
                 .unwrap();
         let expected = Request {
             services: vec!["vfs".to_owned(), "block".to_owned()],
@@ -126,7 +145,8 @@ mod tests {
             kinds: vec![Kind::Pair, Kind::Again],
             gap_us: 1..=2,
             seed: Some(9),
-            loads: vec![Load::Disk],
+            loads: vec![Load::Disk, Load::Crowd],
+            open: 70,
             faults: Some("/faults/9".to_owned()),
         };
         assert_eq!(request, expected);
@@ -144,6 +164,8 @@ mod tests {
             ("-k a,a", "a is named twice"),
             ("-k ,", "\",\" names nothing"),
             ("-l x", "x is unknown"),
+            ("-l crowd", "crowd needs the number of files, -o"),
+            ("-o 15001", "-o: at most 15000 files"),
             ("-p x", "x is unknown"),
             ("-g 3..2", "-g: 3 is more than 2"),
         ] {

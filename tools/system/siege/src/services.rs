@@ -56,6 +56,18 @@ pub(crate) fn chosen(init: &InitClient, request: &Request) -> Result<Vec<Service
     Ok(names.into_iter().map(service).collect())
 }
 
+/// Returns the names of all other services that may be killed, but for `init`.
+///
+/// # Errors
+///
+/// When `init` does not answer.
+pub(crate) fn others(init: &InitClient, chosen: &[Service]) -> Result<Vec<String>, Failed> {
+    let names = all(init)?.into_iter().map(|service| service.name);
+    let is_other =
+        |name: &String| name != SHELL && chosen.iter().all(|service| service.name != *name);
+    Ok(names.filter(is_other).collect())
+}
+
 /// Returns all services.
 ///
 /// # Errors

@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) is_virtual: bool,
     /// Instructions take 2 to the power of this, in ns.
     pub(crate) shift: u32,
+    /// Files that are kept open besides.
+    pub(crate) open: u32,
     /// The disk image.
     pub(crate) disk: PathBuf,
     /// The code that faults are put into, if any are.
@@ -55,6 +57,9 @@ impl Settings {
             self.gap_us,
             self.cpus
         );
+        if self.open > 0 {
+            command += &format!(" --open {}", self.open);
+        }
         if self.shift > 0 {
             command += &format!(" --shift {}", self.shift);
         }
@@ -157,6 +162,9 @@ impl Batch {
         if self.skip > 0 {
             command += &format!(" -x {}", self.skip);
         }
+        if settings.open > 0 {
+            command += &format!(" -o {}", settings.open);
+        }
         if settings.programs.is_some() {
             command += &format!(" -f /{}", self.faults());
         }
@@ -248,6 +256,7 @@ mod tests {
             cpus: 1,
             is_virtual: true,
             shift: 0,
+            open: 9,
             disk: PathBuf::new(),
             programs: None,
         };
@@ -258,13 +267,14 @@ mod tests {
             skip: 0,
         };
         let inside = "siege -n 20 -s 9 -p pair,again -g 0..5 \
-                      -l paging,disk,tree,once,lines,busy -k vfs,block";
+                      -l paging,disk,tree,once,lines,busy -o 9 -k vfs,block";
         assert_eq!(batch.command(&settings), inside);
         let outside = "cargo xtask chaos --seed 9 --kills 20 --batch 20 --plan pair,again \
-                       --gap-us 0..5 --smp 1 --services vfs,block";
+                       --gap-us 0..5 --smp 1 --open 9 --services vfs,block";
         assert_eq!(batch.replay(&settings), outside);
         settings.is_virtual = false;
         settings.services.clear();
+        settings.open = 0;
         assert!(batch.replay(&settings).ends_with("--smp 1 --real-time"));
     }
 

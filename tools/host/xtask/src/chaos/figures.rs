@@ -29,6 +29,8 @@ pub(crate) struct Figures {
     plan: String,
     gap_us: String,
     cpus: u64,
+    /// Files that were kept open besides.
+    open: u64,
     clock: String,
     /// How to have the same again.
     command: String,
@@ -61,6 +63,7 @@ impl Figures {
             plan: settings.plan.join(","),
             gap_us: settings.gap_us.clone(),
             cpus: settings.cpus.into(),
+            open: settings.open.into(),
             clock: settings.clock().to_owned(),
             command: command(seed, settings, outcomes),
             services: BTreeMap::new(),
@@ -154,6 +157,11 @@ impl Figures {
         &self.plan
     }
 
+    /// Returns whether files were kept open besides.
+    pub(crate) fn has_crowd(&self) -> bool {
+        self.open > 0
+    }
+
     /// Returns whether there is anything for a chart of gaps.
     pub(crate) fn has_gaps(&self) -> bool {
         let mut services = self.services.values();
@@ -239,6 +247,7 @@ impl Figures {
             "plan": self.plan,
             "gap_us": self.gap_us,
             "cpus": self.cpus,
+            "open": self.open,
             "clock": self.clock,
             "command": self.command,
             "elapsed_ns": self.elapsed_ns,

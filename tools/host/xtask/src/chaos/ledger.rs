@@ -14,6 +14,9 @@ const CHART: &str = "docs/images/recovery-gaps.svg";
 /// Kinds of kills: they share a table.
 const KILLS: [&str; 3] = ["single", "pair", "again"];
 
+/// The part for campaigns with thousands of open files.
+const CROWD: &str = "crowd";
+
 /// A part of the page, with the file that it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Section {
@@ -22,7 +25,7 @@ struct Section {
     has_chart: bool,
 }
 
-const SECTIONS: [Section; 11] = [
+const SECTIONS: [Section; 12] = [
     Section {
         name: "recovery",
         has_chart: true,
@@ -37,6 +40,7 @@ const SECTIONS: [Section; 11] = [
     Section::plain("duplicate"),
     Section::plain("exhaust"),
     Section::plain("silent"),
+    Section::plain(CROWD),
 ];
 
 impl Section {
@@ -48,10 +52,15 @@ impl Section {
         }
     }
 
-    /// Returns the part for campaigns of a plan: kinds, with commas between them.
-    fn of(plan: &str) -> anyhow::Result<Self> {
+    /// Returns the part for campaigns of a plan (kinds, with commas between them), with thousands of
+    /// open files or without.
+    fn of(plan: &str, has_crowd: bool) -> anyhow::Result<Self> {
         let are_kills = plan.split(',').all(|kind| KILLS.contains(&kind));
-        let name = if are_kills { SECTIONS[0].name } else { plan };
+        let name = match (are_kills, has_crowd) {
+            (true, true) => CROWD,
+            (true, false) => SECTIONS[0].name,
+            (false, _) => plan,
+        };
         let found = SECTIONS.into_iter().find(|section| section.name == name);
         found.with_context(|| {
             let names = SECTIONS.map(|section| section.name).join(", ");
@@ -96,7 +105,7 @@ impl Section {
 /// `text` is the file of the campaign; what it says of each boot is left out.
 pub(crate) fn bless(root: &Path, text: &str) -> anyhow::Result<()> {
     let figures = &Figures::parse(text)?;
-    let section = Section::of(figures.plan())?;
+    let section = Section::of(figures.plan(), figures.has_crowd())?;
     let mut kept: Value = serde_json::from_str(text)?;
     if let Some(kept) = kept.as_object_mut() {
         kept.remove("batches");
@@ -163,10 +172,11 @@ mod tests {
             ("swap", "swap"),
             ("hang", "hang"),
         ] {
-            assert_eq!(Section::of(plan).unwrap().name, name);
+            assert_eq!(Section::of(plan, false).unwrap().name, name);
         }
+        assert_eq!(Section::of("single", true).unwrap().name, CROWD);
         for plan in ["single,hang", "flip", ""] {
-            let error = Section::of(plan).unwrap_err().to_string();
+            let error = Section::of(plan, false).unwrap_err().to_string();
             assert!(error.contains("alone"), "{error}");
         }
     }

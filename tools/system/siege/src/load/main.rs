@@ -4,6 +4,7 @@
 extern crate alloc;
 
 mod busy;
+mod crowd;
 mod disk;
 mod hoard;
 mod lines;
@@ -11,6 +12,8 @@ mod once;
 mod paging;
 mod tree;
 mod worker;
+
+use alloc::string::String;
 
 use libsys::mappings::Mapping;
 use libsys::{Handle, MapFlags, Memory, time};
@@ -24,12 +27,14 @@ use crate::worker::Worker;
 
 const HELP: &str = "\
 Usage: siege-load LOAD SEED
+       siege-load crowd SEED FILES
        siege-load exit CODE
        siege-load hoard WHAT MS
 
-Works until it is told to stop, for `siege`, which starts it. The second form ends at
-once with an exit code. The third one takes all it can get of something (frames, pages,
-objects, handles, files), keeps it for so many milliseconds, and gives it back.
+Works until it is told to stop, for `siege`, which starts it. The second form keeps
+so many files open, the third one ends at once with an exit code. The last one takes
+all it can get of something (frames, pages, objects, handles, files), keeps it for so
+many milliseconds, and gives it back.
 ";
 
 skink_program::program!(HELP, run);
@@ -44,12 +49,13 @@ fn run(program: &mut Program) -> Outcome {
             .map_err(|_| Failed::usage("for how many milliseconds?"))?;
         return hoard::run(program, greed, ms.saturating_mul(time::MS));
     }
-    let [what, number] = program.arguments() else {
+    let [what, number, rest @ ..] = program.arguments() else {
         return Err(Failed::usage("which workload?"));
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| Failed::usage("the second argument is a number"))?;
+    let parse = |text: &String| text.parse::<u64>();
+    let no_number = |_| Failed::usage("behind the workload come numbers");
+    let number = parse(number).map_err(no_number)?;
+    let open = rest.first().map_or(Ok(0), parse).map_err(no_number)? as usize;
     if what == load::EXIT {
         return Ok(i32::try_from(number).unwrap_or(i32::MAX));
     }
@@ -65,6 +71,7 @@ fn run(program: &mut Program) -> Outcome {
         Load::Tree => tree::run(program, worker)?,
         Load::Once => once::run(program, worker)?,
         Load::Lines => lines::run(program, worker)?,
+        Load::Crowd => crowd::run(program, worker, open)?,
         Load::Busy => busy::run(&worker),
     }
     tally.enter(Phase::Done);

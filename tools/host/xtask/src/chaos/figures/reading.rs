@@ -26,6 +26,8 @@ impl Figures {
             plan: text("plan")?,
             gap_us: text("gap_us")?,
             cpus: number(&file, "cpus")?,
+            // Older files do not have it.
+            open: file["open"].as_u64().unwrap_or(0),
             clock: text("clock")?,
             command: text("command")?,
             services: services(&file["services"])?,

@@ -27,8 +27,13 @@ fn is_passing(kind: &str) -> bool {
 impl Figures {
     /// Returns the summary and a table, as Markdown.
     pub(crate) fn markdown(&self) -> String {
+        let crowd = if self.open > 0 {
+            format!("{} open files besides, ", self.open)
+        } else {
+            String::new()
+        };
         let mut text = format!(
-            "{}Plan `{}`, {} µs from a recovery to the next kill, {} CPU, {}; seed {}, commit `{}`.\n\n",
+            "{}Plan `{}`, {crowd}{} µs from a recovery to the next kill, {} CPU, {}; seed {}, commit `{}`.\n\n",
             self.summary(),
             self.plan,
             self.gap_us,

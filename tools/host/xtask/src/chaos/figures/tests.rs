@@ -18,6 +18,7 @@ fn settings() -> Settings {
         cpus: 1,
         is_virtual: true,
         shift: 0,
+        open: 0,
         disk: PathBuf::new(),
         programs: None,
     }
