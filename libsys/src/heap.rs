@@ -118,7 +118,12 @@ impl<A> Guarded<A> {
     unsafe fn seal(&self, address: *mut u8, size: usize) {
         let guard = self.guard(address, size);
         // SAFETY: there is room for it, by the contract of this function.
-        unsafe { address.add(size).cast::<u64>().write_unaligned(guard) }
+        unsafe {
+            address
+                .add(size)
+                .cast::<[u8; GUARD_BYTES]>()
+                .write(guard.to_ne_bytes())
+        }
     }
 
     /// Checks the guard of an allocation. It is not good a second time.
@@ -131,9 +136,9 @@ impl<A> Guarded<A> {
         let expected = self.guard(address, size);
         // SAFETY: as in `seal`. What others write to their own memory meanwhile is elsewhere.
         let found = unsafe {
-            let place = address.add(size).cast::<u64>();
-            let found = place.read_unaligned();
-            place.write_unaligned(!expected);
+            let place = address.add(size).cast::<[u8; GUARD_BYTES]>();
+            let found = u64::from_ne_bytes(place.read());
+            place.write((!expected).to_ne_bytes());
             found
         };
         if found != expected {
