@@ -1,7 +1,7 @@
 //! Guards behind what is allocated: whoever writes past its end is found when it is given back.
 //!
-//! Behind the last byte of each allocation comes a word that depends on a secret of the process,
-//! on the address, and on the size ([`guard`]). It is looked at when the allocation is freed or
+//! Behind the last byte of each allocation comes a word that depends on a secret of the process
+//! and on its place, so on address and size ([`guard`]). It is looked at when the allocation is freed or
 //! gets another size; if a bit of it is not as it was, something was written there that belongs
 //! to nobody, and the process ends: `init` starts the next instance with a new heap, from what is
 //! in the state region ([ADR 24](../../../docs/adr/0024-heap-guards-and-starting-over.md)). What is
@@ -18,8 +18,11 @@ pub const DAMAGE_EXIT_CODE: i32 = 102;
 
 /// Bytes of a guard.
 const GUARD_BYTES: usize = size_of::<u64>();
-/// Spreads each bit of an address over the bits above it.
-const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Most bytes of an allocation: far more than any program has, so that a guard behind it is no
+/// overflow.
+const MAX_BYTES: usize = 1 << 46;
+/// Highest alignment, for the same reason.
+const MAX_ALIGN: usize = 1 << 46;
 
 /// An allocation behind which something was written, or that was freed twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,22 +52,28 @@ impl core::fmt::Display for Damage {
     }
 }
 
-/// Returns the guard of an allocation.
+/// Returns the guard behind an allocation: where it is comes from address and size.
 #[inline]
 const fn guard(secret: u64, address: usize, size: usize) -> u64 {
-    (secret ^ address as u64).wrapping_mul(MULTIPLIER) ^ size as u64
+    secret ^ address.wrapping_add(size) as u64
 }
 
-/// Returns the layout with room for a guard; `None` for a size that nothing can have.
+/// Returns whether there can be an allocation like this.
 #[inline]
-const fn with_guard(layout: Layout) -> Option<Layout> {
-    let Some(size) = layout.size().checked_add(GUARD_BYTES) else {
-        return None;
-    };
-    match Layout::from_size_align(size, layout.align()) {
-        Ok(layout) => Some(layout),
-        Err(_) => None,
-    }
+const fn is_possible(size: usize, align: usize) -> bool {
+    size <= MAX_BYTES && align <= MAX_ALIGN
+}
+
+/// Returns the layout with room for a guard.
+///
+/// # Safety
+///
+/// It must be a [possible](is_possible) one.
+#[inline]
+const unsafe fn with_guard(layout: Layout) -> Layout {
+    // SAFETY: the alignment is that of a layout, and the size is far from the largest one, by the
+    // contract of this function.
+    unsafe { Layout::from_size_align_unchecked(layout.size() + GUARD_BYTES, layout.align()) }
 }
 
 /// An allocator with guards.
@@ -109,7 +118,12 @@ impl<A> Guarded<A> {
     unsafe fn seal(&self, address: *mut u8, size: usize) {
         let guard = self.guard(address, size);
         // SAFETY: there is room for it, by the contract of this function.
-        unsafe { address.add(size).cast::<u64>().write_unaligned(guard) }
+        unsafe {
+            address
+                .add(size)
+                .cast::<[u8; GUARD_BYTES]>()
+                .write(guard.to_ne_bytes())
+        }
     }
 
     /// Checks the guard of an allocation. It is not good a second time.
@@ -122,9 +136,9 @@ impl<A> Guarded<A> {
         let expected = self.guard(address, size);
         // SAFETY: as in `seal`. What others write to their own memory meanwhile is elsewhere.
         let found = unsafe {
-            let place = address.add(size).cast::<u64>();
-            let found = place.read_unaligned();
-            place.write_unaligned(!expected);
+            let place = address.add(size).cast::<[u8; GUARD_BYTES]>();
+            let found = u64::from_ne_bytes(place.read());
+            place.write((!expected).to_ne_bytes());
             found
         };
         if found != expected {
@@ -150,11 +164,11 @@ impl<A> Guarded<A> {
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Guarded<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(padded) = with_guard(layout) else {
+        if !is_possible(layout.size(), layout.align()) {
             return ptr::null_mut();
-        };
-        // SAFETY: the size is not 0, as there is room for a guard.
-        let address = unsafe { self.inner.alloc(padded) };
+        }
+        // SAFETY: it is possible, and the size is not 0, as there is room for a guard.
+        let address = unsafe { self.inner.alloc(with_guard(layout)) };
         if !address.is_null() {
             // SAFETY: this layout has been allocated just now.
             unsafe { self.seal(address, layout.size()) };
@@ -164,23 +178,21 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Guarded<A> {
 
     #[inline]
     unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
-        let Some(padded) = with_guard(layout) else {
-            return;
-        };
-        // SAFETY: the caller got it from here with this layout, so `padded` is the inner one's.
+        // SAFETY: the caller got it from here with this layout, so it is possible, and the inner one
+        // knows it with a guard.
         unsafe {
             self.open(address, layout.size());
-            self.inner.dealloc(address, padded);
+            self.inner.dealloc(address, with_guard(layout));
         }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let Some(padded) = with_guard(layout) else {
+        if !is_possible(layout.size(), layout.align()) {
             return ptr::null_mut();
-        };
+        }
         // SAFETY: as in `alloc`.
-        let address = unsafe { self.inner.alloc_zeroed(padded) };
+        let address = unsafe { self.inner.alloc_zeroed(with_guard(layout)) };
         if !address.is_null() {
             // SAFETY: as in `alloc`.
             unsafe { self.seal(address, layout.size()) };
@@ -190,19 +202,15 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Guarded<A> {
 
     #[inline]
     unsafe fn realloc(&self, address: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let Some(padded) = with_guard(layout) else {
+        if !is_possible(new_size, layout.align()) {
             return ptr::null_mut();
-        };
-        // The alignment is that of before, so the new layout is valid if the size is.
-        let new = Layout::from_size_align(new_size, layout.align());
-        let Some(new) = new.ok().and_then(with_guard) else {
-            return ptr::null_mut();
-        };
+        }
         // SAFETY: as in `dealloc`. If there is no memory, the allocation stays as it is and its
         // guard is made good again.
         unsafe {
             self.open(address, layout.size());
-            let moved = self.inner.realloc(address, padded, new.size());
+            let new_bytes = new_size + GUARD_BYTES;
+            let moved = self.inner.realloc(address, with_guard(layout), new_bytes);
             if moved.is_null() {
                 self.seal(address, layout.size());
             } else {

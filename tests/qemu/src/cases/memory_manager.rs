@@ -35,25 +35,26 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             .smp(&[1, 4])
             .disk(Disk::User)
             .time_limit(300)
-            .interact(|session| lose_the_records(session, "state")),
+            .interact(|session| lose_the_records(session, "state", 2)),
         Scenario::new("a memory manager that crashes in a row starts over with fresh state")
             .smp(&[1, 4])
             .disk(Disk::User)
             .time_limit(300)
-            .interact(|session| lose_the_records(session, "crashes")),
+            // State is given up once in a row of crashes.
+            .interact(|session| lose_the_records(session, "crashes", 1)),
     ]
 }
 
 /// Has the memory manager lose what it wrote down: all that has a space ends, the services come
 /// back with their state, and then no frame has two users, nor after further deaths.
-fn lose_the_records(session: &mut Session, harm: &str) -> anyhow::Result<()> {
+fn lose_the_records(session: &mut Session, harm: &str, rounds: usize) -> anyhow::Result<()> {
     session.wait_for(PROMPT)?;
     session.command("cp /sizes/7m /tmp/copy")?;
     let sum = disk::made_user()?.sum("sizes/7m")?;
     let copy = format!("{sum}  /tmp/copy\n");
     // From now on its state region is an object of the memory manager's.
     session.command("svc swap tmpfs tmpfs")?;
-    for round in 1..=2 {
+    for round in 1..=rounds {
         session.send(&format!("system-tests --harm {harm} memory-manager\n"))?;
         // The shell of before may have shown a prompt yet.
         let rest = session.wait_for("Type help for help.")?;
