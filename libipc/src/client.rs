@@ -196,7 +196,6 @@ impl Client {
 
     /// Does nothing: on the host there is no `init`.
     #[cfg(not(bare))]
-    #[expect(clippy::unused_self, reason = "as in the system")]
     pub fn report(&self, _method: &str) {}
 
     /// Ends a server whose requests two instances of another one could not read.
