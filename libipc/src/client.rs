@@ -146,14 +146,14 @@ impl Client {
 
     /// Judges a failure of a call to method number `method` of interface `I`. One that speaks against
     /// the server is reported to `init`, which replaces the server. Returns whether to ask the next
-    /// instance, which is not done twice, and only where it does no harm. `is_suspect` says that the
-    /// interface does not expect this error of a server that is in order.
+    /// instance, which is not done twice, and only where it does no harm. `is_suspect` tells whether
+    /// the interface does not expect an error of a server that is in order.
     #[cold]
     pub fn doubt<I: Interface, E>(
         &self,
         method: u16,
         failure: &Failure<E>,
-        is_suspect: bool,
+        is_suspect: impl FnOnce(&E) -> bool,
         doubts: &mut Doubts,
     ) -> bool {
         let Some(doubt) = Doubt::of(failure, is_suspect) else {
@@ -196,7 +196,6 @@ impl Client {
 
     /// Does nothing: on the host there is no `init`.
     #[cfg(not(bare))]
-    #[expect(clippy::unused_self, reason = "as in the system")]
     pub fn report(&self, _method: &str) {}
 
     /// Ends a server whose requests two instances of another one could not read.
@@ -229,7 +228,7 @@ impl Client {
         loop {
             let answer = self.exchange::<_, (), Hello<String>>(label, &hello, OutHandles::new());
             if let Err(failure) = &answer
-                && let Some(doubt) = Doubt::of(failure, false)
+                && let Some(doubt) = Doubt::of(failure, |never| match *never {})
                 && self.is_first_doubt(ours, "handshake", doubt, &mut doubts)
             {
                 continue;
@@ -307,9 +306,9 @@ enum Doubt {
 }
 
 impl Doubt {
-    fn of<E>(failure: &Failure<E>, is_suspect: bool) -> Option<Doubt> {
+    fn of<E>(failure: &Failure<E>, is_suspect: impl FnOnce(&E) -> bool) -> Option<Doubt> {
         Some(match failure {
-            Failure::Server(_) if is_suspect => Doubt::Suspect,
+            Failure::Server(error) => return is_suspect(error).then_some(Doubt::Suspect),
             Failure::Protocol(
                 Protocol::Malformed | Protocol::UnknownMethod | Protocol::UnknownInterface,
             ) => Doubt::Refused,

@@ -159,8 +159,8 @@ fn client_method(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStr
 fn client_body(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStream {
     let ask = ask(index, method);
     let is_suspect = suspect.map_or_else(
-        || quote! { false },
-        |pattern| quote! { ::core::matches!(__failure, ::libipc::Failure::Server(#pattern)) },
+        || quote! { |_| false },
+        |pattern| quote! { |__error| ::core::matches!(__error, #pattern) },
     );
     let may_ask_again = quote! {
         self.client.doubt::<<Self as ::libipc::client::Typed>::Interface, _>(
