@@ -22,7 +22,7 @@ struct Section {
     has_chart: bool,
 }
 
-const SECTIONS: [Section; 11] = [
+const SECTIONS: [Section; 10] = [
     Section {
         name: "recovery",
         has_chart: true,
@@ -36,7 +36,6 @@ const SECTIONS: [Section; 11] = [
     Section::plain("drop"),
     Section::plain("duplicate"),
     Section::plain("exhaust"),
-    Section::plain("silent"),
 ];
 
 impl Section {
