@@ -86,6 +86,9 @@ impl Campaign<'_> {
             Err(error) => return Err(Failed::from(error).about(victim.name)),
         };
         outcome = outcome.and(self.probes.ask(&victim.name));
+        if is_lost && strike.kind == Kind::Drop {
+            self.wait_for_count(&victim);
+        }
         let redelivered = self.redelivered()?.saturating_sub(before);
         let line = line.number("redelivered", redelivered);
         let harm = Harm::passing(line, at, outcome).activated(is_lost);

@@ -155,6 +155,14 @@ impl Campaign<'_> {
         outcome
     }
 
+    /// Waits until `init` has counted the death of a service: its next instance may serve before.
+    pub(super) fn wait_for_count(&self, victim: &Victim) {
+        let end = time::after(WATCH_NS);
+        while self.deaths(&victim.name) == victim.deaths && time::now() < end {
+            time::sleep(LOOK_NS);
+        }
+    }
+
     pub(super) fn victim(&self, service: usize, loads: &Loads) -> Result<Option<Victim>, Failed> {
         let name = self.services[service].name.clone();
         let Some(found) = services::find(&self.init, &name) else {
