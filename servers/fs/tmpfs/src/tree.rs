@@ -73,9 +73,8 @@ pub(crate) struct Record {
     pub(crate) change: Change,
 }
 
-/// A change of the tree. A plain number says which one: that is the quickest to look at.
+/// A change of the tree.
 #[derive(Debug, Serialize, Deserialize)]
-#[repr(u8)]
 pub(crate) enum Change {
     Create {
         directory: u64,

@@ -14,7 +14,7 @@ use skink_program::files::printable;
 /// what they once needed.
 const SPARE_FRAMES: u64 = 8;
 /// Files that are kept open for one such frame more: journals in state regions are longer than before.
-const OPEN_PER_FRAME: u64 = 32;
+const OPEN_PER_FRAME: u64 = 16;
 /// Bytes by which the kernel's may differ: its tables grow to what they once held, and stay.
 const SPARE_KERNEL_BYTES: u64 = 32 << 10;
 
