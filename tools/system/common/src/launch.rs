@@ -15,7 +15,7 @@ use libipc::proto::vfs::VfsClient;
 use libipc::spawn::MemoryPager;
 use libsys::abi::layout::MAPPINGS;
 use libsys::abi::{ExitReason, FOREVER, PAGE_SIZE, ProcessInfo, ProcessState};
-use libsys::spawn::{Child, DEFAULT_KERNEL_QUOTA, Image, Premapped, Spawn};
+use libsys::spawn::{Child, Image, Premapped, Spawn};
 use libsys::{
     Error, Handle, MapFlags, Memory, Notification, Process, Rights, Sender, System, ipc, time,
 };
@@ -144,7 +144,7 @@ fn launcher_quota() -> u64 {
     let left = libsys::startup::process().info().map_or(0, |info| {
         info.kernel_quota.saturating_sub(info.kernel_bytes)
     });
-    (left / 2).clamp(DEFAULT_KERNEL_QUOTA, LAUNCHER_QUOTA)
+    (left / 2).clamp(libsys::spawn::DEFAULT_KERNEL_QUOTA, LAUNCHER_QUOTA)
 }
 
 /// Returns what a child may get at most: on the host nothing is started.

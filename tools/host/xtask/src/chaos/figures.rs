@@ -157,9 +157,9 @@ impl Figures {
         &self.plan
     }
 
-    /// Returns whether files were kept open besides.
-    pub(crate) fn has_crowd(&self) -> bool {
-        self.open > 0
+    /// Returns how many files were kept open besides.
+    pub(crate) fn open(&self) -> u64 {
+        self.open
     }
 
     /// Returns whether there is anything for a chart of gaps.

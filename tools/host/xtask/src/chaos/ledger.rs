@@ -52,11 +52,11 @@ impl Section {
         }
     }
 
-    /// Returns the part for campaigns of a plan (kinds, with commas between them), with thousands of
-    /// open files or without.
-    fn of(plan: &str, has_crowd: bool) -> anyhow::Result<Self> {
+    /// Returns the part for campaigns of a plan (kinds, with commas between them), with so many files
+    /// that were kept open besides.
+    fn of(plan: &str, open: u64) -> anyhow::Result<Self> {
         let are_kills = plan.split(',').all(|kind| KILLS.contains(&kind));
-        let name = match (are_kills, has_crowd) {
+        let name = match (are_kills, open > 0) {
             (true, true) => CROWD,
             (true, false) => SECTIONS[0].name,
             (false, _) => plan,
@@ -105,7 +105,7 @@ impl Section {
 /// `text` is the file of the campaign; what it says of each boot is left out.
 pub(crate) fn bless(root: &Path, text: &str) -> anyhow::Result<()> {
     let figures = &Figures::parse(text)?;
-    let section = Section::of(figures.plan(), figures.has_crowd())?;
+    let section = Section::of(figures.plan(), figures.open())?;
     let mut kept: Value = serde_json::from_str(text)?;
     if let Some(kept) = kept.as_object_mut() {
         kept.remove("batches");
@@ -172,11 +172,11 @@ mod tests {
             ("swap", "swap"),
             ("hang", "hang"),
         ] {
-            assert_eq!(Section::of(plan, false).unwrap().name, name);
+            assert_eq!(Section::of(plan, 0).unwrap().name, name);
         }
-        assert_eq!(Section::of("single", true).unwrap().name, CROWD);
+        assert_eq!(Section::of("single", 10_000).unwrap().name, CROWD);
         for plan in ["single,hang", "flip", ""] {
-            let error = Section::of(plan, false).unwrap_err().to_string();
+            let error = Section::of(plan, 0).unwrap_err().to_string();
             assert!(error.contains("alone"), "{error}");
         }
     }
