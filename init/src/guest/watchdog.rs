@@ -28,13 +28,14 @@ const LOOP: Heartbeat = Heartbeat {
     timeout_ms: 30,
     request_ms: 0,
 };
-/// the same for an instance that follows one that hung, as that may have been a false alarm: on an
-/// emulated machine CPU time goes on while the host does something else;
+/// the same where a false alarm is possible or has just been: with several CPUs a host can stop the one
+/// that the main thread runs on, whose CPU time goes on, while the one that watches runs. On one CPU
+/// both stand still;
 const CAREFUL_LOOP: Heartbeat = Heartbeat {
     timeout_ms: 500,
     ..LOOP
 };
-/// for so long, ns;
+/// how long after a hang that was found, ns;
 const CAREFUL_NS: u64 = 10_000 * time::MS;
 /// and by the time that passes, in case that it waits for somebody, which it never should.
 const BLOCK: Heartbeat = Heartbeat {
@@ -64,14 +65,20 @@ pub(crate) fn start(memory: &Handle<Memory>, common: &'static Common) -> libsys:
         pages: THREAD_PAGES,
         address,
     };
-    let was_hung = own::cause_of_last_end() == Some(Cause::Hung);
-    thread::spawn(&place, move || watch(&common.wake, was_hung)).map(drop)
+    let careful_until = if common.system.system_info()?.0.cpus > 1 {
+        u64::MAX
+    } else if own::cause_of_last_end() == Some(Cause::Hung) {
+        time::after(CAREFUL_NS)
+    } else {
+        0
+    };
+    thread::spawn(&place, move || watch(&common.wake, careful_until)).map(drop)
 }
 
-fn watch(wake: &Handle<Notification>, was_hung: bool) -> ! {
+/// Watches, with more care until a time.
+fn watch(wake: &Handle<Notification>, careful_until: u64) -> ! {
     let process = startup::process();
     let now = time::now();
-    let careful_until = if was_hung { now + CAREFUL_NS } else { 0 };
     let mut watchers = [(LOOP, Doing::Running), (BLOCK, Doing::Sleeping)]
         .map(|(settings, doing)| (Watcher::new(&settings, now), settings, doing));
     loop {
