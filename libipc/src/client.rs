@@ -287,6 +287,13 @@ impl Client {
     }
 }
 
+/// Does what is rare, out of the way of what is not.
+#[cold]
+#[inline(never)]
+pub fn rarely<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
 /// What a client thinks of the server that has one of its requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Doubts {

@@ -1,7 +1,7 @@
 //! Guards behind what is allocated: whoever writes past its end is found when it is given back.
 //!
 //! Behind the last byte of each allocation comes a word that depends on a secret of the process
-//! and on its place, so on address and size ([`guard`]). It is looked at when the allocation is freed or
+//! and on its place, so on address and size. It is looked at when the allocation is freed or
 //! gets another size; if a bit of it is not as it was, something was written there that belongs
 //! to nobody, and the process ends: `init` starts the next instance with a new heap, from what is
 //! in the state region ([ADR 24](../../../docs/adr/0024-heap-guards-and-starting-over.md)). What is

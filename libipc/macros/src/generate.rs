@@ -170,7 +170,9 @@ fn client_body(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStrea
             &mut __doubts,
         )
     };
-    if method.gives_handles_away() {
+    if let Ask::WithHandles(ask) = &ask
+        && method.gives_handles_away()
+    {
         return quote! {
             let mut __doubts = ::libipc::client::Doubts::default();
             let __answer = #ask;
@@ -181,23 +183,68 @@ fn client_body(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStrea
             __answer
         };
     }
+    let attempt = attempt(method, &ask);
+    // What is rare is somewhere else, so that the way to the reply keeps nothing for it.
     quote! {
-        let mut __doubts = ::libipc::client::Doubts::default();
-        loop {
-            let __error = match #ask {
-                Ok(__reply) => return Ok(__reply),
-                Err(__error) => __error,
-            };
+        let __error = #attempt;
+        ::libipc::client::rarely(move || {
+            let mut __doubts = ::libipc::client::Doubts::default();
             let __failure = &__error;
             if !#may_ask_again {
                 return Err(__error);
             }
-        }
+            let __error = #attempt;
+            let __failure = &__error;
+            // Nobody is asked a third time.
+            let _ = #may_ask_again;
+            Err(__error)
+        })
     }
 }
 
-/// An expression that sends the request once: what came of it.
-fn ask(index: u16, method: &Method) -> TokenStream {
+/// Asks once: an expression of the error. If there is none, the reply goes to the caller straight from
+/// there, as it may be large.
+fn attempt(method: &Method, ask: &Ask) -> TokenStream {
+    match ask {
+        Ask::Plain(call, patterns, reply) => {
+            let found = match promise(method) {
+                None => quote! { return Ok(#reply), },
+                Some(promise) => quote! {
+                    {
+                        let __reply = #reply;
+                        if #promise {
+                            return Ok(__reply);
+                        }
+                        ::libipc::Failure::Protocol(::libipc::Protocol::BrokenPromise)
+                    }
+                },
+            };
+            quote! {
+                match #call {
+                    Ok(#patterns) => #found
+                    Err(__error) => __error,
+                }
+            }
+        }
+        Ask::WithHandles(ask) => quote! {
+            match #ask {
+                Ok(__reply) => return Ok(__reply),
+                Err(__error) => __error,
+            }
+        },
+    }
+}
+
+/// How a request is sent once.
+enum Ask {
+    /// A call without handles, the pattern of what it returns, and the reply made of that.
+    Plain(TokenStream, TokenStream, TokenStream),
+    /// An expression of the result, whose reply has been checked.
+    WithHandles(TokenStream),
+}
+
+/// Sends the request of a method once.
+fn ask(index: u16, method: &Method) -> Ask {
     let values = method.arguments.iter().filter_map(client_value);
     let handles: Vec<_> = method.arguments.iter().filter_map(client_handle).collect();
     let wire_types = method.ok.parts().iter().filter_map(output_wire_type);
@@ -225,19 +272,14 @@ fn ask(index: u16, method: &Method) -> TokenStream {
     let wire_type = quote! { (#(#wire_types,)*) };
     let values = quote! { &(#(#values,)*) };
     let patterns = quote! { (#(#patterns,)*) };
-    let checked = checked(method);
     if handles.is_empty() && takes.is_empty() {
-        return quote! {
-            self.client
-                .call_plain::<#interface, _, #wire_type, #error>(#index, #values)
-                .and_then(|#patterns| {
-                    let __reply = #result;
-                    #checked
-                    Ok(__reply)
-                })
+        let call = quote! {
+            self.client.call_plain::<#interface, _, #wire_type, #error>(#index, #values)
         };
+        return Ask::Plain(call, patterns, result);
     }
-    quote! {
+    let checked = checked(method);
+    Ask::WithHandles(quote! {
         (|| -> ::core::result::Result<#ok, ::libipc::Failure<#error>> {
             #[allow(unused_mut, reason = "some methods only return handles")]
             let mut __out = ::libipc::wire::OutHandles::new();
@@ -252,7 +294,7 @@ fn ask(index: u16, method: &Method) -> TokenStream {
             #checked
             Ok(__reply)
         })()
-    }
+    })
 }
 
 /// Looks at the reply, if the method says what holds for it.

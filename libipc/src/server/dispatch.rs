@@ -380,7 +380,8 @@ impl<R> Core<R> {
         } = delivery;
         let (id, method) = ((label >> 16) as u16, label as u16);
         let Some((schema, dispatcher)) = find(&self.dispatchers, id) else {
-            return Some((reply, self.refuse(Status::UnknownInterface)));
+            self.doubt_oneself();
+            return Some((reply, Answer::status(Status::UnknownInterface)));
         };
         let schema: &'static Schema = schema;
         if caller.redelivered
@@ -424,16 +425,19 @@ impl<R> Core<R> {
             Err(Status::UnknownMethod) if method == HANDSHAKE => {
                 Some((reply, handshake(schema, payload, &self.output)))
             }
-            Err(status) => Some((reply, self.refuse(status))),
+            Err(status) => {
+                self.doubt_oneself();
+                Some((reply, Answer::status(status)))
+            }
         }
     }
 
-    /// Refuses a request that is none. Whether it is none this server looks at once more: one that
-    /// does not understand itself either ends, and the next instance gets the request.
+    /// Looks once more before a request is refused that is none: a server that does not understand
+    /// itself either ends, and the next instance gets the request.
     #[cold]
-    fn refuse(&self, status: Status) -> Answer {
+    #[inline(never)]
+    fn doubt_oneself(&self) {
         assert!(self.understands(), "this server does not understand itself");
-        Answer::status(status)
     }
 
     /// Returns whether greetings in its own interfaces are found and read as they were written.
