@@ -13,7 +13,7 @@ use skink_program::{Failed, Program};
 use super::{Campaign, LOOK_NS, say, with_counts};
 use crate::loads::Loads;
 use crate::services::{self, INIT};
-use crate::wreck;
+use crate::wreck::{self, Barred};
 
 /// How long a fault may take to show, ns.
 const WATCH_NS: u64 = 30 * time::MS;
@@ -107,7 +107,7 @@ impl Campaign<'_> {
         // It turns from its next return from the kernel on, at the latest from that of this request.
         let at = time::now();
         self.probes.nudge(&victim.name);
-        wreck::unbar(self.system, &victim.process, &barred).map_err(about)?;
+        self.unbar(&victim, &barred).map_err(about)?;
         let found = detected(&self.init, &victim, at)?;
         let mut line = begin(&victim, strike, at);
         if let Some(ns) = found {
@@ -121,6 +121,23 @@ impl Campaign<'_> {
             wreck::clean(self.system, &next, &barred)?;
         }
         self.end(program, victim, loads, Harm::lasting(line, at, outcome))
+    }
+
+    /// Puts a text right. All instances share it: if this one was found before, the next one turns
+    /// already, and is the way to it.
+    fn unbar(&self, victim: &Victim, barred: &Barred) -> Result<(), Failed> {
+        let end = time::after(DETECTION_NS);
+        let mut result = wreck::unbar(self.system, &victim.process, barred);
+        while result.is_err() && time::now() < end {
+            if let Some(next) = services::find(&self.init, &victim.name)
+                && let Ok(process) = self.system.open_process(next.process)
+            {
+                result = wreck::unbar(self.system, &process, barred);
+            } else {
+                time::sleep(LOOK_NS);
+            }
+        }
+        result
     }
 
     /// Turns over a bit of a service, and looks what comes of it.
