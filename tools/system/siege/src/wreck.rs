@@ -7,7 +7,7 @@ use chaos::Random;
 use libipc::proto::memory::MemoryManagerClient;
 use libsys::abi::layout::USER_END;
 use libsys::abi::{MAX_PAGE_RUNS, PAGE_SIZE, PageRun};
-use libsys::{Handle, MapFlags, Memory, Process, System};
+use libsys::{Error, Handle, MapFlags, Memory, Process, System};
 use siege::faults::Place;
 use siege::harm::{self, Area, JUMP_BYTES, JUMP_TO_ITSELF, Target};
 use skink_program::Failed;
@@ -96,7 +96,12 @@ pub(crate) fn bar(system: &Handle<System>, process: &Handle<Process>) -> Result<
     let room = room.ok_or_else(|| Failed::new("its text has no room"))?;
     system.poke(process, room.0, &JUMP_TO_ITSELF)?;
     for (address, _) in &returns {
-        system.poke(process, *address, &harm::jump(*address, room.0))?;
+        let poked = system.poke(process, *address, &harm::jump(*address, room.0));
+        // It may turn already, and be found before all is done.
+        if poked == Err(Error::Dead) {
+            break;
+        }
+        poked?;
     }
     Ok(Barred { returns, room })
 }

@@ -13,7 +13,7 @@ use skink_program::{Failed, Program};
 use super::{Campaign, LOOK_NS, say, with_counts};
 use crate::loads::Loads;
 use crate::services::{self, INIT};
-use crate::wreck::{self, Barred};
+use crate::wreck;
 
 /// How long a fault may take to show, ns.
 const WATCH_NS: u64 = 30 * time::MS;
@@ -107,32 +107,35 @@ impl Campaign<'_> {
         // It turns from its next return from the kernel on, at the latest from that of this request.
         let at = time::now();
         self.probes.nudge(&victim.name);
-        self.unbar(&victim, &barred).map_err(about)?;
+        let unbar = |process: &Handle<Process>| wreck::unbar(self.system, process, &barred);
+        self.put_right(&victim, unbar).map_err(about)?;
         let found = detected(&self.init, &victim, at)?;
         let mut line = begin(&victim, strike, at);
         if let Some(ns) = found {
             line = line.number("detection_ns", ns);
         }
         let outcome = self.probes.ask(&victim.name);
-        if found.is_some()
-            && let Some(next) = services::find(&self.init, &victim.name)
-        {
-            let next = self.system.open_process(next.process)?;
-            wreck::clean(self.system, &next, &barred)?;
+        if found.is_some() {
+            let clean = |process: &Handle<Process>| wreck::clean(self.system, process, &barred);
+            self.put_right(&victim, clean).map_err(about)?;
         }
         self.end(program, victim, loads, Harm::lasting(line, at, outcome))
     }
 
-    /// Puts a text right. All instances share it: if this one was found before, the next one turns
-    /// already, and is the way to it.
-    fn unbar(&self, victim: &Victim, barred: &Barred) -> Result<(), Failed> {
+    /// Puts a text right, which all instances share: if the victim was found before, through one that
+    /// came after it, which may turn already.
+    fn put_right(
+        &self,
+        victim: &Victim,
+        change: impl Fn(&Handle<Process>) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
         let end = time::after(DETECTION_NS);
-        let mut result = wreck::unbar(self.system, &victim.process, barred);
+        let mut result = change(&victim.process);
         while result.is_err() && time::now() < end {
             if let Some(next) = services::find(&self.init, &victim.name)
                 && let Ok(process) = self.system.open_process(next.process)
             {
-                result = wreck::unbar(self.system, &process, barred);
+                result = change(&process);
             } else {
                 time::sleep(LOOK_NS);
             }
