@@ -81,7 +81,7 @@ fn defaults_are_those_of_the_guide() {
     assert_eq!(server.memory.heap, 256 << 10);
     assert_eq!(server.restart.policy, RestartPolicy::Always);
     let heartbeat = server.heartbeat;
-    assert_eq!((heartbeat.period_ms, heartbeat.timeout_ms), (10, 40));
+    assert_eq!((heartbeat.period_ms, heartbeat.timeout_ms), (10, 30));
     assert_eq!(heartbeat.request_ms, 0);
     assert!(server.rights.system.is_empty() && server.rights.grants.is_empty());
 }
