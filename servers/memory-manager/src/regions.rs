@@ -330,12 +330,14 @@ impl<I: Clone> Regions<I> {
         self.first_behind(range.first()).min(end)..end
     }
 
-    /// Returns the parts of the first and last touched regions that stick out of the range.
+    /// Returns the parts of the first and last touched regions that stick out of the range; none when
+    /// no region is touched, as when a record is missing that had made it.
     fn ends(&self, range: &PageRange, touched: &Range<usize>) -> Option<[Option<Region<I>>; 2]> {
-        let (first, last) = (
-            self.list.get(touched.start)?,
-            self.list.get(touched.end - 1)?,
-        );
+        let (first, last) = match self.list.get(touched.clone())? {
+            [] => return None,
+            [only] => (only, only),
+            [first, .., last] => (first, last),
+        };
         let stick_out = |region: &Region<I>, pages: Range<u64>| {
             (!pages.is_empty()).then(|| region.part(PageRange(pages), region.protection))
         };
@@ -413,6 +415,24 @@ mod tests {
         };
         assert_eq!(rest.page(0), Some((9, 9000 - 8192)));
         assert_eq!(rest.page(1), None);
+    }
+
+    /// The record that made a region may be lost, and the one that takes it away not.
+    #[test]
+    fn where_no_region_is_nothing_is_changed() {
+        let mut regions = Regions::default();
+        let region = Region::new(
+            range(100, 10),
+            Protection::ReadWrite,
+            Backing::<()>::Anonymous,
+        );
+        regions.insert(region).unwrap();
+        for away in [range(50, 10), range(99, 1), range(110, 1)] {
+            regions.remove(&away);
+            regions.protect(&away, Protection::Read);
+        }
+        assert_eq!(regions.all().len(), 1);
+        assert_eq!(regions.all()[0].range, range(100, 10));
     }
 
     #[test]
