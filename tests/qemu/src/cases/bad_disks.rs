@@ -16,7 +16,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             .expect(|run| {
                 run.expect_code(1)?;
                 run.expect_text("cat: /hello.txt: disk missing or failed\n")?;
-                expect_no_restarts(run)
+                expect_no_crashes(run)
             }),
     ];
     scenarios.extend(fixtures::bad_image_names().map(|name| {
@@ -41,7 +41,7 @@ fn expect_no_harm(run: &Run, name: &str) -> anyhow::Result<()> {
         "the machine ended with {:?}",
         run.exit
     );
-    expect_no_restarts(run)?;
+    expect_no_crashes(run)?;
     let has_error = output
         .lines()
         .any(|line| COMPLAINTS.iter().any(|start| line.starts_with(start)));
@@ -55,8 +55,13 @@ fn expect_no_harm(run: &Run, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails unless `svc list` in the output shows that every service still is what was booted.
-fn expect_no_restarts(run: &Run) -> anyhow::Result<()> {
+/// What `svc list` says of a service that its clients did not believe. A disk that is damaged looks like
+/// a server that is: up to three times another instance looks at it (ADR 25).
+const DOUBTED: &str = "gave replies that cannot be true";
+const MAX_DOUBTS: u32 = 3;
+
+/// Fails unless `svc list` in the output shows that no service has crashed, or was doubted too often.
+fn expect_no_crashes(run: &Run) -> anyhow::Result<()> {
     let services: Vec<Vec<&str>> = run
         .output
         .lines()
@@ -68,8 +73,10 @@ fn expect_no_restarts(run: &Run) -> anyhow::Result<()> {
     ensure!(services.len() >= 10, "svc lists only {services:?}");
     for service in services {
         // NAME LEVEL STATE PROCESS VERSION RESTARTS
+        let restarts: u32 = service[5].parse()?;
+        let is_doubted = restarts <= MAX_DOUBTS && service.join(" ").ends_with(DOUBTED);
         ensure!(
-            service[2] == "running" && service[5] == "0",
+            service[2] == "running" && (restarts == 0 || is_doubted),
             "a service did not live through it: {service:?}"
         );
     }
