@@ -183,12 +183,14 @@ impl<'a> Campaign<'a> {
                 Kind::Single | Kind::Pair | Kind::Again | Kind::Matrix | Kind::Init => {
                     self.strike(program, &strike)?;
                 }
-                Kind::Hang => self.hang(program, &strike, &loads)?,
-                Kind::Flip => self.flip(program, &strike, &loads)?,
+                Kind::Hang => self.harm(program, &strike, &loads, Self::hang)?,
+                Kind::Flip => self.harm(program, &strike, &loads, Self::flip)?,
                 Kind::Swap | Kind::Broken => self.swap(program, &strike)?,
                 Kind::Silent => self.silent(program, &strike, &loads)?,
-                Kind::Slow => self.slow(program, &strike, &loads)?,
-                Kind::Drop | Kind::Duplicate => self.answer(program, &strike, &loads)?,
+                Kind::Slow => self.harm(program, &strike, &loads, Self::slow)?,
+                Kind::Drop | Kind::Duplicate => {
+                    self.harm(program, &strike, &loads, Self::answer)?
+                }
                 Kind::Exhaust => self.exhaust(program, &strike, &loads)?,
                 Kind::Quiet => {
                     if self.quiet(program)? {

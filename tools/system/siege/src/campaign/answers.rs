@@ -5,11 +5,10 @@ use alloc::format;
 use libsys::abi::AtAnswer;
 use libsys::{Error, time};
 use siege::{Kind, Strike};
-use skink_program::{Failed, Program};
+use skink_program::Failed;
 
-use super::harm::{Harm, begin};
+use super::harm::{Harm, Victim, begin};
 use super::{Campaign, LOOK_NS};
-use crate::loads::Loads;
 
 /// How long the workloads have time to make a request whose answer is lost, ns.
 const WORKLOADS_NS: u64 = 3 * time::MS;
@@ -41,15 +40,7 @@ impl Campaign<'_> {
     /// without a death.
     ///
     /// Of those that are asked by rings the client is restarted, for it to make its calls.
-    pub(super) fn answer(
-        &mut self,
-        program: &mut Program,
-        strike: &Strike,
-        loads: &Loads,
-    ) -> Result<(), Failed> {
-        let Some(victim) = self.victim(strike.first, loads)? else {
-            return Ok(());
-        };
+    pub(super) fn answer(&mut self, victim: &Victim, strike: &Strike) -> Result<Harm, Failed> {
         let what = if strike.kind == Kind::Drop {
             AtAnswer::End
         } else {
@@ -57,7 +48,7 @@ impl Campaign<'_> {
         };
         let before = self.redelivered()?;
         let at = time::now();
-        let line = begin(&victim, strike, at);
+        let line = begin(victim, strike, at);
         let mut outcome = Ok(());
         match self.system.at_answer(&victim.process, what) {
             Ok(_) => {
@@ -78,21 +69,20 @@ impl Campaign<'_> {
             }
             // It died just now, of something else, which will be found.
             Err(Error::Dead) => {}
-            Err(error) => return Err(Failed::from(error).about(victim.name)),
+            Err(error) => return Err(Failed::from(error).about(&victim.name)),
         }
         let is_lost = match self.system.at_answer(&victim.process, AtAnswer::Deliver) {
             Ok(is_pending) => !is_pending,
             Err(Error::Dead) => true,
-            Err(error) => return Err(Failed::from(error).about(victim.name)),
+            Err(error) => return Err(Failed::from(error).about(&victim.name)),
         };
         outcome = outcome.and(self.probes.ask(&victim.name));
         if is_lost && strike.kind == Kind::Drop {
-            self.wait_for_count(&victim);
+            self.wait_for_count(victim);
         }
         let redelivered = self.redelivered()?.saturating_sub(before);
         let line = line.number("redelivered", redelivered);
-        let harm = Harm::passing(line, at, outcome).activated(is_lost);
-        self.end(program, victim, loads, harm)
+        Ok(Harm::passing(line, at, outcome).activated(is_lost))
     }
 
     /// Returns how many requests were delivered again since boot.

@@ -92,34 +92,41 @@ impl Harm {
 }
 
 impl Campaign<'_> {
-    /// Makes a service turn for ever, and looks when it is found.
-    pub(super) fn hang(
+    /// Harms a service in some way, if it runs, and judges what comes of it.
+    pub(super) fn harm(
         &mut self,
         program: &mut Program,
         strike: &Strike,
         loads: &Loads,
+        how: impl FnOnce(&mut Self, &Victim, &Strike) -> Result<Harm, Failed>,
     ) -> Result<(), Failed> {
         let Some(victim) = self.victim(strike.first, loads)? else {
             return Ok(());
         };
+        let harm = how(self, &victim, strike)?;
+        self.end(program, victim, loads, harm)
+    }
+
+    /// Makes a service turn for ever, and looks when it is found.
+    pub(super) fn hang(&mut self, victim: &Victim, strike: &Strike) -> Result<Harm, Failed> {
         let about = |failed: Failed| failed.about(&victim.name);
         let barred = wreck::bar(self.system, &victim.process).map_err(about)?;
         // It turns from its next return from the kernel on, at the latest from that of this request.
         let at = time::now();
         self.probes.nudge(&victim.name);
         let unbar = |process: &Handle<Process>| wreck::unbar(self.system, process, &barred);
-        self.put_right(&victim, unbar).map_err(about)?;
-        let found = detected(&self.init, &victim, at)?;
-        let mut line = begin(&victim, strike, at);
+        self.put_right(victim, unbar).map_err(about)?;
+        let found = detected(&self.init, victim, at)?;
+        let mut line = begin(victim, strike, at);
         if let Some(ns) = found {
             line = line.number("detection_ns", ns);
         }
         let outcome = self.probes.ask(&victim.name);
         if found.is_some() {
             let clean = |process: &Handle<Process>| wreck::clean(self.system, process, &barred);
-            self.put_right(&victim, clean).map_err(about)?;
+            self.put_right(victim, clean).map_err(about)?;
         }
-        self.end(program, victim, loads, Harm::lasting(line, at, outcome))
+        Ok(Harm::lasting(line, at, outcome))
     }
 
     /// Puts a text right, which all instances share: if the victim was found before, through one that
@@ -144,24 +151,16 @@ impl Campaign<'_> {
     }
 
     /// Turns over a bit of a service, and looks what comes of it.
-    pub(super) fn flip(
-        &mut self,
-        program: &mut Program,
-        strike: &Strike,
-        loads: &Loads,
-    ) -> Result<(), Failed> {
-        let Some(victim) = self.victim(strike.first, loads)? else {
-            return Ok(());
-        };
+    pub(super) fn flip(&mut self, victim: &Victim, strike: &Strike) -> Result<Harm, Failed> {
         let at = time::now();
         let flipped = wreck::flip(self.system, &victim.process, &mut self.random, None);
         let flipped = flipped.map_err(|failed| failed.about(&victim.name))?;
-        let line = begin(&victim, strike, at)
+        let line = begin(victim, strike, at)
             .text("area", flipped.area.name())
             .number("address", flipped.address)
             .number("mask", flipped.mask.into());
-        let outcome = self.watch(&victim, at);
-        self.end(program, victim, loads, Harm::lasting(line, at, outcome))
+        let outcome = self.watch(victim, at);
+        Ok(Harm::lasting(line, at, outcome))
     }
 
     /// Asks a service again and again, until it dies or a fault has had its time to show.

@@ -3,11 +3,10 @@
 use libsys::{Error, time};
 use siege::Strike;
 use siege::json::Object;
-use skink_program::{Failed, Program};
+use skink_program::Failed;
 
 use super::harm::{Harm, Victim, begin};
 use super::{Campaign, LOOK_NS};
-use crate::loads::Loads;
 
 /// For how long a service is slow, ns.
 const SLOW_NS: (u64, u64) = (time::MS, 80 * time::MS);
@@ -18,18 +17,10 @@ impl Campaign<'_> {
     /// Slows a service down for a while: the kernel steps through it, so that each of its instructions
     /// takes as long as some hundred, and it answers late. The workloads wait meanwhile. It may be
     /// found hung, as its event loop hardly turns; then it is restarted.
-    pub(super) fn slow(
-        &mut self,
-        program: &mut Program,
-        strike: &Strike,
-        loads: &Loads,
-    ) -> Result<(), Failed> {
-        let Some(victim) = self.victim(strike.first, loads)? else {
-            return Ok(());
-        };
+    pub(super) fn slow(&mut self, victim: &Victim, strike: &Strike) -> Result<Harm, Failed> {
         let slow_ns = SLOW_NS.0 + self.random.below(SLOW_NS.1 - SLOW_NS.0);
         let at = time::now();
-        let line = begin(&victim, strike, at).number("slow_ns", slow_ns);
+        let line = begin(victim, strike, at).number("slow_ns", slow_ns);
         let mut executed = 0;
         if is_alive(self.system.end_after(&victim.process, MANY))?.is_some() {
             // Who has nothing else to do has this.
@@ -38,12 +29,11 @@ impl Campaign<'_> {
             while time::now() < end && !victim.has_ended(&self.init)? {
                 time::sleep(LOOK_NS.max(time::MS));
             }
-            executed = self.quicken(&victim)?;
+            executed = self.quicken(victim)?;
         }
         let line: Object = line.number("instructions", executed);
         let outcome = self.probes.ask(&victim.name);
-        let harm = Harm::passing(line, at, outcome).activated(executed > 0);
-        self.end(program, victim, loads, harm)
+        Ok(Harm::passing(line, at, outcome).activated(executed > 0))
     }
 
     /// Lets a service run as always; returns how many instructions it has executed slowly. Of one that
