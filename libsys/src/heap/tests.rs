@@ -32,6 +32,16 @@ fn layout() -> impl Strategy<Value = Layout> {
         .prop_map(|(size, align)| Layout::from_size_align(size, 1 << align).unwrap())
 }
 
+/// Allocates, and changes a byte of the guard behind it.
+fn overrun(heap: &impl GlobalAlloc, layout: Layout, place: usize, mask: u8) -> *mut u8 {
+    // SAFETY: there is room for the guard behind it.
+    unsafe {
+        let address = heap.alloc(layout);
+        *address.add(layout.size() + place) ^= mask;
+        address
+    }
+}
+
 /// Frees what a test has damaged.
 fn free(address: *mut u8, layout: Layout) {
     // SAFETY: the layout is that with which it was allocated, and it was not freed.
@@ -47,12 +57,7 @@ proptest! {
         mask in 1_u8..,
     ) {
         let heap = guarded(secret);
-        // SAFETY: there is room for the guard behind it.
-        let address = unsafe {
-            let address = heap.alloc(layout);
-            *address.add(layout.size() + place) ^= mask;
-            address
-        };
+        let address = overrun(&heap, layout, place, mask);
         let damage = damage_in(|| {
             // SAFETY: it was allocated with this layout.
             unsafe { heap.dealloc(address, layout) }
@@ -72,14 +77,9 @@ proptest! {
         mask in 1_u8..,
     ) {
         let heap = guarded(secret);
-        // SAFETY: as above.
-        let address = unsafe {
-            let address = heap.alloc(layout);
-            *address.add(layout.size() + place) ^= mask;
-            address
-        };
+        let address = overrun(&heap, layout, place, mask);
         let damage = damage_in(|| {
-            // SAFETY: as above.
+            // SAFETY: it was allocated with this layout.
             let _ = unsafe { heap.realloc(address, layout, size) };
         });
         assert!(damage.is_some());
