@@ -12,7 +12,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             .words("panic-test quiet")
             .expect(expect_report),
         Scenario::new("a machine with too little memory says so")
-            .memory("24M")
+            .memory("28M")
             .exec("ls /")
             .expect(|run| {
                 anyhow::ensure!(run.exit == Exit::Panic, "it ended with {:?}", run.exit);

@@ -8,8 +8,6 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             .smp(&[1, 2, 4])
             .time_limit(240)
             .exec("system-tests")
-            .expect_guest_tests()
-            // A program that ends half-way reports no failure.
-            .expect(|run| run.expect_code(0)),
+            .expect_guest_tests(),
     ]
 }
