@@ -318,9 +318,9 @@ pub(crate) const fn empty_info() -> ProcessInfo {
         kernel_bytes: 0,
         kernel_quota: 0,
         mapped_pages: 0,
-        is_calling: 0,
-        is_receiving: 0,
-        is_sleeping: 0,
+        calling: 0,
+        receiving: 0,
+        sleeping: 0,
         name: [0; skink_abi::NAME_BYTES],
     }
 }

@@ -129,9 +129,9 @@ pub(crate) fn look_of(info: &ProcessInfo, beats: u64, oldest_request: u64) -> Lo
         beats,
         calls: info.calls,
         cpu_ns: info.cpu_ns + info.served_ns,
-        doing: if info.is_calling != 0 || info.is_receiving != 0 {
+        doing: if info.calling != 0 || info.receiving != 0 {
             Doing::Waiting
-        } else if info.is_sleeping != 0 {
+        } else if info.sleeping != 0 {
             Doing::Sleeping
         } else {
             Doing::Running

@@ -247,12 +247,12 @@ pub struct ProcessInfo {
     pub kernel_quota: u64,
     /// Pages mapped in its space.
     pub mapped_pages: u64,
-    /// Whether a thread of it waits for the answer to a call (1) or none does (0).
-    pub is_calling: u32,
-    /// Whether a thread of it waits to receive (1) or none does (0).
-    pub is_receiving: u16,
-    /// Whether a thread of it waits for nothing but a time (1) or none does (0).
-    pub is_sleeping: u16,
+    /// Threads of it that wait for the answer to a call.
+    pub calling: u32,
+    /// Threads of it that wait to receive.
+    pub receiving: u16,
+    /// Threads of it that wait for nothing but a time.
+    pub sleeping: u16,
     /// Name, filled up with zeros.
     pub name: [u8; NAME_BYTES],
 }

@@ -428,7 +428,7 @@ impl Process {
     pub(crate) fn info(&self, held: &mut Held<0>) -> ProcessInfo {
         let handles = self.handles.lock(held).used();
         let state = self.state.lock(held);
-        let (mut is_calling, mut is_receiving, mut is_sleeping) = (0, 0, 0);
+        let (mut calling, mut receiving, mut sleeping) = (0, 0, 0);
         let mut calls = self.counters.calls.load(Ordering::Relaxed);
         let mut faults = self.counters.faults.load(Ordering::Relaxed);
         for id in state.threads.iter(&Family) {
@@ -436,9 +436,9 @@ impl Process {
             calls += thread.calls.get();
             faults += thread.faults.get();
             match thread.wait().kind() {
-                Wait::Reply => is_calling = 1,
-                Wait::Message | Wait::Bits => is_receiving = 1,
-                Wait::Time => is_sleeping = 1,
+                Wait::Reply => calling += 1,
+                Wait::Message | Wait::Bits => receiving += 1,
+                Wait::Time => sleeping += 1,
                 Wait::Nothing => {}
             }
         }
@@ -463,9 +463,9 @@ impl Process {
             kernel_bytes: self.quota_used.load(Ordering::Relaxed),
             kernel_quota: self.quota_limit.load(Ordering::Relaxed),
             mapped_pages: counters.pages.load(Ordering::Relaxed),
-            is_calling,
-            is_receiving,
-            is_sleeping,
+            calling,
+            receiving,
+            sleeping,
             name,
         }
     }

@@ -19,7 +19,7 @@ pub(crate) mod ask {
     pub(crate) const DROP: u32 = 3;
     /// Keeps the reply handle and never answers.
     pub(crate) const HOLD: u32 = 4;
-    /// Answers all that are held; tells how many callers no longer waited.
+    /// Answers all that are held; tells how many callers no longer waited, and of how many.
     pub(crate) const RELEASE: u32 = 5;
     /// Makes the server fault.
     pub(crate) const CRASH: u32 = 6;

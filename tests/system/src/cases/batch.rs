@@ -65,6 +65,18 @@ fn entry<const N: usize>(call: Syscall, arguments: [u64; N]) -> BatchEntry {
     entry
 }
 
+/// Makes these entries, which may be made twice: a batch whose time is up half-way begins again.
+fn make_whole(entries: &[BatchEntry]) -> Outcome {
+    let count = entries.len() as u64;
+    loop {
+        let outcome = make(entries, count);
+        let is_cut = (outcome.status, outcome.second) == (0, 0) && outcome.first < count;
+        if !is_cut {
+            return outcome;
+        }
+    }
+}
+
 /// Makes a batch of `count` entries, of which these are the first.
 fn make(entries: &[BatchEntry], count: u64) -> Outcome {
     let words = entries.iter().flat_map(|entry| {
@@ -244,7 +256,7 @@ fn failure(_context: &Context) -> Result<(), String> {
         entry(Syscall::HandleClose, [0x7fff_ffff]),
         entry(Syscall::Notify, [third.raw().0.into()]),
     ];
-    let outcome = make(&entries, 3);
+    let outcome = make_whole(&entries);
     let expected = Outcome {
         status: 0,
         first: 1,
@@ -321,7 +333,7 @@ fn refused(_context: &Context) -> Result<(), String> {
             arguments: [handle; 6],
         };
         let entries = [entry(Syscall::Notify, [handle]), second];
-        let outcome = make(&entries, 2);
+        let outcome = make_whole(&entries);
         let expected = Outcome {
             status: 0,
             first: 1,

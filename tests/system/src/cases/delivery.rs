@@ -69,7 +69,7 @@ fn no_room_once(context: &Context, quota: u64, receiver_waits: u64) -> Result<()
         .kernel_quota(quota);
     let receiver = context.start(spawn)?;
     if receiver_waits != 0 {
-        receiver.until("receiving", |info| info.is_receiving == 1)?;
+        receiver.until("receiving", |info| info.receiving == 1)?;
     }
     let mut outgoing = Outgoing::NONE;
     // Two, of which the first still fits.
@@ -116,7 +116,7 @@ fn no_room_for_answers(context: &Context) -> Result<(), String> {
 fn idle_handles(server: &Running) -> Result<u32, String> {
     // It may have just begun with a request whose caller has gone.
     time::sleep(5 * time::MS);
-    let info = server.until("receiving", |info| info.is_receiving == 1)?;
+    let info = server.until("receiving", |info| info.receiving == 1)?;
     Ok(info.handles)
 }
 
@@ -236,10 +236,10 @@ fn revoked(context: &Context) -> Result<(), String> {
         .handle("server", &sender, Rights::ALL)
         .handle("report", &reporter, Rights::ALL);
     let client = context.start(spawn)?;
-    client.until("calling", |info| info.calls > 0 && info.is_calling == 1)?;
-    server.until("receiving", |info| info.is_receiving == 1)?;
+    client.until("calling", |info| info.calls > 0 && info.calling == 1)?;
+    server.until("receiving", |info| info.receiving == 1)?;
     wire::call(&sender, ask::ECHO, &[]).map_err(because("echo"))?;
-    server.until("receiving", |info| info.is_receiving == 1)?;
+    server.until("receiving", |info| info.receiving == 1)?;
     endpoint.revoke().map_err(because("revoke"))?;
 
     let gone = Error::EndpointGone;
@@ -277,7 +277,7 @@ fn without_fs(context: &Context) -> Result<(), String> {
     let sender = endpoint.mint(1).map_err(because("mint"))?;
     let server = wire::serve(context, &endpoint)?;
     // It must wait already, so that the call switches to it directly.
-    server.until("receiving", |info| info.is_receiving == 1)?;
+    server.until("receiving", |info| info.receiving == 1)?;
     let spawn = context
         .role("without-fs", &[CALLS])
         .handle("server", &sender, Rights::ALL);

@@ -308,9 +308,9 @@ impl<'a> Driver<'a> {
             // One that waits for a command has no step to make. A page fault is no call; all but
             // the last of them are resolved.
             let is_blocked = match (self.model.is_calling(actor), faults) {
-                (true, 0) => info.is_calling == 1 && info.calls > calls,
-                (true, _) => info.is_calling == 1 && info.faults == resolved + faults - 1,
-                (false, _) => info.is_receiving == 1,
+                (true, 0) => info.calling == 1 && info.calls > calls,
+                (true, _) => info.calling == 1 && info.faults == resolved + faults - 1,
+                (false, _) => info.receiving == 1,
             };
             if is_blocked {
                 return Ok(());

@@ -71,7 +71,7 @@ impl<'a> Scene<'a> {
             .handle("server", &sender, Rights::ALL)
             .handle("report", &self.reporter, Rights::ALL);
         let client = self.context.start(spawn)?;
-        client.until("calling", |info| info.calls > 0 && info.is_calling == 1)?;
+        client.until("calling", |info| info.calls > 0 && info.calling == 1)?;
         Ok(client)
     }
 
@@ -159,7 +159,7 @@ fn redelivery(context: &Context) -> Result<(), String> {
 fn waiting_server(context: &Context) -> Result<(), String> {
     let scene = Scene::new(context)?;
     let first = scene.server()?;
-    first.until("receiving", |info| info.is_receiving == 1)?;
+    first.until("receiving", |info| info.receiving == 1)?;
     first.kill()?;
     let client = scene.client(21, ask::WHO)?;
     let _second = scene.server()?;
@@ -292,7 +292,7 @@ fn closed_badge(context: &Context) -> Result<(), String> {
     drop(scene.endpoint.mint(51).map_err(because("mint"))?);
     // The first server takes the news and dies without forgetting; `server` ignores news.
     let server = scene.server()?;
-    server.until("receiving", |info| info.is_receiving == 1)?;
+    server.until("receiving", |info| info.receiving == 1)?;
     time::sleep(10 * time::MS);
     server.kill()?;
     let news = ipc::receive(&scene.endpoint, time::after(1_000 * time::MS));

@@ -159,7 +159,7 @@ impl<'a> Scene<'a> {
             .handle("server", sender, Rights::ALL)
             .handle("report", &self.reporter, Rights::ALL);
         let client = self.context.start(spawn)?;
-        client.until("calling", |info| info.calls > 0 && info.is_calling == 1)?;
+        client.until("calling", |info| info.calls > 0 && info.calling == 1)?;
         Ok(client)
     }
 

@@ -175,7 +175,7 @@ impl<'a> Storm<'a> {
             let used = core::mem::replace(&mut self.endpoint, fresh_endpoint);
             let fresh = self.start(self.clients)?;
             let expected = fresh
-                .until("receiving", |info| info.is_receiving == 1)?
+                .until("receiving", |info| info.receiving == 1)?
                 .handles;
             self.endpoint = used;
             server.until("back to the handles of a fresh one", |info| {

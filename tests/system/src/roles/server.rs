@@ -25,9 +25,10 @@ pub(super) fn serve(role: &Role<'_>) -> Result<i32, i32> {
             ask::DROP => drop(request),
             ask::HOLD => held.push(request.reply),
             ask::RELEASE => {
+                let all = held.len() as u64;
                 let gone = held.drain(..).filter_map(|reply| finish(reply, &[]).err());
                 let gone = gone.filter(|error| *error == Error::ReplyGone).count();
-                answer(request, &[gone as u64]);
+                answer(request, &[gone as u64, all]);
             }
             ask::CRASH => super::hostile::crash(),
             ask::INSPECT => inspect(request),

@@ -73,9 +73,9 @@ fn state(info: &ProcessInfo) -> &'static str {
         "dead"
     } else if info.state == ProcessState::Dying as u32 {
         "dying"
-    } else if info.is_receiving != 0 {
+    } else if info.receiving != 0 {
         "idle"
-    } else if info.is_calling != 0 {
+    } else if info.calling != 0 {
         "calling"
     } else {
         "running"
