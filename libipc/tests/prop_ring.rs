@@ -486,51 +486,103 @@ fn rings_that_share_a_bit_do_not_take_it_from_each_other() {
     }
 }
 
+/// A ring of four slots, guarded with a look every 10 ns.
+struct Guarded {
+    loopback: Rc<libipc::loopback::Loopback>,
+    client: Rc<RingClient>,
+    server: RingServer,
+    _memory: Mapping,
+    seen: Rc<std::cell::RefCell<Vec<Progress>>>,
+    now: u64,
+}
+
+impl Guarded {
+    fn new() -> Self {
+        let loopback = Rc::new(libipc::loopback::Loopback::default());
+        let events: Events = loopback.events();
+        let (client, server, memory) = ring(4);
+        let client = Rc::new(client);
+        let seen = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let tell = {
+            let seen = Rc::clone(&seen);
+            move |progress| seen.borrow_mut().push(progress)
+        };
+        let guard = RingClient::guard(Rc::clone(&client), events.clone(), 10, tell);
+        events.spawn(guard);
+        loopback.run();
+        Guarded {
+            loopback,
+            client,
+            server,
+            _memory: memory,
+            seen,
+            now: 0,
+        }
+    }
+
+    fn submit(&self, number: u64) {
+        self.client.submit(&entry(number)).unwrap();
+        self.loopback.run();
+    }
+
+    fn complete(&mut self, result: i64) {
+        let submission = self.server.next_request().unwrap();
+        self.server.complete(submission.id, result);
+    }
+
+    fn look(&mut self) -> Vec<Progress> {
+        self.now += 10;
+        self.loopback.advance(self.now);
+        self.seen.take()
+    }
+}
+
 #[test]
 fn a_guard_finds_entries_that_stay_and_completions_that_nobody_told_of() {
-    let loopback = Rc::new(libipc::loopback::Loopback::default());
-    let events: Events = loopback.events();
-    let (client, mut server, _memory) = ring(4);
-    let client = Rc::new(client);
-    let seen = Rc::new(std::cell::RefCell::new(Vec::new()));
-    let tell = {
-        let seen = Rc::clone(&seen);
-        move |progress| seen.borrow_mut().push(progress)
-    };
-    events.spawn(RingClient::guard(
-        Rc::clone(&client),
-        events.clone(),
-        10,
-        tell,
-    ));
-    let mut now = 0;
-    let mut look = || {
-        now += 10;
-        loopback.advance(now);
-        seen.take()
-    };
-    loopback.run();
-    client.submit(&entry(1)).unwrap();
-    loopback.run();
-    assert_eq!(look(), [Progress::Fine]);
-    client.submit(&entry(2)).unwrap();
-    assert_eq!(look(), [Progress::Overdue]);
-    let first = server.next_request().unwrap();
-    server.complete(first.id, 1);
-    assert_eq!(look(), [Progress::Overdue], "the second one");
-    let second = server.next_request().unwrap();
-    server.complete(second.id, 2);
-    assert_eq!(look(), [Progress::Fine]);
-    let results = [(); 3].map(|()| client.next_completion().map(|one| one.result));
+    let mut ring = Guarded::new();
+    ring.submit(1);
+    assert_eq!(ring.look(), [Progress::Fine]);
+    ring.submit(2);
+    assert_eq!(ring.look(), [Progress::Overdue]);
+    ring.complete(1);
+    assert_eq!(ring.look(), [Progress::Overdue], "the second one");
+    ring.complete(2);
+    assert_eq!(ring.look(), [Progress::Fine]);
+    let results = [(); 3].map(|()| ring.client.next_completion().map(|one| one.result));
     assert_eq!(results, [Some(1), Some(2), None]);
     // The guard does not keep the ring.
+    let Guarded {
+        loopback,
+        client,
+        seen,
+        now,
+        ..
+    } = ring;
     let last = Rc::downgrade(&client);
     drop(client);
     assert!(last.upgrade().is_none());
     loopback.run();
+    loopback.advance(now + 10);
+    assert_eq!((seen.take(), Rc::strong_count(&seen)), (vec![], 1), "ended");
+}
+
+#[test]
+fn a_ring_that_worked_is_lost_when_no_instance_completes_an_entry() {
+    let mut ring = Guarded::new();
+    let looks = |ring: &mut Guarded| [(); 4].map(|()| ring.look()).concat();
+    ring.submit(0);
+    use Progress::{Fine, Lost, Overdue};
     assert_eq!(
-        (look(), Rc::strong_count(&seen)),
-        (vec![], 1),
-        "it has ended"
+        looks(&mut ring),
+        [Fine, Overdue, Overdue, Overdue],
+        "a new ring"
     );
+    ring.complete(0);
+    for number in 1..100 {
+        ring.submit(number);
+        ring.complete(0);
+        while ring.client.next_completion().is_some() {}
+    }
+    ring.submit(100);
+    assert_eq!(looks(&mut ring), [Fine, Overdue, Lost, Lost]);
 }

@@ -9,7 +9,6 @@ use core::task::Waker;
 use libsys::mappings::Mapping;
 use libsys::{Handle, Notification, ipc};
 
-use super::guard::Progress;
 use super::layout::{Entry, RingError, Shared, Side};
 use super::memory::RingMemory;
 use super::request::RequestDone;
@@ -177,17 +176,22 @@ impl<M: RingMemory> RingClient<M> {
         self.state.borrow().last_stamp
     }
 
-    /// Takes all completions, and tells whether one is missing of what was submitted up to a stamp.
-    pub(super) fn progress_since(&self, stamp: u64) -> Progress {
+    /// Takes all completions, and returns the oldest stamp up to this one whose completion is missing.
+    pub(super) fn oldest_missing(&self, newest: u64) -> Option<u64> {
         let state = &mut *self.state.borrow_mut();
         self.find_all(state);
-        let is_missing =
-            |slot: &Slot| !matches!(slot.owner, Owner::Free | Owner::Done) && slot.stamp <= stamp;
-        if state.slots.iter().any(is_missing) {
-            Progress::Overdue
-        } else {
-            Progress::Fine
-        }
+        let in_flight = state
+            .slots
+            .iter()
+            .filter(|slot| !matches!(slot.owner, Owner::Free | Owner::Done));
+        let oldest = in_flight.map(|slot| slot.stamp).min()?;
+        (oldest <= newest).then_some(oldest)
+    }
+
+    /// Returns whether so much was completed that every slot was used.
+    pub(super) fn has_worked(&self) -> bool {
+        let state = self.state.borrow();
+        state.last_stamp > state.slots.len() as u64
     }
 
     /// Submits an entry. Tell the server by [`RingClient::flush`], once for many. Its completion

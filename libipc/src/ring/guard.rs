@@ -16,8 +16,11 @@ use crate::events::Events;
 pub enum Progress {
     /// As far as can be seen, well.
     Fine,
-    /// An entry was in flight at the last look already, and still is.
+    /// An entry was in flight at the last look already, and still is: the server is to be replaced.
     Overdue,
+    /// That was so at the last look, and the next instance has not completed that entry either,
+    /// although the ring has worked for a while: it does not know the ring any more. Connect anew.
+    Lost,
 }
 
 impl<M> Drop for RingClient<M> {
@@ -33,6 +36,7 @@ impl<M: RingMemory + 'static> RingClient<M> {
     /// found too; those for tasks reach them.
     pub async fn guard(ring: Rc<Self>, events: Events, ns: u64, mut f: impl FnMut(Progress)) {
         let (mut newest, mut due) = (0, 0);
+        let mut overdue = None;
         let busy = ring.busy.clone();
         let weak = Rc::downgrade(&ring);
         drop(ring);
@@ -52,7 +56,13 @@ impl<M: RingMemory + 'static> RingClient<M> {
             let Some(ring) = weak.upgrade() else {
                 return;
             };
-            let progress = ring.progress_since(newest);
+            let missing = ring.oldest_missing(newest);
+            let progress = match missing {
+                None => Progress::Fine,
+                Some(_) if missing == overdue && ring.has_worked() => Progress::Lost,
+                Some(_) => Progress::Overdue,
+            };
+            overdue = missing;
             newest = ring.newest();
             drop(ring);
             f(progress);

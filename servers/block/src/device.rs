@@ -132,7 +132,8 @@ impl Device {
         }
     }
 
-    /// Watches the ring to the driver, for ever: a driver that does not get on is replaced.
+    /// Watches the ring to the driver, for ever: a driver that does not get on is replaced. If the
+    /// next instance does not get on either, this server ends: its next instance connects anew.
     pub(crate) async fn guard(self: Rc<Self>, events: Events) {
         let ring = self.exchange.borrow().driver_ring();
         RingClient::guard(ring, events, LOOK_NS, move |progress| {
@@ -140,6 +141,11 @@ impl Device {
                 log::error!("disk {}: the driver takes too long", self.disk);
                 self.driver.client().report("ring");
             }
+            assert!(
+                progress != Progress::Lost,
+                "the driver of disk {} does not know its ring any more",
+                self.disk
+            );
             // For what was found in the ring by looking.
             self.ring(&self.bell);
         })

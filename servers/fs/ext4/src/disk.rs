@@ -135,6 +135,11 @@ impl Opener {
                 if progress == Progress::Overdue {
                     clients.distrust("a read takes too long");
                 }
+                // The next instance of this server opens the device anew.
+                assert!(
+                    progress != Progress::Lost,
+                    "the block server does not know the ring any more"
+                );
             })
         });
         let channel = Channel {
