@@ -4,11 +4,12 @@
 //! nobody notices but by a pause; a stream of wrong ones would cost all of the service's time, and
 //! more of it if each counted as a crash. So:
 //!
-//! - Only who calls a service by its manifest is heard. Everybody calls the memory manager, and `init`
-//!   itself: that one is heard of as if all callers were one service.
+//! - Only who calls a service by its manifest is heard, and the service itself, which doubts what it
+//!   is about to answer. Everybody calls the memory manager, and `init` itself: that one is heard of
+//!   as if all callers were one service.
 //! - Each pair of caller and service has some reports that are heard at once, and gets one back a
-//!   minute: three for a service, which is as much worth believing as the one that it accuses, and
-//!   one for a service behind whose badge there are programs of anybody (it gets the boot bundle to
+//!   minute: three for a service, which is as much worth believing as the one that it accuses, one
+//!   for a service about itself, as anybody may be behind the request, and one for a service behind whose badge there are programs of anybody (it gets the boot bundle to
 //!   start them from). So no program can do more harm to a service than a pause each minute.
 //! - For a moment after a service was ended by a report no other is heard: it will be about the
 //!   instance that is gone.
@@ -30,8 +31,8 @@ pub const REFILL_NS: u64 = 60_000 * MS;
 pub const GAP_NS: u64 = 100 * MS;
 /// Reports of a service that are heard at once.
 const OF_SERVICE: u64 = 3;
-/// Reports of all programs of a service that are heard at once.
-const OF_PROGRAMS: u64 = 1;
+/// Reports of all programs of a service, or of a service about itself, that are heard at once.
+const OF_ANYBODY: u64 = 1;
 
 /// What everybody calls, whatever the manifests say.
 const CALLED_BY_ALL: &str = "memory-manager";
@@ -67,7 +68,9 @@ impl Reports {
         (about, accused): (usize, &Service),
         now: u64,
     ) -> Verdict {
-        if !calling.calls.contains(&accused.name) && accused.name != CALLED_BY_ALL {
+        let is_itself = caller == about;
+        let calls = accused.name == CALLED_BY_ALL || calling.calls.contains(&accused.name);
+        if !is_itself && !calls {
             return Verdict::NotAllowed;
         }
         let ended = self.ended.get(&about);
@@ -76,7 +79,9 @@ impl Reports {
         }
         let spent = self.spent_until.entry((caller, about)).or_default();
         let next = (*spent).max(now).saturating_add(REFILL_NS);
-        if next - now > allowance(calling) * REFILL_NS {
+        let is_anybody = is_itself || calling.rights.has(Grant::Bundle);
+        let allowance = if is_anybody { OF_ANYBODY } else { OF_SERVICE };
+        if next - now > allowance * REFILL_NS {
             return Verdict::TooMany;
         }
         *spent = next;
@@ -96,15 +101,6 @@ impl Reports {
 #[must_use]
 pub const fn is_heard_about_oneself(reported: u32, now: u64) -> bool {
     (reported as u64) < OF_SERVICE + now / REFILL_NS
-}
-
-/// Returns how many reports of a service are heard at once.
-fn allowance(calling: &Service) -> u64 {
-    if calling.rights.has(Grant::Bundle) {
-        OF_PROGRAMS
-    } else {
-        OF_SERVICE
-    }
 }
 
 #[cfg(test)]

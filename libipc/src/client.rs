@@ -146,17 +146,15 @@ impl Client {
 
     /// Judges a failure of a call to method number `method` of interface `I`. One that speaks against
     /// the server is reported to `init`, which replaces the server. Returns whether to ask the next
-    /// instance, which is not done twice, and only where it does no harm. `is_suspect` tells whether
-    /// the interface does not expect an error of a server that is in order.
+    /// instance, which is not done twice, and only where it does no harm.
     #[cold]
     pub fn doubt<I: Interface, E>(
         &self,
         method: u16,
         failure: &Failure<E>,
-        is_suspect: impl FnOnce(&E) -> bool,
         doubts: &mut Doubts,
     ) -> bool {
-        let Some(doubt) = Doubt::of(failure, is_suspect) else {
+        let Some(doubt) = Doubt::of(failure) else {
             return false;
         };
         let known = I::SCHEMA.methods.get(usize::from(method));
@@ -228,7 +226,7 @@ impl Client {
         loop {
             let answer = self.exchange::<_, (), Hello<String>>(label, &hello, OutHandles::new());
             if let Err(failure) = &answer
-                && let Some(doubt) = Doubt::of(failure, |never| match *never {})
+                && let Some(doubt) = Doubt::of(failure)
                 && self.is_first_doubt(ours, "handshake", doubt, &mut doubts)
             {
                 continue;
@@ -308,14 +306,11 @@ enum Doubt {
     Refused,
     /// It answers what cannot be true.
     Nonsense,
-    /// It answers with an error that the interface does not expect.
-    Suspect,
 }
 
 impl Doubt {
-    fn of<E>(failure: &Failure<E>, is_suspect: impl FnOnce(&E) -> bool) -> Option<Doubt> {
+    fn of<E>(failure: &Failure<E>) -> Option<Doubt> {
         Some(match failure {
-            Failure::Server(error) => return is_suspect(error).then_some(Doubt::Suspect),
             Failure::Protocol(
                 Protocol::Malformed | Protocol::UnknownMethod | Protocol::UnknownInterface,
             ) => Doubt::Refused,
@@ -330,7 +325,6 @@ impl Doubt {
         match self {
             Doubt::Refused => "the server does not understand the request",
             Doubt::Nonsense => "the reply cannot be true",
-            Doubt::Suspect => "no server in order gives this error",
         }
     }
 }

@@ -54,6 +54,7 @@ pub struct Loopback {
     core: RefCell<Core<u64>>,
     events: Events,
     badge: Cell<u64>,
+    redelivered: Cell<bool>,
     sequence: Cell<u64>,
     exchanges: RefCell<Vec<Exchange>>,
     finished: RefCell<Vec<Finished>>,
@@ -76,6 +77,7 @@ impl Default for Loopback {
             core: RefCell::new(Core::new(events.clone())),
             events,
             badge: Cell::new(1),
+            redelivered: Cell::new(false),
             sequence: Cell::new(0),
             exchanges: RefCell::default(),
             finished: RefCell::default(),
@@ -122,9 +124,19 @@ impl Loopback {
         self.badge.set(badge);
     }
 
+    /// Has the requests that follow come as those that an earlier instance had.
+    pub fn redeliver(&self) {
+        self.redelivered.set(true);
+    }
+
     /// Returns and forgets what went over the wire.
     pub fn exchanges(&self) -> Vec<Exchange> {
         self.exchanges.take()
+    }
+
+    /// Returns how often the server would have ended itself, so that the next instance answers.
+    pub fn suspects(&self) -> u32 {
+        self.core.borrow().output().suspects()
     }
 
     /// Sets notification bits and lets tasks run.
@@ -224,7 +236,7 @@ impl Loopback {
         let caller = Caller {
             badge: self.badge.get(),
             sequence,
-            redelivered: false,
+            redelivered: self.redelivered.get(),
         };
         let token = self.submit(label, caller, payload, handles);
         let Some(reply) = self.take(token) else {

@@ -3,7 +3,7 @@
 //! `init` knows services by name, a client holds senders. Those that a program was started with
 //! have the names of the services that they lead to; of others only the log tells.
 
-use libsys::startup;
+use libsys::startup::{self, Startup};
 use libsys::{Handle, Sender};
 
 use crate::proto::init::InitClient;
@@ -27,10 +27,21 @@ pub(crate) fn report(sender: &Handle<Sender>, method: &str) {
         return;
     };
     let other = OTHER_NAMES.iter().find(|(sender, _)| sender == name);
-    let name = other.map_or(name.as_str(), |(_, service)| service);
+    tell(&startup, other.map_or(name, |(_, service)| service), method);
+}
+
+/// Reports this server for what it is about to answer to a request to a method. If it comes back,
+/// it is to answer.
+pub(crate) fn report_oneself(method: &str) {
+    if let Some(startup) = startup::read() {
+        tell(&startup, &startup.name, method);
+    }
+}
+
+fn tell(startup: &Startup, name: &str, method: &str) {
     // A copy: the program may be using its own. `init` is not reported for what it does with this
     // report, as a copy has no name.
-    let Some(init) = startup::take::<Sender>(&startup, INIT).map(core::mem::ManuallyDrop::new)
+    let Some(init) = startup::take::<Sender>(startup, INIT).map(core::mem::ManuallyDrop::new)
     else {
         return;
     };

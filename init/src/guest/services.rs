@@ -64,6 +64,7 @@ impl Services for Keeper {
         let mut reports = self.reports.borrow_mut();
         let verdict = reports.judge((by, calling), (about, accused), time::now());
         let (by, name) = (&calling.name, &accused.name);
+        let verb = if by == name { "is to say" } else { "says" };
         match verdict {
             Verdict::NotAllowed => Err(InitError::NotAllowed),
             Verdict::TooSoon => Ok(()),
@@ -72,7 +73,7 @@ impl Services for Keeper {
                 Ok(())
             }
             Verdict::End => {
-                log::error!("{by} does not believe what {name} says to `{method}`");
+                log::error!("{by} does not believe what {name} {verb} to `{method}`");
                 self.end_for(about, Cause::Reported, SwapReason::OldDied, caller)
             }
         }

@@ -74,7 +74,7 @@ fn client(interface: &Interface) -> TokenStream {
     let doc = format!("Calls a server of [`{name}`].");
     let methods = (0_u16..)
         .zip(&interface.methods)
-        .map(|(i, method)| client_method(i, method, interface.suspect.as_ref()));
+        .map(|(i, method)| client_method(i, method));
     let docs = &interface.docs;
     quote! {
         #[doc = #doc]
@@ -131,13 +131,13 @@ fn client(interface: &Interface) -> TokenStream {
 }
 
 /// The method of the client.
-fn client_method(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStream {
+fn client_method(index: u16, method: &Method) -> TokenStream {
     let Method { docs, error, .. } = method;
     let name = method.call_name();
     let parameters = method.arguments.iter().map(client_parameter);
     let ok = output_type(&method.ok);
     let contract = contract_doc(method);
-    let body = client_body(index, method, suspect);
+    let body = client_body(index, method);
     let iterator = stream::iterator(method);
     quote! {
         #iterator
@@ -156,17 +156,12 @@ fn client_method(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStr
 
 /// What a method of the client does: it asks, and once more if the answer speaks against the server
 /// and asking again does no harm.
-fn client_body(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStream {
+fn client_body(index: u16, method: &Method) -> TokenStream {
     let ask = ask(index, method);
-    let is_suspect = suspect.map_or_else(
-        || quote! { |_| false },
-        |pattern| quote! { |__error| ::core::matches!(__error, #pattern) },
-    );
     let may_ask_again = quote! {
         self.client.doubt::<<Self as ::libipc::client::Typed>::Interface, _>(
             #index,
             __failure,
-            #is_suspect,
             &mut __doubts,
         )
     };
@@ -442,7 +437,7 @@ fn dispatcher(interface: &Interface) -> TokenStream {
     let doc = format!("Decodes requests of [`{name}`] and hands them to a [`{server}`].");
     let arms = (0_u16..)
         .zip(&interface.methods)
-        .map(|(i, method)| arm(i, method));
+        .map(|(i, method)| arm(i, method, interface.suspect.as_ref()));
     quote! {
         #[doc = #doc]
         #[derive(Debug)]
@@ -485,8 +480,16 @@ fn dispatcher(interface: &Interface) -> TokenStream {
 }
 
 /// The arm of the dispatcher for one method.
-fn arm(index: u16, method: &Method) -> TokenStream {
+fn arm(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStream {
     let name = &method.name;
+    let text = name.to_string();
+    let judge = suspect.map(|pattern| {
+        quote! {
+            if ::core::matches!(__error, #pattern) {
+                __output.suspect(&__caller, #text);
+            }
+        }
+    });
     let names: Vec<_> = method
         .arguments
         .iter()
@@ -516,7 +519,10 @@ fn arm(index: u16, method: &Method) -> TokenStream {
                 async move {
                     match __server.#name(&__caller, #(#names),*).await {
                         Ok(#pattern) => #ok,
-                        Err(__error) => __output.error(&__error),
+                        Err(__error) => {
+                            #judge
+                            __output.error(&__error)
+                        }
                     }
                 },
                 __context,

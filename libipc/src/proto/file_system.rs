@@ -289,7 +289,15 @@ impl core::error::Error for FsError {}
 
 /// A file system, as the vfs sees it.
 #[crate::interface(version = 3)]
-#[suspect(FsError::Damaged(_))]
+#[suspect(
+    FsError::Damaged(_)
+        | FsError::Stale
+        | FsError::NoSpace
+        | FsError::Invalid
+        | FsError::TooLarge
+        | FsError::BadBuffer
+        | FsError::Unsupported
+)]
 pub trait FileSystem {
     /// Tells what the file system is. Fails with the reason when it cannot be mounted.
     #[idempotent]

@@ -152,6 +152,14 @@ pub enum MountState {
 
 /// The tree of files.
 #[crate::interface(version = 3)]
+#[suspect(
+    FsError::Stale
+        | FsError::NoSpace
+        | FsError::Invalid
+        | FsError::TooLarge
+        | FsError::BadBuffer
+        | FsError::BadFile
+)]
 pub trait Vfs {
     /// Makes a sender with a badge of its own, for a child program. Its files are closed when
     /// the child is gone.

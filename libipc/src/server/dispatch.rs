@@ -8,7 +8,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 #[cfg(not(bare))]
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::task::{Context, Poll, Waker};
 
@@ -132,6 +132,9 @@ pub struct Output {
     /// On the host there is no IPC page. Clones are the same place.
     #[cfg(not(bare))]
     page: Rc<RefCell<Page>>,
+    /// How often a server would have ended itself for an error that it was about to answer with.
+    #[cfg(not(bare))]
+    suspects: Rc<Cell<u32>>,
 }
 
 #[cfg(not(bare))]
@@ -185,6 +188,30 @@ impl Output {
     #[inline]
     pub fn error<E: Serialize>(&self, error: &E) -> Answer {
         self.write::<(), _>(&Err(error))
+    }
+
+    /// Looks at an error, about to be answered to a request to `method`, that no server in order
+    /// gives: this instance ends, if `init` lets it, and the next one gets the request. What that one
+    /// says is the answer.
+    #[cold]
+    #[inline(never)]
+    pub fn suspect(&self, caller: &Caller, method: &str) {
+        if caller.redelivered {
+            return;
+        }
+        #[cfg(bare)]
+        crate::rubbish::report_oneself(method);
+        #[cfg(not(bare))]
+        {
+            log::debug!("{method}: this instance would have ended");
+            self.suspects.set(self.suspects.get() + 1);
+        }
+    }
+
+    /// Returns how many answers made this instance doubt itself.
+    #[cfg(not(bare))]
+    pub(crate) fn suspects(&self) -> u32 {
+        self.suspects.get()
     }
 
     #[inline]
