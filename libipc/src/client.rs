@@ -160,9 +160,8 @@ impl Client {
         let known = I::SCHEMA.methods.get(usize::from(method));
         let name = known.map_or("?", |method| method.name);
         if !self.is_first_doubt(I::SCHEMA, name, doubt, doubts) {
-            if doubt == Doubt::Refused {
-                self.doubt_oneself();
-            }
+            // Two instances of another server do not get on with this process.
+            crate::doubt_oneself(name);
             return false;
         }
         doubt == Doubt::Refused
@@ -195,18 +194,6 @@ impl Client {
     /// Does nothing: on the host there is no `init`.
     #[cfg(not(bare))]
     pub fn report(&self, _method: &str) {}
-
-    /// Ends a server whose requests two instances of another one could not read.
-    #[cfg(bare)]
-    #[expect(clippy::unused_self, reason = "as on the host")]
-    fn doubt_oneself(&self) {
-        crate::rubbish::doubt_oneself();
-    }
-
-    /// Does nothing: tests must go on.
-    #[cfg(not(bare))]
-    #[expect(clippy::unused_self, reason = "as in the system")]
-    fn doubt_oneself(&self) {}
 
     /// Compares schemas with the server. One that does not understand the greeting is reported and
     /// asked again.
@@ -316,7 +303,8 @@ impl Doubt {
             ) => Doubt::Refused,
             Failure::Protocol(
                 Protocol::BadReply | Protocol::BrokenPromise | Protocol::MissingHandle,
-            ) => Doubt::Nonsense,
+            )
+            | Failure::Ipc(libsys::Error::ReplyDropped) => Doubt::Nonsense,
             _ => return None,
         })
     }

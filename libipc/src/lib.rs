@@ -45,6 +45,13 @@ pub use libsys;
 pub use schema::Interface;
 pub use server::{Caller, Server};
 
+#[cfg(bare)]
+pub use rubbish::doubt_oneself;
+
+/// Does nothing: on the host there is no `init`.
+#[cfg(not(bare))]
+pub(crate) fn doubt_oneself(_what: &str) {}
+
 /// Makes client, server trait and dispatcher of a trait.
 ///
 /// ```

@@ -486,7 +486,7 @@ fn rings_that_share_a_bit_do_not_take_it_from_each_other() {
     }
 }
 
-/// A ring of four slots, guarded with a look every 10 ns.
+/// A ring of four slots, guarded with a look every 80 ns.
 struct Guarded {
     loopback: Rc<libipc::loopback::Loopback>,
     client: Rc<RingClient>,
@@ -507,7 +507,7 @@ impl Guarded {
             let seen = Rc::clone(&seen);
             move |progress| seen.borrow_mut().push(progress)
         };
-        let guard = RingClient::guard(Rc::clone(&client), events.clone(), 10, tell);
+        let guard = RingClient::guard(Rc::clone(&client), events.clone(), 80, tell);
         events.spawn(guard);
         loopback.run();
         Guarded {
@@ -530,10 +530,13 @@ impl Guarded {
         self.server.complete(submission.id, result);
     }
 
-    fn look(&mut self) -> Vec<Progress> {
-        self.now += 10;
-        self.loopback.advance(self.now);
-        self.seen.take()
+    /// Returns what the next look tells.
+    fn look(&mut self) -> Option<Progress> {
+        (0..20).find_map(|_| {
+            self.now += 10;
+            self.loopback.advance(self.now);
+            self.seen.borrow_mut().pop()
+        })
     }
 }
 
@@ -541,13 +544,13 @@ impl Guarded {
 fn a_guard_finds_entries_that_stay_and_completions_that_nobody_told_of() {
     let mut ring = Guarded::new();
     ring.submit(1);
-    assert_eq!(ring.look(), [Progress::Fine]);
+    assert_eq!(ring.look(), Some(Progress::Fine));
     ring.submit(2);
-    assert_eq!(ring.look(), [Progress::Overdue]);
+    assert_eq!(ring.look(), Some(Progress::Overdue(1)));
     ring.complete(1);
-    assert_eq!(ring.look(), [Progress::Overdue], "the second one");
+    assert_eq!(ring.look(), Some(Progress::Overdue(2)));
     ring.complete(2);
-    assert_eq!(ring.look(), [Progress::Fine]);
+    assert_eq!(ring.look(), Some(Progress::Fine));
     let results = [(); 3].map(|()| ring.client.next_completion().map(|one| one.result));
     assert_eq!(results, [Some(1), Some(2), None]);
     // The guard does not keep the ring.
@@ -562,21 +565,18 @@ fn a_guard_finds_entries_that_stay_and_completions_that_nobody_told_of() {
     drop(client);
     assert!(last.upgrade().is_none());
     loopback.run();
-    loopback.advance(now + 10);
+    loopback.advance(now + 100);
     assert_eq!((seen.take(), Rc::strong_count(&seen)), (vec![], 1), "ended");
 }
 
 #[test]
 fn a_ring_that_worked_is_lost_when_no_instance_completes_an_entry() {
     let mut ring = Guarded::new();
-    let looks = |ring: &mut Guarded| [(); 4].map(|()| ring.look()).concat();
+    let looks = |ring: &mut Guarded| [(); 4].map(|()| ring.look().unwrap());
     ring.submit(0);
     use Progress::{Fine, Lost, Overdue};
-    assert_eq!(
-        looks(&mut ring),
-        [Fine, Overdue, Overdue, Overdue],
-        "a new ring"
-    );
+    let overdue = Overdue(1);
+    assert_eq!(looks(&mut ring), [Fine, overdue, overdue, overdue], "new");
     ring.complete(0);
     for number in 1..100 {
         ring.submit(number);
@@ -584,5 +584,26 @@ fn a_ring_that_worked_is_lost_when_no_instance_completes_an_entry() {
         while ring.client.next_completion().is_some() {}
     }
     ring.submit(100);
-    assert_eq!(looks(&mut ring), [Fine, Overdue, Lost, Lost]);
+    assert_eq!(looks(&mut ring), [Fine, Overdue(101), Lost, Lost]);
+}
+
+#[test]
+fn who_does_not_ring_is_told_from_who_does_not_answer() {
+    let mut ring = Guarded::new();
+    ring.submit(1);
+    assert_eq!(ring.look(), Some(Progress::Fine));
+    // The guard finds it overdue and rings; the server hears that.
+    ring.now += 80;
+    ring.loopback.advance(ring.now);
+    assert_eq!(ring.seen.take(), [], "too early to judge");
+    let taken = ring.server.next_request().unwrap();
+    assert_eq!(ring.look(), Some(Progress::Unheard));
+    ring.server.complete(taken.id, 1);
+    assert_eq!(ring.look(), Some(Progress::Fine));
+    // One that was taken is the server's.
+    ring.submit(2);
+    let taken = ring.server.next_request().unwrap();
+    assert_eq!(ring.look(), Some(Progress::Fine));
+    assert_eq!(ring.look(), Some(Progress::Overdue(2)));
+    ring.server.complete(taken.id, 2);
 }

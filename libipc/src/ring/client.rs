@@ -188,6 +188,11 @@ impl<M: RingMemory> RingClient<M> {
         (oldest <= newest).then_some(oldest)
     }
 
+    /// Returns whether a server has taken the entry with this stamp.
+    pub(super) fn is_taken(&self, stamp: u64) -> bool {
+        self.shared.taken() >= stamp
+    }
+
     /// Returns whether so much was completed that every slot was used.
     pub(super) fn has_worked(&self) -> bool {
         let state = self.state.borrow();
@@ -271,8 +276,14 @@ impl<M: RingMemory> RingClient<M> {
     /// Tells the server of submissions, unless it looks by itself.
     #[inline]
     pub fn flush(&self) {
-        if self.take_doorbell()
-            && let Some(doorbell) = &self.doorbell
+        if self.take_doorbell() {
+            self.ring_doorbell();
+        }
+    }
+
+    /// Rings, whether the server looks by itself or not.
+    pub(super) fn ring_doorbell(&self) {
+        if let Some(doorbell) = &self.doorbell
             && let Err(error) = ipc::notify(doorbell)
         {
             log::warn!("doorbell of a ring not rung: {error}");

@@ -16,11 +16,41 @@ use crate::events::Events;
 pub enum Progress {
     /// As far as can be seen, well.
     Fine,
-    /// An entry was in flight at the last look already, and still is: the server is to be replaced.
-    Overdue,
+    /// The entry with this stamp was in flight at the last look already, and still is: the server is
+    /// to be replaced.
+    Overdue(u64),
+    /// An entry was not even taken until the doorbell was rung again: this side does not ring as it
+    /// should.
+    Unheard,
     /// That was so at the last look, and the next instance has not completed that entry either,
     /// although the ring has worked for a while: it does not know the ring any more. Connect anew.
     Lost,
+}
+
+/// A server gets this part of the time between looks to take what the doorbell is rung for again.
+const UNHEARD_FRACTION: u64 = 8;
+
+/// What was seen at the last look.
+#[derive(Default)]
+struct Looks {
+    /// The stamp of the last submission.
+    newest: u64,
+    /// The oldest entry that was overdue.
+    overdue: Option<u64>,
+}
+
+impl Looks {
+    fn look<M: RingMemory>(&mut self, ring: &RingClient<M>) -> Progress {
+        let missing = ring.oldest_missing(self.newest);
+        let progress = match missing {
+            None => Progress::Fine,
+            Some(_) if missing == self.overdue && ring.has_worked() => Progress::Lost,
+            Some(stamp) => Progress::Overdue(stamp),
+        };
+        self.newest = ring.newest();
+        self.overdue = missing;
+        progress
+    }
 }
 
 impl<M> Drop for RingClient<M> {
@@ -35,8 +65,8 @@ impl<M: RingMemory + 'static> RingClient<M> {
     /// gets on, for as long as the ring exists. Spawn it once. Completions that nobody told of are
     /// found too; those for tasks reach them.
     pub async fn guard(ring: Rc<Self>, events: Events, ns: u64, mut f: impl FnMut(Progress)) {
-        let (mut newest, mut due) = (0, 0);
-        let mut overdue = None;
+        let mut due = 0;
+        let mut looks = Looks::default();
         let busy = ring.busy.clone();
         let weak = Rc::downgrade(&ring);
         drop(ring);
@@ -56,15 +86,21 @@ impl<M: RingMemory + 'static> RingClient<M> {
             let Some(ring) = weak.upgrade() else {
                 return;
             };
-            let missing = ring.oldest_missing(newest);
-            let progress = match missing {
-                None => Progress::Fine,
-                Some(_) if missing == overdue && ring.has_worked() => Progress::Lost,
-                Some(_) => Progress::Overdue,
-            };
-            overdue = missing;
-            newest = ring.newest();
-            drop(ring);
+            let mut progress = looks.look(&ring);
+            if let Progress::Overdue(stamp) = progress
+                && !ring.is_taken(stamp)
+            {
+                ring.ring_doorbell();
+                drop(ring);
+                due = due.saturating_add(ns / UNHEARD_FRACTION);
+                events.sleep_until(due).await;
+                let Some(ring) = weak.upgrade() else {
+                    return;
+                };
+                if ring.is_taken(stamp) {
+                    progress = Progress::Unheard;
+                }
+            }
             f(progress);
         }
     }

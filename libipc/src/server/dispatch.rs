@@ -200,7 +200,7 @@ impl Output {
             return;
         }
         #[cfg(bare)]
-        crate::rubbish::report_oneself(method);
+        crate::doubt_oneself(method);
         #[cfg(not(bare))]
         {
             log::debug!("{method}: this instance would have ended");

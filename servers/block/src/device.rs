@@ -137,15 +137,17 @@ impl Device {
     pub(crate) async fn guard(self: Rc<Self>, events: Events) {
         let ring = self.exchange.borrow().driver_ring();
         RingClient::guard(ring, events, LOOK_NS, move |progress| {
-            if progress == Progress::Overdue {
-                log::error!("disk {}: the driver takes too long", self.disk);
-                self.driver.client().report("ring");
+            match progress {
+                Progress::Fine => {}
+                Progress::Overdue(_) => {
+                    log::error!("disk {}: the driver takes too long", self.disk);
+                    self.driver.client().report("ring");
+                }
+                Progress::Unheard => libipc::doubt_oneself("ring"),
+                Progress::Lost => {
+                    panic!("the driver of disk {} does not know its ring", self.disk)
+                }
             }
-            assert!(
-                progress != Progress::Lost,
-                "the driver of disk {} does not know its ring any more",
-                self.disk
-            );
             // For what was found in the ring by looking.
             self.ring(&self.bell);
         })

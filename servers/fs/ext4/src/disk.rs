@@ -132,14 +132,13 @@ impl Opener {
         self.events.spawn({
             let (ring, clients) = (Rc::clone(ring.ring()), Rc::clone(clients));
             RingClient::guard(ring, self.events.clone(), LOOK_NS, move |progress| {
-                if progress == Progress::Overdue {
-                    clients.distrust("a read takes too long");
+                match progress {
+                    Progress::Fine => {}
+                    Progress::Overdue(_) => clients.distrust("a read takes too long"),
+                    Progress::Unheard => libipc::doubt_oneself("ring"),
+                    // The next instance of this server opens the device anew.
+                    Progress::Lost => panic!("the block server does not know the ring"),
                 }
-                // The next instance of this server opens the device anew.
-                assert!(
-                    progress != Progress::Lost,
-                    "the block server does not know the ring any more"
-                );
             })
         });
         let channel = Channel {
