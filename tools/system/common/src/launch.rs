@@ -5,14 +5,14 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-use libipc::Failure;
 use libipc::proto::console::ConsoleClient;
-use libipc::proto::init::InitClient;
-use libipc::proto::log::LogClient;
+use libipc::proto::init::{InitClient, InitSchema};
+use libipc::proto::log::{LogClient, LogSchema};
 use libipc::proto::memory::MemoryManagerClient;
-use libipc::proto::pci::PciClient;
+use libipc::proto::pci::{PciClient, PciSchema};
 use libipc::proto::vfs::VfsClient;
 use libipc::spawn::MemoryPager;
+use libipc::{Failure, Interface as _};
 use libsys::abi::layout::MAPPINGS;
 use libsys::abi::{ExitReason, FOREVER, PAGE_SIZE, ProcessInfo, ProcessState};
 use libsys::spawn::{Child, Image, Premapped, Spawn};
@@ -235,10 +235,10 @@ pub struct Launcher {
     memory: MemoryPager,
     console: ConsoleClient,
     vfs: VfsClient,
-    init: Option<Handle<Sender>>,
-    log: Option<Handle<Sender>>,
+    init: Option<InitClient>,
+    log: Option<LogClient>,
     system: Option<Handle<System>>,
-    pci: Option<Handle<Sender>>,
+    pci: Option<PciClient>,
     events: Handle<Notification>,
     child_bit: Handle<Notification>,
     has_interrupt_key: Cell<bool>,
@@ -260,10 +260,10 @@ impl Launcher {
             console: program.console()?,
             // Not connected here: a shell must come up without the vfs.
             vfs: program.unconnected_vfs()?.with_deadline(VFS_TIMEOUT_NS),
-            init: program.take("init").ok(),
-            log: program.take("log").ok(),
+            init: program.take("init").ok().map(InitClient::new_unchecked),
+            log: program.take("log").ok().map(LogClient::new_unchecked),
             system: program.take("system").ok(),
-            pci: program.take("pci").ok(),
+            pci: program.take("pci").ok().map(PciClient::new_unchecked),
             events,
             child_bit,
             has_interrupt_key: Cell::new(false),
@@ -294,9 +294,9 @@ impl Launcher {
 
     /// Returns a client of `init`, if control was given.
     pub fn init(&self) -> Option<InitClient> {
-        // The copy is the client's own.
-        let copy = self.init.as_ref()?.duplicate(SENDER_RIGHTS).ok()?;
-        InitClient::connect(copy).ok()
+        let client = self.init.as_ref()?;
+        client.client().handshake(InitSchema::SCHEMA).ok()?;
+        Some(client.clone())
     }
 
     /// Returns a client of the memory manager, for this program's own space.
@@ -316,16 +316,16 @@ impl Launcher {
 
     /// Returns a client of the log server, if it was given.
     pub fn log(&self) -> Option<LogClient> {
-        // The copy is the client's own.
-        let copy = self.log.as_ref()?.duplicate(SENDER_RIGHTS).ok()?;
-        LogClient::connect(copy).ok()
+        let client = self.log.as_ref()?;
+        client.client().handshake(LogSchema::SCHEMA).ok()?;
+        Some(client.clone())
     }
 
     /// Returns a client of the PCI server, if it was given.
     pub fn pci(&self) -> Option<PciClient> {
-        // The copy is the client's own.
-        let copy = self.pci.as_ref()?.duplicate(SENDER_RIGHTS).ok()?;
-        PciClient::connect(copy).ok()
+        let client = self.pci.as_ref()?;
+        client.client().handshake(PciSchema::SCHEMA).ok()?;
+        Some(client.clone())
     }
 
     /// Runs a program to its end.
@@ -458,12 +458,12 @@ impl Launcher {
 
     fn give_more<'a>(&'a self, mut spawn: Spawn<'a>, needs: Needs) -> Spawn<'a> {
         if needs.init
-            && let Some(init) = &self.init
+            && let Some(init) = self.init.as_ref().and_then(|init| init.client().sender())
         {
             spawn = spawn.handle("init", init, SENDER_RIGHTS);
         }
         if needs.log
-            && let Some(log) = &self.log
+            && let Some(log) = self.log.as_ref().and_then(|log| log.client().sender())
         {
             spawn = spawn.handle("log", log, SENDER_RIGHTS);
         }
@@ -477,7 +477,7 @@ impl Launcher {
             spawn = spawn.handle("system", system, SYSTEM_RIGHTS | debug);
         }
         if needs.pci
-            && let Some(pci) = &self.pci
+            && let Some(pci) = self.pci.as_ref().and_then(|pci| pci.client().sender())
         {
             spawn = spawn.handle("pci", pci, SENDER_RIGHTS);
         }
