@@ -125,7 +125,7 @@ impl Client {
         let label = I::SCHEMA.label(method);
         let answer: Result<T, E> = match &self.channel {
             Channel::Kernel(sender) => {
-                let bytes = ipc::with_clean_page(|page| wire::encode(arguments, page))?;
+                let bytes = ipc::write_payload(|page| wire::encode(arguments, page))?;
                 let deadline = self.timeout_ns.map_or(FOREVER, time::after);
                 // Handles that nobody expects are closed.
                 let (info, words, _) =
@@ -268,7 +268,7 @@ impl Client {
     {
         match &self.channel {
             Channel::Kernel(sender) => {
-                let bytes = ipc::with_clean_page(|page| wire::encode(arguments, page))?;
+                let bytes = ipc::write_payload(|page| wire::encode(arguments, page))?;
                 let deadline = self.timeout_ns.map_or(FOREVER, time::after);
                 let outgoing = handles.outgoing();
                 let (info, words, incoming) =

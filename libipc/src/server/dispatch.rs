@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 #[cfg(not(bare))]
 use core::cell::RefCell;
+use core::convert::Infallible;
 use core::fmt;
 use core::task::{Context, Poll, Waker};
 
@@ -173,7 +174,7 @@ impl Output {
     /// Writes a reply that is encoded already, for who passes on what another server said.
     #[cfg(not(bare))]
     pub fn encoded(&self, status: Status, payload: &[u8]) -> Answer {
-        self.write_with(|page| page[..payload.len()].copy_from_slice(payload));
+        self.page.borrow_mut().0[..payload.len()].copy_from_slice(payload);
         Answer {
             status,
             bytes: payload.len() as u32,
@@ -204,19 +205,25 @@ impl Output {
         #[cfg(bare)]
         return libsys::ipc::with_page(|page| f(page.get(..bytes).unwrap_or(&[])));
         #[cfg(not(bare))]
-        self.write_with(|page| f(page.get(..bytes).unwrap_or(&[])))
+        f(self.page.borrow().0.get(..bytes).unwrap_or(&[]))
     }
 
-    /// Lets `f` write a reply.
+    /// Lets `f` write a reply, and returns how many bytes it has, as `f` does.
     #[cfg(bare)]
     #[inline]
-    pub(crate) fn write_with<T>(&self, f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> T) -> T {
-        libsys::ipc::with_clean_page(f)
+    pub(crate) fn write_with<E>(
+        &self,
+        f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        libsys::ipc::write_payload(f)
     }
 
     /// Lets `f` write a reply.
     #[cfg(not(bare))]
-    pub(crate) fn write_with<T>(&self, f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> T) -> T {
+    pub(crate) fn write_with<E>(
+        &self,
+        f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
         f(&mut self.page.borrow_mut().0)
     }
 }
@@ -534,11 +541,11 @@ impl<R> Core<R> {
             Contract::ExactlyOnce => {
                 let journal = self.journal.as_ref()?;
                 let stored = journal.lookup(caller.badge, caller.sequence)?;
-                let bytes = self.output.write_with(|page| {
+                let Ok(bytes) = self.output.write_with(|page| {
                     // Only what came from this page was stored.
                     let bytes = stored.len().min(page.len());
                     page[..bytes].copy_from_slice(&stored[..bytes]);
-                    bytes
+                    Ok::<_, Infallible>(bytes)
                 });
                 Some(Answer {
                     status: Status::Answer,
