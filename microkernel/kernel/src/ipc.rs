@@ -541,8 +541,10 @@ fn with_duty<R>(
     handle: RawHandle,
     f: impl FnOnce(&'static Thread) -> R,
 ) -> Result<R, Error> {
-    let id = caller_of(handle).filter(|&id| id < THREADS.made());
-    let id = id.ok_or(Error::InvalidHandle)?;
+    let id = caller_of(handle).ok_or(Error::InvalidHandle)?;
+    if id >= THREADS.made() {
+        return Err(Error::InvalidHandle);
+    }
     let caller = THREADS.get(id);
     let wait = caller.wait();
     if wait.kind() != Wait::Reply {
