@@ -125,7 +125,7 @@ impl Client {
         let label = I::SCHEMA.label(method);
         let answer: Result<T, E> = match &self.channel {
             Channel::Kernel(sender) => {
-                let bytes = ipc::with_clean_page(|page| wire::encode(arguments, page))?;
+                let bytes = ipc::write_payload(|page| wire::encode(arguments, page))?;
                 let deadline = self.timeout_ns.map_or(FOREVER, time::after);
                 // Handles that nobody expects are closed.
                 let (info, words, _) =
@@ -146,20 +146,17 @@ impl Client {
 
     /// Judges a failure of a call to method number `method` of interface `I`. One that speaks against
     /// the server is reported to `init`, which replaces the server. Returns whether to ask the next
-    /// instance, which is not done twice, and only where it does no harm.
+    /// instance, which is done only where it does no harm. `asked` tells whether an instance was
+    /// reported already: then no other one is reported, nor asked, but this server doubts itself.
     #[cold]
-    pub fn doubt<I: Interface, E>(
-        &self,
-        method: u16,
-        failure: &Failure<E>,
-        doubts: &mut Doubts,
-    ) -> bool {
+    pub fn doubt<I: Interface, E>(&self, method: u16, failure: &Failure<E>, asked: Asked) -> bool {
         let Some(doubt) = Doubt::of(failure) else {
             return false;
         };
         let known = I::SCHEMA.methods.get(usize::from(method));
         let name = known.map_or("?", |method| method.name);
-        if !self.is_first_doubt(I::SCHEMA, name, doubt, doubts) {
+        self.tell_of(I::SCHEMA, name, doubt, asked);
+        if asked == Asked::Again {
             // Two instances of another server do not get on with this process.
             crate::doubt_oneself(name);
             return false;
@@ -168,20 +165,12 @@ impl Client {
             || known.is_some_and(|method| method.contract == Contract::Idempotent)
     }
 
-    /// Reports a doubt, unless an instance was reported already; returns whether it was not.
-    fn is_first_doubt(
-        &self,
-        schema: &Schema,
-        method: &str,
-        doubt: Doubt,
-        doubts: &mut Doubts,
-    ) -> bool {
+    /// Logs a doubt, and reports it unless an instance was reported already.
+    fn tell_of(&self, schema: &Schema, method: &str, doubt: Doubt, asked: Asked) {
         log::error!("{}::{method}: {}", schema.name, doubt.text());
-        let is_first = !core::mem::replace(&mut doubts.is_again, true);
-        if is_first {
+        if asked == Asked::Once {
             self.report(method);
         }
-        is_first
     }
 
     /// Tells `init` of a server that is not in order; it ends the server then.
@@ -209,14 +198,16 @@ impl Client {
             name: interface,
         };
         let label = ours.label(HANDSHAKE);
-        let mut doubts = Doubts::default();
+        let mut asked = Asked::Once;
         loop {
             let answer = self.exchange::<_, (), Hello<String>>(label, &hello, OutHandles::new());
             if let Err(failure) = &answer
                 && let Some(doubt) = Doubt::of(failure)
-                && self.is_first_doubt(ours, "handshake", doubt, &mut doubts)
             {
-                continue;
+                self.tell_of(ours, "handshake", doubt, asked);
+                if core::mem::replace(&mut asked, Asked::Again) == Asked::Once {
+                    continue;
+                }
             }
             return match answer {
                 Ok((Ok(()), _)) => Ok(()),
@@ -253,7 +244,7 @@ impl Client {
     {
         match &self.channel {
             Channel::Kernel(sender) => {
-                let bytes = ipc::with_clean_page(|page| wire::encode(arguments, page))?;
+                let bytes = ipc::write_payload(|page| wire::encode(arguments, page))?;
                 let deadline = self.timeout_ns.map_or(FOREVER, time::after);
                 let outgoing = handles.outgoing();
                 let (info, words, incoming) =
@@ -279,11 +270,13 @@ pub fn rarely<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// What a client thinks of the server that has one of its requests.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Doubts {
-    /// Whether an instance was reported already.
-    is_again: bool,
+/// How often a request has been sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// To one instance.
+    Once,
+    /// To the next one too, after the first was reported.
+    Again,
 }
 
 /// Why a server is not believed.

@@ -7,6 +7,7 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use libsys::Error;
+use libsys::abi::FOREVER;
 use libsys::ipc::Incoming;
 
 use crate::client::Client;
@@ -117,6 +118,11 @@ impl Loopback {
     /// Returns the way of tasks into the loop, for servers that need one.
     pub fn events(&self) -> Events {
         self.events.clone()
+    }
+
+    /// Returns whether a task waits for a time.
+    pub fn waits_for_time(&self) -> bool {
+        self.events.next_deadline() != FOREVER
     }
 
     /// Sets the badge of the requests that follow.

@@ -12,6 +12,7 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 use core::fmt;
 
 use libsys::abi::{FOREVER, FaultMessage, Info, MapItem};
@@ -314,7 +315,8 @@ impl Server {
         let (outcome, bytes) = match item {
             Some(item) => {
                 let output = self.core.output();
-                let bytes = output.write_with(|page| fault::write_item(&item, page));
+                let Ok(bytes) =
+                    output.write_with(|page| Ok::<_, Infallible>(fault::write_item(&item, page)));
                 (Outcome::Mapped, bytes)
             }
             None => (Outcome::Refused, 0),

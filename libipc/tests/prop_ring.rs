@@ -607,3 +607,31 @@ fn who_does_not_ring_is_told_from_who_does_not_answer() {
     assert_eq!(ring.look(), Some(Progress::Overdue(2)));
     ring.server.complete(taken.id, 2);
 }
+
+#[test]
+fn a_guard_rests_soon_after_the_last_completion() {
+    let loopback = Rc::new(libipc::loopback::Loopback::default());
+    let (client, mut server, _memory) = ring(4);
+    let client = Rc::new(client);
+    loopback.events().spawn(RingClient::guard(
+        Rc::clone(&client),
+        loopback.events(),
+        1_000_000,
+        |_| {},
+    ));
+    loopback.run();
+    assert!(!loopback.waits_for_time());
+    client.submit(&entry(1)).unwrap();
+    loopback.run();
+    assert!(loopback.waits_for_time());
+    loopback.advance(10_000);
+    assert!(loopback.waits_for_time(), "it is in flight");
+    let request = server.next_request().unwrap();
+    server.complete(request.id, 1);
+    assert!(client.next_completion().is_some());
+    loopback.advance(20_000);
+    assert!(!loopback.waits_for_time());
+    client.submit(&entry(2)).unwrap();
+    loopback.run();
+    assert!(loopback.waits_for_time(), "it is awake again");
+}

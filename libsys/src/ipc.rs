@@ -119,16 +119,33 @@ impl Words {
     }
 }
 
-/// Gives access to the thread's IPC page with zeros where a short payload is going to be, so that
-/// nothing else leaves the process with it. For [`call_for_words`] and [`answer_and_receive`].
+/// Lets `f` write a payload into the thread's IPC page, with zeros behind it as far as its last word
+/// goes, so that nothing else leaves the process with it: payloads are passed on by whole words.
+/// Returns how many bytes it has, as `f` does. For [`call_for_words`] and [`answer_and_receive`].
+///
+/// # Errors
+///
+/// Those of `f`.
 #[inline]
-pub fn with_clean_page<R>(f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> R) -> R {
+pub fn write_payload<E>(
+    f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> core::result::Result<usize, E>,
+) -> core::result::Result<usize, E> {
     with_page(|page| {
-        if let Some(start) = page.first_chunk_mut() {
-            *start = [0; REGISTER_BYTES];
-        }
-        f(page)
+        let bytes = f(page)?;
+        end_last_word(page, bytes);
+        Ok(bytes)
     })
+}
+
+/// Puts zeros behind a payload, as far as its last word goes.
+#[inline]
+fn end_last_word(page: &mut [u8; MAX_MESSAGE_BYTES], bytes: usize) {
+    let behind = page.get_mut(bytes..).unwrap_or_default();
+    // A word at once, mostly at a place that is known: it does no harm if that is more than needed.
+    match behind.first_chunk_mut::<8>() {
+        Some(word) => *word = [0; 8],
+        None => behind.fill(0),
+    }
 }
 
 /// Sends a request of `bytes` bytes that lies in the IPC page and waits for the answer, which
@@ -145,13 +162,13 @@ pub fn call(
     handles: &Outgoing,
     deadline: u64,
 ) -> Result<(Info, Incoming)> {
-    clean(bytes);
+    with_page(|page| end_last_word(page, bytes));
     let (info, words, incoming) = call_for_words(sender, label, bytes, handles, deadline)?;
     words.store(info);
     Ok((info, incoming))
 }
 
-/// As [`call`], but the request was written with [`with_clean_page`], and a short answer is left
+/// As [`call`], but the request was written with [`write_payload`], and a short answer is left
 /// in words.
 ///
 /// # Errors
@@ -225,7 +242,7 @@ pub fn receive_short(endpoint: &Handle<Endpoint>, deadline: u64) -> Result<(Rece
 ///
 /// `ReplyGone` when the caller no longer waits. The duty to answer is gone in any case.
 pub fn reply(reply: Handle<Reply>, label: u32, bytes: usize, handles: &Outgoing) -> Result<()> {
-    clean(bytes);
+    with_page(|page| end_last_word(page, bytes));
     let mut registers = outgoing(label, bytes, handles)?;
     registers.handles = reply.raw().0.into();
     let result = raw::ipc(Syscall::Reply, &mut registers);
@@ -254,7 +271,7 @@ pub fn reply_receive(
     endpoint: &Handle<Endpoint>,
     deadline: u64,
 ) -> Result<Received> {
-    clean(bytes);
+    with_page(|page| end_last_word(page, bytes));
     let mut registers = outgoing(label, bytes, handles)?;
     registers.handles = u64::from(reply.into_raw().0) | u64::from(endpoint.raw().0) << 32;
     registers.deadline_or_badge = deadline;
@@ -262,7 +279,7 @@ pub fn reply_receive(
     Ok(stored((received(&registers, &words), Words(words))))
 }
 
-/// An answer without handles that lies in the IPC page, where [`with_clean_page`] wrote it.
+/// An answer without handles that lies in the IPC page, where [`write_payload`] wrote it.
 #[derive(Debug)]
 pub struct Answer {
     /// The duty to answer.
@@ -352,17 +369,8 @@ pub fn wait(notification: &Handle<Notification>, deadline: u64) -> Result<u64> {
     raw::plain(Syscall::Wait, arguments).map(|(bits, _)| bits)
 }
 
-/// Puts zeros behind a short payload in the IPC page.
-fn clean(bytes: usize) {
-    with_page(|page| {
-        if let Some(rest) = page.get_mut(bytes..REGISTER_BYTES) {
-            rest.fill(0);
-        }
-    });
-}
-
-/// Prepares the registers of a message whose payload lies in the IPC page, with zeros behind it
-/// if it is short.
+/// Prepares the registers of a message whose payload lies in the IPC page, with zeros behind its
+/// last byte as far as its last word goes. Of the words behind that the kernel takes none.
 #[inline]
 fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters> {
     let info = Info::new(label, bytes, handles.count).moving(handles.moved);
@@ -370,9 +378,10 @@ fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters
         info: info.0,
         ..IpcRegisters::default()
     };
-    if bytes > REGISTER_BYTES {
-        end_last_word(bytes)?;
-    } else if bytes > 0 {
+    if bytes > MAX_MESSAGE_BYTES {
+        return Err(Error::MessageTooLong);
+    }
+    if (1..=REGISTER_BYTES).contains(&bytes) {
         with_page(|page| {
             let mut words = [0; REGISTER_BYTES / 8];
             for (word, chunk) in words.iter_mut().zip(page.as_chunks::<8>().0) {
@@ -385,20 +394,6 @@ fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters
         set_send_handles(handles.handles);
     }
     Ok(registers)
-}
-
-/// Puts zeros behind a long payload, as far as its last word goes: only the payload leaves this
-/// process, the rest of the page may hold other messages, and pages are passed on by whole words.
-fn end_last_word(bytes: usize) -> Result<()> {
-    if bytes > MAX_MESSAGE_BYTES {
-        return Err(Error::MessageTooLong);
-    }
-    with_page(|page| {
-        if let Some(rest) = page.get_mut(bytes..bytes.next_multiple_of(8)) {
-            rest.fill(0);
-        }
-    });
-    Ok(())
 }
 
 /// Prepares the registers of a message of words.

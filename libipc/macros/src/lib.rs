@@ -4,6 +4,7 @@
 //! special about those methods, `describe` writes what tests want to know. What the code calls
 //! lives in `libipc`; the macro itself decides nothing at run time.
 
+mod ask;
 mod describe;
 mod generate;
 mod marker;

@@ -11,6 +11,9 @@ use super::client::RingClient;
 use super::memory::RingMemory;
 use crate::events::Events;
 
+/// How often a guard sees whether it can rest, between two looks.
+const STEPS: u64 = 256;
+
 /// How a ring gets on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
@@ -64,9 +67,12 @@ impl<M: RingMemory + 'static> RingClient<M> {
     /// Looks at the ring every `ns` nanoseconds while something is in flight, and tells `f` how it
     /// gets on, for as long as the ring exists. Spawn it once. Completions that nobody told of are
     /// found too; those for tasks reach them.
+    ///
+    /// It rests soon after the last completion, long before the next look: as long as a task waits
+    /// for a time, each message takes the kernel's longer way to the server.
     pub async fn guard(ring: Rc<Self>, events: Events, ns: u64, mut f: impl FnMut(Progress)) {
-        let mut due = 0;
         let mut looks = Looks::default();
+        let mut at = 0;
         let busy = ring.busy.clone();
         let weak = Rc::downgrade(&ring);
         drop(ring);
@@ -81,27 +87,38 @@ impl<M: RingMemory + 'static> RingClient<M> {
             } else {
                 drop(ring);
             }
-            due = time::now().max(due).saturating_add(ns);
-            events.sleep_until(due).await;
-            let Some(ring) = weak.upgrade() else {
-                return;
-            };
-            let mut progress = looks.look(&ring);
-            if let Progress::Overdue(stamp) = progress
-                && !ring.is_taken(stamp)
-            {
-                ring.ring_doorbell();
-                drop(ring);
-                due = due.saturating_add(ns / UNHEARD_FRACTION);
-                events.sleep_until(due).await;
+            at = time::now().max(at);
+            let due = at.saturating_add(ns);
+            loop {
+                at = at.saturating_add(ns.div_ceil(STEPS)).min(due);
+                events.sleep_until(at).await;
                 let Some(ring) = weak.upgrade() else {
                     return;
                 };
-                if ring.is_taken(stamp) {
-                    progress = Progress::Unheard;
+                if at < due {
+                    if ring.is_idle() {
+                        break;
+                    }
+                    continue;
                 }
+                let mut progress = looks.look(&ring);
+                if let Progress::Overdue(stamp) = progress
+                    && !ring.is_taken(stamp)
+                {
+                    ring.ring_doorbell();
+                    drop(ring);
+                    at = due.saturating_add(ns / UNHEARD_FRACTION);
+                    events.sleep_until(at).await;
+                    let Some(ring) = weak.upgrade() else {
+                        return;
+                    };
+                    if ring.is_taken(stamp) {
+                        progress = Progress::Unheard;
+                    }
+                }
+                f(progress);
+                break;
             }
-            f(progress);
         }
     }
 }

@@ -9,10 +9,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 #[cfg(not(bare))]
 use core::cell::{Cell, RefCell};
+use core::convert::Infallible;
 use core::fmt;
 use core::task::{Context, Poll, Waker};
 
-use libsys::abi::{Info, MAX_MESSAGE_BYTES, REGISTER_BYTES};
+use libsys::abi::{Info, MAX_MESSAGE_BYTES};
 use libsys::ipc::Words;
 use libsys::place::{Placed, Places};
 use libsys::{service, time};
@@ -25,6 +26,8 @@ use crate::events::{Events, PlainFuture};
 use crate::executor::Slots;
 use crate::schema::{Contract, HANDSHAKE, Schema};
 use crate::wire::{self, InHandles, OutHandles, Status};
+
+mod understanding;
 
 /// A request that runs.
 pub type RequestFuture = Placed<Answer>;
@@ -176,7 +179,7 @@ impl Output {
     /// Writes a reply that is encoded already, for who passes on what another server said.
     #[cfg(not(bare))]
     pub fn encoded(&self, status: Status, payload: &[u8]) -> Answer {
-        self.write_with(|page| page[..payload.len()].copy_from_slice(payload));
+        self.page.borrow_mut().0[..payload.len()].copy_from_slice(payload);
         Answer {
             status,
             bytes: payload.len() as u32,
@@ -231,19 +234,25 @@ impl Output {
         #[cfg(bare)]
         return libsys::ipc::with_page(|page| f(page.get(..bytes).unwrap_or(&[])));
         #[cfg(not(bare))]
-        self.write_with(|page| f(page.get(..bytes).unwrap_or(&[])))
+        f(self.page.borrow().0.get(..bytes).unwrap_or(&[]))
     }
 
-    /// Lets `f` write a reply.
+    /// Lets `f` write a reply, and returns how many bytes it has, as `f` does.
     #[cfg(bare)]
     #[inline]
-    pub(crate) fn write_with<T>(&self, f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> T) -> T {
-        libsys::ipc::with_clean_page(f)
+    pub(crate) fn write_with<E>(
+        &self,
+        f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        libsys::ipc::write_payload(f)
     }
 
     /// Lets `f` write a reply.
     #[cfg(not(bare))]
-    pub(crate) fn write_with<T>(&self, f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> T) -> T {
+    pub(crate) fn write_with<E>(
+        &self,
+        f: impl FnOnce(&mut [u8; MAX_MESSAGE_BYTES]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
         f(&mut self.page.borrow_mut().0)
     }
 }
@@ -342,28 +351,6 @@ impl<R> Core<R> {
         self.slots.any(is_request) || self.waiting.iter().any(is_request)
     }
 
-    /// Returns whether there are dispatchers and each one knows its own methods: a method that
-    /// does not exist must be refused as such, and a request that is none as malformed or alike.
-    pub(crate) fn answers(&self) -> bool {
-        let probe = |dispatcher: &dyn Dispatch| {
-            let request = Arguments {
-                payload: Payload::Message(Info::default(), &Words::default()),
-                handles: &mut InHandles::default(),
-                caller: Caller::default(),
-                output: &self.output,
-                places: &self.places,
-            };
-            dispatcher.start(HANDSHAKE, request, &mut Context::from_waker(Waker::noop()))
-        };
-        let refuses =
-            |dispatcher: &dyn Dispatch| matches!(probe(dispatcher), Err(Status::UnknownMethod));
-        let mut dispatchers = self.dispatchers.iter();
-        !self.dispatchers.is_empty()
-            && dispatchers.all(|(schema, dispatcher)| {
-                core::ptr::eq(*schema, dispatcher.schema()) && refuses(&**dispatcher)
-            })
-    }
-
     /// Returns whether another request can be run at once.
     pub(crate) fn has_room(&self) -> bool {
         self.slots.has_room() && self.waiting.is_empty()
@@ -459,42 +446,6 @@ impl<R> Core<R> {
         }
     }
 
-    /// Looks once more before a request is refused that is none: a server that does not understand
-    /// itself either ends, and the next instance gets the request.
-    #[cold]
-    #[inline(never)]
-    fn doubt_oneself(&self) {
-        assert!(self.understands(), "this server does not understand itself");
-    }
-
-    /// Returns whether greetings in its own interfaces are found and read as they were written.
-    fn understands(&self) -> bool {
-        self.schemas().all(|schema| {
-            let greeting = Hello {
-                hash: schema.hash,
-                version: schema.version,
-                name: schema.name,
-            };
-            let mut bytes = [0; REGISTER_BYTES];
-            let Ok(used) = wire::encode(&greeting, &mut bytes) else {
-                // A long name: nothing to find out.
-                return true;
-            };
-            let mut words = Words::default();
-            for (word, bytes) in words.0.iter_mut().zip(bytes.chunks_exact(8)) {
-                *word = bytes.try_into().map_or(0, u64::from_le_bytes);
-            }
-            let payload = Payload::Message(Info::new(0, used, 0), &words);
-            let read = payload.decode::<Hello<String>>();
-            let is_same = |read: Hello<String>| {
-                read.hash == greeting.hash
-                    && read.version == greeting.version
-                    && read.name == greeting.name
-            };
-            find(&self.dispatchers, schema.id).is_some() && read.is_ok_and(is_same)
-        })
-    }
-
     /// Puts a task that has to wait into the slot whose waker it has, if there is one.
     fn keep(&mut self, task: Task<R>) {
         match self.slots.reserve() {
@@ -561,11 +512,11 @@ impl<R> Core<R> {
             Contract::ExactlyOnce => {
                 let journal = self.journal.as_ref()?;
                 let stored = journal.lookup(caller.badge, caller.sequence)?;
-                let bytes = self.output.write_with(|page| {
+                let Ok(bytes) = self.output.write_with(|page| {
                     // Only what came from this page was stored.
                     let bytes = stored.len().min(page.len());
                     page[..bytes].copy_from_slice(&stored[..bytes]);
-                    bytes
+                    Ok::<_, Infallible>(bytes)
                 });
                 Some(Answer {
                     status: Status::Answer,

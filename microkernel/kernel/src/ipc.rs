@@ -419,12 +419,8 @@ fn show_request(caller: &Thread, receiver: &Thread, info: Info) {
 fn copy_payload(from: &Thread, to: &Thread, bytes: usize) {
     if bytes <= REGISTER_BYTES {
         let words = bytes.div_ceil(8);
-        let pairs = to
-            .registers
-            .payload()
-            .into_iter()
-            .zip(from.registers.payload());
-        for (at, (to, from)) in pairs.enumerate() {
+        let (to, from) = (to.registers.payload(), from.registers.payload());
+        for (at, (to, from)) in to.iter().zip(&from).enumerate() {
             to.set(if at < words { from.get() } else { 0 });
         }
     } else {
@@ -545,8 +541,10 @@ fn with_duty<R>(
     handle: RawHandle,
     f: impl FnOnce(&'static Thread) -> R,
 ) -> Result<R, Error> {
-    let id = caller_of(handle).filter(|&id| id < THREADS.made());
-    let id = id.ok_or(Error::InvalidHandle)?;
+    let id = caller_of(handle).ok_or(Error::InvalidHandle)?;
+    if id >= THREADS.made() {
+        return Err(Error::InvalidHandle);
+    }
     let caller = THREADS.get(id);
     let wait = caller.wait();
     if wait.kind() != Wait::Reply {

@@ -75,6 +75,7 @@ impl<T, const L: u8> Lock<T, L> {
     ) -> Guard<'l, 'h, T, L> {
         const { assert!(H < L, "locks must be taken in the order of their levels") };
         while self.is_taken.swap(true, Ordering::Acquire) {
+            core::hint::cold_path();
             // Reading alone leaves the line with the holder.
             while self.is_taken.load(Ordering::Relaxed) {
                 core::hint::spin_loop();

@@ -29,7 +29,7 @@ use crate::regions::{Backing, Region};
 use crate::reserve::may_take;
 use crate::residents::{Bucket, FrameList, ResidentEntry, Residents};
 use crate::resolve::{Access, Refusal, Resolution, resolve};
-use crate::spaces::{Era, Spaces, space_of_badge};
+use crate::spaces::{Era, Spaces, space_of_badge, space_of_pager};
 use crate::{Frame, PAGE_BYTES};
 
 /// Most regions of all spaces together: each may need a piece of the fixed heap.
@@ -100,6 +100,12 @@ impl<'a, M: Machine> Manager<'a, M> {
     /// instance gave out when its records were lost since, or somebody else.
     pub fn space_of_badge(&self, badge: u64) -> Option<u32> {
         space_of_badge(self.era, badge)
+    }
+
+    /// Returns the number of the space for whose faults the kernel uses a badge.
+    #[inline]
+    pub fn space_of_pager(&self, badge: u64) -> Option<u32> {
+        space_of_pager(self.era, badge)
     }
 
     /// Resolves a page fault of a space: the mapping goes with the reply.
@@ -173,16 +179,16 @@ impl<'a, M: Machine> Manager<'a, M> {
         };
         region.window.pages = pages.clone();
         let list = &mut space.frames;
-        if pages == (page..page + 1) {
+        let count = pages.end - pages.start;
+        if count == 1 {
             self.residents.insert_at(list, spot, frame);
         } else {
             let pages = pages.clone();
             self.residents.insert_run(list, number, pages, frame);
+            space.prefetched += count - 1;
         }
-        let count = pages.end - pages.start;
         self.anonymous += count;
         space.faults += 1;
-        space.prefetched += count - 1;
         Ok(Mapping {
             page: pages.start,
             frame,

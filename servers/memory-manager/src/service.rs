@@ -22,7 +22,6 @@ use memory_manager::inventory::StartedOver;
 use memory_manager::journal::{OpenError, RequestName};
 use memory_manager::manager::Manager;
 use memory_manager::resolve::Refusal;
-use memory_manager::spaces::is_pager_badge;
 use memory_manager::zones::Zones;
 
 use crate::kernel::Kernel;
@@ -104,7 +103,7 @@ fn start() -> Result<(Server, Shared), &'static str> {
         let mut closed = closed.borrow_mut();
         if let Some(space) = closed
             .space_of_badge(badge)
-            .filter(|_| !is_pager_badge(badge))
+            .filter(|_| closed.space_of_pager(badge).is_none())
         {
             closed.sender_closed(space);
         }
@@ -162,8 +161,7 @@ fn take_ram(startup: &Startup) -> Result<(Vec<Handle<Memory>>, Zones), &'static 
 /// Answers a page fault. Runs outside of the tasks: it never waits.
 fn resolve(manager: &Shared, fault: &Fault) -> Option<MapItem> {
     let mut manager = manager.borrow_mut();
-    let space = manager.space_of_badge(fault.badge);
-    let space = space.filter(|_| is_pager_badge(fault.badge));
+    let space = manager.space_of_pager(fault.badge);
     let result = space.ok_or(Refusal::NoSpace).and_then(|space| {
         let mapping = manager.fault(space, &fault.message)?;
         let item = manager.machine().map_item(&mapping);

@@ -53,9 +53,14 @@ pub const fn space_of_badge(era: Era, badge: u64) -> Option<u32> {
     }
 }
 
-/// Returns whether a badge is one that the kernel uses for faults.
-pub const fn is_pager_badge(badge: u64) -> bool {
-    badge & (SPACE_BADGE | PAGER_BADGE) == SPACE_BADGE | PAGER_BADGE
+/// Returns the number of the space for whose faults the kernel uses a badge of this era.
+pub const fn space_of_pager(era: Era, badge: u64) -> Option<u32> {
+    let space = badge as u32;
+    if badge == pager_badge(era, space) {
+        Some(space)
+    } else {
+        None
+    }
 }
 
 /// What is known of one process.
@@ -218,7 +223,7 @@ fn number(generation: u32, slot: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Era, client_badge, is_pager_badge, pager_badge, space_of_badge};
+    use super::{Era, client_badge, pager_badge, space_of_badge, space_of_pager};
 
     #[test]
     fn only_own_badges_of_the_era_name_spaces() {
@@ -227,8 +232,8 @@ mod tests {
             for space in [0, 0x401, u32::MAX] {
                 assert_eq!(space_of_badge(era, client_badge(era, space)), Some(space));
                 assert_eq!(space_of_badge(era, pager_badge(era, space)), Some(space));
-                assert!(is_pager_badge(pager_badge(era, space)));
-                assert!(!is_pager_badge(client_badge(era, space)));
+                assert_eq!(space_of_pager(era, pager_badge(era, space)), Some(space));
+                assert_eq!(space_of_pager(era, client_badge(era, space)), None);
                 let other = Era::beginning_at(u64::from(era.0) + 1);
                 assert_eq!(space_of_badge(other, client_badge(era, space)), None);
                 assert_eq!(space_of_badge(other, pager_badge(era, space)), None);
@@ -237,7 +242,7 @@ mod tests {
         let first = Era::beginning_at(0);
         assert_eq!(space_of_badge(first, 0x401), None);
         assert_eq!(space_of_badge(first, 1 << 62 | 5), None);
-        assert!(!is_pager_badge(1 << 62));
+        assert_eq!(space_of_pager(first, 1 << 62), None);
         assert_eq!(Era::beginning_at(1 << 30), first);
     }
 }

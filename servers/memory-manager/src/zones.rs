@@ -84,10 +84,8 @@ impl Zones {
 
     /// Returns the RAM object of a frame, as its index, and the page within it.
     pub fn locate(&self, frame: Frame) -> Option<(usize, u64)> {
-        let index = self
-            .zones
-            .partition_point(|zone| zone.first <= frame)
-            .checked_sub(1)?;
+        // There are few, and most of memory is in the last.
+        let index = self.zones.iter().rposition(|zone| zone.first <= frame)?;
         let zone = self.zones[index];
         let page = frame - zone.first;
         (page < zone.frames).then_some((index, u64::from(page)))

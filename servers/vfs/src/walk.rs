@@ -1,6 +1,6 @@
 //! The walk along a path.
 
-use alloc::vec;
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use libipc::proto::file_system::{Attributes, FileKind, FsError, Inode};
@@ -91,8 +91,10 @@ pub(crate) fn walk_to_slot<'a, B: Backend>(
     let mut walk = Walk::start(mounts);
     walk.follow(components, LastLink::Follow)?;
     walk.check_directory()?;
-    let path = walk.path_with(name);
-    match walk.here() {
+    let place = walk.here();
+    walk.append(name);
+    let path = walk.path;
+    match place {
         Place::Node { mount, attributes } => Ok(Slot {
             mount,
             directory: attributes.inode,
@@ -101,7 +103,7 @@ pub(crate) fn walk_to_slot<'a, B: Backend>(
             wants_directory,
         }),
         Place::Skeleton if holds_mount(mounts, &path) => Err(FsError::Busy),
-        Place::Skeleton => Err(walk.skeleton_error().unwrap_or(FsError::ReadOnly)),
+        Place::Skeleton => Err(skeleton_error(mounts).unwrap_or(FsError::ReadOnly)),
     }
 }
 
@@ -112,15 +114,41 @@ pub(crate) fn holds_mount<B>(mounts: &[Mount<B>], path: &[u8]) -> bool {
         .any(|mount| mount.point == path || path::child_of(path, &mount.point).is_some())
 }
 
+/// Returns the provisional root of the file system that is mounted at a canonical path.
+fn mounted_at<B: Backend>(mounts: &[Mount<B>], path: &[u8]) -> FsResult<Option<Place>> {
+    let Some(mount) = mounts.iter().position(|mount| mount.point == path) else {
+        return Ok(None);
+    };
+    let inode = mounts[mount].root()?;
+    let attributes = Attributes {
+        inode,
+        ..Place::Skeleton.attributes()
+    };
+    Ok(Some(Place::Node { mount, attributes }))
+}
+
+/// Returns why nothing but mount points is seen: the root could not be mounted.
+fn skeleton_error<B: Backend>(mounts: &[Mount<B>]) -> Option<FsError> {
+    let root = mounts.iter().find(|mount| mount.point == b"/")?;
+    root.root().err()
+}
+
+/// Bytes of a path and places on a walk for which there is room without asking for more.
+const PATH_ROOM: usize = 64;
+const STEPS_ROOM: usize = 8;
+
 /// A walk under way.
 struct Walk<'a, B> {
     mounts: &'a [Mount<B>],
+    /// The canonical path of where it is; empty at the root.
+    path: Vec<u8>,
     /// Where it is, and the places above; never empty.
     steps: Vec<Step>,
 }
 
 struct Step {
-    name: Vec<u8>,
+    /// How much of the path leads there.
+    path_bytes: usize,
     place: Place,
     /// Whether only inode and kind of the place are known. Most walks pass through the root of a
     /// file system without looking at the rest.
@@ -130,36 +158,40 @@ struct Step {
 impl<'a, B: Backend> Walk<'a, B> {
     /// Starts at the root. If its file system fails, the mount points below still stand.
     fn start(mounts: &'a [Mount<B>]) -> Self {
-        let step = Step {
-            name: Vec::new(),
-            place: Place::Skeleton,
-            is_provisional: false,
-        };
-        let mut walk = Walk {
+        let root = mounted_at(mounts, b"/").ok().flatten();
+        let mut steps = Vec::with_capacity(STEPS_ROOM);
+        steps.push(Step {
+            path_bytes: 0,
+            place: root.unwrap_or(Place::Skeleton),
+            is_provisional: root.is_some(),
+        });
+        Walk {
             mounts,
-            steps: vec![step],
-        };
-        if let Ok(Some(place)) = walk.mounted_at(b"/") {
-            walk.steps = vec![Step {
-                name: Vec::new(),
-                place,
-                is_provisional: true,
-            }];
+            path: Vec::with_capacity(PATH_ROOM),
+            steps,
         }
-        walk
     }
 
     fn here(&self) -> Place {
         self.steps.last().map_or(Place::Skeleton, |step| step.place)
     }
 
-    fn path(&self) -> Vec<u8> {
-        path::join(self.steps.iter().skip(1).map(|step| step.name.as_slice()))
+    /// Adds a name to the path.
+    fn append(&mut self, name: &[u8]) {
+        self.path.push(b'/');
+        self.path.extend_from_slice(name);
     }
 
-    fn path_with(&self, name: &[u8]) -> Vec<u8> {
-        let steps = self.steps.iter().skip(1).map(|step| step.name.as_slice());
-        path::join(steps.chain([name]))
+    /// Goes up to the last of the first places.
+    fn go_up_to(&mut self, steps: usize) {
+        self.steps.truncate(steps);
+        self.leave_name();
+    }
+
+    /// Takes back what was added to the path since it was where it is.
+    fn leave_name(&mut self) {
+        self.path
+            .truncate(self.steps.last().map_or(0, |step| step.path_bytes));
     }
 
     fn finish(mut self) -> FsResult<Walked> {
@@ -171,16 +203,14 @@ impl<'a, B: Backend> Walk<'a, B> {
         {
             *attributes = self.mounts[*mount].backend.stat(attributes.inode)?;
         }
+        let place = self.here();
+        if self.path.is_empty() {
+            self.path.push(b'/');
+        }
         Ok(Walked {
-            path: self.path(),
-            place: self.here(),
+            path: self.path,
+            place,
         })
-    }
-
-    /// Returns why nothing but mount points is seen here: the root could not be mounted.
-    fn skeleton_error(&self) -> Option<FsError> {
-        let root = self.mounts.iter().find(|mount| mount.point == b"/")?;
-        root.root().err()
     }
 
     fn check_directory(&self) -> FsResult<()> {
@@ -192,19 +222,20 @@ impl<'a, B: Backend> Walk<'a, B> {
 
     /// Follows components from here.
     fn follow(&mut self, components: Vec<&[u8]>, last: LastLink) -> FsResult<()> {
-        let mut todo: Vec<Vec<u8>> = components.iter().rev().map(|name| name.to_vec()).collect();
+        let mut todo: Vec<Cow<'_, [u8]>> =
+            components.into_iter().rev().map(Cow::Borrowed).collect();
         let mut links = 0;
         while let Some(name) = todo.pop() {
             self.check_directory()?;
-            match name.as_slice() {
+            match &*name {
                 b"." => continue,
-                b".." if self.steps.len() > 1 => {
-                    self.steps.pop();
+                b".." => {
+                    self.go_up_to((self.steps.len() - 1).max(1));
                     continue;
                 }
-                b".." => continue,
                 _ => {}
             }
+            self.append(&name);
             let (place, is_provisional) = self.child(&name)?;
             let is_link = place.attributes().kind == FileKind::Symlink;
             if is_link && (last == LastLink::Follow || !todo.is_empty()) {
@@ -212,10 +243,11 @@ impl<'a, B: Backend> Walk<'a, B> {
                 if links > MAX_LINKS {
                     return Err(FsError::TooManyLinks);
                 }
+                self.leave_name();
                 self.expand(place, &mut todo)?;
             } else {
                 self.steps.push(Step {
-                    name,
+                    path_bytes: self.path.len(),
                     place,
                     is_provisional,
                 });
@@ -225,7 +257,7 @@ impl<'a, B: Backend> Walk<'a, B> {
     }
 
     /// Puts the target of a symbolic link in front of what is left to do.
-    fn expand(&mut self, link: Place, todo: &mut Vec<Vec<u8>>) -> FsResult<()> {
+    fn expand(&mut self, link: Place, todo: &mut Vec<Cow<'_, [u8]>>) -> FsResult<()> {
         let Place::Node { mount, attributes } = link else {
             return Ok(());
         };
@@ -234,9 +266,10 @@ impl<'a, B: Backend> Walk<'a, B> {
             return Err(FsError::NotFound);
         }
         if target.starts_with(b"/") {
-            self.steps.truncate(1);
+            self.go_up_to(1);
         }
-        todo.extend(path::split(&target)?.into_iter().rev().map(<[u8]>::to_vec));
+        let names = path::split(&target)?.into_iter().rev();
+        todo.extend(names.map(|name| Cow::Owned(name.to_vec())));
         // Links can multiply what is left; a bound keeps that from eating the heap.
         if todo.len() > MAX_PATH_BYTES {
             return Err(FsError::NameTooLong);
@@ -244,10 +277,10 @@ impl<'a, B: Backend> Walk<'a, B> {
         Ok(())
     }
 
-    /// Finds a name in the directory where the walk is, and says whether it is provisional.
+    /// Finds the name that was added to the path in the directory where the walk is, and says
+    /// whether the place is provisional.
     fn child(&self, name: &[u8]) -> FsResult<(Place, bool)> {
-        let path = self.path_with(name);
-        if let Some(place) = self.mounted_at(&path)? {
+        if let Some(place) = mounted_at(self.mounts, &self.path)? {
             return Ok((place, true));
         }
         let found = match self.here() {
@@ -255,24 +288,11 @@ impl<'a, B: Backend> Walk<'a, B> {
                 .backend
                 .lookup(attributes.inode, name)
                 .map(|attributes| Place::Node { mount, attributes }),
-            Place::Skeleton => Err(self.skeleton_error().unwrap_or(FsError::NotFound)),
+            Place::Skeleton => Err(skeleton_error(self.mounts).unwrap_or(FsError::NotFound)),
         };
         match found {
-            Err(_) if holds_mount(self.mounts, &path) => Ok((Place::Skeleton, false)),
+            Err(_) if holds_mount(self.mounts, &self.path) => Ok((Place::Skeleton, false)),
             other => other.map(|place| (place, false)),
         }
-    }
-
-    /// Returns the provisional root of the file system that is mounted at a path.
-    fn mounted_at(&self, path: &[u8]) -> FsResult<Option<Place>> {
-        let Some(mount) = self.mounts.iter().position(|mount| mount.point == path) else {
-            return Ok(None);
-        };
-        let inode = self.mounts[mount].root()?;
-        let attributes = Attributes {
-            inode,
-            ..Place::Skeleton.attributes()
-        };
-        Ok(Some(Place::Node { mount, attributes }))
     }
 }

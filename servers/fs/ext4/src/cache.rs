@@ -1,7 +1,7 @@
-//! Blocks of metadata in memory: the least recently used go first.
+//! Blocks of metadata in memory: those that were not used for long go first.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
 use core::cell::Cell;
 
@@ -55,13 +55,21 @@ impl Block {
     }
 }
 
-/// A bounded cache of blocks by number.
+/// A bounded cache of blocks by number. Which block goes is found by second chance, a queue in which
+/// a block that was used since it was queued is queued again: a use costs no more than a mark.
 #[derive(Debug)]
 pub struct Cache {
     capacity: usize,
-    clock: u64,
-    blocks: BTreeMap<u64, (u64, Rc<Block>)>,
-    by_use: BTreeMap<u64, u64>,
+    blocks: BTreeMap<u64, Entry>,
+    /// The numbers of all blocks, those queued first in front.
+    queue: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    block: Rc<Block>,
+    /// Whether it was used since it was queued.
+    is_used: Cell<bool>,
 }
 
 impl Cache {
@@ -69,40 +77,43 @@ impl Cache {
     pub fn new(capacity: usize) -> Self {
         Cache {
             capacity: capacity.max(1),
-            clock: 0,
             blocks: BTreeMap::new(),
-            by_use: BTreeMap::new(),
+            queue: VecDeque::new(),
         }
     }
 
-    /// Returns a block and makes it the most recently used.
-    pub fn get(&mut self, number: u64) -> Option<Rc<Block>> {
-        let (used, block) = self.blocks.get_mut(&number)?;
-        self.clock += 1;
-        self.by_use.remove(used);
-        *used = self.clock;
-        self.by_use.insert(self.clock, number);
-        Some(Rc::clone(block))
+    /// Returns a block and keeps it for longer.
+    pub fn get(&self, number: u64) -> Option<Rc<Block>> {
+        let entry = self.blocks.get(&number)?;
+        entry.is_used.set(true);
+        Some(Rc::clone(&entry.block))
     }
 
-    /// Adds a block, in place of the least recently used one if it is full.
+    /// Adds a block, in place of one that was not used for long if it is full.
     pub fn insert(&mut self, number: u64, block: Rc<Block>) {
-        self.clock += 1;
-        if let Some((used, _)) = self.blocks.insert(number, (self.clock, block)) {
-            self.by_use.remove(&used);
+        if !self.blocks.contains_key(&number) {
+            self.make_room();
+            self.queue.push_back(number);
         }
-        self.by_use.insert(self.clock, number);
-        if self.blocks.len() > self.capacity
-            && let Some((_, oldest)) = self.by_use.pop_first()
+        let is_used = Cell::new(false);
+        self.blocks.insert(number, Entry { block, is_used });
+    }
+
+    fn make_room(&mut self) {
+        while self.blocks.len() >= self.capacity
+            && let Some(oldest) = self.queue.pop_front()
         {
-            self.blocks.remove(&oldest);
+            match self.blocks.get(&oldest) {
+                Some(entry) if entry.is_used.take() => self.queue.push_back(oldest),
+                _ => drop(self.blocks.remove(&oldest)),
+            }
         }
     }
 
     /// Forgets all blocks.
     pub fn clear(&mut self) {
         self.blocks.clear();
-        self.by_use.clear();
+        self.queue.clear();
     }
 }
 
@@ -117,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_block_goes() {
+    fn a_block_that_was_used_gets_a_second_chance() {
         let mut cache = Cache::new(2);
         cache.insert(1, block(1));
         cache.insert(2, block(2));
@@ -125,38 +136,43 @@ mod tests {
         cache.insert(3, block(3));
         assert!(cache.get(2).is_none());
         assert!(cache.get(1).is_some() && cache.get(3).is_some());
+        cache.insert(4, block(4));
+        assert!(cache.get(1).is_none(), "all were used: the first one goes");
+        assert!(cache.get(3).is_some() && cache.get(4).is_some());
     }
 
     proptest::proptest! {
         #[test]
-        fn behaves_like_a_list_ordered_by_use(
+        fn behaves_like_a_list_with_marks(
             capacity in 1usize..6,
             steps in proptest::collection::vec((0u64..10, proptest::bool::ANY), 0..200),
         ) {
             let mut cache = Cache::new(capacity);
-            let mut model: Vec<u64> = Vec::new();
+            // The blocks in the order in which they were queued, each with its mark.
+            let mut model: Vec<(u64, bool)> = Vec::new();
             for (number, is_insert) in steps {
-                let position = model.iter().position(|&other| other == number);
+                let position = model.iter().position(|&(other, _)| other == number);
                 if is_insert {
                     cache.insert(number, block(number as u8));
                 } else {
                     proptest::prop_assert_eq!(cache.get(number).is_some(), position.is_some());
-                    if position.is_none() {
-                        continue;
-                    }
                 }
                 if let Some(position) = position {
-                    model.remove(position);
-                }
-                model.push(number);
-                if model.len() > capacity {
-                    model.remove(0);
+                    model[position].1 = !is_insert;
+                } else if is_insert {
+                    while model.len() == capacity {
+                        let (oldest, is_used) = model.remove(0);
+                        if is_used {
+                            model.push((oldest, false));
+                        }
+                    }
+                    model.push((number, false));
                 }
             }
-            for number in 0..10 {
-                proptest::prop_assert_eq!(cache.blocks.contains_key(&number), model.contains(&number));
-            }
-            proptest::prop_assert_eq!(cache.by_use.len(), cache.blocks.len());
+            let mut queued: Vec<u64> = model.iter().map(|&(number, _)| number).collect();
+            proptest::prop_assert_eq!(&cache.queue, &queued);
+            queued.sort_unstable();
+            proptest::prop_assert!(cache.blocks.keys().eq(&queued));
         }
     }
 }

@@ -2,34 +2,12 @@
 //!
 //! Both run without final inversion, as ext4 chains them over several ranges.
 
-const POLYNOMIAL_32C: u32 = 0x82f6_3b78;
 const POLYNOMIAL_16: u16 = 0xa001;
 
-/// `TABLES[k][b]` is the remainder of byte `b` followed by `k` zero bytes: eight bytes at a time
-/// keep the checksum of a 4 KiB block at a few microseconds without vector instructions.
-static TABLES: [[u32; 256]; 8] = tables();
-
 /// Continues a CRC-32C over `bytes`. ext4 starts with `!0` or with a seed.
+#[inline]
 pub fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
-    let mut crc = seed;
-    let mut words = bytes.chunks_exact(8);
-    for word in words.by_ref() {
-        let mut next = 0;
-        for (i, &byte) in word.iter().enumerate() {
-            let byte = if i < 4 {
-                byte ^ crc.to_le_bytes()[i]
-            } else {
-                byte
-            };
-            next ^= TABLES[7 - i][usize::from(byte)];
-        }
-        crc = next;
-    }
-    for &byte in words.remainder() {
-        let [low, ..] = crc.to_le_bytes();
-        crc = (crc >> 8) ^ TABLES[0][usize::from(low ^ byte)];
-    }
-    crc
+    !libsys::state::crc32c(!seed, bytes)
 }
 
 /// Continues a CRC-16 (polynomial 0x8005, reflected) over `bytes`.
@@ -46,36 +24,6 @@ pub fn crc16(seed: u16, bytes: &[u8]) -> u16 {
         }
     }
     crc
-}
-
-const fn tables() -> [[u32; 256]; 8] {
-    let mut tables = [[0; 256]; 8];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut crc = byte as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 {
-                crc >> 1 ^ POLYNOMIAL_32C
-            } else {
-                crc >> 1
-            };
-            bit += 1;
-        }
-        tables[0][byte] = crc;
-        byte += 1;
-    }
-    let mut zeros = 1;
-    while zeros < 8 {
-        let mut byte = 0;
-        while byte < 256 {
-            let crc = tables[zeros - 1][byte];
-            tables[zeros][byte] = (crc >> 8) ^ tables[0][(crc & 0xff) as usize];
-            byte += 1;
-        }
-        zeros += 1;
-    }
-    tables
 }
 
 #[cfg(test)]

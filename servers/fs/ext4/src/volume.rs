@@ -97,7 +97,7 @@ impl<R: BlockReader> Volume<R> {
 
     /// Returns a block of metadata, as the journal has it if that is newer.
     pub(crate) async fn block(&self, number: u64) -> Result<Rc<Block>> {
-        let cached = self.cache.borrow_mut().get(number);
+        let cached = self.cache.borrow().get(number);
         if let Some(block) = cached {
             return Ok(block);
         }

@@ -422,7 +422,8 @@ impl Tables {
         let inner =
             PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::USER_ACCESSIBLE;
         let (mut done, mut replaced) = (0, 0);
-        while done < range.pages() {
+        // A range has a page at least.
+        loop {
             let address = range.start() + done * PAGE;
             let pages = pages_in_table(address, range.pages() - done);
             // SAFETY: `&mut self` under the space lock; user addresses only, as of a `UserRange`.
@@ -443,8 +444,10 @@ impl Tables {
                 self.unmap_pages(range.start(), done);
                 return Err((Error::AlreadyMapped, replaced));
             }
+            if done == range.pages() {
+                return Ok(replaced);
+            }
         }
-        Ok(replaced)
     }
 
     /// Unmaps the pages of a range. Returns how many were mapped.
