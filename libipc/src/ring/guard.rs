@@ -25,8 +25,8 @@ pub enum Progress {
     /// An entry was not even taken until the doorbell was rung again: this side does not ring as it
     /// should.
     Unheard,
-    /// That was so at the last look, and the next instance has not completed that entry either,
-    /// although the ring has worked for a while: it does not know the ring any more. Connect anew.
+    /// The entry that was overdue at the last look still is, although the ring has worked for a while:
+    /// the next instance does not know the ring. Connect anew.
     Lost,
 }
 
