@@ -168,7 +168,17 @@ impl core::error::Error for MemoryError {}
 
 /// Owns the machine's RAM and resolves page faults.
 #[crate::interface(version = 3)]
-#[suspect(MemoryError::NoSpace)]
+#[suspect(
+    MemoryError::NoSpace
+        | MemoryError::AlreadyRegistered
+        | MemoryError::BadHandle
+        | MemoryError::BadRange
+        | MemoryError::Overlap
+        | MemoryError::NotMapped
+        | MemoryError::SharedRegion
+        | MemoryError::PastEnd
+        | MemoryError::InTheWay
+)]
 pub trait MemoryManager {
     /// Registers a process: its page faults are resolved here from now on. Returns the sender
     /// that names its space, for who lays it out and for the process itself. Needs `MANAGE` and

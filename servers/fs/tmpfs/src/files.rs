@@ -243,23 +243,21 @@ impl<M: StateMemory> TmpFs<M> {
             return Err(FsError::Exists);
         }
         let inode = self.tree.state().next_inode();
-        let name = name.to_vec();
         let change = Change::Create {
             directory: directory.0,
-            name,
+            name: name.to_vec(),
             inode,
             mode,
             node,
         };
-        self.commit(
-            stamp,
-            Outcome {
-                inode: Inode(inode),
-                offset: 0,
-                bytes: 0,
-            },
-            change,
-        )
+        let outcome = Outcome {
+            inode: Inode(inode),
+            offset: 0,
+            bytes: 0,
+        };
+        let outcome = self.commit(stamp, outcome, change)?;
+        self.check(|tree| tree.leads_to(directory.0, name, Some(inode)));
+        Ok(outcome)
     }
 
     /// Removes a name: an empty directory if `kind` is that, else a file or link.
@@ -300,6 +298,7 @@ impl<M: StateMemory> TmpFs<M> {
             bytes: 0,
         };
         let outcome = self.commit(stamp, outcome, change)?;
+        self.check(|tree| tree.leads_to(directory.0, name, None));
         self.blocks.release(&freed);
         Ok(outcome)
     }
@@ -345,8 +344,26 @@ impl<M: StateMemory> TmpFs<M> {
             bytes: 0,
         };
         let outcome = self.commit(stamp, outcome, change)?;
+        self.check(|tree| {
+            let is_same = (from, from_name) == (to, to_name);
+            tree.leads_to(to.0, to_name, Some(inode))
+                && (is_same || tree.leads_to(from.0, from_name, None))
+        });
         self.blocks.release(&freed);
         Ok(outcome)
+    }
+
+    /// Looks whether a change has come about.
+    ///
+    /// # Panics
+    ///
+    /// When it has not: the tree in memory or what changes it is damaged. The next instance makes the
+    /// change from its record.
+    fn check(&self, has_come_about: impl FnOnce(&Tree) -> bool) {
+        assert!(
+            has_come_about(self.tree.state()),
+            "a change did not come about"
+        );
     }
 
     /// Passes an answer on, unless it is one that a tree gives when it was damaged in memory: then

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::{Bound, Range};
 
 use libipc::proto::file_system::{Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES};
 use libsys::state::{NoPrevious, State};
@@ -215,6 +216,29 @@ impl Tree {
             .get(&inode)
             .ok_or(FsError::Damaged(Damage::Directory))?;
         Ok(Some((inode, node)))
+    }
+
+    /// Returns whether a name leads to this node, or to none. It looks by another way than
+    /// [`Tree::find`], so that damage to either shows.
+    pub(crate) fn leads_to(&self, directory: u64, name: &[u8], inode: Option<u64>) -> bool {
+        let Ok(entries) = self.entries(directory) else {
+            return false;
+        };
+        let from_there = (Bound::Included(name), Bound::Unbounded);
+        let next = entries.range::<[u8], _>(from_there).next();
+        let found = next.filter(|(found, _)| found.as_slice() == name);
+        let has_node = |inode| {
+            let next = self.nodes.range(inode..).next();
+            next.is_some_and(|(&found, _)| found == inode)
+        };
+        found.map(|(_, &inode)| inode) == inode && inode.is_none_or(has_node)
+    }
+
+    /// Returns whether a file has this size, and blocks in all these places.
+    pub(crate) fn holds(&self, inode: u64, bytes: u64, places: Range<u32>) -> bool {
+        self.file(inode).is_ok_and(|(size, blocks)| {
+            size == bytes && blocks.range(places.clone()).count() == places.len()
+        })
     }
 
     /// Returns whether `inode` is `ancestor` or lies below it.

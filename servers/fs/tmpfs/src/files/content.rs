@@ -1,6 +1,7 @@
 //! Reading, writing and resizing.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use libipc::proto::file_system::{APPEND, FsError, Inode, Outcome};
 use libsys::state::StateMemory;
@@ -130,7 +131,9 @@ impl<M: StateMemory> TmpFs<M> {
             runs: Run::join(&fresh),
         };
         let result = filled.and_then(|()| self.commit(stamp, outcome, change));
-        if result.is_err() {
+        if result.is_ok() {
+            self.check(|tree| tree.holds(inode.0, size.max(end), places(offset, end)));
+        } else {
             let unused: Vec<u32> = fresh.iter().map(|(_, block)| *block).collect();
             self.blocks.release(&unused);
         }
@@ -145,12 +148,11 @@ impl<M: StateMemory> TmpFs<M> {
         end: u64,
     ) -> Result<Vec<(u32, u32)>, FsError> {
         let (_, blocks) = self.tree.state().file(inode.0)?;
-        let first = first_index_behind(offset / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
-        let behind = first_index_behind(end);
-        let held = blocks.range(first..behind).count();
-        let wanted = (behind - first) as usize - held;
-        let free = self.blocks.take(wanted).ok_or(FsError::NoSpace)?;
-        let holes = (first..behind).filter(|index| !blocks.contains_key(index));
+        let places = places(offset, end);
+        let held = blocks.range(places.clone()).count();
+        let free = self.blocks.take(places.len() - held);
+        let free = free.ok_or(FsError::NoSpace)?;
+        let holes = places.filter(|index| !blocks.contains_key(index));
         Ok(holes.zip(free).collect())
     }
 
@@ -202,6 +204,12 @@ impl<M: StateMemory> TmpFs<M> {
         let (_, blocks) = self.tree.state().file(inode.0)?;
         Ok(segments(offset, bytes, |index| blocks.get(&index).copied()))
     }
+}
+
+/// Returns the places of the blocks between two offsets.
+fn places(offset: u64, end: u64) -> Range<u32> {
+    let first = offset / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+    first_index_behind(first)..first_index_behind(end)
 }
 
 /// Splits a transfer into pieces that lie in one go.
