@@ -2,7 +2,6 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::ops::{Bound, Range};
 
 use libipc::proto::file_system::{Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES};
 use libsys::state::{NoPrevious, State};
@@ -218,27 +217,18 @@ impl Tree {
         Ok(Some((inode, node)))
     }
 
-    /// Returns whether a name leads to this node, or to none. It looks by another way than
-    /// [`Tree::find`], so that damage to either shows.
+    /// Returns whether a name leads to this node, or to none.
     pub(crate) fn leads_to(&self, directory: u64, name: &[u8], inode: Option<u64>) -> bool {
-        let Ok(entries) = self.entries(directory) else {
-            return false;
-        };
-        let from_there = (Bound::Included(name), Bound::Unbounded);
-        let next = entries.range::<[u8], _>(from_there).next();
-        let found = next.filter(|(found, _)| found.as_slice() == name);
-        let has_node = |inode| {
-            let next = self.nodes.range(inode..).next();
-            next.is_some_and(|(&found, _)| found == inode)
-        };
-        found.map(|(_, &inode)| inode) == inode && inode.is_none_or(has_node)
+        self.entries(directory).is_ok_and(|entries| {
+            entries.get(name).copied() == inode
+                && inode.is_none_or(|inode| self.nodes.contains_key(&inode))
+        })
     }
 
-    /// Returns whether a file has this size, and blocks in all these places.
-    pub(crate) fn holds(&self, inode: u64, bytes: u64, places: Range<u32>) -> bool {
-        self.file(inode).is_ok_and(|(size, blocks)| {
-            size == bytes && blocks.range(places.clone()).count() == places.len()
-        })
+    /// Returns whether a file has this size, and a block in this place.
+    pub(crate) fn holds(&self, inode: u64, bytes: u64, place: u32) -> bool {
+        let file = self.file(inode);
+        file.is_ok_and(|(size, blocks)| size == bytes && blocks.contains_key(&place))
     }
 
     /// Returns whether `inode` is `ancestor` or lies below it.

@@ -132,7 +132,8 @@ impl<M: StateMemory> TmpFs<M> {
         };
         let result = filled.and_then(|()| self.commit(stamp, outcome, change));
         if result.is_ok() {
-            self.check(|tree| tree.holds(inode.0, size.max(end), places(offset, end)));
+            let last = places(offset, end).end.saturating_sub(1);
+            self.check(|tree| tree.holds(inode.0, size.max(end), last));
         } else {
             let unused: Vec<u32> = fresh.iter().map(|(_, block)| *block).collect();
             self.blocks.release(&unused);
