@@ -172,8 +172,7 @@ fn resolve(manager: &Shared, fault: &Fault) -> Option<MapItem> {
         .ok()
 }
 
-/// Says why a process is ended. Damage looks alike: but for memory that is used up, the next instance
-/// judges once more, as often as `init` lets it.
+/// Says why a process is ended.
 #[cold]
 fn tell_refusal(space: Option<u32>, fault: &Fault, refusal: Refusal) {
     log::warn!(
@@ -184,9 +183,6 @@ fn tell_refusal(space: Option<u32>, fault: &Fault, refusal: Refusal) {
         fault.message.code,
         refusal.text(),
     );
-    if !fault.redelivered && refusal != Refusal::OutOfMemory {
-        libipc::doubt_oneself("page fault");
-    }
 }
 
 /// Takes back the frames of processes that have ended, a slice at a time.
