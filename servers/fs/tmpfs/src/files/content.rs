@@ -1,7 +1,6 @@
 //! Reading, writing and resizing.
 
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use libipc::proto::file_system::{APPEND, FsError, Inode, Outcome};
 use libsys::state::StateMemory;
@@ -132,7 +131,7 @@ impl<M: StateMemory> TmpFs<M> {
         };
         let result = filled.and_then(|()| self.commit(stamp, outcome, change));
         if result.is_ok() {
-            let last = places(offset, end).end.saturating_sub(1);
+            let last = first_index_behind(end).saturating_sub(1);
             self.check(|tree| tree.holds(inode.0, size.max(end), last));
         } else {
             let unused: Vec<u32> = fresh.iter().map(|(_, block)| *block).collect();
@@ -149,7 +148,8 @@ impl<M: StateMemory> TmpFs<M> {
         end: u64,
     ) -> Result<Vec<(u32, u32)>, FsError> {
         let (_, blocks) = self.tree.state().file(inode.0)?;
-        let places = places(offset, end);
+        let first = first_index_behind(offset / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
+        let places = first..first_index_behind(end);
         let held = blocks.range(places.clone()).count();
         let free = self.blocks.take(places.len() - held);
         let free = free.ok_or(FsError::NoSpace)?;
@@ -205,12 +205,6 @@ impl<M: StateMemory> TmpFs<M> {
         let (_, blocks) = self.tree.state().file(inode.0)?;
         Ok(segments(offset, bytes, |index| blocks.get(&index).copied()))
     }
-}
-
-/// Returns the places of the blocks between two offsets.
-fn places(offset: u64, end: u64) -> Range<u32> {
-    let first = offset / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-    first_index_behind(first)..first_index_behind(end)
 }
 
 /// Splits a transfer into pieces that lie in one go.
