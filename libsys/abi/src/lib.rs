@@ -15,7 +15,8 @@
 //! [`Syscall::ReplyReceive`]) use `rdi` for the handle or handles, `rsi` for the message
 //! [`Info`], `rdx` for the deadline and `r8 r9 r10 r12 r13 r14 r15 rbx` for the first 64 bytes of
 //! payload. They return the status in `rax`, the incoming [`Info`] in `rsi`, the badge in `rdx`,
-//! the reply handle in `rdi` and the payload in the same eight registers.
+//! the reply handle in `rdi` and the payload in the same eight registers. After an error those eight
+//! hold nothing of other programs, but not what they held before either.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -22,6 +22,8 @@ const STRANGE_PAGE: u64 = 1 << 8;
 const STRANGE_STACK: u64 = 1 << 9;
 /// Upper half of what actors have where no payload is.
 const SECRET: u64 = 0x5ec2_e700;
+/// Bits of a secret behind which is whose it is.
+const SECRET_INDEX_BITS: u32 = 16;
 /// Command that makes an actor crash; no system call has this number.
 pub(crate) const CRASH: u64 = 1 << 32;
 
@@ -182,7 +184,14 @@ impl Actor {
 
     /// What stands where no payload does: nobody else must ever see it.
     fn secret(&self, index: usize) -> u64 {
-        SECRET << 32 | (self.me as u64) << 16 | index as u64
+        SECRET << 32 | (self.me as u64) << SECRET_INDEX_BITS | index as u64
+    }
+
+    /// Returns whether a word is a secret of another actor. One of its own may be in any register
+    /// after a call that failed: the kernel leaves there what the thread once had in it.
+    fn is_of_another(&self, word: u64) -> bool {
+        let owner = word >> SECRET_INDEX_BITS;
+        word >> 32 == SECRET && owner != self.secret(0) >> SECRET_INDEX_BITS
     }
 
     fn touch(&self) {
@@ -262,7 +271,7 @@ impl Actor {
         };
         let mut strange = 0;
         for (index, word) in after.words.iter().enumerate() {
-            if word >> 32 == SECRET && *word != self.secret(index) {
+            if self.is_of_another(*word) {
                 strange |= 1 << index;
             }
             self.slots
