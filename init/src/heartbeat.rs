@@ -10,8 +10,10 @@
 //! What an instance does before it serves is no turn of its loop, and may be long: until then, and for
 //! [`START_NS`] at most, nothing is held against it.
 //!
-//! A server whose loop turns can still forget a request. It tells since when it has the oldest one
-//! that it has not answered; where the manifest sets a limit, that is watched as well.
+//! A server whose loop turns can still forget a request. It tells how many it has not answered, and
+//! since when it has the oldest of them. One that waits for the next message and has fewer than the
+//! kernel says that it has to answer has lost one: its next instance gets it again. Where the manifest
+//! sets a limit, the age of the oldest is watched as well.
 //!
 //! The clock of a guest goes on while its host runs something else, so CPU time is not all that it
 //! seems. Each look counts at most for the time that it was planned for: a guest that stood still
@@ -23,6 +25,9 @@ use crate::MS;
 
 /// Looks during the time-out, at least, at a server whose counter stands still.
 const LOOKS_PER_TIMEOUT: u64 = 4;
+/// Looks in a row at which a server has fewer requests than it should that say that it lost one:
+/// what it says and what the kernel says are not read in one moment.
+const FORGETFUL_LOOKS: u32 = 3;
 /// How long an instance may take until it serves before its heartbeat counts, ns.
 pub const START_NS: u64 = 5_000 * MS;
 
@@ -41,6 +46,8 @@ pub struct Look {
     pub is_starting: bool,
     /// Since when it has the oldest request that it has not answered, ns since boot; 0 for none.
     pub oldest_request: u64,
+    /// Requests that it has to answer and does not know of.
+    pub forgotten: u64,
 }
 
 /// What a server does.
@@ -66,7 +73,7 @@ pub enum Judgement {
     Suspect,
     /// It hangs: end it.
     Hung,
-    /// It has held a request for too long: end it.
+    /// It has held a request for too long, or has lost one: end it.
     Overdue,
 }
 
@@ -80,6 +87,8 @@ pub struct Watcher {
     evidence_ns: u64,
     /// How long the same request has been the oldest, ns.
     held_ns: u64,
+    /// Looks in a row at which it had lost a request.
+    forgetful: u32,
     /// How long the wait for the next look was planned, ns.
     planned_ns: u64,
     next_look: u64,
@@ -98,10 +107,12 @@ impl Watcher {
                 doing: Doing::Running,
                 is_starting: false,
                 oldest_request: 0,
+                forgotten: 0,
             },
             last_look: now,
             evidence_ns: 0,
             held_ns: 0,
+            forgetful: 0,
             planned_ns,
             next_look: look_after(settings, now, planned_ns),
         }
@@ -122,6 +133,7 @@ impl Watcher {
                 Judgement::Alive
             }
             Judgement::Hung => Judgement::Hung,
+            _ if self.is_forgetful(look) => Judgement::Overdue,
             _ if self.is_overdue(settings, look, elapsed_ns) => Judgement::Overdue,
             judgement => judgement,
         };
@@ -157,6 +169,14 @@ impl Watcher {
         } else {
             Judgement::Suspect
         }
+    }
+
+    fn is_forgetful(&mut self, look: Look) -> bool {
+        self.forgetful = match look.forgotten {
+            0 => 0,
+            _ => self.forgetful + 1,
+        };
+        self.forgetful >= FORGETFUL_LOOKS
     }
 
     fn is_overdue(&mut self, settings: &Heartbeat, look: Look, elapsed_ns: u64) -> bool {

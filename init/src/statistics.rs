@@ -68,6 +68,7 @@ impl Statistics {
             Cause::Asked => &mut self.counts.asked,
             Cause::Hung | Cause::Overdue => &mut self.counts.hung,
             Cause::Reported => &mut self.counts.reported,
+            Cause::Doubted => &mut self.counts.doubted,
             Cause::NotStarted => &mut self.counts.not_started,
             Cause::Killed(_) => &mut self.counts.killed,
         };

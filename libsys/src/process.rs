@@ -320,7 +320,9 @@ pub(crate) const fn empty_info() -> ProcessInfo {
         mapped_pages: 0,
         calling: 0,
         receiving: 0,
+        waiting: 0,
         sleeping: 0,
+        duties: 0,
         name: [0; skink_abi::NAME_BYTES],
     }
 }

@@ -173,6 +173,7 @@ pub struct ServicePage {
     detail: AtomicU64,
     first_receive: AtomicU64,
     oldest_request: AtomicU64,
+    requests: AtomicU64,
     prefix: AtomicU64,
     interfaces: [AtomicU64; MAX_INTERFACES],
     /// What the version serves whose place this one is to take.
@@ -201,6 +202,7 @@ impl ServicePage {
             detail: AtomicU64::new(0),
             first_receive: AtomicU64::new(0),
             oldest_request: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
             prefix: AtomicU64::new(0),
             interfaces: [const { AtomicU64::new(0) }; MAX_INTERFACES],
             asked: [0; MAX_INTERFACES],
@@ -233,6 +235,7 @@ impl ServicePage {
             word(&self.detail),
             word(&self.first_receive),
             self.oldest_request(),
+            word(&self.requests),
             word(&self.prefix),
         ];
         let words = words
@@ -268,9 +271,10 @@ impl ServicePage {
             detail: AtomicU64::new(word(9)),
             first_receive: AtomicU64::new(word(10)),
             oldest_request: AtomicU64::new(word(11)),
-            prefix: AtomicU64::new(word(12)),
-            interfaces: from_fn(|at| AtomicU64::new(word(13 + at))),
-            asked: from_fn(|at| word(13 + MAX_INTERFACES + at)),
+            requests: AtomicU64::new(word(12)),
+            prefix: AtomicU64::new(word(13)),
+            interfaces: from_fn(|at| AtomicU64::new(word(14 + at))),
+            asked: from_fn(|at| word(14 + MAX_INTERFACES + at)),
         }
     }
 
@@ -359,6 +363,11 @@ impl ServicePage {
         self.oldest_request.store(since, Ordering::Relaxed);
     }
 
+    /// Says how many requests the service has that it has not answered.
+    pub fn set_requests(&self, requests: u64) {
+        self.requests.store(requests, Ordering::Relaxed);
+    }
+
     /// Says that the service serves.
     pub fn set_ready(&self) {
         self.ready.store(1, Ordering::Release);
@@ -373,6 +382,11 @@ impl ServicePage {
     /// boot; 0 for none.
     pub fn oldest_request(&self) -> u64 {
         self.oldest_request.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many requests the service has that it has not answered.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Returns whether the service serves.
@@ -422,7 +436,8 @@ mod tests {
         assert_eq!(offset_of!(ServicePage, phase), 48);
         assert_eq!(offset_of!(ServicePage, first_receive), 80);
         assert_eq!(offset_of!(ServicePage, oldest_request), 88);
-        assert_eq!(size_of::<ServicePage>(), 168);
+        assert_eq!(offset_of!(ServicePage, requests), 96);
+        assert_eq!(size_of::<ServicePage>(), 176);
     }
 
     #[test]
@@ -442,12 +457,14 @@ mod tests {
         page.set_schema(7);
         page.set_serving(&serving);
         page.set_first_receive(9);
+        page.set_requests(11);
         page.set_phase(Phase::Failed, Trouble::SelfTest as u64);
         let mut bytes = page.to_bytes();
         let copy = ServicePage::from_bytes(&bytes);
         assert_eq!((copy.order(), copy.phase()), (Order::Hold, Phase::Failed));
         assert_eq!(Trouble::from_word(copy.detail()), Some(Trouble::SelfTest));
         assert_eq!((copy.schema(), copy.first_receive()), (7, 9));
+        assert_eq!(copy.requests(), 11);
         assert_eq!((copy.serving(), copy.asked()), (serving, asked));
         bytes[ORDER_AT] = Order::Quiesce as u8;
         bytes[offset_of!(ServicePage, phase) + 7] = 1;

@@ -434,10 +434,7 @@ impl Keeper {
         let processes = self.processes.borrow();
         let running = processes[service].running.as_ref()?;
         let info = running.process.info().ok()?;
-        Some(Look {
-            is_starting: !page.is_ready(),
-            ..look_of(&info, page.heartbeat(), page.oldest_request())
-        })
+        Some(look_of(&info, &page))
     }
 
     fn next_look(&self) -> u64 {

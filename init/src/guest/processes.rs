@@ -7,6 +7,7 @@ use init::ledger::{Instance, Number, Situation};
 use init::supervisor::life::Stage;
 use libipc::proto::init::Cause;
 use libsys::abi::{ExitReason, ProcessInfo, ProcessState};
+use libsys::service::ServicePage;
 use libsys::{Handle, Notification, Process, ipc};
 
 use super::book::adopt;
@@ -123,21 +124,28 @@ pub(super) fn notify(notification: &Handle<Notification>) {
     }
 }
 
-/// Says what is seen of a process, for its heartbeat.
-pub(crate) fn look_of(info: &ProcessInfo, beats: u64, oldest_request: u64) -> Look {
+/// Says what is seen of a process and of its page, for its heartbeat.
+pub(crate) fn look_of(info: &ProcessInfo, page: &ServicePage) -> Look {
+    // One that works on a request need not have said so; one that waits for the next one has.
+    let is_idle = info.threads == info.receiving.into();
+    let forgotten = match info.duties.saturating_sub(page.requests()) {
+        forgotten if is_idle && page.is_ready() => forgotten,
+        _ => 0,
+    };
     Look {
-        beats,
+        beats: page.heartbeat(),
         calls: info.calls,
         cpu_ns: info.cpu_ns + info.served_ns,
-        doing: if info.calling != 0 || info.receiving != 0 {
+        doing: if info.calling != 0 || info.receiving != 0 || info.waiting != 0 {
             Doing::Waiting
         } else if info.sleeping != 0 {
             Doing::Sleeping
         } else {
             Doing::Running
         },
-        is_starting: false,
-        oldest_request,
+        is_starting: !page.is_ready(),
+        oldest_request: page.oldest_request(),
+        forgotten,
     }
 }
 

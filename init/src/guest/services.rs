@@ -64,7 +64,11 @@ impl Services for Keeper {
         let mut reports = self.reports.borrow_mut();
         let verdict = reports.judge((by, calling), (about, accused), time::now());
         let (by, name) = (&calling.name, &accused.name);
-        let verb = if by == name { "is to say" } else { "says" };
+        let (verb, cause) = if by == name {
+            ("is to say", Cause::Doubted)
+        } else {
+            ("says", Cause::Reported)
+        };
         match verdict {
             Verdict::NotAllowed => Err(InitError::NotAllowed),
             Verdict::TooSoon => Ok(()),
@@ -74,7 +78,7 @@ impl Services for Keeper {
             }
             Verdict::End => {
                 log::error!("{by} does not believe what {name} {verb} to `{method}`");
-                self.end_for(about, Cause::Reported, SwapReason::OldDied, caller)
+                self.end_for(about, cause, SwapReason::OldDied, caller)
             }
         }
     }

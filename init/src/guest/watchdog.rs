@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use init::heartbeat::{Doing, Judgement, Look, Watcher};
 use libipc::proto::init::Cause;
+use libipc::server;
 use libsys::mappings::Reservation;
 use libsys::thread::{self, ThreadPlace};
 use libsys::{Handle, Memory, Notification, ipc, startup, time};
@@ -87,9 +88,15 @@ fn watch(wake: &Handle<Notification>, careful_until: u64) -> ! {
             .map(|(watcher, ..)| watcher.next_look())
             .min();
         time::sleep_until(next.unwrap_or(0));
-        let cpu_ns = process
-            .info()
-            .map_or(0, |info| info.cpu_ns + info.served_ns);
+        let (cpu_ns, forgotten) = process.info().map_or((0, 0), |info| {
+            // Only the main thread waits for messages, and knows of all requests when it does.
+            let is_idle = info.receiving > 0;
+            let forgotten = info.duties.saturating_sub(server::requests());
+            (
+                info.cpu_ns + info.served_ns,
+                if is_idle { forgotten } else { 0 },
+            )
+        });
         for (watcher, settings, doing) in &mut watchers {
             let now = time::now();
             if watcher.next_look() > now {
@@ -99,6 +106,7 @@ fn watch(wake: &Handle<Notification>, careful_until: u64) -> ! {
                 beats: TURNS.load(Ordering::Relaxed),
                 cpu_ns,
                 doing: *doing,
+                forgotten,
                 ..Look::default()
             };
             let settings = match *settings {

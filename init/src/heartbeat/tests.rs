@@ -60,6 +60,7 @@ proptest! {
                 doing: Doing::Running,
                 is_starting: false,
                 oldest_request: 0,
+                forgotten: 0,
             }
         });
         let found = found.expect("never found");
@@ -80,6 +81,7 @@ proptest! {
             doing: if now > hangs_at { Doing::Sleeping } else { Doing::Waiting },
             is_starting: false,
             oldest_request: 0,
+            forgotten: 0,
         });
         let found = found.expect("never found");
         prop_assert!(found > hangs_at && found - hangs_at <= BOUND_ALONE, "after {}", found - hangs_at);
@@ -150,6 +152,7 @@ proptest! {
                 doing: doing.next().unwrap(),
                 is_starting: false,
                 oldest_request: 0,
+                forgotten: 0,
             }
         });
         prop_assert_eq!(found, None);
@@ -184,6 +187,7 @@ proptest! {
                 doing: Doing::Running,
                 is_starting: false,
                 oldest_request: 0,
+                forgotten: 0,
             };
             let now = run + total;
             prop_assert_ne!(watcher.judge(&SETTINGS, look, now), Judgement::Hung);
@@ -230,6 +234,7 @@ fn a_turn_after_most_of_the_time_out_is_late() {
             doing: Doing::Running,
             is_starting: false,
             oldest_request: 0,
+            forgotten: 0,
         };
         watcher.judge(&SETTINGS, seen, now_ms * MS)
     };
@@ -264,6 +269,27 @@ fn a_request_that_is_never_answered_is_found_and_one_after_the_other_is_not() {
     let found = turns(2_000, 4_000, |_| 2_000 * MS).expect("never found");
     let expected = 2_300 * MS..=2_400 * MS;
     assert!(expected.contains(&found), "{found}");
+}
+
+#[test]
+fn a_request_that_is_lost_is_found_and_one_that_is_just_being_told_of_is_not() {
+    let judge = |forgotten: &[u64]| {
+        let mut watcher = Watcher::new(&SETTINGS, 0);
+        let judge = |&forgotten| {
+            let now = watcher.next_look();
+            let look = Look {
+                beats: now,
+                doing: Doing::Waiting,
+                forgotten,
+                ..Look::default()
+            };
+            watcher.judge(&SETTINGS, look, now)
+        };
+        forgotten.iter().map(judge).collect::<Vec<_>>()
+    };
+    use Judgement::{Alive, Overdue};
+    assert_eq!(judge(&[0, 1, 1, 0, 1, 2]), [Alive; 6]);
+    assert_eq!(judge(&[1, 2, 1]), [Alive, Alive, Overdue]);
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl Entry {
                 // It was asked for, or comes after a quiet time.
                 0 | 1 if uptime >= self.quiet_ns() => self.ladder.proved(),
                 _ if cause == Cause::Asked => {}
-                _ if cause == Cause::Reported => self.ladder.reported(),
+                _ if matches!(cause, Cause::Reported | Cause::Doubted) => self.ladder.reported(),
                 in_row => self.ladder.crashed(in_row),
             }
             decision

@@ -60,6 +60,9 @@ pub enum Cause {
     Overdue,
     /// A service that calls it got a reply that could not be true.
     Reported,
+    /// It was about to give a reply that no service in order gives, and asked for its next instance
+    /// to answer: it, or whoever asked, is damaged.
+    Doubted,
 }
 
 /// One line of `svc list`.
@@ -123,6 +126,8 @@ pub struct ServiceStatistics {
     pub late_heartbeats: u32,
     /// Instances that were ended because their replies could not be true.
     pub reported: u32,
+    /// Instances that had the next one answer in their place.
+    pub doubted: u32,
 }
 
 impl InitClient {
@@ -150,6 +155,7 @@ impl ServiceStatistics {
             self.hung,
             self.killed,
             self.reported,
+            self.doubted,
         ];
         ends.into_iter().fold(0, u32::saturating_add)
     }
@@ -321,7 +327,7 @@ impl core::fmt::Display for InitError {
 }
 
 /// Control of the services, and the vault.
-#[crate::interface(version = 5)]
+#[crate::interface(version = 6)]
 pub trait Init {
     /// Lists the services, `init` itself as the last; the cursor is the position in the list.
     #[stream]

@@ -8,6 +8,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::convert::Infallible;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll, Waker};
 
 use libsys::abi::Info;
@@ -135,6 +136,15 @@ enum Task<R> {
     Plain(PlainFuture),
 }
 
+/// Requests of this process's server that wait.
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many requests the server of this process has received and not answered, those aside
+/// that it is working on.
+pub fn requests() -> u64 {
+    REQUESTS.load(Ordering::Relaxed)
+}
+
 /// The event loop without the kernel.
 pub(crate) struct Core<R> {
     dispatchers: Vec<Served>,
@@ -144,6 +154,8 @@ pub(crate) struct Core<R> {
     waiting: VecDeque<Task<R>>,
     /// When the oldest request that waits began to, as it stands in the service page; 0 for none.
     oldest: u64,
+    /// Requests that wait, as it stands there.
+    requests: u64,
     events: Events,
     output: Output,
     places: Places,
@@ -157,6 +169,7 @@ impl<R> Core<R> {
             slots: Slots::new(),
             waiting: VecDeque::new(),
             oldest: 0,
+            requests: 0,
             events,
             output: Output::default(),
             places: Places::new(),
@@ -222,7 +235,7 @@ impl<R> Core<R> {
         };
         self.slots.remove(is_abandoned);
         self.waiting.retain(|task| !is_abandoned(task));
-        self.find_oldest();
+        self.count_requests();
     }
 
     /// Runs a new request as far as it goes: its reply if it is done at once.
@@ -274,6 +287,7 @@ impl<R> Core<R> {
                     since,
                 });
                 self.keep(task);
+                self.publish_requests(self.requests + 1);
                 if self.oldest == 0 {
                     self.publish_oldest(since);
                 }
@@ -305,14 +319,30 @@ impl<R> Core<R> {
         }
     }
 
-    /// Finds the oldest request after one has gone.
-    fn find_oldest(&mut self) {
+    /// Tells `init` how many requests wait: the kernel knows how many should.
+    fn publish_requests(&mut self, requests: u64) {
+        self.requests = requests;
+        REQUESTS.store(requests, Ordering::Relaxed);
+        if let Some(page) = service::page() {
+            page.set_requests(requests);
+        }
+    }
+
+    /// Counts the requests that wait, and finds the oldest, after some have gone.
+    fn count_requests(&mut self) {
         let tasks = self.slots.tasks().chain(&self.waiting);
-        let since = tasks.filter_map(|task| match task {
-            Task::Request(request) => Some(request.since),
-            Task::Plain(_) => None,
-        });
-        let oldest = since.min().unwrap_or(0);
+        let (mut requests, mut oldest) = (0, 0);
+        for task in tasks {
+            if let Task::Request(request) = task {
+                requests += 1;
+                if oldest == 0 || request.since < oldest {
+                    oldest = request.since;
+                }
+            }
+        }
+        if requests != self.requests {
+            self.publish_requests(requests);
+        }
         if oldest != self.oldest {
             self.publish_oldest(oldest);
         }
@@ -382,7 +412,9 @@ impl<R> Core<R> {
                 self.journal_answer(request.caller, request.contract, &answer);
                 self.places.recycle(request.future);
                 if request.since == self.oldest {
-                    self.find_oldest();
+                    self.count_requests();
+                } else {
+                    self.publish_requests(self.requests.saturating_sub(1));
                 }
                 Some((request.reply, answer))
             }

@@ -248,11 +248,15 @@ pub struct ProcessInfo {
     /// Pages mapped in its space.
     pub mapped_pages: u64,
     /// Threads of it that wait for the answer to a call.
-    pub calling: u32,
-    /// Threads of it that wait to receive.
+    pub calling: u16,
+    /// Threads of it that wait for a message.
     pub receiving: u16,
+    /// Threads of it that wait for bits of a notification.
+    pub waiting: u16,
     /// Threads of it that wait for nothing but a time.
     pub sleeping: u16,
+    /// Requests and page faults that it has the duty to answer.
+    pub duties: u64,
     /// Name, filled up with zeros.
     pub name: [u8; NAME_BYTES],
 }

@@ -16,7 +16,7 @@ use crate::arch::x86_64::{physical, time};
 use crate::arena::{Arena, Object};
 use crate::cell::Field;
 use crate::lock::{Held, Lock, level};
-use crate::thread::{Family, THREADS, Wait};
+use crate::thread::{Family, THREADS, Thread, Wait};
 use crate::{pool, time_page};
 
 /// Most threads of one process: ending a process visits all of them in one go.
@@ -424,11 +424,20 @@ impl Process {
             .find(RawHandle(handle), kind, rights)
     }
 
+    /// Counts the requests that it has the duty to answer: no list is kept of them.
+    fn duties(&self) -> u64 {
+        let threads = (0..THREADS.made()).map(|id| THREADS.get(id));
+        let is_ours = |thread: &Thread| {
+            thread.wait().kind() == Wait::Reply && thread.call.is_served_by(self.id.get())
+        };
+        threads.filter(|thread| is_ours(thread)).count() as u64
+    }
+
     /// Tells what it is and does.
     pub(crate) fn info(&self, held: &mut Held<0>) -> ProcessInfo {
         let handles = self.handles.lock(held).used();
         let state = self.state.lock(held);
-        let (mut calling, mut receiving, mut sleeping) = (0, 0, 0);
+        let (mut calling, mut receiving, mut waiting, mut sleeping) = (0, 0, 0, 0);
         let mut calls = self.counters.calls.load(Ordering::Relaxed);
         let mut faults = self.counters.faults.load(Ordering::Relaxed);
         for id in state.threads.iter(&Family) {
@@ -437,7 +446,8 @@ impl Process {
             faults += thread.faults.get();
             match thread.wait().kind() {
                 Wait::Reply => calling += 1,
-                Wait::Message | Wait::Bits => receiving += 1,
+                Wait::Message => receiving += 1,
+                Wait::Bits => waiting += 1,
                 Wait::Time => sleeping += 1,
                 Wait::Nothing => {}
             }
@@ -465,7 +475,9 @@ impl Process {
             mapped_pages: counters.pages.load(Ordering::Relaxed),
             calling,
             receiving,
+            waiting,
             sleeping,
+            duties: self.duties(),
             name,
         }
     }

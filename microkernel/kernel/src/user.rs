@@ -45,7 +45,7 @@ unsafe impl Plain for skink_abi::PortStream {}
 
 // Words: id, code to faults, calls, kernel bytes to pages (11); halves: 6.
 const _: () =
-    assert!(size_of::<skink_abi::ProcessInfo>() == 11 * 8 + 6 * 4 + skink_abi::NAME_BYTES);
+    assert!(size_of::<skink_abi::ProcessInfo>() == 12 * 8 + 6 * 4 + skink_abi::NAME_BYTES);
 const _: () = assert!(size_of::<skink_abi::PortStream>() == 32);
 
 /// Goes over the pieces of a user range, page by page, as physical addresses.

@@ -37,7 +37,7 @@ impl<'a> Stepper<'a> {
             go,
         };
         // One that did not wait yet would count the way there as well.
-        stepper.until("waiting", |info| info.receiving == 2)?;
+        stepper.until("waiting", |info| info.receiving + info.waiting == 2)?;
         Ok(stepper)
     }
 

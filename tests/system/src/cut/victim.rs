@@ -86,7 +86,7 @@ impl<'a> Victim<'a> {
         loop {
             let info = process.info().map_err(because("info"))?;
             let is_alive = info.state == ProcessState::Alive as u32;
-            if !is_alive || info.receiving == 1 || time::now() > deadline {
+            if !is_alive || info.receiving + info.waiting == 1 || time::now() > deadline {
                 break;
             }
             time::sleep(LOOK);

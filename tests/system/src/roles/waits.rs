@@ -53,7 +53,7 @@ pub(super) fn close(role: &Role<'_>) -> Result<i32, i32> {
         startup::process()
             .info()
             .map_err(|_| WRONG)
-            .map(|info| info.receiving == 1)
+            .map(|info| info.waiting == 1)
     })?;
     drop(bits);
     let mut answer = wire::call_with(&report, 0, &[], &Outgoing::NONE, NEVER).map_err(|_| WRONG)?;

@@ -39,7 +39,7 @@ struct Victim {
 /// Deaths of a service that nobody asked for.
 struct Watched {
     name: String,
-    deaths: [(u32, &'static str); 6],
+    deaths: [(u32, &'static str); 7],
 }
 
 /// A campaign.
@@ -388,12 +388,13 @@ fn services(init: &InitClient) -> Result<Vec<ServiceInfo>, Failed> {
 }
 
 /// Returns how often a service ended without anybody asking for it, and in which way.
-fn unasked(statistics: &ServiceStatistics) -> [(u32, &'static str); 6] {
+fn unasked(statistics: &ServiceStatistics) -> [(u32, &'static str); 7] {
     [
         (statistics.exited, "ended by itself"),
         (statistics.faulted, "was ended by a fault"),
         (statistics.hung, HUNG),
         (statistics.reported, "reported"),
+        (statistics.doubted, "had its next instance answer"),
         (statistics.killed, ENDED),
         (statistics.not_started, "could not be started"),
     ]

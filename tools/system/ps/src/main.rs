@@ -73,7 +73,7 @@ fn state(info: &ProcessInfo) -> &'static str {
         "dead"
     } else if info.state == ProcessState::Dying as u32 {
         "dying"
-    } else if info.receiving != 0 {
+    } else if info.receiving != 0 || info.waiting != 0 {
         "idle"
     } else if info.calling != 0 {
         "calling"

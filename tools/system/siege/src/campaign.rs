@@ -89,7 +89,11 @@ impl<'a> Campaign<'a> {
         seed: u64,
     ) -> Result<Self, Failed> {
         let not_given = || Failed::new("no control of services was given");
-        let init = || launcher.init().ok_or_else(not_given);
+        // A campaign against an `init` that answers no more must come to an end.
+        let init = || {
+            let init = launcher.init().ok_or_else(not_given)?;
+            Ok::<_, Failed>(init.with_deadline(PATIENCE_NS))
+        };
         let services = services::chosen(&init()?, request)?;
         let (low, high) = (request.gap_us.start(), request.gap_us.end());
         let of_chosen = |all: &'static [Version]| -> Vec<&'static Version> {
@@ -360,7 +364,7 @@ impl<'a> Campaign<'a> {
             let sum = |counts: &Unasked| counts.iter().map(|(_, count)| count).sum::<u32>();
             let is_more = sum(&counts) > old.map_or(0, |(_, old)| sum(old)) + provoked;
             for ((cause, count), (_, old)) in
-                counts.iter_mut().zip(old.map_or([("", 0); 6], |o| o.1))
+                counts.iter_mut().zip(old.map_or([("", 0); 7], |o| o.1))
             {
                 *count = count.saturating_sub(old);
                 if *count > 0 && is_more {

@@ -24,7 +24,7 @@ pub(crate) struct Service {
 }
 
 /// Deaths of a service that nobody asked for, by what they are called.
-pub(crate) type Unasked = [(&'static str, u32); 6];
+pub(crate) type Unasked = [(&'static str, u32); 7];
 
 /// Returns the services of a campaign. `init` is among them, unless services are to hang.
 ///
@@ -112,6 +112,7 @@ fn by_cause(statistics: &ServiceStatistics) -> Unasked {
         ("faulted", statistics.faulted),
         ("hung", statistics.hung),
         ("reported", statistics.reported),
+        ("doubted", statistics.doubted),
         ("killed", statistics.killed),
         ("not_started", statistics.not_started),
     ]

@@ -79,6 +79,7 @@ pub(crate) fn cause(cause: Cause) -> String {
         Cause::Hung => "hung".to_string(),
         Cause::Overdue => "held a request too long".to_string(),
         Cause::Reported => "gave replies that cannot be true".to_string(),
+        Cause::Doubted => "had its next instance answer".to_string(),
         Cause::NotStarted => "not started".to_string(),
         Cause::Killed(code) => format!("killed with {code}"),
     }
@@ -94,6 +95,7 @@ pub(crate) fn statistics(rows: &[(String, ServiceStatistics)]) -> String {
         ("ASKED", Right),
         ("HUNG", Right),
         ("REPORTED", Right),
+        ("DOUBTED", Right),
         ("KILLED", Right),
         ("FAILED", Right),
         ("DOWN LAST", Right),
@@ -116,6 +118,7 @@ pub(crate) fn statistics(rows: &[(String, ServiceStatistics)]) -> String {
             s.asked.to_string(),
             s.hung.to_string(),
             s.reported.to_string(),
+            s.doubted.to_string(),
             s.killed.to_string(),
             s.not_started.to_string(),
             down(s.downtime_last_ns),

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use libipc::proto::init::InitClient;
 use libsys::abi::ProcessState;
@@ -31,7 +32,7 @@ pub(super) struct Victim {
     generation: u64,
     deaths: u32,
     /// Deaths of all services that nobody asked for.
-    all_deaths: u32,
+    all_deaths: Vec<Deaths>,
     counts: Counts,
 }
 
@@ -47,6 +48,15 @@ impl Victim {
         };
         Ok(is_dead || IN_PLACE.contains(&self.name.as_str()) && is_next())
     }
+}
+
+/// How often services have died without anybody asking for it.
+#[derive(Clone, Copy, Default)]
+struct Deaths {
+    /// To have their next instances answer what they did not dare to.
+    doubted: u32,
+    /// In any other way.
+    taken_down: u32,
 }
 
 /// What came of a fault.
@@ -219,12 +229,9 @@ impl Campaign<'_> {
         let cause = services::find(&self.init, name).and_then(|now| now.last_cause);
         let was_good = outcome.is_ok();
         // Whoever has to do with it must bear it.
-        let others = self
-            .all_deaths()
-            .saturating_sub(victim.all_deaths)
-            .saturating_sub(died);
-        if others > 0 && outcome.is_ok() {
-            outcome = Err(format!("{others} other services died"));
+        let (doubted, taken_down) = self.count_others(&victim);
+        if taken_down > 0 && outcome.is_ok() {
+            outcome = Err(format!("{taken_down} other services died"));
         }
         if died == 0 && lasts && outcome.is_ok() {
             outcome = self.clear(victim.service)?;
@@ -237,10 +244,12 @@ impl Campaign<'_> {
         let service = &mut self.services[victim.service];
         service.harmed += 1;
         service.provoked += died;
-        let is_manifest = shows || died > 0 || others > 0 || faults.faults() > 0 || !was_good;
+        let is_noticed = died > 0 || taken_down > 0 || doubted > 0;
+        let is_manifest = shows || is_noticed || faults.faults() > 0 || !was_good;
         let mut line = with_counts(line, &faults)
             .number("gap_ns", gap)
             .number("died", died.into())
+            .number("doubted", doubted.into())
             .number("manifested", is_manifest.into())
             .number("recovered", outcome.is_ok().into());
         self.is_spoilt = lasts && (outcome.is_err() || faults.faults() > 0);
@@ -274,10 +283,42 @@ impl Campaign<'_> {
         self.probes.ask(name)
     }
 
-    /// Returns how often services have died without being asked to.
-    fn all_deaths(&self) -> u32 {
-        let names = self.services.iter().map(|service| &service.name);
-        names.map(|name| self.deaths(name)).sum()
+    /// Returns how often each service has died without being asked to.
+    fn all_deaths(&self) -> Vec<Deaths> {
+        let deaths = |name: &String| {
+            let counts = self.init.statistics(name);
+            counts.map_or(Deaths::default(), |counts| Deaths {
+                doubted: counts.doubted,
+                taken_down: services::unasked_of(&counts).saturating_sub(counts.doubted),
+            })
+        };
+        self.services
+            .iter()
+            .map(|service| deaths(&service.name))
+            .collect()
+    }
+
+    /// Returns how many services beside the victim have had their next instances answer since, and how
+    /// many have been taken down. The former may doubt themselves again in the next fault.
+    fn count_others(&mut self, victim: &Victim) -> (u32, u32) {
+        let (mut all_doubted, mut all_taken_down) = (0, 0);
+        for (place, now) in self.all_deaths().into_iter().enumerate() {
+            let before = victim.all_deaths.get(place).copied().unwrap_or_default();
+            let doubted = now.doubted.saturating_sub(before.doubted);
+            if place == victim.service {
+                continue;
+            }
+            all_doubted += doubted;
+            all_taken_down += now.taken_down.saturating_sub(before.taken_down);
+            if doubted > 0 {
+                self.services[place].provoked += doubted;
+                let name = self.services[place].name.clone();
+                if let Err(why) = self.forget(&name) {
+                    self.problems.push(format!("{name}: {why}"));
+                }
+            }
+        }
+        (all_doubted, all_taken_down)
     }
 
     /// Returns how often a service has died without being asked to.

@@ -65,6 +65,8 @@ pub(crate) struct Faults {
     pub(super) manifested: u64,
     /// Of those that manifested.
     pub(super) recovered: u64,
+    /// Of those recovered, those in which another service had its next instance answer.
+    pub(super) doubted: u64,
     /// How often the service died of them.
     pub(super) deaths: u64,
 }
@@ -76,6 +78,7 @@ impl Faults {
         activated: 1,
         manifested: 1,
         recovered: 0,
+        doubted: 0,
         deaths: 0,
     };
 
@@ -84,17 +87,23 @@ impl Faults {
         self.activated += other.activated;
         self.manifested += other.manifested;
         self.recovered += other.recovered;
+        self.doubted += other.doubted;
         self.deaths += other.deaths;
     }
 
     /// Counts one.
     pub(super) fn count(&mut self, fault: &Fault) {
         let is_activated = fault.is_activated == Some(true) || fault.is_manifest;
+        let is_recovered = fault.is_manifest && fault.is_recovered;
+        let has_doubts = fault.about["doubted"]
+            .as_u64()
+            .is_some_and(|doubted| doubted > 0);
         self.add(&Self {
             injected: 1,
             activated: is_activated.into(),
             manifested: fault.is_manifest.into(),
-            recovered: (fault.is_manifest && fault.is_recovered).into(),
+            recovered: is_recovered.into(),
+            doubted: (is_recovered && has_doubts).into(),
             deaths: fault.about["died"]
                 .as_u64()
                 .unwrap_or_else(|| fault.is_manifest.into()),
@@ -107,6 +116,7 @@ impl Faults {
             "activated": self.activated,
             "manifested": self.manifested,
             "recovered": self.recovered,
+            "doubted": self.doubted,
             "deaths": self.deaths,
         })
     }
@@ -118,6 +128,7 @@ impl Faults {
             activated: json["activated"].as_u64().unwrap_or(manifested),
             manifested,
             recovered: number(json, "recovered")?,
+            doubted: json["doubted"].as_u64().unwrap_or(0),
             deaths: json["deaths"].as_u64().unwrap_or(manifested),
         })
     }

@@ -245,8 +245,14 @@ impl Figures {
     pub(crate) fn summary(&self) -> String {
         let injected = self.faults(|faults| faults.injected);
         let faults = if injected > 0 {
+            let beside = match self.faults(|faults| faults.doubted) {
+                0 => String::new(),
+                some => format!(
+                    ", {some} of these with a restart for which another service asked itself"
+                ),
+            };
             format!(
-                "{injected} other faults, {} activated, {} manifested, {} of them recovered.\n",
+                "{injected} other faults, {} activated, {} manifested, {} of them recovered{beside}.\n",
                 self.faults(|faults| faults.activated),
                 self.faults(|faults| faults.manifested),
                 self.faults(|faults| faults.recovered)
