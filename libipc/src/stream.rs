@@ -85,6 +85,12 @@ impl<T: Serialize, C> Batch<T, C> {
     }
 }
 
+/// Returns whether the next batch is another one than that which was asked for: what every stream
+/// promises.
+pub fn gets_on<T, C: PartialEq>(from: &C, batch: &Batch<T, C>) -> bool {
+    batch.next.as_ref() != Some(from)
+}
+
 /// The items of a stream, asked for batch by batch. It ends after the first failure.
 #[derive(Debug)]
 pub struct Items<T, C, F> {
@@ -111,7 +117,7 @@ where
     fn fetch(&mut self, from: C) -> Result<(), Failure<E>> {
         let batch = (self.ask)(from.clone())?;
         // A cursor that stands still would never end.
-        if batch.next.as_ref() == Some(&from) {
+        if !gets_on(&from, &batch) {
             return Err(Protocol::StuckStream.into());
         }
         self.batch = batch.items.into_iter();

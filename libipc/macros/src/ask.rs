@@ -161,11 +161,20 @@ fn checked(method: &Method) -> Option<TokenStream> {
 /// The expression that tells whether the reply can be true. The arguments have been sent, so they
 /// can be given away.
 fn promise(method: &Method) -> Option<TokenStream> {
-    let path = method.ensures.as_ref()?;
-    let asked = method
-        .arguments
-        .iter()
-        .filter(|argument| !matches!(argument.kind, ArgumentKind::Handle(_)))
-        .map(|argument| &argument.name);
-    Some(quote! { #path(#(#asked,)* &__reply) })
+    let own = method.ensures.as_ref().map(|path| {
+        let asked = method
+            .arguments
+            .iter()
+            .filter(|argument| !matches!(argument.kind, ArgumentKind::Handle(_)))
+            .map(|argument| &argument.name);
+        quote! { #path(#(#asked,)* &__reply) }
+    });
+    let cursor = method.arguments.last().filter(|_| method.stream.is_some());
+    let gets_on = cursor.map(|cursor| {
+        let cursor = &cursor.name;
+        quote! { ::libipc::stream::gets_on(&#cursor, &__reply) }
+    });
+    let mut promises = gets_on.into_iter().chain(own);
+    let first = promises.next()?;
+    Some(quote! { (#first #(&& #promises)*) })
 }

@@ -159,6 +159,8 @@ pub enum MountState {
         | FsError::TooLarge
         | FsError::BadBuffer
         | FsError::BadFile
+        | FsError::Denied
+        | FsError::Unavailable
 )]
 pub trait Vfs {
     /// Makes a sender with a badge of its own, for a child program. Its files are closed when

@@ -24,6 +24,7 @@ mod mounts;
 mod open_files;
 mod path;
 mod remote;
+mod second;
 pub mod service;
 mod tree;
 mod walk;

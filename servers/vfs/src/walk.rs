@@ -8,7 +8,7 @@ use libipc::proto::vfs::{LastLink, MAX_LINKS, MAX_PATH_BYTES};
 
 use crate::backend::{Backend, FsResult};
 use crate::mounts::Mount;
-use crate::path;
+use crate::{path, second};
 
 /// Where a walk ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,6 +67,10 @@ pub(crate) fn walk<B: Backend>(
     path: &[u8],
     last: LastLink,
 ) -> FsResult<Walked> {
+    walk_once(mounts, path, last).inspect_err(|error| second::check(mounts, path, *error))
+}
+
+fn walk_once<B: Backend>(mounts: &[Mount<B>], path: &[u8], last: LastLink) -> FsResult<Walked> {
     let mut walk = Walk::start(mounts);
     walk.follow(path::components(path)?, last)?;
     walk.finish()
@@ -89,8 +93,9 @@ pub(crate) fn walk_to_slot<'a, B: Backend>(
         Some(name) => name,
     };
     let mut walk = Walk::start(mounts);
-    walk.follow(components, LastLink::Follow)?;
-    walk.check_directory()?;
+    walk.follow(components, LastLink::Follow)
+        .and_then(|()| walk.check_directory())
+        .inspect_err(|error| second::check(mounts, directory_of(path), *error))?;
     let place = walk.here();
     walk.append(name);
     let path = walk.path;
@@ -105,6 +110,13 @@ pub(crate) fn walk_to_slot<'a, B: Backend>(
         Place::Skeleton if holds_mount(mounts, &path) => Err(FsError::Busy),
         Place::Skeleton => Err(skeleton_error(mounts).unwrap_or(FsError::ReadOnly)),
     }
+}
+
+/// Returns what is in front of the last name of a path, with the slash behind it.
+fn directory_of(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|byte| *byte != b'/').unwrap_or(0);
+    let slash = path[..end].iter().rposition(|byte| *byte == b'/');
+    &path[..=slash.unwrap_or(0)]
 }
 
 /// Returns whether a mount point lies at or below a canonical path.
