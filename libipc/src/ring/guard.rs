@@ -3,13 +3,14 @@
 //! Requests in rings are held by nobody, so that nobody else can see how old they are. A server that
 //! forgets one of them, or a wake-up, looks well from outside.
 
-use alloc::rc::Rc;
+use alloc::rc::{Rc, Weak};
 
 use libsys::time;
 
 use super::client::RingClient;
 use super::memory::RingMemory;
 use crate::events::Events;
+use crate::sync::Signal;
 
 /// How often a guard sees whether it can rest, between two looks.
 const STEPS: u64 = 256;
@@ -71,54 +72,92 @@ impl<M: RingMemory + 'static> RingClient<M> {
     /// It rests soon after the last completion, long before the next look: as long as a task waits
     /// for a time, each message takes the kernel's longer way to the server.
     pub async fn guard(ring: Rc<Self>, events: Events, ns: u64, mut f: impl FnMut(Progress)) {
-        let mut looks = Looks::default();
-        let mut at = 0;
-        let busy = ring.busy.clone();
-        let weak = Rc::downgrade(&ring);
+        let mut watch = Watch {
+            busy: ring.busy.clone(),
+            ring: Rc::downgrade(&ring),
+            events,
+            ns,
+            at: 0,
+            looks: Looks::default(),
+        };
         drop(ring);
         loop {
-            let is_busy = busy.wait();
-            let Some(ring) = weak.upgrade() else {
-                return;
-            };
-            if ring.is_idle() {
-                drop(ring);
-                is_busy.await;
-            } else {
-                drop(ring);
+            match watch.next().await {
+                Seen::Progress(progress) => f(progress),
+                Seen::Idle => {}
+                Seen::Gone => return,
             }
-            at = time::now().max(at);
-            let due = at.saturating_add(ns);
-            loop {
-                at = at.saturating_add(ns.div_ceil(STEPS)).min(due);
-                events.sleep_until(at).await;
-                let Some(ring) = weak.upgrade() else {
-                    return;
-                };
-                if at < due {
-                    if ring.is_idle() {
-                        break;
-                    }
-                    continue;
-                }
-                let mut progress = looks.look(&ring);
-                if let Progress::Overdue(stamp) = progress
-                    && !ring.is_taken(stamp)
-                {
-                    ring.ring_doorbell();
-                    drop(ring);
-                    at = due.saturating_add(ns / UNHEARD_FRACTION);
-                    events.sleep_until(at).await;
-                    let Some(ring) = weak.upgrade() else {
-                        return;
-                    };
-                    if ring.is_taken(stamp) {
-                        progress = Progress::Unheard;
-                    }
-                }
-                f(progress);
-                break;
+        }
+    }
+}
+
+/// A guard at work. It keeps the ring only while it looks at it.
+struct Watch<M> {
+    ring: Weak<RingClient<M>>,
+    busy: Signal,
+    events: Events,
+    /// Time between looks, ns.
+    ns: u64,
+    /// When it looked last, or is to look next, ns since boot.
+    at: u64,
+    looks: Looks,
+}
+
+/// What a guard sees when it looks next.
+enum Seen {
+    /// How the ring gets on.
+    Progress(Progress),
+    /// That nothing is in flight any more.
+    Idle,
+    /// That there is no ring any more.
+    Gone,
+}
+
+impl<M: RingMemory + 'static> Watch<M> {
+    /// Waits until something is in flight and the time between two looks is over.
+    async fn next(&mut self) -> Seen {
+        let is_busy = self.busy.wait();
+        let Some(ring) = self.ring.upgrade() else {
+            return Seen::Gone;
+        };
+        let is_idle = ring.is_idle();
+        drop(ring);
+        if is_idle {
+            is_busy.await;
+        }
+        self.at = time::now().max(self.at);
+        let due = self.at.saturating_add(self.ns);
+        while self.at < due {
+            self.at = self.at.saturating_add(self.ns.div_ceil(STEPS)).min(due);
+            self.events.sleep_until(self.at).await;
+            match self.ring.upgrade() {
+                None => return Seen::Gone,
+                Some(ring) if self.at < due && ring.is_idle() => return Seen::Idle,
+                Some(_) => {}
             }
+        }
+        self.look().await
+    }
+
+    /// Looks, and rings the doorbell once more for an entry that nobody took.
+    async fn look(&mut self) -> Seen {
+        let Some(ring) = self.ring.upgrade() else {
+            return Seen::Gone;
+        };
+        let progress = self.looks.look(&ring);
+        match progress {
+            Progress::Overdue(stamp) if !ring.is_taken(stamp) => {
+                ring.ring_doorbell();
+                drop(ring);
+                self.at = self.at.saturating_add(self.ns / UNHEARD_FRACTION);
+                self.events.sleep_until(self.at).await;
+                match self.ring.upgrade() {
+                    None => Seen::Gone,
+                    Some(ring) if ring.is_taken(stamp) => Seen::Progress(Progress::Unheard),
+                    Some(_) => Seen::Progress(progress),
+                }
+            }
+            _ => Seen::Progress(progress),
         }
     }
 }

@@ -5,11 +5,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::Cell;
 
+use libipc::client::{Client, Typed};
 use libipc::proto::console::ConsoleClient;
-use libipc::proto::init::{InitClient, InitSchema};
-use libipc::proto::log::{LogClient, LogSchema};
+use libipc::proto::init::InitClient;
+use libipc::proto::log::LogClient;
 use libipc::proto::memory::MemoryManagerClient;
-use libipc::proto::pci::{PciClient, PciSchema};
+use libipc::proto::pci::PciClient;
 use libipc::proto::vfs::VfsClient;
 use libipc::spawn::MemoryPager;
 use libipc::{Failure, Interface as _};
@@ -294,9 +295,7 @@ impl Launcher {
 
     /// Returns a client of `init`, if control was given.
     pub fn init(&self) -> Option<InitClient> {
-        let client = self.init.as_ref()?;
-        client.client().handshake(InitSchema::SCHEMA).ok()?;
-        Some(client.clone())
+        checked(self.init.as_ref()?, InitClient::client)
     }
 
     /// Returns a client of the memory manager, for this program's own space.
@@ -316,16 +315,12 @@ impl Launcher {
 
     /// Returns a client of the log server, if it was given.
     pub fn log(&self) -> Option<LogClient> {
-        let client = self.log.as_ref()?;
-        client.client().handshake(LogSchema::SCHEMA).ok()?;
-        Some(client.clone())
+        checked(self.log.as_ref()?, LogClient::client)
     }
 
     /// Returns a client of the PCI server, if it was given.
     pub fn pci(&self) -> Option<PciClient> {
-        let client = self.pci.as_ref()?;
-        client.client().handshake(PciSchema::SCHEMA).ok()?;
-        Some(client.clone())
+        checked(self.pci.as_ref()?, PciClient::client)
     }
 
     /// Runs a program to its end.
@@ -537,6 +532,12 @@ impl Launcher {
             }
         }
     }
+}
+
+/// Returns a copy of a client if its server speaks the same version of the interface.
+fn checked<C: Typed + Clone>(client: &C, plain: fn(&C) -> &Client) -> Option<C> {
+    plain(client).handshake(C::Interface::SCHEMA).ok()?;
+    Some(client.clone())
 }
 
 /// Returns the exit code that stands for how a process ended, and what to tell people.
