@@ -228,9 +228,8 @@ impl<S: Services> InitServer for Control<S> {
     }
 
     async fn statistics(&self, _: &Caller, name: String) -> Result<ServiceStatistics, InitError> {
-        self.services
-            .statistics(self.find(&name)?)
-            .ok_or(InitError::NoSuchService)
+        let found = self.services.statistics(self.find(&name)?);
+        Ok(found.expect("each service has statistics"))
     }
 
     async fn kill(&self, caller: &Caller, name: String) -> Result<(), InitError> {

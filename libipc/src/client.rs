@@ -6,7 +6,7 @@ use core::convert::Infallible;
 
 use libsys::abi::{FOREVER, Info};
 use libsys::ipc::{Outgoing, Words};
-use libsys::{Handle, Sender, ipc, time};
+use libsys::{Error, Handle, Sender, ipc, time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -145,9 +145,10 @@ impl Client {
     }
 
     /// Judges a failure of a call to method number `method` of interface `I`. One that speaks against
-    /// the server is reported to `init`, which replaces the server. Returns whether to ask the next
-    /// instance, which is done only where it does no harm. `asked` tells whether an instance was
-    /// reported already: then no other one is reported, nor asked, but this server doubts itself.
+    /// one of the two sides makes this server doubt itself: its next instance will ask instead. If
+    /// that has been tried, or this is no server, the other one is reported to `init`, which replaces
+    /// it. Returns whether to ask the next instance, which is done only where it does no harm. `asked`
+    /// tells whether an instance was reported already: then no other one is, nor asked.
     #[cold]
     pub fn doubt<I: Interface, E>(&self, method: u16, failure: &Failure<E>, asked: Asked) -> bool {
         let Some(doubt) = Doubt::of(failure) else {
@@ -156,19 +157,22 @@ impl Client {
         let known = I::SCHEMA.methods.get(usize::from(method));
         let name = known.map_or("?", |method| method.name);
         self.tell_of(I::SCHEMA, name, doubt, asked);
-        if asked == Asked::Again {
-            // Two instances of another server do not get on with this process.
-            crate::doubt_oneself(name);
-            return false;
-        }
-        doubt == Doubt::Refused
-            || known.is_some_and(|method| method.contract == Contract::Idempotent)
+        let is_harmless = match doubt {
+            Doubt::Own => false,
+            Doubt::Refused => true,
+            Doubt::Nonsense => known.is_some_and(|method| method.contract == Contract::Idempotent),
+        };
+        asked == Asked::Once && is_harmless
     }
 
-    /// Logs a doubt, and reports it unless an instance was reported already.
+    /// Logs a doubt, and acts on it unless that was done already.
     fn tell_of(&self, schema: &Schema, method: &str, doubt: Doubt, asked: Asked) {
         log::error!("{}::{method}: {}", schema.name, doubt.text());
-        if asked == Asked::Once {
+        if asked == Asked::Again {
+            return;
+        }
+        crate::doubt_oneself(method);
+        if doubt != Doubt::Own {
             self.report(method);
         }
     }
@@ -286,6 +290,8 @@ enum Doubt {
     Refused,
     /// It answers what cannot be true.
     Nonsense,
+    /// The request did not leave this process, which must have made a mistake.
+    Own,
 }
 
 impl Doubt {
@@ -295,9 +301,22 @@ impl Doubt {
                 Protocol::Malformed | Protocol::UnknownMethod | Protocol::UnknownInterface,
             ) => Doubt::Refused,
             Failure::Protocol(
-                Protocol::BadReply | Protocol::BrokenPromise | Protocol::MissingHandle,
+                Protocol::BadReply
+                | Protocol::BrokenPromise
+                | Protocol::MissingHandle
+                | Protocol::ReplyTooLong,
             )
-            | Failure::Ipc(libsys::Error::ReplyDropped) => Doubt::Nonsense,
+            | Failure::Ipc(Error::ReplyDropped) => Doubt::Nonsense,
+            Failure::Protocol(Protocol::RequestTooLong)
+            | Failure::Ipc(
+                Error::InvalidSyscall
+                | Error::InvalidHandle
+                | Error::WrongKind
+                | Error::MissingRight
+                | Error::BadAddress
+                | Error::InvalidArgument
+                | Error::MessageTooLong,
+            ) => Doubt::Own,
             _ => return None,
         })
     }
@@ -306,6 +325,7 @@ impl Doubt {
         match self {
             Doubt::Refused => "the server does not understand the request",
             Doubt::Nonsense => "the reply cannot be true",
+            Doubt::Own => "the request cannot be sent",
         }
     }
 }

@@ -297,6 +297,13 @@ impl core::error::Error for FsError {}
         | FsError::TooLarge
         | FsError::BadBuffer
         | FsError::Unsupported
+        | FsError::NameTooLong
+        | FsError::TooManyLinks
+        | FsError::CrossesMounts
+        | FsError::BadFile
+        | FsError::Denied
+        | FsError::TooManyFiles
+        | FsError::Unavailable
 )]
 pub trait FileSystem {
     /// Tells what the file system is. Fails with the reason when it cannot be mounted.

@@ -250,7 +250,7 @@ impl<R> Core<R> {
         } = delivery;
         let (id, method) = ((label >> 16) as u16, label as u16);
         let Some((schema, dispatcher)) = find(&self.dispatchers, id) else {
-            self.doubt_oneself();
+            self.doubt_refusal(&caller);
             return Some((reply, Answer::status(Status::UnknownInterface)));
         };
         let schema: &'static Schema = schema;
@@ -297,7 +297,7 @@ impl<R> Core<R> {
                 Some((reply, handshake(schema, payload, &self.output)))
             }
             Err(status) => {
-                self.doubt_oneself();
+                self.doubt_refusal(&caller);
                 Some((reply, Answer::status(status)))
             }
         }
@@ -490,6 +490,10 @@ fn handshake(ours: &Schema, payload: Payload<'_>, output: &Output) -> Answer {
     };
     match welcome {
         Ok(()) => output.ok(&()),
-        Err(refused) => output.error(&refused),
+        Err(refused) => {
+            // No program of the same tree gets that.
+            crate::doubt_oneself("handshake");
+            output.error(&refused)
+        }
     }
 }

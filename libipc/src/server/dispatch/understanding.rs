@@ -36,11 +36,13 @@ impl<R> Core<R> {
     }
 
     /// Looks once more before a request is refused that is none: a server that does not understand
-    /// itself either ends, and the next instance gets the request.
+    /// itself either ends, and the next instance gets the request. So does one that does, if `init`
+    /// lets it: it may be this kind of request that it cannot read.
     #[cold]
     #[inline(never)]
-    pub(super) fn doubt_oneself(&self) {
+    pub(super) fn doubt_refusal(&self, caller: &Caller) {
         assert!(self.understands(), "this server does not understand itself");
+        self.output.suspect(caller, "?");
     }
 
     /// Returns whether greetings in its own interfaces are found and read as they were written.
