@@ -57,7 +57,7 @@ fn expect_no_harm(run: &Run, name: &str) -> anyhow::Result<()> {
 
 /// What `svc list` says of a service that was not believed. A disk that is damaged looks like a server
 /// that is: the file system has another instance look at it, once a minute (ADR 25).
-const DOUBTED: &str = "gave replies that cannot be true";
+const DOUBTED: &str = "had its next instance answer";
 const MAX_DOUBTS: u32 = 1;
 
 /// Fails unless `svc list` in the output shows that no service has crashed, or was doubted too often.
