@@ -10,6 +10,8 @@ use libipc::sync::Signal;
 pub struct Queue {
     tickets: RefCell<VecDeque<(u64, u64)>>,
     next: Cell<u64>,
+    /// How often places were taken away.
+    removals: Cell<u64>,
     moved: Signal,
 }
 
@@ -18,6 +20,8 @@ pub struct Queue {
 pub struct Ticket<'a> {
     queue: &'a Queue,
     number: u64,
+    /// How often places had been taken away when it was taken.
+    removals: u64,
 }
 
 impl Queue {
@@ -29,6 +33,7 @@ impl Queue {
         Ticket {
             queue: self,
             number,
+            removals: self.removals.get(),
         }
     }
 
@@ -37,6 +42,7 @@ impl Queue {
         self.tickets
             .borrow_mut()
             .retain(|&(_, owner)| owner != badge);
+        self.removals.set(self.removals.get() + 1);
         self.moved.notify();
     }
 
@@ -71,6 +77,11 @@ impl Ticket<'_> {
     ) -> Result<T, Removed> {
         loop {
             if !self.is_there() {
+                // The next instance makes a row anew; the client has done nothing.
+                assert!(
+                    self.removals != self.queue.removals.get(),
+                    "a place is gone that nobody took away"
+                );
                 return Err(Removed);
             }
             if self.is_first()
