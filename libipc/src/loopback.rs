@@ -110,6 +110,11 @@ impl Loopback {
         self.core.borrow_mut().set_journal(journal);
     }
 
+    /// See [`Server::never_waits`](crate::server::Server::never_waits).
+    pub fn never_waits(&self) {
+        self.core.borrow_mut().set_never_waits();
+    }
+
     /// Makes a client, for `XClient::from_client`.
     pub fn client(self: &Rc<Self>) -> Client {
         Client::loopback(Rc::clone(self))

@@ -123,6 +123,12 @@ impl Server {
         self.core.set_journal(journal);
     }
 
+    /// Says that all requests are answered at once: one that would wait ends this instance, for the
+    /// next one to answer it.
+    pub fn never_waits(&mut self) {
+        self.core.set_never_waits();
+    }
+
     /// Runs `f` when the last sender with a badge was closed. The news comes again after a crash
     /// until all such functions have run.
     pub fn on_closed(&mut self, f: impl FnMut(u64) + 'static) {

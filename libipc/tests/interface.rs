@@ -4,6 +4,7 @@
 #[path = "support/sample.rs"]
 mod sample;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use libipc::loopback::Loopback;
@@ -255,6 +256,16 @@ fn many_requests_wait_at_once_and_end_in_the_order_of_their_events() {
     // A bit that nobody waited for is kept.
     assert_eq!(client.wait(63), Ok(63));
     assert_eq!(client.wait(63), Err(Failure::Ipc(Error::Timeout)));
+}
+
+#[test]
+fn a_server_that_never_waits_ends_where_it_would() {
+    let (_, loopback, client) = sample();
+    loopback.never_waits();
+    assert_eq!(client.add(1, 1), Ok(2));
+    let label = SampleSchema::SCHEMA.label(method("wait"));
+    let waits = || loopback.submit(label, Caller::default(), &[3], OutHandles::new());
+    assert!(catch_unwind(AssertUnwindSafe(waits)).is_err());
 }
 
 #[test]

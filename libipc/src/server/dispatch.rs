@@ -156,6 +156,8 @@ pub(crate) struct Core<R> {
     oldest: u64,
     /// Requests that wait, as it stands there.
     requests: u64,
+    /// Whether no request has to wait.
+    never_waits: bool,
     events: Events,
     output: Output,
     places: Places,
@@ -170,6 +172,7 @@ impl<R> Core<R> {
             waiting: VecDeque::new(),
             oldest: 0,
             requests: 0,
+            never_waits: false,
             events,
             output: Output::default(),
             places: Places::new(),
@@ -182,6 +185,10 @@ impl<R> Core<R> {
 
     pub(crate) fn set_journal(&mut self, journal: Rc<dyn ReplyJournal>) {
         self.journal = Some(journal);
+    }
+
+    pub(crate) fn set_never_waits(&mut self) {
+        self.never_waits = true;
     }
 
     pub(crate) fn journal(&self) -> Option<&Rc<dyn ReplyJournal>> {
@@ -277,6 +284,7 @@ impl<R> Core<R> {
                 Some((reply, answer))
             }
             Ok(Started::Waits(future)) => {
+                assert!(!self.never_waits, "a request waits for what is not known");
                 let contract = contract_of(schema, method);
                 let since = time::now().max(1);
                 let task = Task::Request(Request {

@@ -65,6 +65,7 @@ fn start() -> Result<(Server, Shared), &'static str> {
     let (ram, zones) = take_ram(&startup)?;
     let (frames, table_frames) = tables::make(&zones, &ram)?;
     let mut server = Server::new(endpoint, notification);
+    server.never_waits();
     let kernel = Kernel::new(ram, zones.clone(), server.endpoint(), death, given);
     let begun = time::now();
     let (manager, found) =

@@ -58,6 +58,7 @@ pub(crate) fn serve() -> Result<Infallible, &'static str> {
         claims: RefCell::new(claims),
     });
     let mut server = Server::new(endpoint, notification);
+    server.never_waits();
     server.keep_state({
         let pci = Rc::clone(&pci);
         move |f| f(&mut pci.claims.borrow_mut())

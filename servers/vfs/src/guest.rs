@@ -29,6 +29,7 @@ pub(crate) fn serve() -> Result<Infallible, String> {
     let (vfs, report) = Vfs::open(mounts, memory).map_err(|_| "the state region is too small")?;
     report.log("open files");
     let mut server = Server::new(endpoint, notification);
+    server.never_waits();
     let endpoint = server.endpoint();
     let service = Rc::new(Service::new(vfs, move |badge| endpoint.mint(badge)));
     let exports = Rc::clone(&service);

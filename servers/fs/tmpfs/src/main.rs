@@ -46,7 +46,9 @@ fn serve() -> Result<core::convert::Infallible, &'static str> {
     // There is no wall clock yet: file times count from boot.
     let now_s = || (time::now() / 1_000_000_000) as i64;
     let service = Rc::new(Service::new(fs, now_s));
-    Server::new(endpoint, notification).run(FileSystemDispatcher::new(service))
+    let mut server = Server::new(endpoint, notification);
+    server.never_waits();
+    server.run(FileSystemDispatcher::new(service))
 }
 
 #[cfg(not(bare))]
