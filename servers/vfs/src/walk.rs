@@ -61,7 +61,7 @@ impl Place {
     }
 }
 
-/// Walks an absolute path to its end.
+/// Walks an absolute path to its end. An error was looked at twice.
 pub(crate) fn walk<B: Backend>(
     mounts: &[Mount<B>],
     path: &[u8],
@@ -70,7 +70,12 @@ pub(crate) fn walk<B: Backend>(
     walk_once(mounts, path, last).inspect_err(|error| second::check(mounts, path, *error))
 }
 
-fn walk_once<B: Backend>(mounts: &[Mount<B>], path: &[u8], last: LastLink) -> FsResult<Walked> {
+/// As [`walk`], for who checks the error if it is one: most that create a file expect that there is none.
+pub(crate) fn walk_once<B: Backend>(
+    mounts: &[Mount<B>],
+    path: &[u8],
+    last: LastLink,
+) -> FsResult<Walked> {
     let mut walk = Walk::start(mounts);
     walk.follow(path::components(path)?, last)?;
     walk.finish()

@@ -13,7 +13,8 @@ use libsys::{Handle, Memory};
 use super::{FILE_MODE, Vfs, operation};
 use crate::backend::{Backend, FsResult};
 use crate::open_files::{OpenFile, Record};
-use crate::walk::{Place, walk};
+use crate::second;
+use crate::walk::{Place, walk_once};
 
 /// Which change of an `open` makes the file.
 const STEP_CREATE: u8 = 0;
@@ -79,7 +80,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         path: &[u8],
         options: OpenOptions,
     ) -> FsResult<(usize, Attributes)> {
-        let found = walk(&self.mounts, path, LastLink::Follow);
+        let found = walk_once(&self.mounts, path, LastLink::Follow);
         match (found, options.create) {
             (Ok(walked), Create::Never | Create::IfMissing) => match walked.place {
                 Place::Node { mount, attributes } => Ok((mount, attributes)),
@@ -98,7 +99,10 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             (Err(FsError::NotFound), Create::IfMissing | Create::New) => {
                 self.create_file(caller, path)
             }
-            (Err(error), _) => Err(error),
+            (Err(error), _) => {
+                second::check(&self.mounts, path, error);
+                Err(error)
+            }
         }
     }
 
@@ -122,7 +126,10 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         let operation = operation(caller, STEP_CREATE);
         let outcome = match backend.create(operation, slot.directory, slot.name, node) {
             // A symbolic link that leads nowhere is in the way.
-            Err(FsError::Exists) => return Err(FsError::NotFound),
+            Err(FsError::Exists) => {
+                second::check(&self.mounts, path, FsError::NotFound);
+                return Err(FsError::NotFound);
+            }
             other => other?,
         };
         Ok((slot.mount, backend.stat(outcome.inode)?))
