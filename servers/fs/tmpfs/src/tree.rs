@@ -2,8 +2,10 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use libipc::proto::file_system::{Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES};
+use libsys::encoding::decode_prefix;
 use libsys::state::{NoPrevious, State};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -58,7 +60,7 @@ pub(crate) struct Run {
 }
 
 /// What a new node is to be.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) enum NewNode {
     File,
     Directory,
@@ -66,7 +68,7 @@ pub(crate) enum NewNode {
 }
 
 /// One change, with the outcome that a repeated request gets.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) completes: Option<Completed>,
     pub(crate) now_s: i64,
@@ -74,7 +76,7 @@ pub(crate) struct Record {
 }
 
 /// A change of the tree.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) enum Change {
     Create {
         directory: u64,
@@ -112,6 +114,17 @@ pub(crate) enum Change {
 /// Writes bytes at once: as they would be written one by one, but quicker.
 fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytes)
+}
+
+impl NewNode {
+    /// Returns the kind of what is to be.
+    pub(crate) fn kind(&self) -> FileKind {
+        match self {
+            NewNode::File => FileKind::Regular,
+            NewNode::Directory => FileKind::Directory,
+            NewNode::Symlink(_) => FileKind::Symlink,
+        }
+    }
 }
 
 impl Default for Tree {
@@ -158,6 +171,21 @@ impl Node {
         matches!(self.content, Content::Directory { .. })
     }
 
+    pub(crate) fn is_empty_directory(&self) -> bool {
+        matches!(&self.content, Content::Directory { entries, .. } if entries.is_empty())
+    }
+
+    /// Returns whether it is of this kind, and empty but for the target of a link.
+    pub(crate) fn is_new(&self, kind: FileKind) -> bool {
+        match &self.content {
+            Content::File { bytes, blocks } => {
+                kind == FileKind::Regular && *bytes == 0 && blocks.is_empty()
+            }
+            Content::Directory { .. } => kind == FileKind::Directory && self.is_empty_directory(),
+            Content::Symlink { target } => kind == FileKind::Symlink && !target.is_empty(),
+        }
+    }
+
     /// Returns the blocks it holds.
     pub(crate) fn blocks(&self) -> Vec<u32> {
         match &self.content {
@@ -169,8 +197,32 @@ impl Node {
 
 impl Tree {
     /// Returns a node.
+    ///
+    /// # Panics
+    ///
+    /// When the search is damaged: it finds another node, or none where one is.
     pub(crate) fn node(&self, inode: u64) -> Result<&Node, FsError> {
-        self.nodes.get(&inode).ok_or(FsError::Stale)
+        let Some((&found, node)) = self.nodes.get_key_value(&inode) else {
+            assert!(
+                self.nodes_from(inode) != Some(inode),
+                "a node was not found"
+            );
+            return Err(FsError::Stale);
+        };
+        assert!(found == inode, "another node was found");
+        Ok(node)
+    }
+
+    /// Returns the first node that has this number or a higher one: another search than the one for
+    /// a node.
+    #[cold]
+    pub(crate) fn nodes_from(&self, inode: u64) -> Option<u64> {
+        self.nodes.range(inode..).next().map(|(&found, _)| found)
+    }
+
+    /// Returns how many nodes there are.
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Returns all nodes.
@@ -200,15 +252,28 @@ impl Tree {
         }
     }
 
+    /// Returns the node of a name, found as the first of those that are not before it.
+    pub(crate) fn first_from(&self, directory: u64, name: &[u8]) -> Option<&Node> {
+        let entries = self.entries(directory).ok()?;
+        let mut names = entries.range::<[u8], _>((Bound::Included(name), Bound::Unbounded));
+        let (_, inode) = names.next().filter(|(found, _)| *found == name)?;
+        self.nodes.get(inode)
+    }
+
     /// Finds a name, if there is such.
+    ///
+    /// # Panics
+    ///
+    /// When the search is damaged: it finds another name.
     pub(crate) fn find(
         &self,
         directory: u64,
         name: &[u8],
     ) -> Result<Option<(u64, &Node)>, FsError> {
-        let Some(&inode) = self.entries(directory)?.get(name) else {
+        let Some((found, &inode)) = self.entries(directory)?.get_key_value(name) else {
             return Ok(None);
         };
+        assert!(found == name, "another name was found");
         // A name without its node is what a dropped record leaves behind.
         let node = self
             .nodes
@@ -225,10 +290,27 @@ impl Tree {
         })
     }
 
-    /// Returns whether a file has this size, and a block in this place.
-    pub(crate) fn holds(&self, inode: u64, bytes: u64, place: u32) -> bool {
+    /// Returns whether a file has this size, and in this place a block that is right.
+    pub(crate) fn holds(
+        &self,
+        inode: u64,
+        bytes: u64,
+        place: u32,
+        is_right: impl FnOnce(u32) -> bool,
+    ) -> bool {
         let file = self.file(inode);
-        file.is_ok_and(|(size, blocks)| size == bytes && blocks.contains_key(&place))
+        file.is_ok_and(|(size, blocks)| {
+            size == bytes && blocks.get(&place).is_some_and(|&block| is_right(block))
+        })
+    }
+
+    /// Returns whether a file has this size, and no block behind it.
+    pub(crate) fn ends_at(&self, inode: u64, bytes: u64) -> bool {
+        let file = self.file(inode);
+        file.is_ok_and(|(size, blocks)| {
+            let last = blocks.last_key_value();
+            size == bytes && last.is_none_or(|(&last, _)| last < first_index_behind(bytes))
+        })
     }
 
     /// Returns whether `inode` is `ancestor` or lies below it.
@@ -251,6 +333,14 @@ impl Tree {
     #[cfg(test)]
     pub(crate) fn lose_node(&mut self, inode: u64) {
         self.nodes.remove(&inode);
+    }
+
+    /// Puts another block in a place of a file as damage does.
+    #[cfg(test)]
+    pub(crate) fn move_block(&mut self, inode: u64, index: u32, block: u32) {
+        self.change_file(inode, |_, blocks| {
+            blocks.insert(index, block);
+        });
     }
 
     fn entries_mut(&mut self, directory: u64) -> Option<&mut BTreeMap<Vec<u8>, u64>> {
@@ -371,6 +461,12 @@ impl State for Tree {
     type Record = Record;
     type Previous = NoPrevious;
     const SCHEMA: &'static str = "tmpfs.1";
+
+    fn is_faithful(record: &Record, read: &[u8]) -> bool {
+        // Writes are many and small: to read each record twice would show.
+        matches!(record.change, Change::Write { .. })
+            || decode_prefix::<Record>(read).is_some_and(|(read, _)| read == *record)
+    }
 
     fn apply(&mut self, record: Record) {
         if let Some(completed) = record.completes {
