@@ -8,7 +8,9 @@
 //! Nothing here is inlined: what the compiler knows of what it has just stored must not stand in for
 //! reading it.
 
-use super::{Half, Header, crc32c_of_word, end_marker};
+use super::{
+    Half, Header, RECORD_HEADER_BYTES, WORD, crc32c_of_word, crc32c_of_words, end_marker, parts,
+};
 use crate::state::{StateMemory, word};
 
 impl Half {
@@ -26,13 +28,21 @@ impl Half {
         header: u64,
         next: usize,
     ) -> &'a [u8] {
-        let is_end = word(memory, self.position) == self.end_marker();
+        let written = memory.view(self.position..next + WORD);
+        let [end, payload @ .., behind] = written.as_chunks::<WORD>().0 else {
+            unreadable();
+        };
+        let (length, checksum) = parts(header);
         let seed_behind = crc32c_of_word(self.seed, next as u64);
-        let is_end_behind = word(memory, next) == end_marker(seed_behind);
-        match self.payload(memory, header) {
-            Some((payload, behind)) if is_end && is_end_behind && behind == next => payload,
-            _ => unreadable(),
+        let is_readable = u64::from_le_bytes(*end) == self.end_marker()
+            && u64::from_le_bytes(*behind) == end_marker(seed_behind)
+            && payload.len() + 1 == length
+            && next + RECORD_HEADER_BYTES <= self.end
+            && crc32c_of_words(self.position_seed, payload) == checksum;
+        if !is_readable {
+            unreadable();
         }
+        payload.as_flattened()
     }
 
     /// Looks whether the snapshot that was written to this half will be read, with an empty journal
