@@ -138,7 +138,7 @@ impl<'a> Residents<'a> {
     ///
     /// # Panics
     ///
-    /// When a frame holds a page, or the pages are not found afterwards.
+    /// As [`Residents::insert_at`], and when the pages are not found afterwards.
     #[inline(never)]
     pub fn insert_run(
         &mut self,
@@ -152,7 +152,6 @@ impl<'a> Residents<'a> {
         let expected = Some(first + (last - pages.start) as Frame);
         let expected_count = count + (pages.end - pages.start);
         for (page, frame) in pages.zip(first..) {
-            self.check_unused(frame);
             if page.is_multiple_of(1 << GROUP_BITS) {
                 spot = self.spot(space, page);
             }
@@ -168,10 +167,15 @@ impl<'a> Residents<'a> {
     }
 
     /// Notes that a frame, which held nothing, holds the page of a spot, which was not there.
+    ///
+    /// # Panics
+    ///
+    /// When the frame holds a page.
     #[inline]
     pub fn insert_at(&mut self, list: &mut FrameList, spot: Spot, frame: Frame) {
         let Spot { key, bucket } = spot;
-        debug_assert!(self.find_at(spot).is_none() && self.page_of(frame).is_none());
+        debug_assert!(self.find_at(spot).is_none());
+        self.check_unused(frame);
         if let Some(next) = list.first.frame() {
             self.entries[next as usize].previous = Link::to(frame);
         }
