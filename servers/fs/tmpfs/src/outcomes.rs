@@ -82,12 +82,6 @@ impl Outcomes {
         found.next().map(|(_, outcome)| *outcome)
     }
 
-    /// Returns whether this one was added last.
-    pub(crate) fn is_last(&self, completed: &Completed) -> bool {
-        let last = self.added.wrapping_sub(1) % MAX_OUTCOMES;
-        self.ring.get(last) == Some(completed)
-    }
-
     fn oldest_first(&self) -> impl DoubleEndedIterator<Item = &Completed> {
         let oldest = self.added.saturating_sub(MAX_OUTCOMES);
         (oldest..self.added).filter_map(|number| self.ring.get(number % MAX_OUTCOMES))
@@ -146,8 +140,6 @@ mod tests {
             let mut outcomes = Outcomes::default();
             for number in 0..count {
                 outcomes.add((key(number), outcome(number)));
-                assert!(outcomes.is_last(&(key(number), outcome(number))));
-                assert!(!outcomes.is_last(&(key(number), outcome(number + 1))));
             }
             let mut bytes = vec![0; 64 * MAX_OUTCOMES];
             let used = encode(&outcomes, &mut bytes).unwrap();

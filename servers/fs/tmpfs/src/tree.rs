@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use libipc::proto::file_system::{Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES};
-use libsys::encoding::decode_prefix;
 use libsys::state::{NoPrevious, State};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -60,7 +59,7 @@ pub(crate) struct Run {
 }
 
 /// What a new node is to be.
-#[derive(PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum NewNode {
     File,
     Directory,
@@ -68,7 +67,7 @@ pub(crate) enum NewNode {
 }
 
 /// One change, with the outcome that a repeated request gets.
-#[derive(PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) completes: Option<Completed>,
     pub(crate) now_s: i64,
@@ -76,7 +75,7 @@ pub(crate) struct Record {
 }
 
 /// A change of the tree.
-#[derive(PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Change {
     Create {
         directory: u64,
@@ -252,28 +251,28 @@ impl Tree {
         }
     }
 
-    /// Returns the node of a name, found as the first of those that are not before it.
-    pub(crate) fn first_from(&self, directory: u64, name: &[u8]) -> Option<&Node> {
-        let entries = self.entries(directory).ok()?;
-        let mut names = entries.range::<[u8], _>((Bound::Included(name), Bound::Unbounded));
-        let (_, inode) = names.next().filter(|(found, _)| *found == name)?;
-        self.nodes.get(inode)
+    /// As [`Tree::find`], by another search.
+    pub(crate) fn find_otherwise(&self, directory: u64, name: &[u8]) -> Option<&Node> {
+        let inode = first_from(self.entries(directory).ok()?, name)?;
+        self.nodes.get(&inode)
     }
 
     /// Finds a name, if there is such.
     ///
     /// # Panics
     ///
-    /// When the search is damaged: it finds another name.
+    /// When the search is damaged: it finds another name, or none where it is.
     pub(crate) fn find(
         &self,
         directory: u64,
         name: &[u8],
     ) -> Result<Option<(u64, &Node)>, FsError> {
-        let Some((found, &inode)) = self.entries(directory)?.get_key_value(name) else {
+        let entries = self.entries(directory)?;
+        let Some((found, &inode)) = entries.get_key_value(name) else {
+            assert!(first_from(entries, name).is_none(), "a name was not found");
             return Ok(None);
         };
-        assert!(found == name, "another name was found");
+        assert!(found.len() == name.len(), "another name was found");
         // A name without its node is what a dropped record leaves behind.
         let node = self
             .nodes
@@ -284,9 +283,25 @@ impl Tree {
 
     /// Returns whether a name leads to this node, or to none.
     pub(crate) fn leads_to(&self, directory: u64, name: &[u8], inode: Option<u64>) -> bool {
+        match inode {
+            Some(inode) => self.leads_to_such(directory, name, inode, |_| true),
+            None => {
+                let entries = self.entries(directory);
+                entries.is_ok_and(|entries| !entries.contains_key(name))
+            }
+        }
+    }
+
+    /// Returns whether a name leads to this node, and it is as it should be.
+    pub(crate) fn leads_to_such(
+        &self,
+        directory: u64,
+        name: &[u8],
+        inode: u64,
+        is_right: impl FnOnce(&Node) -> bool,
+    ) -> bool {
         self.entries(directory).is_ok_and(|entries| {
-            entries.get(name).copied() == inode
-                && inode.is_none_or(|inode| self.nodes.contains_key(&inode))
+            entries.get(name) == Some(&inode) && self.nodes.get(&inode).is_some_and(is_right)
         })
     }
 
@@ -462,12 +477,6 @@ impl State for Tree {
     type Previous = NoPrevious;
     const SCHEMA: &'static str = "tmpfs.1";
 
-    fn is_faithful(record: &Record, read: &[u8]) -> bool {
-        // Writes are many and small: to read each record twice would show.
-        matches!(record.change, Change::Write { .. })
-            || decode_prefix::<Record>(read).is_some_and(|(read, _)| read == *record)
-    }
-
     fn apply(&mut self, record: Record) {
         if let Some(completed) = record.completes {
             self.outcomes.add(completed);
@@ -531,6 +540,13 @@ impl Run {
         }
         runs
     }
+}
+
+/// Finds a name as the first of those that are not before it.
+fn first_from(entries: &BTreeMap<Vec<u8>, u64>, name: &[u8]) -> Option<u64> {
+    let mut names = entries.range::<[u8], _>((Bound::Included(name), Bound::Unbounded));
+    let (_, inode) = names.next().filter(|(found, _)| *found == name)?;
+    Some(*inode)
 }
 
 /// Returns the first block place that a file of this size does not use.

@@ -247,7 +247,11 @@ impl<M: StateMemory> TmpFs<M> {
                     && (at as u64 ^ place).is_multiple_of(BLOCK_BYTES as u64)
             };
             let is_right = match segment.at {
-                Some(at) => is_held(at, place) && is_held(at + segment.bytes - 1, behind - 1),
+                Some(at) => {
+                    let is_within =
+                        place % BLOCK_BYTES as u64 + segment.bytes as u64 <= BLOCK_BYTES as u64;
+                    is_held(at, place) && (is_within || is_held(at + segment.bytes - 1, behind - 1))
+                }
                 None => self.is_hole(inode, place),
             };
             assert!(

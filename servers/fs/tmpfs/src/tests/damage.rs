@@ -9,6 +9,9 @@ use crate::tree::{Change, NewNode, Record, Run, Tree};
 
 use super::{Operations, TestFs, new_fs, reopen};
 
+/// Something that goes wrong.
+type Harm = fn(&mut TestFs);
+
 fn with_files() -> TestFs {
     let (mut fs, mut operations) = (new_fs(), Operations::default());
     for name in [&b"a"[..], b"b", b"c"] {
@@ -96,7 +99,7 @@ fn a_change_that_did_not_come_about_shows() {
 fn blocks_that_are_not_those_of_the_file_are_not_read_or_written() {
     let mut operations = Operations::default();
     let content = [7; 9000];
-    let damages: [(&str, fn(&mut TestFs)); 3] = [
+    let damages: [(&str, Harm); 3] = [
         ("the block of another place", |fs| {
             fs.tree.corrupt(|tree| tree.move_block(2, 0, 1))
         }),
@@ -129,4 +132,35 @@ fn blocks_that_are_not_those_of_the_file_are_not_read_or_written() {
         let (tree, data) = fs.into_memory();
         assert_eq!(read(&reopen(&tree, &data)), Ok(9000));
     }
+}
+
+#[test]
+fn an_error_that_is_not_right_is_not_given() {
+    let mut fs = with_files();
+    let mut operations = Operations::default();
+    let root = fs.root();
+    fs.create(operations.stamp(), root, b"d", (FileKind::Directory, 0o755))
+        .unwrap();
+    let file = Some(FileKind::Regular);
+    let directory = Some(FileKind::Directory);
+    for (name, kind, error, is_right) in [
+        (&b"x"[..], None, FsError::NotFound, true),
+        (b"a", None, FsError::NotFound, false),
+        (b"a", None, FsError::Exists, true),
+        (b"x", None, FsError::Exists, false),
+        (b"a", directory, FsError::NotADirectory, true),
+        (b"a", file, FsError::NotADirectory, false),
+        (b"x", directory, FsError::NotADirectory, false),
+        (b"d", directory, FsError::NotADirectory, false),
+        (b"d", file, FsError::IsADirectory, true),
+        (b"d", directory, FsError::IsADirectory, false),
+        (b"a", file, FsError::IsADirectory, false),
+        (b"d", directory, FsError::NotEmpty, false),
+    ] {
+        let check = || fs.check_refusal(root, name, kind, error);
+        let is_given = catch_unwind(AssertUnwindSafe(check)).is_ok();
+        assert_eq!(is_given, is_right, "{name:?} {kind:?} {error:?}");
+    }
+    let none = fs.lookup(Inode(2), b"a").map(drop);
+    assert_eq!(none, Err(FsError::NotADirectory));
 }
