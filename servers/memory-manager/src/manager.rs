@@ -371,10 +371,17 @@ impl<'a, M: Machine> Manager<'a, M> {
     }
 
     /// Finds the spaces whose processes are gone. Returns whether there is something to reap.
+    ///
+    /// # Panics
+    ///
+    /// When one of them still has pages: its frames must not be taken.
     pub fn note_deaths(&mut self) -> bool {
         let mut found = false;
         for (_, space) in self.spaces.all_mut() {
-            space.is_gone = space.is_gone || self.machine.life(&space.process) == Life::Gone;
+            if !space.is_gone && self.machine.life(&space.process) == Life::Gone {
+                doubt::check_gone(&self.machine, &space.process);
+                space.is_gone = true;
+            }
             found |= space.is_gone;
         }
         found

@@ -346,6 +346,19 @@ impl<M: Machine> Manager<'_, M> {
     }
 }
 
+/// Looks whether nothing is mapped in a process that is said to be gone. The kernel tells nothing of one
+/// that is.
+///
+/// # Panics
+///
+/// When something is.
+#[cold]
+pub(super) fn check_gone<M: Machine>(machine: &M, process: &M::Process) {
+    let mut is_mapped = false;
+    let _ = machine.mappings(process, &mut |_| is_mapped = true);
+    assert!(!is_mapped, "a process that is said to be gone has pages");
+}
+
 /// Returns the regions that lie at least partly in a range.
 fn touched<'a>(
     regions: &'a [Region<RawHandle>],

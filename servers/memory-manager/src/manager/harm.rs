@@ -7,6 +7,7 @@ use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
 
 use super::Manager;
 use super::fake::{FakeMachine, fault, manager, name_of, process, register};
+use crate::machine::Life;
 use crate::resolve::Refusal;
 
 const WRITE: u64 = 6;
@@ -187,4 +188,21 @@ fn nonsense_is_refused_without_an_end() {
     assert_eq!(none, Err(MemoryError::BadRange));
     let none = manager.create_object(by(), 250).map(drop);
     assert_eq!(none, Err(MemoryError::NoMemory));
+}
+
+#[test]
+fn a_process_that_has_pages_is_not_gone() {
+    let (mut manager, machine) = manager(64);
+    let process = process(&machine);
+    let space = register(&mut manager, process).unwrap();
+    manager
+        .map_anonymous(name_of(space), 0x10_0000, 4, Protection::ReadWrite)
+        .unwrap();
+    let mapping = manager.fault(space, &fault(0x100, WRITE)).unwrap();
+    machine.0.borrow_mut().install(process, &mapping);
+    // As if the wrong bit of its state were looked at.
+    machine.0.borrow_mut().lives[process] = Life::Gone;
+    ends("a process that lives", || {
+        manager.note_deaths();
+    });
 }
