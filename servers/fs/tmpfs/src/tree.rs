@@ -201,17 +201,23 @@ impl Tree {
     ///
     /// # Panics
     ///
-    /// When the search is damaged: it finds another node, or none where one is.
+    /// When the search is damaged: it does not find the node that is there.
     pub(crate) fn node(&self, inode: u64) -> Result<&Node, FsError> {
-        let Some((&found, node)) = self.nodes.get_key_value(&inode) else {
-            assert!(
-                self.nodes_from(inode) != Some(inode),
-                "a node was not found"
-            );
-            return Err(FsError::Stale);
-        };
-        assert!(found == inode, "another node was found");
-        Ok(node)
+        match self.nodes.get_key_value(&inode) {
+            Some((&found, node)) if found == inode => Ok(node),
+            _ => Err(self.without_node(inode)),
+        }
+    }
+
+    /// Returns what is said of a node that is not there. Apart, so that to find a node stays short.
+    #[cold]
+    #[inline(never)]
+    fn without_node(&self, inode: u64) -> FsError {
+        assert!(
+            self.nodes_from(inode) != Some(inode),
+            "a node was not found"
+        );
+        FsError::Stale
     }
 
     /// Returns the first node that has this number or a higher one: another search than the one for
