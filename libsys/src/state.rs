@@ -52,7 +52,7 @@ use crate::encoding::EncodeError;
 use crate::gate;
 use crate::service::Trouble;
 pub use crc32c::crc32c;
-use half::{Half, Header};
+use half::{Half, Header, check_committed};
 pub use memory::StateMemory;
 #[cfg(bare)]
 pub use memory::{MappedMemory, mapped, open_mapped};
@@ -88,9 +88,20 @@ pub trait State: Default + Serialize + DeserializeOwned {
     /// told, since the hash of the schema is made of it too.
     const SCHEMA: &'static str;
 
+    /// Whether each record is read as the next instance will before it counts: some hundred
+    /// instructions, for a state that is worth nothing without any one of its records.
+    const IS_READ_BACK: bool = true;
+
     /// Makes the change. Must not fail whatever the record says: a damaged one before it may
     /// have been dropped.
     fn apply(&mut self, record: Self::Record);
+
+    /// Returns whether what will be read of a record says what the record says: asked before it
+    /// counts. If it does not the server ends, and the next one finds the state before the record. To
+    /// decode it costs about what it cost to encode it, so it is left to each state.
+    fn is_faithful(_record: &Self::Record, _read: &[u8]) -> bool {
+        true
+    }
 
     /// Tells the state in the version before this one, for [`Region::export`]; `None` when it
     /// cannot be told there.
@@ -328,7 +339,9 @@ impl<S: State, M: StateMemory> Region<S, M> {
             if self.half.is_long() {
                 self.get_ready()?;
             }
-            if let Err(error) = self.half.append(&mut self.memory, &record) {
+            let is_faithful =
+                S::IS_READ_BACK.then_some(|read: &[u8]| S::is_faithful(&record, read));
+            if let Err(error) = self.half.append(&mut self.memory, &record, is_faithful) {
                 return self.append_in_other_half(record, purpose, error);
             }
         }
@@ -410,7 +423,9 @@ impl<S: State, M: StateMemory> Region<S, M> {
 
     fn switch_to(&mut self, mut half: Half, schema: u64, snapshot: &[u8]) {
         half.start(&mut self.memory, schema, snapshot);
+        half.check_started(&self.memory, schema, snapshot);
         self.memory.commit(ACTIVE_AT, half.active_word());
+        check_committed(&self.memory, ACTIVE_AT, half.active_word());
         self.half = half;
     }
 

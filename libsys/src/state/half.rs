@@ -12,11 +12,14 @@
 //! A checksum also tells which bit is wrong if only one is: what is read is [mended](super::mend)
 //! where it can be.
 
+mod check;
+
 use alloc::borrow::Cow;
 use core::ops::Range;
 
 use serde::Serialize;
 
+pub(super) use self::check::check_committed;
 use super::crc32c::{crc32c_of_both, crc32c_of_word, crc32c_of_words};
 use super::mend::{flipped_bit, with_bit_flipped};
 use super::{HALVES_AT, StateMemory, crc32c, word};
@@ -347,7 +350,8 @@ impl Half {
         crc32c_of_words(self.position_seed, payload.as_chunks().0)
     }
 
-    /// Writes a record behind the journal.
+    /// Writes a record behind the journal. With a function that says whether what was read is what was
+    /// meant, it is [read back](Half::check_written) before it counts.
     ///
     /// # Errors
     ///
@@ -357,6 +361,7 @@ impl Half {
         &mut self,
         memory: &mut M,
         record: &T,
+        is_faithful: Option<impl FnOnce(&[u8]) -> bool>,
     ) -> Result<(), EncodeError> {
         let (at, first_seed) = (self.position, self.position_seed);
         let place = at + RECORD_HEADER_BYTES;
@@ -377,8 +382,19 @@ impl Half {
                 Err(error) => (room.len(), Err(error)),
             }
         })?;
+        let is_read_back = is_faithful.is_some();
+        if let Some(is_faithful) = is_faithful {
+            let payload = self.check_written(memory, header, next);
+            assert!(
+                is_faithful(payload),
+                "a record would not be read as it was meant"
+            );
+        }
         (self.position, self.position_seed) = (next, next_seed);
         memory.commit(at, header);
+        if is_read_back {
+            check_committed(memory, at, header);
+        }
         Ok(())
     }
 

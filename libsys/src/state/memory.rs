@@ -62,7 +62,7 @@ pub use guest::{MappedMemory, mapped, open_mapped};
 
 #[cfg(bare)]
 mod guest {
-    use core::ops::RangeBounds;
+    use core::ops::{Bound, RangeBounds};
     use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 
     use crate::state::{Region, Report, State, StateMemory};
@@ -155,8 +155,19 @@ mod guest {
             self.is_volatile
         }
 
+        #[inline]
         fn view(&self, range: impl RangeBounds<usize>) -> &[u8] {
-            &self.bytes[(range.start_bound().cloned(), range.end_bound().cloned())]
+            let start = match range.start_bound() {
+                Bound::Included(start) => *start,
+                Bound::Excluded(before) => *before + 1,
+                Bound::Unbounded => 0,
+            };
+            let end = match range.end_bound() {
+                Bound::Included(last) => *last + 1,
+                Bound::Excluded(end) => *end,
+                Bound::Unbounded => self.bytes.len(),
+            };
+            &self.bytes[start..end]
         }
 
         #[inline]

@@ -8,6 +8,7 @@ use super::{Found, Full, MIN_REGION_BYTES, NoPrevious, OpenError, Purpose, Regio
 
 mod cuts;
 pub(super) mod damage;
+mod faithful;
 mod limit;
 pub(super) mod versions;
 

@@ -76,6 +76,11 @@ impl<'a> Buddy<'a> {
         }
         let from = fitting.trailing_zeros() as usize;
         let first = self.split(from, wanted)?;
+        // The one frame that is looked at most cheaply.
+        assert!(
+            self.entries[first as usize].head == 0 && first.trailing_zeros() as usize >= wanted,
+            "a run of frames is not free any more"
+        );
         // So does what was not asked for of the power of two.
         if frames < size(wanted) {
             self.release(first + frames, size(wanted) - frames);
@@ -114,6 +119,7 @@ impl<'a> Buddy<'a> {
 
     fn release_block(&mut self, first: Frame, order: usize) {
         debug_assert!(!self.is_free(first), "frame {first} freed twice");
+        assert!(self.entries[first as usize].head == 0, "freed twice");
         self.free += u64::from(size(order));
         let (mut first, mut order) = (first, order);
         while order < MAX_ORDER {

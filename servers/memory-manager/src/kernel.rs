@@ -32,6 +32,8 @@ const OBJECT_RIGHTS: Rights = Rights::ALL.without(Rights::OWN).without(Rights::M
 const ERA_BITS: u32 = 18;
 /// Time between two looks at a process that is being taken apart, ns.
 const PAUSE_NS: u64 = 50_000;
+/// Bytes at the start of a page, and at the ends of an object, that are looked at again.
+const LOOKED_AT: usize = 64;
 
 /// The kernel, and what is needed to ask it for things.
 pub(crate) struct Kernel {
@@ -69,27 +71,112 @@ impl Kernel {
     }
 
     /// Returns the item that maps the pages of a resolved fault.
-    pub(crate) fn map_item(&self, mapping: &Mapping) -> Option<MapItem> {
-        let (memory, page_offset) = self.frame(mapping.frame).ok()?;
+    ///
+    /// # Panics
+    ///
+    /// As [`Kernel::frame`].
+    pub(crate) fn map_item(&self, mapping: &Mapping) -> MapItem {
+        let (memory, page_offset) = self.frame(mapping.frame);
         let content = match mapping.content {
             Content::Foreign => MapFlags::ZERO,
             Content::New => MapFlags::default(),
             Content::Present => MapFlags::REPLACE,
         };
-        Some(MapItem {
+        MapItem {
             address: mapping.page * PAGE_BYTES,
             page_offset,
             pages: mapping.pages,
             memory: memory.raw().0,
             flags: flags(mapping.protection) | content,
-        })
+        }
     }
 
     /// Returns the RAM object of a frame and the page within it.
-    fn frame(&self, frame: Frame) -> Result<(&Handle<Memory>, u64), MemoryError> {
-        let (index, page) = self.zones.locate(frame).ok_or(MemoryError::NoMemory)?;
-        Ok((self.ram.get(index).ok_or(MemoryError::NoMemory)?, page))
+    ///
+    /// # Panics
+    ///
+    /// When it lies in none: then the manager has a frame that it was never given.
+    #[inline]
+    fn frame(&self, frame: Frame) -> (&Handle<Memory>, u64) {
+        let place = self.zones.locate(frame);
+        match place.and_then(|(index, page)| Some((self.ram.get(index)?, page))) {
+            Some(place) => place,
+            None => nowhere(frame),
+        }
     }
+}
+
+#[cold]
+fn nowhere(frame: Frame) -> ! {
+    panic!("frame {frame:#x} lies in no zone")
+}
+
+/// Looks whether a page was copied to a frame: whether both begin alike.
+///
+/// # Panics
+///
+/// When they do not.
+fn check_copy(from: (&Handle<Memory>, u64), to: (&Handle<Memory>, u64), bytes: usize) {
+    let (mut wanted, mut copied) = ([0; LOOKED_AT], [1; LOOKED_AT]);
+    let part = ..bytes.min(LOOKED_AT);
+    let is_alike = from.0.read(from.1, &mut wanted[part]).is_ok()
+        && to.0.read(to.1, &mut copied[part]).is_ok()
+        && wanted[part] == copied[part];
+    assert!(is_alike, "a page was not copied");
+}
+
+/// Looks whether an object is as long as it should be, lies where it should, and has zeros at both ends.
+///
+/// # Panics
+///
+/// When it does not.
+fn check_object(memory: &Handle<Memory>, physical: u64, pages: u64) {
+    let is_right = memory
+        .info()
+        .is_ok_and(|info| info.pages == pages && info.physical == physical);
+    let is_zero = |at| {
+        let mut part = [1; LOOKED_AT];
+        memory.read(at, &mut part).is_ok() && part == [0; LOOKED_AT]
+    };
+    assert!(
+        is_right && is_zero(0) && is_zero(pages * PAGE_BYTES - LOOKED_AT as u64),
+        "an object is not what it should be"
+    );
+}
+
+/// Looks whether pages of a process are mapped, by the first and the last of them.
+///
+/// # Panics
+///
+/// When they are not.
+fn check_mapped(process: &Handle<Process>, first: u64, pages: u64) {
+    let is_mapped = |address| match first_mapped(process, address) {
+        Some(found) => found == Some(address),
+        None => true,
+    };
+    assert!(
+        is_mapped(first) && is_mapped(first + (pages - 1) * PAGE_BYTES),
+        "pages were not mapped"
+    );
+}
+
+/// Looks whether nothing of a range of pages of a process is mapped.
+///
+/// # Panics
+///
+/// When something is.
+fn check_unmapped(process: &Handle<Process>, range: &Range<u64>) {
+    let found = first_mapped(process, range.start * PAGE_BYTES).flatten();
+    let is_free = found.is_none_or(|found| found >= range.end * PAGE_BYTES);
+    assert!(is_free, "pages were not unmapped");
+}
+
+/// Returns the first address not before this one that is mapped in a process; `None` when the process
+/// is being taken apart.
+fn first_mapped(process: &Handle<Process>, address: u64) -> Option<Option<u64>> {
+    let mut runs = [PageRun::default()];
+    let (count, _) = process.mappings(address, &mut runs).ok()?;
+    Some((count > 0).then_some(runs[0].address))
 }
 
 impl Machine for Kernel {
@@ -237,7 +324,11 @@ impl Machine for Kernel {
                 batch.unmap(process, (range.start + first) * PAGE_BYTES, count);
             }
         }
-        batch.run().check().map_err(memory_error)
+        batch.run().check().map_err(memory_error)?;
+        if let Some(last) = ranges.last() {
+            check_unmapped(process, last);
+        }
+        Ok(())
     }
 
     fn protect(
@@ -274,6 +365,7 @@ impl Machine for Kernel {
                 return Err(memory_error(error));
             }
         }
+        check_mapped(process, segment.address, segment.pages);
         Ok(())
     }
 
@@ -290,9 +382,12 @@ impl Machine for Kernel {
             .read(copy.image_page * PAGE_BYTES, content)
             .map_err(memory_error)?;
         rest.fill(0);
-        let (ram, page) = self.frame(copy.frame)?;
+        let (ram, page) = self.frame(copy.frame);
         ram.write(page * PAGE_BYTES, self.page.as_slice())
-            .map_err(memory_error)
+            .map_err(memory_error)?;
+        let from = (memory, copy.image_page * PAGE_BYTES);
+        check_copy(from, (ram, page * PAGE_BYTES), bytes);
+        Ok(())
     }
 
     fn make_object(
@@ -301,10 +396,18 @@ impl Machine for Kernel {
         pages: u32,
     ) -> Result<(Handle<Memory>, Handle<Memory>), MemoryError> {
         let pages = u64::from(pages);
-        let (ram, page) = self.frame(first)?;
+        let (ram, page) = self.frame(first);
         let kept = ram.slice(page, pages).map_err(memory_error)?;
         kept.zero(0, pages * PAGE_BYTES).map_err(memory_error)?;
         let given = kept.duplicate(OBJECT_RIGHTS).map_err(memory_error)?;
+        let zones = self.zones.all().iter();
+        let zone = zones.rev().find(|zone| zone.first <= first);
+        let physical = zone.map(|zone| zone.physical + u64::from(first - zone.first));
+        check_object(
+            &given,
+            physical.unwrap_or(u64::MAX).saturating_mul(PAGE_BYTES),
+            pages,
+        );
         Ok((kept, given))
     }
 

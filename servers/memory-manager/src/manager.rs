@@ -5,8 +5,11 @@
 //! its process is gone. Requests are checked before anything is changed; what is done about a
 //! death between two steps stands in [`crate::journal`].
 
+mod doubt;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod harm;
 mod layout;
 #[cfg(test)]
 mod model;
@@ -126,6 +129,7 @@ impl<'a, M: Machine> Manager<'a, M> {
                     has_reclaimed = true;
                 }
                 Err(refusal) => {
+                    self.check_refusal(space, fault, refusal);
                     self.refused_faults += 1;
                     return Err(refusal);
                 }
@@ -169,11 +173,9 @@ impl<'a, M: Machine> Manager<'a, M> {
                 (frame, pages, Content::Foreign)
             }
             Resolution::Copy { image_page, bytes } => {
-                let frame = copy_page(&mut self.machine, &mut self.buddy, region, |frame| Copy {
-                    image_page,
-                    bytes,
-                    frame,
-                })?;
+                let frames = (&self.residents, &mut self.buddy);
+                let part = (image_page, bytes);
+                let frame = copy_page(&mut self.machine, frames, region, part)?;
                 (frame, page..page + 1, Content::New)
             }
         };
@@ -184,6 +186,7 @@ impl<'a, M: Machine> Manager<'a, M> {
             self.residents.insert_at(list, spot, frame);
         } else {
             let pages = pages.clone();
+            check_run(region, page, &pages);
             self.residents.insert_run(list, number, pages, frame);
             space.prefetched += count - 1;
         }
@@ -262,7 +265,16 @@ impl<'a, M: Machine> Manager<'a, M> {
     /// # Errors
     ///
     /// `BadRange`, `LimitReached`, `NoMemory`, `NoKernelMemory`.
+    ///
+    /// # Panics
+    ///
+    /// As [`Manager::map_anonymous`].
     pub fn create_object(&mut self, by: RequestName, pages: u64) -> Result<M::Memory, MemoryError> {
+        self.make_object(by, pages)
+            .inspect_err(|error| self.check_no_object(pages, *error))
+    }
+
+    fn make_object(&mut self, by: RequestName, pages: u64) -> Result<M::Memory, MemoryError> {
         let owner = by.space(self.era).unwrap_or(0);
         // It is not kept who asked: if it was made and not given, it is unused.
         let _ = self.is_done(by);
@@ -324,6 +336,7 @@ impl<'a, M: Machine> Manager<'a, M> {
             pages,
             owner,
         });
+        self.check_object(first, pages);
         Ok(given)
     }
 
@@ -358,10 +371,17 @@ impl<'a, M: Machine> Manager<'a, M> {
     }
 
     /// Finds the spaces whose processes are gone. Returns whether there is something to reap.
+    ///
+    /// # Panics
+    ///
+    /// When one of them still has pages: its frames must not be taken.
     pub fn note_deaths(&mut self) -> bool {
         let mut found = false;
         for (_, space) in self.spaces.all_mut() {
-            space.is_gone = space.is_gone || self.machine.life(&space.process) == Life::Gone;
+            if !space.is_gone && self.machine.life(&space.process) == Life::Gone {
+                doubt::check_gone(&self.machine, &space.process);
+                space.is_gone = true;
+            }
             found |= space.is_gone;
         }
         found
@@ -460,19 +480,39 @@ fn is_scarce(total: u64, buddy: &Buddy<'_>, has: &FrameList) -> bool {
 #[inline(never)]
 fn copy_page<M: Machine>(
     machine: &mut M,
-    buddy: &mut Buddy<'_>,
+    (residents, buddy): (&Residents<'_>, &mut Buddy<'_>),
     region: &Region<Rc<M::Memory>>,
-    copy: impl FnOnce(Frame) -> Copy,
+    (image_page, bytes): (u64, u64),
 ) -> Result<Frame, Refusal> {
     let Backing::Private(image) = &region.backing else {
         return Err(Refusal::ImageGone);
     };
     let frame = buddy.allocate(1).ok_or(Refusal::OutOfMemory)?;
-    if machine.copy(&image.memory, copy(frame)).is_err() {
+    residents.check_unused(frame);
+    let copy = Copy {
+        image_page,
+        bytes,
+        frame,
+    };
+    if machine.copy(&image.memory, copy).is_err() {
         buddy.release(frame, 1);
         return Err(Refusal::ImageGone);
     }
     Ok(frame)
+}
+
+/// Looks whether pages are of a region, and the one among them that was touched.
+///
+/// # Panics
+///
+/// When they are not.
+#[inline]
+fn check_run<I>(region: &Region<I>, page: u64, pages: &Range<u64>) {
+    let is_within = region.range.first() <= pages.start && pages.end <= region.range.end();
+    assert!(
+        is_within && pages.contains(&page),
+        "pages that nobody asked for"
+    );
 }
 
 /// Allocates frames for `page` and those around it that are wanted and not in memory, or for fewer.

@@ -7,6 +7,7 @@
 //! server that waits for a time as well cannot be called on the kernel's short way.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use libipc::proto::memory::{MAX_OBJECTS, MemoryError};
 
@@ -65,6 +66,14 @@ impl<M> Objects<M> {
     pub fn is_sound(&self) -> bool {
         let pages = self.list.iter().map(|object| u64::from(object.pages));
         pages.sum::<u64>() == self.pages
+    }
+
+    /// Returns how many objects have frames of a range.
+    pub fn count_in(&self, frames: Range<Frame>) -> usize {
+        let has_some = |object: &&Object<M>| {
+            object.first < frames.end && frames.start < object.first + object.pages
+        };
+        self.list.iter().filter(has_some).count()
     }
 
     /// Returns number and pages of the objects that a space asked for.

@@ -121,7 +121,24 @@ impl<'a> Residents<'a> {
         self.insert_at(list, self.spot(space, page), frame);
     }
 
+    /// Looks whether a frame holds nothing, as one must that was free.
+    ///
+    /// # Panics
+    ///
+    /// When it holds a page: it would belong to two.
+    #[inline]
+    pub fn check_unused(&self, frame: Frame) {
+        assert!(
+            self.entries[frame as usize].key == 0,
+            "a frame that was free holds a page"
+        );
+    }
+
     /// Notes that frames in a row, which held nothing, hold pages in a row that were not there.
+    ///
+    /// # Panics
+    ///
+    /// As [`Residents::insert_at`], and when the pages are not found afterwards.
     #[inline(never)]
     pub fn insert_run(
         &mut self,
@@ -131,6 +148,9 @@ impl<'a> Residents<'a> {
         first: Frame,
     ) {
         let mut spot = self.spot(space, pages.start);
+        let (count, last) = (list.count, pages.end - 1);
+        let expected = Some(first + (last - pages.start) as Frame);
+        let expected_count = count + (pages.end - pages.start);
         for (page, frame) in pages.zip(first..) {
             if page.is_multiple_of(1 << GROUP_BITS) {
                 spot = self.spot(space, page);
@@ -142,13 +162,20 @@ impl<'a> Residents<'a> {
                 bucket: spot.bucket + 1,
             };
         }
+        let is_found = self.find(space, last) == expected && list.count == expected_count;
+        assert!(is_found, "pages that were brought are not found");
     }
 
     /// Notes that a frame, which held nothing, holds the page of a spot, which was not there.
+    ///
+    /// # Panics
+    ///
+    /// When the frame holds a page.
     #[inline]
     pub fn insert_at(&mut self, list: &mut FrameList, spot: Spot, frame: Frame) {
         let Spot { key, bucket } = spot;
-        debug_assert!(self.find_at(spot).is_none() && self.page_of(frame).is_none());
+        debug_assert!(self.find_at(spot).is_none());
+        self.check_unused(frame);
         if let Some(next) = list.first.frame() {
             self.entries[next as usize].previous = Link::to(frame);
         }

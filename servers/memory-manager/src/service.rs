@@ -165,8 +165,7 @@ fn resolve(manager: &Shared, fault: &Fault) -> Option<MapItem> {
     let space = manager.space_of_pager(fault.badge);
     let result = space.ok_or(Refusal::NoSpace).and_then(|space| {
         let mapping = manager.fault(space, &fault.message)?;
-        let item = manager.machine().map_item(&mapping);
-        item.ok_or(Refusal::OutOfMemory)
+        Ok(manager.machine().map_item(&mapping))
     });
     result
         .inspect_err(|refusal| tell_refusal(space, fault, *refusal))

@@ -191,6 +191,14 @@ impl<M: Machine> Spaces<M> {
     }
 
     /// Returns all spaces with their numbers.
+    pub fn all_numbered(&self) -> impl Iterator<Item = (u32, &Space<M>)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let number = number(slot.generation, index);
+            slot.space.as_ref().map(|space| (number, space))
+        })
+    }
+
+    /// As [`Spaces::all_numbered`], to be changed.
     pub fn all_mut(&mut self) -> impl Iterator<Item = (u32, &mut Space<M>)> {
         self.slots
             .iter_mut()

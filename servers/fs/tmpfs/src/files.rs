@@ -65,7 +65,7 @@ impl<M: StateMemory> TmpFs<M> {
         for (inode, node) in self.tree.state().nodes() {
             if let Content::File { blocks, .. } = &node.content {
                 for (&index, &block) in blocks {
-                    if !self.blocks.claim(block) {
+                    if !self.blocks.claim(block, inode, index) {
                         disputed.push((inode, index));
                     }
                 }
@@ -114,12 +114,44 @@ impl<M: StateMemory> TmpFs<M> {
     ///
     /// `NotFound`, `NotADirectory`, `Stale`.
     pub fn lookup(&self, directory: Inode, name: &[u8]) -> Result<Attributes, FsError> {
-        let (inode, node) = self
-            .tree
-            .state()
-            .find(directory.0, name)?
-            .ok_or(FsError::NotFound)?;
+        let found = self.tree.state().find(directory.0, name)?;
+        let (inode, node) = found.ok_or(FsError::NotFound)?;
         Ok(node.attributes(inode))
+    }
+
+    /// Looks whether an error is right about a name that is to be made, or that of a node of a kind to
+    /// be removed, by a search of another kind.
+    ///
+    /// # Panics
+    ///
+    /// When it is not: something is damaged, and the next instance is asked.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn check_refusal(
+        &self,
+        directory: Inode,
+        name: &[u8],
+        kind: Option<FileKind>,
+        error: FsError,
+    ) {
+        let tree = self.tree.state();
+        let node = tree.find_otherwise(directory.0, name);
+        let is_directory = node.is_some_and(Node::is_directory);
+        let is_for_directories = kind == Some(FileKind::Directory);
+        let is_right = match error {
+            FsError::NotFound => node.is_none(),
+            FsError::Exists => node.is_some(),
+            FsError::NotEmpty => {
+                is_for_directories && is_directory && !node.is_some_and(Node::is_empty_directory)
+            }
+            FsError::IsADirectory => is_directory && !is_for_directories,
+            FsError::NotADirectory => match node {
+                Some(_) => is_for_directories && !is_directory,
+                None => !tree.node(directory.0).is_ok_and(Node::is_directory),
+            },
+            _ => true,
+        };
+        assert!(is_right, "an error is not right: {}", error.text());
     }
 
     /// Lists a directory. The cookie is the inode to go on with: a node has one name only.
@@ -240,8 +272,11 @@ impl<M: StateMemory> TmpFs<M> {
         }
         check_name(name)?;
         if self.tree.state().find(directory.0, name)?.is_some() {
+            self.check_refusal(directory, name, None, FsError::Exists);
             return Err(FsError::Exists);
         }
+        let kind = node.kind();
+        let count = self.tree.state().count();
         let inode = self.tree.state().next_inode();
         let change = Change::Create {
             directory: directory.0,
@@ -256,7 +291,10 @@ impl<M: StateMemory> TmpFs<M> {
             bytes: 0,
         };
         let outcome = self.commit(stamp, outcome, change)?;
-        self.check(|tree| tree.leads_to(directory.0, name, Some(inode)));
+        self.check(|tree| {
+            tree.leads_to_such(directory.0, name, inode, |node| node.is_new(kind))
+                && tree.count() == count + 1
+        });
         Ok(outcome)
     }
 
@@ -275,18 +313,15 @@ impl<M: StateMemory> TmpFs<M> {
         if let Some(outcome) = self.completed(stamp) {
             return Ok(outcome);
         }
-        let (inode, node) = self
-            .tree
-            .state()
-            .find(directory.0, name)?
-            .ok_or(FsError::NotFound)?;
-        match (&node.content, kind) {
-            (Content::Directory { entries, .. }, FileKind::Directory) if entries.is_empty() => {}
-            (Content::Directory { .. }, FileKind::Directory) => return Err(FsError::NotEmpty),
-            (Content::Directory { .. }, _) => return Err(FsError::IsADirectory),
-            (_, FileKind::Directory) => return Err(FsError::NotADirectory),
-            _ => {}
-        }
+        let found = self.tree.state().find(directory.0, name);
+        let found = found.and_then(|found| {
+            let (inode, node) = found.ok_or(FsError::NotFound)?;
+            check_removal(node, kind)?;
+            Ok((inode, node))
+        });
+        let (inode, node) =
+            found.inspect_err(|error| self.check_refusal(directory, name, Some(kind), *error))?;
+        let count = self.tree.state().count();
         let freed = node.blocks();
         let change = Change::Unlink {
             directory: directory.0,
@@ -298,8 +333,12 @@ impl<M: StateMemory> TmpFs<M> {
             bytes: 0,
         };
         let outcome = self.commit(stamp, outcome, change)?;
-        self.check(|tree| tree.leads_to(directory.0, name, None));
-        self.blocks.release(&freed);
+        self.check(|tree| {
+            tree.leads_to(directory.0, name, None)
+                && tree.count() + 1 == count
+                && tree.nodes_from(inode) != Some(inode)
+        });
+        self.blocks.release(inode, &freed);
         Ok(outcome)
     }
 
@@ -320,17 +359,21 @@ impl<M: StateMemory> TmpFs<M> {
         }
         check_name(to_name)?;
         let tree = self.tree.state();
-        let (inode, node) = tree.find(from.0, from_name)?.ok_or(FsError::NotFound)?;
+        let count = tree.count();
+        let Some((inode, node)) = tree.find(from.0, from_name)? else {
+            return Err(FsError::NotFound);
+        };
         if node.is_directory() && tree.is_within(to.0, inode) {
             return Err(FsError::Invalid);
         }
-        let freed = match tree.find(to.0, to_name)? {
-            Some((other, _)) if other == inode => Vec::new(),
-            Some((_, other)) => {
+        let replaced = tree.find(to.0, to_name)?;
+        let replaced = replaced.filter(|(other, _)| *other != inode);
+        let freed = match replaced {
+            Some((number, other)) => {
                 check_replacement(node, other)?;
-                other.blocks()
+                Some((number, other.blocks()))
             }
-            None => Vec::new(),
+            None => None,
         };
         let change = Change::Rename {
             from: from.0,
@@ -348,8 +391,11 @@ impl<M: StateMemory> TmpFs<M> {
             let is_same = (from, from_name) == (to, to_name);
             tree.leads_to(to.0, to_name, Some(inode))
                 && (is_same || tree.leads_to(from.0, from_name, None))
+                && tree.count() + usize::from(freed.is_some()) == count
         });
-        self.blocks.release(&freed);
+        if let Some((number, freed)) = freed {
+            self.blocks.release(number, &freed);
+        }
         Ok(outcome)
     }
 
@@ -411,8 +457,42 @@ impl<M: StateMemory> TmpFs<M> {
     }
 }
 
+/// Checks that a node may be removed as one of a kind.
+fn check_removal(node: &Node, kind: FileKind) -> Result<(), FsError> {
+    match (&node.content, kind) {
+        (Content::Directory { entries, .. }, FileKind::Directory) if entries.is_empty() => Ok(()),
+        (Content::Directory { .. }, FileKind::Directory) => Err(FsError::NotEmpty),
+        (Content::Directory { .. }, _) => Err(FsError::IsADirectory),
+        (_, FileKind::Directory) => Err(FsError::NotADirectory),
+        _ => Ok(()),
+    }
+}
+
 /// Checks that a node may take the place of another.
+///
+/// # Panics
+///
+/// When it should be refused and looking at the kinds again says otherwise.
 fn check_replacement(node: &Node, there: &Node) -> Result<(), FsError> {
+    judge_replacement(node, there).inspect_err(|error| {
+        let is_right = is_refused_for(node, there, *error);
+        assert!(is_right, "an error is not right: {}", error.text());
+    })
+}
+
+/// Returns whether a node may not take the place of another for this reason.
+#[cold]
+#[inline(never)]
+fn is_refused_for(node: &Node, there: &Node, error: FsError) -> bool {
+    match error {
+        FsError::NotEmpty => there.is_directory() && !there.is_empty_directory(),
+        FsError::NotADirectory => node.is_directory() && !there.is_directory(),
+        FsError::IsADirectory => there.is_directory() && !node.is_directory(),
+        _ => false,
+    }
+}
+
+fn judge_replacement(node: &Node, there: &Node) -> Result<(), FsError> {
     match (node.is_directory(), &there.content) {
         (true, Content::Directory { entries, .. }) if entries.is_empty() => Ok(()),
         (true, Content::Directory { .. }) => Err(FsError::NotEmpty),

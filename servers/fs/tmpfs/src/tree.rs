@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use libipc::proto::file_system::{Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES};
 use libsys::state::{NoPrevious, State};
@@ -12,6 +13,8 @@ use crate::outcomes::{Completed, Outcomes};
 
 /// The root directory.
 pub(crate) const ROOT: u64 = 1;
+/// A directory is small up to so many names.
+const FEW_ENTRIES: usize = 32;
 /// Links are full words of permission by custom.
 const LINK_MODE: u16 = 0o777;
 
@@ -114,6 +117,17 @@ fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error
     serializer.serialize_bytes(bytes)
 }
 
+impl NewNode {
+    /// Returns the kind of what is to be.
+    pub(crate) fn kind(&self) -> FileKind {
+        match self {
+            NewNode::File => FileKind::Regular,
+            NewNode::Directory => FileKind::Directory,
+            NewNode::Symlink(_) => FileKind::Symlink,
+        }
+    }
+}
+
 impl Default for Tree {
     fn default() -> Self {
         let entries = BTreeMap::new();
@@ -158,6 +172,21 @@ impl Node {
         matches!(self.content, Content::Directory { .. })
     }
 
+    pub(crate) fn is_empty_directory(&self) -> bool {
+        matches!(&self.content, Content::Directory { entries, .. } if entries.is_empty())
+    }
+
+    /// Returns whether it is of this kind, and empty but for the target of a link.
+    pub(crate) fn is_new(&self, kind: FileKind) -> bool {
+        match &self.content {
+            Content::File { bytes, blocks } => {
+                kind == FileKind::Regular && *bytes == 0 && blocks.is_empty()
+            }
+            Content::Directory { .. } => kind == FileKind::Directory && self.is_empty_directory(),
+            Content::Symlink { target } => kind == FileKind::Symlink && !target.is_empty(),
+        }
+    }
+
     /// Returns the blocks it holds.
     pub(crate) fn blocks(&self) -> Vec<u32> {
         match &self.content {
@@ -169,8 +198,38 @@ impl Node {
 
 impl Tree {
     /// Returns a node.
+    ///
+    /// # Panics
+    ///
+    /// When the search is damaged: it does not find the node that is there.
     pub(crate) fn node(&self, inode: u64) -> Result<&Node, FsError> {
-        self.nodes.get(&inode).ok_or(FsError::Stale)
+        match self.nodes.get_key_value(&inode) {
+            Some((&found, node)) if found == inode => Ok(node),
+            _ => Err(self.without_node(inode)),
+        }
+    }
+
+    /// Returns what is said of a node that is not there. Apart, so that to find a node stays short.
+    #[cold]
+    #[inline(never)]
+    fn without_node(&self, inode: u64) -> FsError {
+        assert!(
+            self.nodes_from(inode) != Some(inode),
+            "a node was not found"
+        );
+        FsError::Stale
+    }
+
+    /// Returns the first node that has this number or a higher one: another search than the one for
+    /// a node.
+    #[cold]
+    pub(crate) fn nodes_from(&self, inode: u64) -> Option<u64> {
+        self.nodes.range(inode..).next().map(|(&found, _)| found)
+    }
+
+    /// Returns how many nodes there are.
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Returns all nodes.
@@ -200,15 +259,28 @@ impl Tree {
         }
     }
 
+    /// As [`Tree::find`], by another search.
+    pub(crate) fn find_otherwise(&self, directory: u64, name: &[u8]) -> Option<&Node> {
+        let inode = first_from(self.entries(directory).ok()?, name)?;
+        self.nodes.get(&inode)
+    }
+
     /// Finds a name, if there is such.
+    ///
+    /// # Panics
+    ///
+    /// When the search is damaged: it finds another name, or none where it is in a small directory.
     pub(crate) fn find(
         &self,
         directory: u64,
         name: &[u8],
     ) -> Result<Option<(u64, &Node)>, FsError> {
-        let Some(&inode) = self.entries(directory)?.get(name) else {
+        let entries = self.entries(directory)?;
+        let Some((found, &inode)) = entries.get_key_value(name) else {
+            assert!(!is_listed(entries, name), "a name was not found");
             return Ok(None);
         };
+        assert!(found.len() == name.len(), "another name was found");
         // A name without its node is what a dropped record leaves behind.
         let node = self
             .nodes
@@ -219,16 +291,49 @@ impl Tree {
 
     /// Returns whether a name leads to this node, or to none.
     pub(crate) fn leads_to(&self, directory: u64, name: &[u8], inode: Option<u64>) -> bool {
+        match inode {
+            Some(inode) => self.leads_to_such(directory, name, inode, |_| true),
+            None => {
+                let entries = self.entries(directory);
+                entries.is_ok_and(|entries| !entries.contains_key(name))
+            }
+        }
+    }
+
+    /// Returns whether a name leads to this node, and it is as it should be.
+    pub(crate) fn leads_to_such(
+        &self,
+        directory: u64,
+        name: &[u8],
+        inode: u64,
+        is_right: impl FnOnce(&Node) -> bool,
+    ) -> bool {
         self.entries(directory).is_ok_and(|entries| {
-            entries.get(name).copied() == inode
-                && inode.is_none_or(|inode| self.nodes.contains_key(&inode))
+            entries.get(name) == Some(&inode) && self.nodes.get(&inode).is_some_and(is_right)
         })
     }
 
-    /// Returns whether a file has this size, and a block in this place.
-    pub(crate) fn holds(&self, inode: u64, bytes: u64, place: u32) -> bool {
+    /// Returns whether a file has this size, and in this place a block that is right.
+    pub(crate) fn holds(
+        &self,
+        inode: u64,
+        bytes: u64,
+        place: u32,
+        is_right: impl FnOnce(u32) -> bool,
+    ) -> bool {
         let file = self.file(inode);
-        file.is_ok_and(|(size, blocks)| size == bytes && blocks.contains_key(&place))
+        file.is_ok_and(|(size, blocks)| {
+            size == bytes && blocks.get(&place).is_some_and(|&block| is_right(block))
+        })
+    }
+
+    /// Returns whether a file has this size, and no block behind it.
+    pub(crate) fn ends_at(&self, inode: u64, bytes: u64) -> bool {
+        let file = self.file(inode);
+        file.is_ok_and(|(size, blocks)| {
+            let last = blocks.last_key_value();
+            size == bytes && last.is_none_or(|(&last, _)| last < first_index_behind(bytes))
+        })
     }
 
     /// Returns whether `inode` is `ancestor` or lies below it.
@@ -251,6 +356,14 @@ impl Tree {
     #[cfg(test)]
     pub(crate) fn lose_node(&mut self, inode: u64) {
         self.nodes.remove(&inode);
+    }
+
+    /// Puts another block in a place of a file as damage does.
+    #[cfg(test)]
+    pub(crate) fn move_block(&mut self, inode: u64, index: u32, block: u32) {
+        self.change_file(inode, |_, blocks| {
+            blocks.insert(index, block);
+        });
     }
 
     fn entries_mut(&mut self, directory: u64) -> Option<&mut BTreeMap<Vec<u8>, u64>> {
@@ -371,6 +484,8 @@ impl State for Tree {
     type Record = Record;
     type Previous = NoPrevious;
     const SCHEMA: &'static str = "tmpfs.1";
+    // It would be 3 % of an append, and a lost record costs one change.
+    const IS_READ_BACK: bool = false;
 
     fn apply(&mut self, record: Record) {
         if let Some(completed) = record.completes {
@@ -435,6 +550,20 @@ impl Run {
         }
         runs
     }
+}
+
+/// Returns whether a name is among those of a small directory, looking at each: what is not found is
+/// asked for too often to search twice in a large one.
+#[inline(never)]
+fn is_listed(entries: &BTreeMap<Vec<u8>, u64>, name: &[u8]) -> bool {
+    entries.len() <= FEW_ENTRIES && entries.keys().any(|found| found == name)
+}
+
+/// Finds a name as the first of those that are not before it.
+fn first_from(entries: &BTreeMap<Vec<u8>, u64>, name: &[u8]) -> Option<u64> {
+    let mut names = entries.range::<[u8], _>((Bound::Included(name), Bound::Unbounded));
+    let (_, inode) = names.next().filter(|(found, _)| *found == name)?;
+    Some(*inode)
 }
 
 /// Returns the first block place that a file of this size does not use.

@@ -432,6 +432,9 @@ impl Machine for FakeMachine {
     }
 
     fn readable_pages(&self, memory: &FakeHandle) -> Result<u64, MemoryError> {
+        if !self.0.borrow().images_readable {
+            return Err(MemoryError::BadHandle);
+        }
         Ok(memory.body().pages)
     }
 

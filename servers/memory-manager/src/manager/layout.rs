@@ -31,6 +31,7 @@ impl<M: Machine> Manager<'_, M> {
         let is_done = self.is_done(by);
         let process_number = self.machine.process_number(&process)?;
         if let Some(number) = self.spaces.of_process(process_number) {
+            self.check_registered(process_number);
             if !is_done {
                 return Err(MemoryError::AlreadyRegistered);
             }
@@ -54,6 +55,7 @@ impl<M: Machine> Manager<'_, M> {
             is_gone: false,
         };
         self.spaces.insert(number, space);
+        self.check_registered(process_number);
         Ok(sender)
     }
 
@@ -83,12 +85,8 @@ impl<M: Machine> Manager<'_, M> {
         Ok(number)
     }
 
-    /// Makes a region of zero-filled pages.
-    ///
-    /// # Errors
-    ///
-    /// `NoSpace`, `BadRange`, `Overlap`, `LimitReached`, `NoMemory`.
-    pub fn map_anonymous(
+    /// As [`Manager::map_anonymous`], without second thoughts.
+    pub(super) fn put_anonymous(
         &mut self,
         by: RequestName,
         address: u64,
@@ -107,13 +105,8 @@ impl<M: Machine> Manager<'_, M> {
         insert(&mut self.journal, by, number, space, region)
     }
 
-    /// Makes a region of an image segment.
-    ///
-    /// # Errors
-    ///
-    /// `NoSpace`, `BadRange`, `Overlap`, `PastEnd`, `LimitReached`, `NoMemory`, and those of
-    /// [`Machine::map_shared`].
-    pub fn map_image(
+    /// As [`Manager::map_image`], without second thoughts.
+    pub(super) fn put_image(
         &mut self,
         by: RequestName,
         segment: &ImageSegment,
@@ -163,12 +156,13 @@ impl<M: Machine> Manager<'_, M> {
         insert(journal, by, number, space, region)
     }
 
-    /// Unmaps a range and frees its frames.
-    ///
-    /// # Errors
-    ///
-    /// `NoSpace`, `BadRange`, `NotMapped`, `SharedRegion`, `LimitReached`, `ProcessDead`.
-    pub fn unmap(&mut self, by: RequestName, address: u64, pages: u64) -> Result<(), MemoryError> {
+    /// As [`Manager::unmap`], without second thoughts.
+    pub(super) fn take_away(
+        &mut self,
+        by: RequestName,
+        address: u64,
+        pages: u64,
+    ) -> Result<(), MemoryError> {
         let number = by.space(self.era)?;
         let range = PageRange::from_client(address, pages)?;
         if self.is_done(by) {
@@ -218,13 +212,8 @@ impl<M: Machine> Manager<'_, M> {
         Ok(())
     }
 
-    /// Changes how the pages of a range may be used.
-    ///
-    /// # Errors
-    ///
-    /// `NoSpace`, `BadRange`, `NotMapped`, `SharedRegion`, `LimitReached`, `MissingRight`,
-    /// `ProcessDead`.
-    pub fn protect(
+    /// As [`Manager::protect`], without second thoughts.
+    pub(super) fn allow(
         &mut self,
         by: RequestName,
         address: u64,

@@ -39,8 +39,12 @@ impl<M: StateMemory> TmpFs<M> {
         mut sink: impl FnMut(usize, &[u8]) -> Result<(), FsError>,
     ) -> Result<u32, FsError> {
         let (size, _) = self.tree.state().file(inode.0)?;
+        let asked = bytes;
         let bytes = u64::from(bytes).min(size.saturating_sub(offset));
-        for segment in self.segments(inode, offset, bytes as usize)? {
+        let segments = self.segments(inode, offset, bytes as usize)?;
+        self.check_length(offset, asked, bytes, size);
+        self.check_segments(inode, offset, bytes as usize, &segments);
+        for segment in segments {
             match segment.at {
                 Some(at) => sink(segment.position, self.data.view(at..at + segment.bytes))?,
                 None => {
@@ -85,7 +89,8 @@ impl<M: StateMemory> TmpFs<M> {
             },
             change,
         )?;
-        self.blocks.release(&freed);
+        self.check(|tree| tree.ends_at(inode.0, bytes));
+        self.blocks.release(inode.0, &freed);
         Ok(outcome)
     }
 
@@ -131,11 +136,16 @@ impl<M: StateMemory> TmpFs<M> {
         };
         let result = filled.and_then(|()| self.commit(stamp, outcome, change));
         if result.is_ok() {
+            // The last place, and the first one that got a block.
             let last = first_index_behind(end).saturating_sub(1);
-            self.check(|tree| tree.holds(inode.0, size.max(end), last));
+            let first = fresh.first().map_or(last, |(index, _)| *index);
+            self.check_written(inode, size.max(end), last);
+            if first != last {
+                self.check_written(inode, size.max(end), first);
+            }
         } else {
             let unused: Vec<u32> = fresh.iter().map(|(_, block)| *block).collect();
-            self.blocks.release(&unused);
+            self.blocks.release(inode.0, &unused);
         }
         result
     }
@@ -151,10 +161,12 @@ impl<M: StateMemory> TmpFs<M> {
         let first = first_index_behind(offset / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
         let places = first..first_index_behind(end);
         let held = blocks.range(places.clone()).count();
-        let free = self.blocks.take(places.len() - held);
-        let free = free.ok_or(FsError::NoSpace)?;
-        let holes = places.filter(|index| !blocks.contains_key(index));
-        Ok(holes.zip(free).collect())
+        let needed = places.len() - held;
+        let is_hole = |index: &u32| !blocks.contains_key(index);
+        let holes: Vec<u32> = places.filter(is_hole).collect();
+        let fresh = self.blocks.take(inode.0, &holes).ok_or(FsError::NoSpace)?;
+        assert!(fresh.len() == needed, "not every hole got one block");
+        Ok(fresh)
     }
 
     /// Fills old and fresh blocks with the bytes of a write.
@@ -178,9 +190,13 @@ impl<M: StateMemory> TmpFs<M> {
             let found = fresh.binary_search_by_key(&index, |(index, _)| *index);
             found.map_or_else(|_| held.get(&index).copied(), |i| Some(fresh[i].1))
         };
-        for segment in segments(offset, bytes as usize, block_at) {
+        let segments = segments(offset, bytes as usize, block_at);
+        self.check_segments(inode, offset, bytes as usize, &segments);
+        for segment in segments {
             // Every hole got a block before.
-            let at = segment.at.ok_or(FsError::NoSpace)?;
+            let Some(at) = segment.at else {
+                panic!("a hole got no block");
+            };
             self.data
                 .edit(at, segment.bytes, |place| source(segment.position, place))?;
         }
@@ -199,6 +215,74 @@ impl<M: StateMemory> TmpFs<M> {
             self.data.write(at, &ZEROS[..bytes]);
         }
         Ok(())
+    }
+
+    /// Looks whether as much is read as was asked for, or all that there is.
+    ///
+    /// # Panics
+    ///
+    /// When it is not.
+    #[inline(never)]
+    fn check_length(&self, offset: u64, asked: u32, bytes: u64, size: u64) {
+        let is_all = offset.checked_add(bytes) == Some(size) || (bytes == 0 && offset > size);
+        assert!(
+            bytes == u64::from(asked) && offset + bytes <= size || is_all,
+            "too little is read, or too much"
+        );
+    }
+
+    /// Looks whether pieces make up a transfer, and lie in the blocks that hold its places.
+    ///
+    /// # Panics
+    ///
+    /// When they do not, or blocks and tree disagree.
+    #[inline(never)]
+    fn check_segments(&self, inode: Inode, offset: u64, bytes: usize, segments: &[Segment]) {
+        let mut place = offset;
+        for segment in segments {
+            let behind = place + segment.bytes as u64;
+            let is_held = |at: usize, place: u64| {
+                let index = (place / BLOCK_BYTES as u64) as u32;
+                self.blocks.holds(at / BLOCK_BYTES, inode.0, index)
+                    && (at as u64 ^ place).is_multiple_of(BLOCK_BYTES as u64)
+            };
+            let is_right = match segment.at {
+                Some(at) => {
+                    let is_within =
+                        place % BLOCK_BYTES as u64 + segment.bytes as u64 <= BLOCK_BYTES as u64;
+                    is_held(at, place) && (is_within || is_held(at + segment.bytes - 1, behind - 1))
+                }
+                None => self.is_hole(inode, place),
+            };
+            assert!(
+                is_right && segment.position as u64 == place - offset,
+                "another place"
+            );
+            place = behind;
+        }
+        assert!(place - offset == bytes as u64, "pieces are missing");
+    }
+
+    /// Returns whether a place has no block. Looks for the first block from there on, which is
+    /// another search than the one for a block.
+    #[cold]
+    fn is_hole(&self, inode: Inode, place: u64) -> bool {
+        let index = (place / BLOCK_BYTES as u64) as u32;
+        let file = self.tree.state().file(inode.0);
+        file.is_ok_and(|(_, blocks)| {
+            let next = blocks.range(index..).next();
+            next.is_none_or(|(next, _)| *next != index)
+        })
+    }
+
+    /// Looks whether a file has this size now and the block of this place.
+    ///
+    /// # Panics
+    ///
+    /// When it has not.
+    fn check_written(&self, inode: Inode, size: u64, index: u32) {
+        let holds = |block: u32| self.blocks.holds(block as usize, inode.0, index);
+        self.check(|tree| tree.holds(inode.0, size, index, holds));
     }
 
     fn segments(&self, inode: Inode, offset: u64, bytes: usize) -> Result<Vec<Segment>, FsError> {

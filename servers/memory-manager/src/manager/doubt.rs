@@ -1,0 +1,407 @@
+//! Second thoughts, before an answer that would harm.
+//!
+//! What a space may touch is kept twice: in the tables by which faults are resolved, and in the
+//! records. So before a request or a fault is refused, and after regions were changed, the manager
+//! looks at the records, region by region instead of by searching. If they say otherwise its memory or
+//! its program is damaged. It ends then, and the next instance, which makes its tables from the
+//! records and the page tables, gets the request or the fault again.
+//!
+//! Faults that are resolved pay nothing for that.
+
+use core::ops::Range;
+
+use libipc::proto::memory::{
+    FIRST_ADDRESS, ImageSegment, MAX_OBJECT_PAGES, MAX_OBJECTS, MAX_REGION_PAGES, MAX_REGIONS,
+    MemoryError, Protection,
+};
+use skink_abi::FaultMessage;
+use skink_abi::layout::USER_END;
+
+use super::{MAX_ALL_REGIONS, MAX_IMAGES, Manager};
+use crate::PAGE_BYTES;
+use crate::journal::{RawHandle, RequestName};
+use crate::machine::{Life, Machine};
+use crate::objects::MAX_ALL_OBJECTS;
+use crate::regions::{Backing, Region};
+use crate::resolve::Refusal;
+use crate::spaces::client_badge;
+
+/// Bits of a page-fault error code.
+const WRITE: u64 = 1 << 1;
+const FETCH: u64 = 1 << 4;
+/// Of so many frames more than one is free: nobody is refused one.
+const PLENTY_OF: u64 = 8;
+/// And so many frames, on a small machine.
+const PLENTY: u64 = 16;
+
+/// What a client wants of a range of its space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wish {
+    /// A region of zeros there.
+    Zeros(Protection),
+    /// A region of an image there.
+    Image(Protection),
+    /// No region there.
+    Nothing,
+    /// To use what is there so.
+    Use(Protection),
+}
+
+impl<M: Machine> Manager<'_, M> {
+    /// Makes a region of zero-filled pages.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace`, `BadRange`, `Overlap`, `LimitReached`, `NoMemory`.
+    ///
+    /// # Panics
+    ///
+    /// When the answer is not what the records say: something is damaged.
+    pub fn map_anonymous(
+        &mut self,
+        by: RequestName,
+        address: u64,
+        pages: u64,
+        protection: Protection,
+    ) -> Result<(), MemoryError> {
+        let result = self.put_anonymous(by, address, pages, protection);
+        self.check(by, Wish::Zeros(protection), (address, pages), result)
+    }
+
+    /// Makes a region of an image segment.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace`, `BadRange`, `Overlap`, `PastEnd`, `LimitReached`, `NoMemory`, and those of
+    /// [`Machine::map_shared`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Manager::map_anonymous`].
+    pub fn map_image(
+        &mut self,
+        by: RequestName,
+        segment: &ImageSegment,
+        memory: M::Memory,
+    ) -> Result<(), MemoryError> {
+        let result = self.put_image(by, segment, memory);
+        let wish = Wish::Image(segment.protection);
+        self.check(by, wish, (segment.address, segment.pages), result)
+    }
+
+    /// Unmaps a range and frees its frames.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace`, `BadRange`, `NotMapped`, `SharedRegion`, `LimitReached`, `ProcessDead`.
+    ///
+    /// # Panics
+    ///
+    /// As [`Manager::map_anonymous`].
+    pub fn unmap(&mut self, by: RequestName, address: u64, pages: u64) -> Result<(), MemoryError> {
+        let result = self.take_away(by, address, pages);
+        self.check(by, Wish::Nothing, (address, pages), result)
+    }
+
+    /// Changes how the pages of a range may be used.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace`, `BadRange`, `NotMapped`, `SharedRegion`, `LimitReached`, `MissingRight`,
+    /// `ProcessDead`.
+    ///
+    /// # Panics
+    ///
+    /// As [`Manager::map_anonymous`].
+    pub fn protect(
+        &mut self,
+        by: RequestName,
+        address: u64,
+        pages: u64,
+        protection: Protection,
+    ) -> Result<(), MemoryError> {
+        let result = self.allow(by, address, pages, protection);
+        self.check(by, Wish::Use(protection), (address, pages), result)
+    }
+
+    /// Passes an answer on, if it agrees with the records.
+    fn check(
+        &self,
+        by: RequestName,
+        wish: Wish,
+        (address, pages): (u64, u64),
+        result: Result<(), MemoryError>,
+    ) -> Result<(), MemoryError> {
+        let number = by.badge as u32;
+        let range = address / PAGE_BYTES..(address / PAGE_BYTES).saturating_add(pages);
+        let agrees = match result {
+            Ok(()) => self.has_come_about(number, wish, &range),
+            Err(MemoryError::NoSpace) => !self.is_live_badge(by.badge),
+            Err(MemoryError::BadRange) => !is_possible(address, pages) || is_for_kernel(wish),
+            Err(error) => self.is_in_the_way(number, wish, &range, error),
+        };
+        assert!(
+            agrees,
+            "{wish:?} of {range:?}: {result:?} is no right answer"
+        );
+        result
+    }
+
+    /// Returns whether a range is now as it was wished for, and tables and records agree.
+    #[inline(never)]
+    fn has_come_about(&self, number: u32, wish: Wish, range: &Range<u64>) -> bool {
+        let recorded = self.recorded(number);
+        let Some((_, space)) = self.spaces.all_numbered().find(|(n, _)| *n == number) else {
+            return false;
+        };
+        let agrees = |(own, written): (&Region<_>, &Region<RawHandle>)| {
+            own.range == written.range
+                && own.protection == written.protection
+                && kind(&own.backing) == kind(&written.backing)
+        };
+        let own = space.regions.all();
+        let is_one = |protection: Protection| {
+            recorded.iter().any(|region| {
+                region.range.first() == range.start
+                    && region.range.end() == range.end
+                    && region.protection == protection
+            })
+        };
+        let is_as_wished = match wish {
+            Wish::Zeros(protection) | Wish::Image(protection) => is_one(protection),
+            Wish::Nothing => {
+                let is_there = |page| self.residents.find(number, page).is_some();
+                !touched(recorded, range).any(|_| true) && !range.clone().any(is_there)
+            }
+            Wish::Use(protection) => {
+                is_covered(recorded, range)
+                    && touched(recorded, range).all(|region| region.protection == protection)
+            }
+        };
+        is_as_wished && own.len() == recorded.len() && own.iter().zip(recorded).all(agrees)
+    }
+
+    /// Returns whether the records say that a wish cannot come about for this reason.
+    #[cold]
+    fn is_in_the_way(
+        &self,
+        number: u32,
+        wish: Wish,
+        range: &Range<u64>,
+        error: MemoryError,
+    ) -> bool {
+        let recorded = self.recorded(number);
+        match (error, wish) {
+            (MemoryError::Overlap, _) => touched(recorded, range).next().is_some(),
+            (MemoryError::NotMapped, Wish::Nothing) => touched(recorded, range).next().is_none(),
+            (MemoryError::NotMapped, Wish::Use(_)) => !is_covered(recorded, range),
+            (MemoryError::SharedRegion, _) => {
+                touched(recorded, range).any(|region| matches!(region.backing, Backing::Shared))
+            }
+            (MemoryError::LimitReached, _) => {
+                let regions = || self.journal.records().spaces().values().map(|s| &s.regions);
+                let images = regions().flat_map(|regions| regions.all());
+                let images = images.filter(|r| matches!(r.backing, Backing::Private(_)));
+                recorded.len() + 2 >= MAX_REGIONS
+                    || regions().map(|r| r.all().len()).sum::<usize>() + 2 >= MAX_ALL_REGIONS
+                    || images.count() >= MAX_IMAGES - 2
+            }
+            // What only the kernel knows.
+            _ => true,
+        }
+    }
+
+    /// Looks at the records before a fault is refused.
+    ///
+    /// # Panics
+    ///
+    /// When they say that it should be resolved.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn check_refusal(&self, number: u32, fault: &FaultMessage, refusal: Refusal) {
+        let page = fault.address / PAGE_BYTES;
+        let mut touched = touched(self.recorded(number), &(page..page + 1));
+        let is_right = match refusal {
+            Refusal::NoSpace => !self.is_live(number),
+            Refusal::OutsideRegions => touched.next().is_none(),
+            Refusal::Protection => touched.all(|region| {
+                let is_allowed = match region.protection {
+                    Protection::Read => fault.code & (WRITE | FETCH) == 0,
+                    Protection::ReadWrite => fault.code & FETCH == 0,
+                    Protection::ReadExecute => fault.code & WRITE == 0,
+                };
+                !is_allowed || matches!(region.backing, Backing::Shared)
+            }),
+            Refusal::ImageGone => !self.is_readable(number, page),
+            Refusal::OutOfMemory => self.is_sound() && !self.has_plenty(0),
+        };
+        assert!(
+            is_right,
+            "a fault of space {number:#x} in page {page:#x} is no reason to end it: {}",
+            refusal.text()
+        );
+    }
+
+    /// Looks whether an object should have been refused.
+    ///
+    /// # Panics
+    ///
+    /// When it should not.
+    #[cold]
+    pub(super) fn check_no_object(&self, pages: u64, error: MemoryError) {
+        let is_right = match error {
+            MemoryError::BadRange => pages == 0 || pages > MAX_OBJECT_PAGES,
+            MemoryError::NoMemory => {
+                let run = pages.next_power_of_two();
+                self.is_sound() && !(self.has_plenty(pages) && self.buddy.largest_run() >= run)
+            }
+            // Some owner has many, or the manager has no handles left, which the kernel says.
+            MemoryError::LimitReached => {
+                let objects = self.journal.records().objects();
+                objects.len() >= MAX_OBJECTS.min(MAX_ALL_OBJECTS)
+            }
+            error => error == MemoryError::NoKernelMemory,
+        };
+        assert!(
+            is_right,
+            "an object of {pages} pages: {error:?} is no right answer"
+        );
+    }
+
+    /// Looks whether the frames of a new object are its own.
+    ///
+    /// # Panics
+    ///
+    /// When somebody else has some of them, or they are not written down.
+    #[inline(never)]
+    pub(super) fn check_object(&self, first: u32, pages: u32) {
+        let end = first + pages;
+        let written = self.journal.records().objects().get(&first);
+        let is_own = written.is_some_and(|object| object.pages == pages)
+            && self.objects.count_in(first..end) == 1
+            && self.residents.absent_from(first, end) == pages
+            && !(self.buddy.is_free(first) || self.buddy.is_free(end - 1))
+            && self.is_sound();
+        assert!(is_own, "the frames of an object are not its own");
+    }
+
+    /// Looks whether a process is registered.
+    ///
+    /// # Panics
+    ///
+    /// When it is not, though it was found to be or has just been registered.
+    pub(super) fn check_registered(&self, process_number: u64) {
+        let mut spaces = self.journal.records().spaces().values();
+        assert!(
+            spaces.any(|space| space.process_number == process_number),
+            "the process is not registered"
+        );
+    }
+
+    /// Returns the regions of a space that are written down.
+    fn recorded(&self, number: u32) -> &[Region<RawHandle>] {
+        let space = self.journal.records().spaces().get(&number);
+        space.map_or(&[], |space| space.regions.all())
+    }
+
+    /// Returns whether a badge names a space whose process is not gone.
+    fn is_live_badge(&self, badge: u64) -> bool {
+        let number = badge as u32;
+        let era = self.journal.records().era().unwrap_or_default();
+        badge == client_badge(era, number) && self.is_live(number)
+    }
+
+    /// Returns whether a space is written down and its process is not gone.
+    fn is_live(&self, number: u32) -> bool {
+        let Some(written) = self.journal.records().spaces().get(&number) else {
+            return false;
+        };
+        let mut spaces = self.spaces.all();
+        let space = spaces.find(|space| space.process_number == written.process_number);
+        space.is_none_or(|space| self.machine.life(&space.process) != Life::Gone)
+    }
+
+    /// Returns whether the image behind a page can be read.
+    fn is_readable(&self, number: u32, page: u64) -> bool {
+        let mut spaces = self.spaces.all_numbered();
+        let regions = spaces.find(|(n, _)| *n == number);
+        let regions = regions.map_or(&[][..], |(_, space)| space.regions.all());
+        let region = regions.iter().find(|region| region.range.contains(page));
+        let Some(Region { range, backing, .. }) = region else {
+            return false;
+        };
+        let Backing::Private(image) = backing else {
+            return false;
+        };
+        let wanted = image.page(page - range.first());
+        let readable = self.machine.readable_pages(&image.memory);
+        wanted.is_some_and(|(wanted, _)| readable.is_ok_and(|pages| wanted < pages))
+    }
+
+    /// Returns whether so many frames are free, by what the others are used for, that nobody is
+    /// refused `wanted` of them.
+    fn has_plenty(&self, wanted: u64) -> bool {
+        let used = self.tables + self.anonymous + self.objects.pages();
+        self.total.saturating_sub(used) > self.total / PLENTY_OF + PLENTY + wanted
+    }
+}
+
+/// Looks whether nothing is mapped in a process that is said to be gone. The kernel tells nothing of one
+/// that is.
+///
+/// # Panics
+///
+/// When something is.
+#[cold]
+pub(super) fn check_gone<M: Machine>(machine: &M, process: &M::Process) {
+    let mut is_mapped = false;
+    let _ = machine.mappings(process, &mut |_| is_mapped = true);
+    assert!(!is_mapped, "a process that is said to be gone has pages");
+}
+
+/// Returns the regions that lie at least partly in a range.
+fn touched<'a>(
+    regions: &'a [Region<RawHandle>],
+    range: &Range<u64>,
+) -> impl Iterator<Item = &'a Region<RawHandle>> + use<'a> {
+    let Range { start, end } = *range;
+    regions
+        .iter()
+        .filter(move |region| region.range.first() < end && start < region.range.end())
+}
+
+/// Returns whether each page of a range lies in a region.
+fn is_covered(regions: &[Region<RawHandle>], range: &Range<u64>) -> bool {
+    let mut at = range.start;
+    // Sorted.
+    for region in touched(regions, range) {
+        if region.range.first() > at {
+            return false;
+        }
+        at = region.range.end();
+    }
+    at >= range.end
+}
+
+/// Returns whether a client may name such a range.
+fn is_possible(address: u64, pages: u64) -> bool {
+    address.is_multiple_of(PAGE_BYTES)
+        && address >= FIRST_ADDRESS
+        && pages > 0
+        && pages <= MAX_REGION_PAGES
+        && address / PAGE_BYTES <= USER_END / PAGE_BYTES - pages
+}
+
+/// Returns whether the kernel, too, may say that the range is bad.
+fn is_for_kernel(wish: Wish) -> bool {
+    matches!(wish, Wish::Image(_))
+}
+
+/// Returns how pages are backed, but for the image.
+fn kind<I>(backing: &Backing<I>) -> Option<(u64, u64)> {
+    match backing {
+        Backing::Anonymous => Some((0, 0)),
+        Backing::Private(image) => Some((image.first_page, image.file_bytes)),
+        Backing::Shared => None,
+    }
+}
