@@ -171,7 +171,7 @@ impl Client {
         if asked == Asked::Again {
             return;
         }
-        crate::doubt_oneself(method);
+        crate::doubt_this_side(method);
         if doubt != Doubt::Own {
             self.report(method);
         }

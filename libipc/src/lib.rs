@@ -48,9 +48,18 @@ pub use server::{Caller, Server};
 #[cfg(bare)]
 pub use rubbish::doubt_oneself;
 
-/// Does nothing: on the host there is no `init`.
+/// Panics: on the host there is no `init`, which would end the process.
 #[cfg(not(bare))]
-pub(crate) fn doubt_oneself(_what: &str) {}
+pub fn doubt_oneself(what: &str) {
+    panic!("{what}");
+}
+
+/// As [`doubt_oneself`], for the two sides of an interface, which are one process on the host.
+#[cfg_attr(not(bare), expect(unused_variables, reason = "nobody is told there"))]
+pub(crate) fn doubt_this_side(what: &str) {
+    #[cfg(bare)]
+    doubt_oneself(what);
+}
 
 /// Makes client, server trait and dispatcher of a trait.
 ///

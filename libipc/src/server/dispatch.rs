@@ -500,7 +500,7 @@ fn handshake(ours: &Schema, payload: Payload<'_>, output: &Output) -> Answer {
         Ok(()) => output.ok(&()),
         Err(refused) => {
             // No program of the same tree gets that.
-            crate::doubt_oneself("handshake");
+            crate::doubt_this_side("handshake");
             output.error(&refused)
         }
     }

@@ -115,7 +115,7 @@ impl Output {
             return;
         }
         #[cfg(bare)]
-        crate::doubt_oneself(method);
+        crate::doubt_this_side(method);
         #[cfg(not(bare))]
         {
             log::debug!("{method}: this instance would have ended");
@@ -139,7 +139,7 @@ impl Output {
             },
             Err(_) => {
                 // Interfaces have bounds for what they return.
-                crate::doubt_oneself("reply");
+                crate::doubt_this_side("reply");
                 Answer::status(Status::ReplyTooLong)
             }
         }

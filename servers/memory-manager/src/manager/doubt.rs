@@ -8,6 +8,7 @@
 //!
 //! Faults that are resolved pay nothing for that.
 
+use core::fmt::Arguments;
 use core::ops::Range;
 
 use libipc::proto::memory::{
@@ -135,15 +136,22 @@ impl<M: Machine> Manager<'_, M> {
         let number = by.badge as u32;
         let range = address / PAGE_BYTES..(address / PAGE_BYTES).saturating_add(pages);
         let agrees = match result {
-            Ok(()) => self.has_come_about(number, wish, &range),
+            Ok(()) => {
+                assert!(
+                    self.has_come_about(number, wish, &range),
+                    "{wish:?} of {range:?} has not come about"
+                );
+                true
+            }
             Err(MemoryError::NoSpace) => !self.is_live_badge(by.badge),
             Err(MemoryError::BadRange) => !is_possible(address, pages) || is_for_kernel(wish),
             Err(error) => self.is_in_the_way(number, wish, &range, error),
         };
-        assert!(
-            agrees,
-            "{wish:?} of {range:?}: {result:?} is no right answer"
-        );
+        if !agrees {
+            doubt(format_args!(
+                "{wish:?} of {range:?}: {result:?} is no right answer"
+            ));
+        }
         result
     }
 
@@ -211,11 +219,8 @@ impl<M: Machine> Manager<'_, M> {
         }
     }
 
-    /// Looks at the records before a fault is refused.
-    ///
-    /// # Panics
-    ///
-    /// When they say that it should be resolved.
+    /// Looks at the records before a fault is refused: if they say that it should be resolved, the next
+    /// instance gets it.
     #[cold]
     #[inline(never)]
     pub(super) fn check_refusal(&self, number: u32, fault: &FaultMessage, refusal: Refusal) {
@@ -235,18 +240,15 @@ impl<M: Machine> Manager<'_, M> {
             Refusal::ImageGone => !self.is_readable(number, page),
             Refusal::OutOfMemory => self.is_sound() && !self.has_plenty(0),
         };
-        assert!(
-            is_right,
-            "a fault of space {number:#x} in page {page:#x} is no reason to end it: {}",
-            refusal.text()
-        );
+        if !is_right {
+            doubt(format_args!(
+                "a fault of space {number:#x} in page {page:#x} is no reason to end it: {}",
+                refusal.text()
+            ));
+        }
     }
 
-    /// Looks whether an object should have been refused.
-    ///
-    /// # Panics
-    ///
-    /// When it should not.
+    /// Looks whether an object should have been refused: if not, the next instance is asked.
     #[cold]
     pub(super) fn check_no_object(&self, pages: u64, error: MemoryError) {
         let is_right = match error {
@@ -262,10 +264,11 @@ impl<M: Machine> Manager<'_, M> {
             }
             error => error == MemoryError::NoKernelMemory,
         };
-        assert!(
-            is_right,
-            "an object of {pages} pages: {error:?} is no right answer"
-        );
+        if !is_right {
+            doubt(format_args!(
+                "an object of {pages} pages: {error:?} is no right answer"
+            ));
+        }
     }
 
     /// Looks whether the frames of a new object are its own.
@@ -344,6 +347,13 @@ impl<M: Machine> Manager<'_, M> {
         let used = self.tables + self.anonymous + self.objects.pages();
         self.total.saturating_sub(used) > self.total / PLENTY_OF + PLENTY + wanted
     }
+}
+
+/// Has the next instance answer, if `init` lets it: what clients can bring about must not be a crash.
+#[cold]
+fn doubt(why: Arguments<'_>) {
+    log::error!("{why}");
+    libipc::doubt_oneself("memory");
 }
 
 /// Looks whether nothing is mapped in a process that is said to be gone. The kernel tells nothing of one
