@@ -108,6 +108,8 @@ impl State for Tables {
     type Record = Record;
     type Previous = NoPrevious;
     const SCHEMA: &'static str = "block.tables";
+    // On the way of each request; the rings have what is to be done.
+    const IS_READ_BACK: bool = false;
 
     fn apply(&mut self, record: Record) {
         match record {

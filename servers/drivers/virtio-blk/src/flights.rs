@@ -75,6 +75,8 @@ impl State for Flights {
     type Record = Record;
     type Previous = NoPrevious;
     const SCHEMA: &'static str = "virtio-blk.flights";
+    // On the way of each request; the rings have what is to be done.
+    const IS_READ_BACK: bool = false;
 
     fn apply(&mut self, record: Record) {
         match record {
