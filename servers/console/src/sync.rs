@@ -116,6 +116,8 @@ impl Drop for Ticket<'_> {
             .tickets
             .borrow_mut()
             .retain(|&(number, _)| number != self.number);
+        // Whoever comes behind a place that nobody gives up waits for ever.
+        assert!(!self.is_there(), "a place in the row is not given up");
         self.queue.moved.notify();
     }
 }
