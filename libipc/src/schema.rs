@@ -20,8 +20,11 @@ pub enum Contract {
     FailsOnRestart,
 }
 
+/// Returns whether bytes are a reply.
+pub type Reads = fn(&[u8]) -> bool;
+
 /// A method of an interface.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// Its name.
     pub name: &'static str,
@@ -31,6 +34,9 @@ pub struct Method {
     pub is_stream: bool,
     /// Digest of its signature; see [`signature_digest`].
     pub digest: u64,
+    /// Whether a client can read these bytes as its reply; asked before they are sent, where the client
+    /// could not ask once more.
+    pub reads: Option<Reads>,
 }
 
 /// What the entries of a ring may be; see [`typed_ring`](crate::typed_ring).
@@ -45,7 +51,7 @@ pub struct Ring {
 }
 
 /// An interface as both sides must have it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Schema {
     /// Name of the interface.
     pub name: &'static str,

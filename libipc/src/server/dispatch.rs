@@ -21,7 +21,7 @@ use super::{Caller, ReplyJournal};
 use crate::client::{Hello, Welcome};
 use crate::events::{Events, PlainFuture};
 use crate::executor::Slots;
-use crate::schema::{Contract, HANDSHAKE, Schema};
+use crate::schema::{Contract, HANDSHAKE, Reads, Schema};
 use crate::wire::{self, InHandles, Status};
 
 mod output;
@@ -126,6 +126,8 @@ pub(crate) struct Request<R> {
     future: RequestFuture,
     caller: Caller,
     contract: Contract,
+    /// Whether its reply can be read: see [`Method::reads`](crate::schema::Method::reads).
+    reads: Option<Reads>,
     reply: R,
     /// When it began to wait, ns since boot.
     since: u64,
@@ -278,6 +280,7 @@ impl<R> Core<R> {
         };
         match dispatcher.start(method, request, &mut Context::from_waker(waker)) {
             Ok(Started::Done(answer)) => {
+                self.check_reply(reads_of(schema, method), &answer);
                 if self.journal.is_some() {
                     self.journal_answer(caller, contract_of(schema, method), &answer);
                 }
@@ -291,6 +294,7 @@ impl<R> Core<R> {
                     future,
                     caller,
                     contract,
+                    reads: reads_of(schema, method),
                     reply,
                     since,
                 });
@@ -308,6 +312,18 @@ impl<R> Core<R> {
                 self.doubt_refusal(&caller);
                 Some((reply, Answer::status(status)))
             }
+        }
+    }
+
+    /// Ends this instance if a reply cannot be read by a client that could not ask once more: the next
+    /// one gets the request again, and knows what was done.
+    #[inline]
+    fn check_reply(&self, reads: Option<Reads>, answer: &Answer) {
+        if let Some(reads) = reads
+            && answer.status == Status::Answer
+        {
+            let is_read = self.output.with(answer.len(), reads);
+            assert!(is_read, "a reply cannot be read");
         }
     }
 
@@ -417,6 +433,7 @@ impl<R> Core<R> {
             }
             Poll::Ready(answer) => {
                 self.slots.release(slot);
+                self.check_reply(request.reads, &answer);
                 self.journal_answer(request.caller, request.contract, &answer);
                 self.places.recycle(request.future);
                 if request.since == self.oldest {
@@ -477,6 +494,12 @@ fn find(dispatchers: &[Served], id: u16) -> Option<&Served> {
 fn contract_of(schema: &Schema, method: u16) -> Contract {
     let known = schema.methods.get(usize::from(method));
     known.map_or(Contract::Idempotent, |method| method.contract)
+}
+
+/// Returns what tells whether a reply of the method can be read.
+#[inline]
+fn reads_of(schema: &Schema, method: u16) -> Option<Reads> {
+    schema.methods.get(usize::from(method))?.reads
 }
 
 /// Compares the client's schema with ours.
