@@ -64,6 +64,9 @@ pub struct Schema {
     pub hash: u64,
     /// Its methods; the number of a method is its place.
     pub methods: &'static [Method],
+    /// Whether replies of some of them are [looked at](Method::reads): for servers to which each
+    /// instruction counts.
+    pub has_reads: bool,
     /// Its ring, if it has one.
     pub ring: Option<&'static Ring>,
 }
@@ -82,6 +85,11 @@ impl Schema {
         let name_hash = fnv1a(FNV_START, name.as_bytes());
         let hash = fnv1a(name_hash, &version.to_le_bytes());
         let hash = lines(hash, signatures);
+        let (mut has_reads, mut at) = (false, 0);
+        while at < methods.len() {
+            has_reads |= methods[at].reads.is_some();
+            at += 1;
+        }
         let id = (name_hash ^ name_hash >> 16 ^ name_hash >> 32 ^ name_hash >> 48) as u16;
         Schema {
             name,
@@ -89,6 +97,7 @@ impl Schema {
             id,
             hash,
             methods,
+            has_reads,
             ring: None,
         }
     }

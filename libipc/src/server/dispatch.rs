@@ -280,29 +280,23 @@ impl<R> Core<R> {
         };
         match dispatcher.start(method, request, &mut Context::from_waker(waker)) {
             Ok(Started::Done(answer)) => {
-                self.check_reply(reads_of(schema, method), &answer);
+                if schema.has_reads {
+                    self.check_reply(reads_of(schema, method), &answer);
+                }
                 if self.journal.is_some() {
                     self.journal_answer(caller, contract_of(schema, method), &answer);
                 }
                 Some((reply, answer))
             }
             Ok(Started::Waits(future)) => {
-                assert!(!self.never_waits, "a request waits for what is not known");
-                let contract = contract_of(schema, method);
-                let since = time::now().max(1);
-                let task = Task::Request(Request {
+                self.keep_request(Request {
                     future,
                     caller,
-                    contract,
+                    contract: contract_of(schema, method),
                     reads: reads_of(schema, method),
                     reply,
-                    since,
+                    since: time::now().max(1),
                 });
-                self.keep(task);
-                self.publish_requests(self.requests + 1);
-                if self.oldest == 0 {
-                    self.publish_oldest(since);
-                }
                 None
             }
             Err(Status::UnknownMethod) if method == HANDSHAKE => {
@@ -324,6 +318,17 @@ impl<R> Core<R> {
         {
             let is_read = self.output.with(answer.len(), reads);
             assert!(is_read, "a reply cannot be read");
+        }
+    }
+
+    /// Keeps a request that has to wait.
+    fn keep_request(&mut self, request: Request<R>) {
+        assert!(!self.never_waits, "a request waits for what is not known");
+        let since = request.since;
+        self.keep(Task::Request(request));
+        self.publish_requests(self.requests + 1);
+        if self.oldest == 0 {
+            self.publish_oldest(since);
         }
     }
 
