@@ -85,6 +85,7 @@ mod tests {
             contract: Contract::Idempotent,
             is_stream: false,
             digest: signature_digest(signature),
+            reads: None,
         }
     }
 

@@ -20,8 +20,11 @@ pub enum Contract {
     FailsOnRestart,
 }
 
+/// Returns whether bytes are a reply.
+pub type Reads = fn(&[u8]) -> bool;
+
 /// A method of an interface.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// Its name.
     pub name: &'static str,
@@ -31,6 +34,9 @@ pub struct Method {
     pub is_stream: bool,
     /// Digest of its signature; see [`signature_digest`].
     pub digest: u64,
+    /// Whether a client can read these bytes as its reply; asked before they are sent, where the client
+    /// could not ask once more.
+    pub reads: Option<Reads>,
 }
 
 /// What the entries of a ring may be; see [`typed_ring`](crate::typed_ring).
@@ -45,7 +51,7 @@ pub struct Ring {
 }
 
 /// An interface as both sides must have it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Schema {
     /// Name of the interface.
     pub name: &'static str,
@@ -58,6 +64,9 @@ pub struct Schema {
     pub hash: u64,
     /// Its methods; the number of a method is its place.
     pub methods: &'static [Method],
+    /// Whether replies of some of them are [looked at](Method::reads): for servers to which each
+    /// instruction counts.
+    pub has_reads: bool,
     /// Its ring, if it has one.
     pub ring: Option<&'static Ring>,
 }
@@ -76,6 +85,11 @@ impl Schema {
         let name_hash = fnv1a(FNV_START, name.as_bytes());
         let hash = fnv1a(name_hash, &version.to_le_bytes());
         let hash = lines(hash, signatures);
+        let (mut has_reads, mut at) = (false, 0);
+        while at < methods.len() {
+            has_reads |= methods[at].reads.is_some();
+            at += 1;
+        }
         let id = (name_hash ^ name_hash >> 16 ^ name_hash >> 32 ^ name_hash >> 48) as u16;
         Schema {
             name,
@@ -83,6 +97,7 @@ impl Schema {
             id,
             hash,
             methods,
+            has_reads,
             ring: None,
         }
     }

@@ -98,6 +98,11 @@ where
     }
 }
 
+/// Returns whether bytes are the reply of a method: its value or its error.
+pub fn is_reply<T: DeserializeOwned, E: DeserializeOwned>(bytes: &[u8]) -> bool {
+    decode_result::<T, E>(bytes, bytes.len()).is_some()
+}
+
 /// Reads a value that is the payload of a message.
 #[inline]
 pub(crate) fn decode_message<T: DeserializeOwned>(info: Info, words: &Words) -> Option<T> {

@@ -1,6 +1,7 @@
 //! A server that answers what cannot be true.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use libipc::loopback::Loopback;
@@ -101,6 +102,58 @@ fn batches_of_streams_are_looked_at() {
         all(&client),
         Err(Failure::Protocol(Protocol::BrokenPromise))
     );
+}
+
+/// A flag that is written as another byte if it is damaged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flag(u8);
+
+impl Serialize for Flag {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Flag, D::Error> {
+        bool::deserialize(deserializer).map(|flag| Flag(flag.into()))
+    }
+}
+
+/// A switch.
+#[libipc::interface(version = 1)]
+pub trait Switch {
+    /// Tells its position.
+    #[idempotent]
+    fn look() -> Result<Flag, StoreError>;
+    /// Turns it, once.
+    #[exactly_once]
+    fn turn() -> Result<Flag, StoreError>;
+}
+
+struct Damaged(u8);
+
+impl SwitchServer for Damaged {
+    async fn look(&self, _: &Caller) -> Result<Flag, StoreError> {
+        Ok(Flag(self.0))
+    }
+
+    async fn turn(&self, _: &Caller) -> Result<Flag, StoreError> {
+        Ok(Flag(self.0))
+    }
+}
+
+#[test]
+fn a_reply_that_cannot_be_read_is_not_sent_where_nobody_can_ask_again() {
+    let switch = |flag| {
+        let loopback = Loopback::new(SwitchDispatcher::new(Rc::new(Damaged(flag))));
+        SwitchClient::from_client(loopback.client())
+    };
+    assert_eq!(switch(1).turn(), Ok(Flag(1)));
+    let damaged = switch(9);
+    assert_eq!(damaged.look(), Err(Failure::Protocol(Protocol::BadReply)));
+    // Its next instance would get the request again.
+    assert!(catch_unwind(AssertUnwindSafe(|| damaged.turn())).is_err());
 }
 
 proptest! {

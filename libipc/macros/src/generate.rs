@@ -4,6 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::Pat;
 
+use crate::marker::Contract;
 use crate::parse::{Argument, ArgumentKind, HandleType, Interface, Method, Output, OutputPart};
 use crate::{ask, describe, ring, stream};
 
@@ -38,12 +39,14 @@ fn schema(interface: &Interface) -> TokenStream {
         );
         let is_stream = method.stream.is_some();
         let signature = &method.signature;
+        let reads = reads(method);
         quote! {
             ::libipc::schema::Method {
                 name: #text,
                 contract: ::libipc::schema::Contract::#contract,
                 is_stream: #is_stream,
                 digest: ::libipc::schema::signature_digest(#signature),
+                reads: #reads,
             }
         }
     });
@@ -65,6 +68,18 @@ fn schema(interface: &Interface) -> TokenStream {
                 )#ring;
         }
     }
+}
+
+/// What tells whether a reply can be read, for methods that are not simply asked again if it cannot.
+fn reads(method: &Method) -> TokenStream {
+    if method.contract == Contract::Idempotent {
+        return quote! { None };
+    }
+    let (wire_types, error) = (
+        method.ok.parts().iter().filter_map(output_wire_type),
+        &method.error,
+    );
+    quote! { Some(::libipc::wire::is_reply::<(#(#wire_types,)*), #error>) }
 }
 
 fn client(interface: &Interface) -> TokenStream {

@@ -21,7 +21,7 @@ use super::{Caller, ReplyJournal};
 use crate::client::{Hello, Welcome};
 use crate::events::{Events, PlainFuture};
 use crate::executor::Slots;
-use crate::schema::{Contract, HANDSHAKE, Schema};
+use crate::schema::{Contract, HANDSHAKE, Reads, Schema};
 use crate::wire::{self, InHandles, Status};
 
 mod output;
@@ -126,6 +126,8 @@ pub(crate) struct Request<R> {
     future: RequestFuture,
     caller: Caller,
     contract: Contract,
+    /// Whether its reply can be read: see [`Method::reads`](crate::schema::Method::reads).
+    reads: Option<Reads>,
     reply: R,
     /// When it began to wait, ns since boot.
     since: u64,
@@ -278,27 +280,23 @@ impl<R> Core<R> {
         };
         match dispatcher.start(method, request, &mut Context::from_waker(waker)) {
             Ok(Started::Done(answer)) => {
+                if schema.has_reads {
+                    self.check_reply(reads_of(schema, method), &answer);
+                }
                 if self.journal.is_some() {
                     self.journal_answer(caller, contract_of(schema, method), &answer);
                 }
                 Some((reply, answer))
             }
             Ok(Started::Waits(future)) => {
-                assert!(!self.never_waits, "a request waits for what is not known");
-                let contract = contract_of(schema, method);
-                let since = time::now().max(1);
-                let task = Task::Request(Request {
+                self.keep_request(Request {
                     future,
                     caller,
-                    contract,
+                    contract: contract_of(schema, method),
+                    reads: reads_of(schema, method),
                     reply,
-                    since,
+                    since: time::now().max(1),
                 });
-                self.keep(task);
-                self.publish_requests(self.requests + 1);
-                if self.oldest == 0 {
-                    self.publish_oldest(since);
-                }
                 None
             }
             Err(Status::UnknownMethod) if method == HANDSHAKE => {
@@ -308,6 +306,29 @@ impl<R> Core<R> {
                 self.doubt_refusal(&caller);
                 Some((reply, Answer::status(status)))
             }
+        }
+    }
+
+    /// Ends this instance if a reply cannot be read by a client that could not ask once more: the next
+    /// one gets the request again, and knows what was done.
+    #[inline]
+    fn check_reply(&self, reads: Option<Reads>, answer: &Answer) {
+        if let Some(reads) = reads
+            && answer.status == Status::Answer
+        {
+            let is_read = self.output.with(answer.len(), reads);
+            assert!(is_read, "a reply cannot be read");
+        }
+    }
+
+    /// Keeps a request that has to wait.
+    fn keep_request(&mut self, request: Request<R>) {
+        assert!(!self.never_waits, "a request waits for what is not known");
+        let since = request.since;
+        self.keep(Task::Request(request));
+        self.publish_requests(self.requests + 1);
+        if self.oldest == 0 {
+            self.publish_oldest(since);
         }
     }
 
@@ -417,6 +438,7 @@ impl<R> Core<R> {
             }
             Poll::Ready(answer) => {
                 self.slots.release(slot);
+                self.check_reply(request.reads, &answer);
                 self.journal_answer(request.caller, request.contract, &answer);
                 self.places.recycle(request.future);
                 if request.since == self.oldest {
@@ -477,6 +499,12 @@ fn find(dispatchers: &[Served], id: u16) -> Option<&Served> {
 fn contract_of(schema: &Schema, method: u16) -> Contract {
     let known = schema.methods.get(usize::from(method));
     known.map_or(Contract::Idempotent, |method| method.contract)
+}
+
+/// Returns what tells whether a reply of the method can be read.
+#[inline]
+fn reads_of(schema: &Schema, method: u16) -> Option<Reads> {
+    schema.methods.get(usize::from(method))?.reads
 }
 
 /// Compares the client's schema with ours.

@@ -132,8 +132,9 @@ impl Device {
         }
     }
 
-    /// Watches the ring to the driver, for ever: a driver that does not get on is replaced. If the
-    /// next instance does not get on either, this server ends: its next instance connects anew.
+    /// Watches the ring to the driver, for ever: if it does not get on, first this server and then the
+    /// driver are replaced. If that does not help either, this server ends: its next instance connects
+    /// anew.
     pub(crate) async fn guard(self: Rc<Self>, events: Events) {
         let ring = self.exchange.borrow().driver_ring();
         RingClient::guard(ring, events, LOOK_NS, move |progress| {
@@ -141,6 +142,8 @@ impl Device {
                 Progress::Fine => {}
                 Progress::Overdue(_) => {
                     log::error!("disk {}: the driver takes too long", self.disk);
+                    // It may be this side that does not see the answer.
+                    libipc::doubt_oneself("ring");
                     self.driver.client().report("ring");
                 }
                 Progress::Unheard => libipc::doubt_oneself("ring"),

@@ -132,13 +132,7 @@ impl Opener {
         self.events.spawn({
             let (ring, clients) = (Rc::clone(ring.ring()), Rc::clone(clients));
             RingClient::guard(ring, self.events.clone(), LOOK_NS, move |progress| {
-                match progress {
-                    Progress::Fine => {}
-                    Progress::Overdue(_) => clients.distrust("a read takes too long"),
-                    Progress::Unheard => libipc::doubt_oneself("ring"),
-                    // The next instance of this server opens the device anew.
-                    Progress::Lost => panic!("the block server does not know the ring"),
-                }
+                get_on(&clients, progress);
             })
         });
         let channel = Channel {
@@ -154,6 +148,21 @@ impl Opener {
             data: Rooms::new(0, DATA_ROOMS, MAX_READ_BYTES),
             metadata: Rooms::new(DATA_ROOMS * MAX_READ_BYTES, METADATA_ROOMS, METADATA_BYTES),
         })
+    }
+}
+
+/// Does what it takes for the ring to the block server to get on.
+fn get_on(clients: &Clients, progress: Progress) {
+    match progress {
+        Progress::Fine => {}
+        Progress::Overdue(_) => {
+            // It may be this side that does not see the answer.
+            libipc::doubt_oneself("ring");
+            clients.distrust("a read takes too long");
+        }
+        Progress::Unheard => libipc::doubt_oneself("ring"),
+        // The next instance of this server opens the device anew.
+        Progress::Lost => panic!("the block server does not know the ring"),
     }
 }
 

@@ -44,13 +44,11 @@ enum NoRoom {
 }
 
 /// Where a stretch of a file lies, before anything is read.
-#[derive(Debug)]
 struct Place {
     bytes: u64,
     kind: PlaceKind,
 }
 
-#[derive(Debug)]
 enum PlaceKind {
     Zeros,
     Journal { block: u64, within: u64 },
@@ -157,7 +155,6 @@ impl<R: BlockReader> Volume<R> {
         no_room: NoRoom,
     ) -> Result<Option<Part<R>>> {
         let place = self.place(inode, at, end).await?;
-        self.verify_place(inode, at, &place).await?;
         let bytes = place.bytes;
         let offset = match place.kind {
             PlaceKind::Zeros => {
@@ -182,6 +179,8 @@ impl<R: BlockReader> Volume<R> {
                 source: Source::Device { offset, read },
             }));
         }
+        // Not for what was read ahead, as it takes as long as to find the place.
+        self.verify_place(inode, at, (offset, bytes)).await?;
         let (first, length) = whole_sectors(offset, bytes);
         let pending = match self.reader().try_start(first, length) {
             Some(pending) => pending,
@@ -242,18 +241,19 @@ impl<R: BlockReader> Volume<R> {
 
     /// Looks in another way whether a stretch begins where it is said to: the bytes of another file
     /// would look as good as those of this one. If it does not, the next instance reads it.
-    async fn verify_place(&self, inode: &Inode, at: u64, place: &Place) -> Result<()> {
+    async fn verify_place(
+        &self,
+        inode: &Inode,
+        at: u64,
+        (offset, bytes): (u64, u64),
+    ) -> Result<()> {
         let block_bytes = u64::from(self.superblock().block_bytes);
         let run = self.map(inode, at / block_bytes).await?;
-        let begins = match place.kind {
-            PlaceKind::Zeros => None,
-            PlaceKind::Journal { block, within } => Some((block, within)),
-            PlaceKind::Device { offset } => Some((offset / block_bytes, offset % block_bytes)),
-        };
-        let is_right = begins == run.physical.map(|block| (block, at % block_bytes))
-            && place.bytes.div_ceil(block_bytes) <= run.blocks;
+        let is_right = run.physical == Some(offset / block_bytes)
+            && offset % block_bytes == at % block_bytes
+            && bytes.div_ceil(block_bytes) <= run.blocks;
         if !is_right {
-            log::error!("inode {}: byte {at} is not at {place:?}", inode.number);
+            log::error!("inode {}: byte {at} is not at {offset}", inode.number);
             libipc::doubt_oneself("read");
         }
         Ok(())

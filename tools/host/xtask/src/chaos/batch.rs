@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skink_qemu::{Artefacts, Exit, Machine, Session, exec_word};
 
@@ -13,6 +13,8 @@ use super::silent::Programs;
 /// How long a machine may print nothing before it counts as hung. Under icount with several
 /// machines on a busy host the preparation alone takes a minute.
 const QUIET: Duration = Duration::from_mins(5);
+/// How long the campaign in it may print nothing of its own, while workloads go on.
+const STUCK: Duration = Duration::from_mins(10);
 /// How long one boot may take in all.
 const TIME_LIMIT: Duration = Duration::from_hours(6);
 
@@ -191,12 +193,20 @@ impl Batch {
 impl Outcome {
     /// Reads what the machine prints, to its end.
     fn follow(&mut self, mut session: Session, progress: &Progress) {
+        let (mut told, mut since) = (0, Instant::now());
         loop {
             match session.next_output(QUIET) {
                 Ok(Some(bytes)) => {
                     let before = self.events.strikes();
                     self.events.take(&bytes);
                     progress.add(self.events.strikes() - before);
+                    if told != self.events.told {
+                        (told, since) = (self.events.told, Instant::now());
+                    } else if since.elapsed() > STUCK {
+                        self.end = End::Hung;
+                        self.trouble = Some("the campaign does not get on".to_owned());
+                        return;
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => {

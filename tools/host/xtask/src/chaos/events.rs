@@ -173,6 +173,8 @@ pub(crate) struct Events {
     pub(crate) elapsed_ns: u64,
     /// How many kills of those that were asked for it ended before.
     pub(crate) left: u64,
+    /// What the campaign has told, number of lines.
+    pub(crate) told: u64,
     lines: Lines,
     has_ended: bool,
 }
@@ -221,7 +223,10 @@ impl Events {
             }
         } else if let Some(text) = line.strip_prefix(EVENT) {
             match serde_json::from_str(text) {
-                Ok(event) => self.event(&event),
+                Ok(event) => {
+                    self.told += 1;
+                    self.event(&event);
+                }
                 Err(_) => self.garbled(line),
             }
         } else if line.contains(EVENT) || line.contains(LINE) {
