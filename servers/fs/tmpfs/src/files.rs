@@ -120,11 +120,8 @@ impl<M: StateMemory> TmpFs<M> {
     }
 
     /// Looks whether an error is right about a name that is to be made, or that of a node of a kind to
-    /// be removed, by a search of another kind.
-    ///
-    /// # Panics
-    ///
-    /// When it is not: something is damaged, and the next instance is asked.
+    /// be removed, by a search of another kind. If it is not, something is damaged, and the next instance
+    /// is asked.
     #[cold]
     #[inline(never)]
     pub(crate) fn check_refusal(
@@ -287,11 +284,7 @@ impl<M: StateMemory> TmpFs<M> {
             mode,
             node,
         };
-        let outcome = Outcome {
-            inode: Inode(inode),
-            offset: 0,
-            bytes: 0,
-        };
+        let outcome = outcome_of(inode);
         let outcome = self.commit(stamp, outcome, change)?;
         self.check(|tree| {
             tree.leads_to_such(directory.0, name, inode, |node| node.is_new(kind))
@@ -329,11 +322,7 @@ impl<M: StateMemory> TmpFs<M> {
             directory: directory.0,
             name: name.to_vec(),
         };
-        let outcome = Outcome {
-            inode: Inode(inode),
-            offset: 0,
-            bytes: 0,
-        };
+        let outcome = outcome_of(inode);
         let outcome = self.commit(stamp, outcome, change)?;
         self.check(|tree| {
             tree.leads_to(directory.0, name, None)
@@ -383,11 +372,7 @@ impl<M: StateMemory> TmpFs<M> {
             to: to.0,
             to_name: to_name.to_vec(),
         };
-        let outcome = Outcome {
-            inode: Inode(inode),
-            offset: 0,
-            bytes: 0,
-        };
+        let outcome = outcome_of(inode);
         let outcome = self.commit(stamp, outcome, change)?;
         self.check(|tree| {
             let is_same = (from, from_name) == (to, to_name);
@@ -456,6 +441,15 @@ impl<M: StateMemory> TmpFs<M> {
     /// Gives up the file system and returns its memory.
     pub fn into_memory(self) -> (M, M) {
         (self.tree.into_memory(), self.data)
+    }
+}
+
+/// Returns the outcome of a change of names, which moves no bytes.
+fn outcome_of(inode: u64) -> Outcome {
+    Outcome {
+        inode: Inode(inode),
+        offset: 0,
+        bytes: 0,
     }
 }
 

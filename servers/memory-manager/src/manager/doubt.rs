@@ -57,7 +57,8 @@ impl<M: Machine> Manager<'_, M> {
     ///
     /// # Panics
     ///
-    /// When the answer is not what the records say: something is damaged.
+    /// When what was done is not what the records say: something is damaged. An error that they do
+    /// not bear out has the next instance answer.
     pub fn map_anonymous(
         &mut self,
         by: RequestName,
