@@ -86,8 +86,9 @@ pub trait Services {
     /// `Kernel` when there is no room to note it.
     fn note(&self, client: u64, key: u64, kept: Option<ledger::Kept>) -> Result<(), InitError>;
 
-    /// Begins to replace the program of a service; the ticket tells what came of it. A request
-    /// that an earlier instance of `init` began is not begun again: the report tells how it ended.
+    /// Begins to replace the program of a service, or has it begin when the service serves; the
+    /// ticket tells what came of it. A request that an earlier instance of `init` committed is not
+    /// begun again.
     ///
     /// # Errors
     ///
@@ -210,7 +211,7 @@ impl<S: Services> Control<S> {
     ) -> Result<SwapReport, InitError> {
         self.check(caller, Grant::Control)?;
         let ticket = self.services.swap(self.find(name)?, source, caller)?;
-        Ok(ticket.report().await)
+        ticket.report().await
     }
 
     fn ring(&self, service: usize) -> Result<Option<Handle<Memory>>, InitError> {

@@ -9,6 +9,7 @@ mod candidate;
 mod keeper;
 mod kernel_log;
 mod kit;
+mod orders;
 mod own;
 mod processes;
 mod program;

@@ -89,14 +89,14 @@ impl Services for Fake {
             },
             Source::Previous => return Err(InitError::NoPreviousVersion),
         };
-        ticket.finish(SwapReport {
+        ticket.finish(Ok(SwapReport {
             outcome,
             pause_ns: Some(1_000),
             took_ns: 2_000,
             state_bytes: 4_096,
             is_exported: false,
             has_other_interface: true,
-        });
+        }));
         Ok(ticket)
     }
 

@@ -27,6 +27,7 @@ use skink_manifest::service::Grant;
 
 use super::book::Book;
 use super::kit::{Common, Kit, Paging, StartError};
+use super::orders::Order;
 use super::own::Oneself;
 use super::processes::{
     Processes, Running, cause_of, end_process, is_name, look_of, notify, number_of,
@@ -57,8 +58,8 @@ pub(crate) struct Keeper {
     pub(super) processes: RefCell<Vec<Processes>>,
     /// The swap that is going on.
     pub(super) attempt: RefCell<Option<Attempt>>,
-    /// Services that are to be swapped back as soon as they serve.
-    pub(super) roll_backs: RefCell<Vec<usize>>,
+    /// Swaps that are to begin as soon as their services serve.
+    pub(super) orders: RefCell<Vec<Order>>,
     /// Starts of pinned services that wait for a pool.
     waiting: RefCell<VecDeque<Job>>,
     /// When services that do not serve yet are looked at next.
@@ -92,7 +93,7 @@ impl Keeper {
             supervisor: RefCell::new(supervisor),
             processes: RefCell::new(processes.collect()),
             attempt: RefCell::default(),
-            roll_backs: RefCell::default(),
+            orders: RefCell::default(),
             waiting: RefCell::default(),
             next_ready_look: Cell::new(0),
             reports: RefCell::default(),

@@ -21,7 +21,7 @@ impl Services for Keeper {
     }
 
     fn swap(&self, service: usize, source: Source, caller: &Caller) -> Result<Ticket, InitError> {
-        self.begin_swap(service, source, Some(caller))
+        self.order_swap(service, source, caller)
     }
 
     fn version(&self, service: usize) -> Option<ServiceVersion> {

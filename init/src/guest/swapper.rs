@@ -4,18 +4,14 @@
 //! both versions and does what is due, whatever woke it.
 
 use init::MS;
-use init::control::Source;
 use init::escalation::{Previous, Step};
 use init::supervisor::life::Asker;
-use init::swap::{Action, Direction, Sight, Subject, Swap, Ticket, Which};
-use libipc::Caller;
-use libipc::proto::init::{InitError, ServiceState, SwapOutcome, SwapReason, SwapReport};
+use init::swap::{Action, Sight, Swap, Ticket, Which};
+use libipc::proto::init::{SwapOutcome, SwapReason, SwapReport};
 use libipc::server::QUIESCE_BIT;
 use libsys::abi::ProcessInfo;
 use libsys::service::Order;
 use libsys::{Handle, Process, Rights, ipc, time};
-use skink_manifest::bundle::{Bundle, Kind};
-use skink_manifest::service::{Grant, RestartPolicy};
 
 use super::candidate::{self, Candidate};
 use super::keeper::Keeper;
@@ -25,7 +21,7 @@ use super::program::Program;
 use super::sight::sight;
 use super::worker::Done;
 
-const PAGE: u64 = libsys::abi::PAGE_SIZE as u64;
+pub(super) const PAGE: u64 = libsys::abi::PAGE_SIZE as u64;
 /// State of more bytes is copied by the second thread, so that `init` keeps answering.
 const MAX_COPIED_HERE: u64 = 1 << 20;
 /// How often a version on trial is looked for that waits for memory to be started in, ns.
@@ -35,15 +31,15 @@ const POOL_POLL_NS: u64 = 2 * MS;
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(super) service: usize,
-    swap: Swap,
+    pub(super) swap: Swap,
     /// The request that asked for it.
-    asker: Option<Asker>,
-    ticket: Ticket,
+    pub(super) asker: Option<Asker>,
+    pub(super) ticket: Ticket,
     /// The version to be tried; taken by the worker, which checks it and gives a program back.
     pub(super) candidate: Option<Candidate>,
     pub(super) program: Option<Program>,
     /// Number of the process of the old version.
-    old_id: u64,
+    pub(super) old_id: u64,
     /// The old version after its successor was adopted.
     pub(super) old: Option<Running>,
     /// The new version until it is adopted.
@@ -53,61 +49,6 @@ pub(crate) struct Attempt {
 }
 
 impl Keeper {
-    /// Begins a swap, for somebody or because of crashes in a row. A request that an earlier
-    /// instance of `init` committed is answered; one that it began is begun anew.
-    pub(super) fn begin_swap(
-        &self,
-        service: usize,
-        source: Source,
-        caller: Option<&Caller>,
-    ) -> Result<Ticket, InitError> {
-        // Behind the last service comes `init` itself.
-        let kit = self.kits.get(service).ok_or(InitError::Critical)?;
-        if self.attempt.borrow().is_some() {
-            return Err(InitError::Busy);
-        }
-        let committed_for = kit.versions.lock().committed_for;
-        if caller.is_some_and(|caller| committed_for.is_some_and(|last| last.is_again(caller))) {
-            return Ok(committed_before());
-        }
-        let restart = kit.service.restart.policy;
-        // The memory manager lives on in its handles, which no other process can get.
-        if restart == RestartPolicy::PowerOff || kit.service.rights.has(Grant::Ram) {
-            return Err(InitError::Critical);
-        }
-        let old_id = self.running_id(service).ok_or(InitError::NotRunning)?;
-        let page = kit.service_page().ok_or(InitError::Kernel)?;
-        if page.serving().digest == 0 || !page.is_ready() {
-            return Err(InitError::NotSwappable);
-        }
-        let direction = match source {
-            Source::Previous => Direction::Back,
-            Source::Image(_) | Source::Memory { .. } => Direction::Forward,
-        };
-        let candidate = self.find_candidate(kit, source)?;
-        let subject = Subject {
-            state_bytes: kit.state_pages * PAGE,
-            serving: page.serving(),
-            direction,
-        };
-        let (swap, actions) = Swap::begin(subject, time::now());
-        let ticket = Ticket::new();
-        *self.attempt.borrow_mut() = Some(Attempt {
-            service,
-            swap,
-            asker: caller.map(Asker::from),
-            ticket: ticket.clone(),
-            candidate: Some(candidate),
-            program: None,
-            old_id,
-            old: None,
-            new: None,
-            waits_for_pool: false,
-        });
-        self.perform_swap(actions);
-        Ok(ticket)
-    }
-
     /// Gives up a swap of a service, if it is not too late.
     pub(super) fn give_up_swap(&self, service: usize, reason: SwapReason) {
         let is_meant = |attempt: &Attempt| attempt.service == service;
@@ -131,7 +72,7 @@ impl Keeper {
             }
             Step::RollBack => {
                 log::error!("{name} crashes in a row: it is swapped back when it serves");
-                self.roll_backs.borrow_mut().push(service);
+                self.order_roll_back(service);
             }
             Step::FreshState if kit.state_pages > 0 => {
                 log::error!("{name} crashes in a row: IT STARTS EMPTY, what it kept is lost");
@@ -192,23 +133,6 @@ impl Keeper {
         None
     }
 
-    /// Begins a swap back that crashes in a row call for.
-    fn roll_back_crashing(&self) {
-        if self.attempt.borrow().is_some() {
-            return;
-        }
-        let Some(service) = self.roll_backs.borrow().first().copied() else {
-            return;
-        };
-        match self.begin_swap(service, Source::Previous, None) {
-            // It is not that far yet: its readiness is news.
-            Err(InitError::NotRunning | InitError::NotSwappable) => {}
-            Ok(_) | Err(_) => {
-                self.roll_backs.borrow_mut().remove(0);
-            }
-        }
-    }
-
     /// Takes what the worker did for a swap.
     pub(super) fn swap_news(&self, done: Done) {
         match done {
@@ -229,7 +153,7 @@ impl Keeper {
 
     /// Looks at both versions and does what is due.
     pub(super) fn look_at_swap(&self) {
-        self.roll_back_crashing();
+        self.look_at_orders();
         self.start_waiting_trial();
         loop {
             let Some((old, new)) = self.sights() else {
@@ -252,49 +176,17 @@ impl Keeper {
     /// Returns when to look at the swap again; `u64::MAX` when there is none.
     pub(super) fn swap_deadline(&self) -> u64 {
         let attempt = self.attempt.borrow();
-        attempt.as_ref().map_or(u64::MAX, |attempt| {
-            let poll = if attempt.waits_for_pool {
-                time::after(POOL_POLL_NS)
-            } else {
-                u64::MAX
-            };
-            attempt.swap.deadline().min(poll)
-        })
-    }
-
-    /// Returns the number of the process of a service that runs.
-    fn running_id(&self, service: usize) -> Option<u64> {
-        let status = self.supervisor.borrow().status(service)?;
-        let processes = self.processes.borrow();
-        let running = processes.get(service)?.running.as_ref()?;
-        (status.state == ServiceState::Running).then_some(running.id)
-    }
-
-    fn find_candidate(&self, kit: &Kit, source: Source) -> Result<Candidate, InitError> {
-        Ok(match source {
-            Source::Image(name) => {
-                let bundle =
-                    Bundle::parse(self.common.bundle_bytes).map_err(|_| InitError::NoSuchImage)?;
-                let entry = bundle.find(&name).ok_or(InitError::NoSuchImage)?;
-                if !matches!(entry.kind, Kind::Server | Kind::Program) {
-                    return Err(InitError::NoSuchImage);
-                }
-                Candidate::Known(Program::of_bundle(&entry))
-            }
-            Source::Memory {
-                memory,
-                bytes,
-                digest,
-            } => Candidate::Brought {
-                memory,
-                bytes,
-                digest,
-            },
-            Source::Previous => {
-                let previous = kit.versions.lock().previous.clone();
-                Candidate::Known(previous.ok_or(InitError::NoPreviousVersion)?)
-            }
-        })
+        attempt
+            .as_ref()
+            .map_or(u64::MAX, |attempt| {
+                let poll = if attempt.waits_for_pool {
+                    time::after(POOL_POLL_NS)
+                } else {
+                    u64::MAX
+                };
+                attempt.swap.deadline().min(poll)
+            })
+            .min(self.orders_deadline())
     }
 
     /// Tells the swap something and does what it says.
@@ -330,7 +222,7 @@ impl Keeper {
         })
     }
 
-    fn perform_swap(&self, actions: alloc::vec::Vec<Action>) {
+    pub(super) fn perform_swap(&self, actions: alloc::vec::Vec<Action>) {
         for action in actions {
             match action {
                 Action::Prepare => self.prepare_trial(),
@@ -449,23 +341,8 @@ impl Keeper {
                 log::warn!("{name} was not swapped: {reason:?} in phase {phase:?}");
             }
         }
-        attempt.ticket.finish(report);
+        attempt.ticket.finish(Ok(report));
         // Whoever waited behind the swap is looked at soon.
         notify(&self.common.wake);
     }
-}
-
-/// Returns the answer to a request that an earlier instance of `init` committed: the figures are
-/// lost.
-fn committed_before() -> Ticket {
-    let ticket = Ticket::new();
-    ticket.finish(SwapReport {
-        outcome: SwapOutcome::Committed,
-        pause_ns: None,
-        took_ns: 0,
-        state_bytes: 0,
-        is_exported: false,
-        has_other_interface: false,
-    });
-    ticket
 }

@@ -3,7 +3,7 @@
 use alloc::rc::Rc;
 use core::cell::Cell;
 
-use libipc::proto::init::SwapReport;
+use libipc::proto::init::{InitError, SwapReport};
 use libipc::sync::Signal;
 
 /// The report of a swap, once it is there. Clones are the same ticket.
@@ -14,24 +14,28 @@ pub struct Ticket {
 
 #[derive(Debug, Default)]
 struct Inner {
-    report: Cell<Option<SwapReport>>,
+    report: Cell<Option<Result<SwapReport, InitError>>>,
     done: Signal,
 }
 
 impl Ticket {
-    /// Makes a ticket of a swap that begins.
+    /// Makes a ticket of a swap that is ordered.
     pub fn new() -> Self {
         Ticket::default()
     }
 
-    /// Gives the report to all who wait for it.
-    pub fn finish(&self, report: SwapReport) {
+    /// Gives the report to all who wait for it, or says why the swap could not begin.
+    pub fn finish(&self, report: Result<SwapReport, InitError>) {
         self.inner.report.set(Some(report));
         self.inner.done.notify();
     }
 
     /// Waits for the report.
-    pub async fn report(&self) -> SwapReport {
+    ///
+    /// # Errors
+    ///
+    /// Why the swap could not begin.
+    pub async fn report(&self) -> Result<SwapReport, InitError> {
         loop {
             if let Some(report) = self.inner.report.get() {
                 return report;
