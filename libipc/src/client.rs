@@ -6,7 +6,7 @@ use core::convert::Infallible;
 
 use libsys::abi::{FOREVER, Info};
 use libsys::ipc::{Outgoing, Words};
-use libsys::{Error, Handle, Sender, ipc, time};
+use libsys::{Error, Handle, Sender, ipc, service, time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -96,17 +96,14 @@ impl Client {
     where
         I: Interface,
         A: Serialize,
-        T: DeserializeOwned,
-        E: DeserializeOwned,
+        T: Serialize + DeserializeOwned,
+        E: Serialize + DeserializeOwned,
     {
-        let label = I::SCHEMA.label(method);
-        let (answer, handles) = self
-            .exchange::<A, T, E>(label, arguments, handles)
+        let (reply, handles) = self
+            .exchange(I::SCHEMA, method, arguments, handles)
             .map_err(Failure::widen)?;
-        match answer {
-            Ok(value) => Ok((value, handles)),
-            Err(error) => Err(Failure::Server(error)),
-        }
+        let value = reply.read(I::SCHEMA)?;
+        Ok((value, handles))
     }
 
     /// As [`Client::call`], for methods that pass no handles.
@@ -119,29 +116,29 @@ impl Client {
     where
         I: Interface,
         A: Serialize,
-        T: DeserializeOwned,
-        E: DeserializeOwned,
+        T: Serialize + DeserializeOwned,
+        E: Serialize + DeserializeOwned,
     {
-        let label = I::SCHEMA.label(method);
-        let answer: Result<T, E> = match &self.channel {
+        let reply = match &self.channel {
             Channel::Kernel(sender) => {
-                let bytes = ipc::write_payload(|page| wire::encode(arguments, page))?;
+                let bytes = write_request(I::SCHEMA, arguments)?;
+                let label = I::SCHEMA.label(method);
                 let deadline = self.timeout_ns.map_or(FOREVER, time::after);
                 // Handles that nobody expects are closed.
                 let (info, words, _) =
                     ipc::call_for_words(sender, label, bytes, &Outgoing::NONE, deadline)?;
-                decode_words(info, &words).map_err(Failure::widen)?
+                Reply::Message(info, words)
             }
             #[cfg(not(bare))]
             Channel::Loopback(_) => {
-                let (answer, handles) = self
-                    .exchange(label, arguments, OutHandles::new())
+                let (reply, handles) = self
+                    .exchange(I::SCHEMA, method, arguments, OutHandles::new())
                     .map_err(Failure::widen)?;
                 handles.close();
-                answer
+                reply
             }
         };
-        answer.map_err(Failure::Server)
+        reply.read(I::SCHEMA)
     }
 
     /// Judges a failure of a call to method number `method` of interface `I`. One that speaks against
@@ -201,10 +198,11 @@ impl Client {
             version: ours.version,
             name: interface,
         };
-        let label = ours.label(HANDSHAKE);
         let mut asked = Asked::Once;
         loop {
-            let answer = self.exchange::<_, (), Hello<String>>(label, &hello, OutHandles::new());
+            let answer = self
+                .exchange(ours, HANDSHAKE, &hello, OutHandles::new())
+                .and_then(|(reply, _)| reply.decode::<(), Hello<String>>());
             if let Err(failure) = &answer
                 && let Some(doubt) = Doubt::of(failure)
             {
@@ -214,14 +212,12 @@ impl Client {
                 }
             }
             return match answer {
-                Ok((Ok(()), _)) => Ok(()),
-                Ok((Err(theirs), _)) if theirs.name != interface => {
-                    Err(ConnectError::OtherInterface {
-                        interface,
-                        served: theirs.name,
-                    })
-                }
-                Ok((Err(theirs), _)) => Err(ConnectError::Mismatch {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(theirs)) if theirs.name != interface => Err(ConnectError::OtherInterface {
+                    interface,
+                    served: theirs.name,
+                }),
+                Ok(Err(theirs)) => Err(ConnectError::Mismatch {
                     interface,
                     client: (ours.version, ours.hash),
                     server: (theirs.version, theirs.hash),
@@ -234,34 +230,34 @@ impl Client {
         }
     }
 
-    /// Sends a request and decodes the payload of its reply.
-    fn exchange<A, T, E>(
+    /// Sends a request and waits for its reply.
+    fn exchange<A: Serialize>(
         &self,
-        label: u32,
+        schema: &Schema,
+        method: u16,
         arguments: &A,
         handles: OutHandles,
-    ) -> Result<(Result<T, E>, InHandles), Exchange>
-    where
-        A: Serialize,
-        T: DeserializeOwned,
-        E: DeserializeOwned,
-    {
+    ) -> Result<(Reply, InHandles), Exchange> {
+        let label = schema.label(method);
         match &self.channel {
             Channel::Kernel(sender) => {
-                let bytes = ipc::write_payload(|page| wire::encode(arguments, page))?;
+                let bytes = write_request(schema, arguments)?;
                 let deadline = self.timeout_ns.map_or(FOREVER, time::after);
                 let outgoing = handles.outgoing();
                 let (info, words, incoming) =
                     ipc::call_for_words(sender, label, bytes, &outgoing, deadline)?;
                 handles.release();
-                Ok((decode_words(info, &words)?, InHandles::new(incoming)))
+                Ok((Reply::Message(info, words), InHandles::new(incoming)))
             }
             #[cfg(not(bare))]
             Channel::Loopback(loopback) => {
                 let mut page = [0; libsys::abi::MAX_MESSAGE_BYTES];
                 let bytes = wire::encode(arguments, &mut page)?;
+                if compares(schema) {
+                    compare(arguments, page.get(..bytes))?;
+                }
                 let reply = loopback.call(label, &page[..bytes], handles)?;
-                Ok((decode_reply(reply.label, &reply.payload)?, reply.handles))
+                Ok((Reply::Bytes(reply.label, reply.payload), reply.handles))
             }
         }
     }
@@ -339,30 +335,104 @@ impl<E> From<EncodeError> for Failure<E> {
     }
 }
 
-/// Reads the reply in a message.
+/// Whether this process looks for its own mistakes in what it says to a server of an interface. A
+/// program that is not a service has nobody who would replace it.
 #[inline]
-fn decode_words<T, E>(info: Info, words: &Words) -> Result<Result<T, E>, Exchange>
-where
-    T: DeserializeOwned,
-    E: DeserializeOwned,
-{
-    if info.label() == Status::Answer as u32 {
-        return wire::decode_answer(info, words).ok_or(Protocol::BadReply.into());
-    }
-    Err(refusal(info.label()))
+fn compares(schema: &Schema) -> bool {
+    schema.is_compared && (cfg!(not(bare)) || service::page().is_some())
 }
 
-/// Reads the reply of a loopback.
-#[cfg(not(bare))]
-fn decode_reply<T, E>(label: u32, payload: &[u8]) -> Result<Result<T, E>, Exchange>
-where
-    T: DeserializeOwned,
-    E: DeserializeOwned,
-{
-    if label == Status::Answer as u32 {
-        return wire::decode_result(payload, payload.len()).ok_or(Protocol::BadReply.into());
+/// Writes the arguments of a request to where it is sent from, and returns how many bytes they take.
+#[inline]
+fn write_request<A: Serialize>(schema: &Schema, arguments: &A) -> Result<usize, EncodeError> {
+    let bytes = ipc::write_payload(|page| wire::encode(arguments, page))?;
+    if compares(schema) {
+        ipc::with_page(|page| compare(arguments, page.get(..bytes)))?;
     }
-    Err(refusal(label))
+    Ok(bytes)
+}
+
+/// Looks whether what was written is what was to be written.
+#[inline(never)]
+fn compare<A: Serialize>(arguments: &A, written: Option<&[u8]>) -> Result<(), EncodeError> {
+    match written {
+        Some(written) if wire::agrees(arguments, written) => Ok(()),
+        _ => Err(EncodeError::Unsupported),
+    }
+}
+
+/// A reply, where it came.
+enum Reply {
+    /// In words or in the IPC page, from where it is read before anything else passes through there.
+    Message(Info, Words),
+    /// Through a loopback.
+    #[cfg(not(bare))]
+    Bytes(u32, alloc::vec::Vec<u8>),
+}
+
+impl Reply {
+    /// Reads the reply of a method.
+    #[inline]
+    fn read<T, E>(&self, schema: &Schema) -> Result<T, Failure<E>>
+    where
+        T: Serialize + DeserializeOwned,
+        E: Serialize + DeserializeOwned,
+    {
+        let result = match self.decode() {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Failure::Server(error)),
+            Err(failure) => Err(failure.widen()),
+        };
+        if compares(schema) && !self.agrees(&result) {
+            return Err(Protocol::BadReply.into());
+        }
+        result
+    }
+
+    #[inline]
+    fn decode<T, E>(&self) -> Result<Result<T, E>, Exchange>
+    where
+        T: DeserializeOwned,
+        E: DeserializeOwned,
+    {
+        let label = self.label();
+        if label != Status::Answer as u32 {
+            return Err(refusal(label));
+        }
+        let answer = match self {
+            Reply::Message(info, words) => wire::decode_answer(*info, words),
+            #[cfg(not(bare))]
+            Reply::Bytes(_, payload) => wire::decode_result(payload, payload.len()),
+        };
+        answer.ok_or(Protocol::BadReply.into())
+    }
+
+    /// Returns whether this is what is taken for the reply.
+    #[inline(never)]
+    fn agrees<T: Serialize, E: Serialize>(&self, result: &Result<T, Failure<E>>) -> bool {
+        let answer = match result {
+            Ok(value) => Ok(value),
+            Err(Failure::Server(error)) => Err(error),
+            // It is looked into as it is.
+            Err(_) => return true,
+        };
+        let is_answer = self.label() == Status::Answer as u32;
+        is_answer
+            && match self {
+                Reply::Message(info, words) => wire::message_agrees(&answer, *info, words),
+                #[cfg(not(bare))]
+                Reply::Bytes(_, payload) => wire::agrees(&answer, payload),
+            }
+    }
+
+    #[inline]
+    fn label(&self) -> u32 {
+        match self {
+            Reply::Message(info, _) => info.label(),
+            #[cfg(not(bare))]
+            Reply::Bytes(label, _) => *label,
+        }
+    }
 }
 
 /// Says why there is no answer.

@@ -67,6 +67,8 @@ pub struct Schema {
     /// Whether replies of some of them are [looked at](Method::reads): for servers to which each
     /// instruction counts.
     pub has_reads: bool,
+    /// Whether servers [compare](crate::wire::agrees) what they encode and decode with what it says.
+    pub is_compared: bool,
     /// Its ring, if it has one.
     pub ring: Option<&'static Ring>,
 }
@@ -98,7 +100,17 @@ impl Schema {
             hash,
             methods,
             has_reads,
+            is_compared: false,
             ring: None,
+        }
+    }
+
+    /// Has servers compare what they encode and decode.
+    #[must_use]
+    pub const fn compared(self) -> Schema {
+        Schema {
+            is_compared: true,
+            ..self
         }
     }
 

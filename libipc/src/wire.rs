@@ -11,7 +11,7 @@
 use alloc::vec::Vec;
 
 use libsys::abi::{Info, MAX_HANDLES, ObjectKind, REGISTER_BYTES, RawHandle};
-use libsys::encoding::decode_prefix;
+use libsys::encoding::{decode_prefix, left_behind};
 use libsys::ipc::{Incoming, Outgoing, Words};
 use libsys::{Handle, Kind};
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
@@ -117,6 +117,17 @@ where
     E: DeserializeOwned,
 {
     with_readable(info, words, decode_result)
+}
+
+/// Returns whether bytes are those of a value.
+#[inline]
+pub(crate) fn agrees<T: Serialize>(value: &T, bytes: &[u8]) -> bool {
+    left_behind(value, bytes) == Some(0)
+}
+
+/// Returns whether the payload of a message is that of a value.
+pub(crate) fn message_agrees<T: Serialize>(value: &T, info: Info, words: &Words) -> bool {
+    words.with_payload(info, |bytes| agrees(value, bytes))
 }
 
 /// Gives the payload of a message and its length to `f`.

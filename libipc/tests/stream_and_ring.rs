@@ -218,7 +218,9 @@ impl Dispatch for Liar {
         for _ in 0..self.handles.get() {
             handles.pass(Handle::<Notification>::from_raw(RawHandle(9)));
         }
-        let answer = request.output.ok_with_handles(&(7_u8, false), handles);
+        let answer = request
+            .output
+            .ok_with_handles::<SampleSchema, _>(&(7_u8, false), handles);
         Ok(Started::Done(answer))
     }
 }

@@ -10,11 +10,13 @@ use core::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+mod comparer;
 mod reader;
 mod writer;
 
+use comparer::Comparer;
 use reader::Reader;
-use writer::Writer;
+use writer::{Room, Writer};
 
 /// Why a value was not written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,9 +48,21 @@ impl core::error::Error for EncodeError {}
 /// See [`EncodeError`]; the buffer then holds anything.
 #[inline]
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut [u8]) -> Result<usize, EncodeError> {
-    let mut writer = Writer::new(buffer);
+    let mut writer = Writer(Room::new(buffer));
     value.serialize(&mut writer)?;
-    writer.finish()
+    writer.0.finish()
+}
+
+/// Compares bytes with those of a value, and returns how many are left behind them; `None` when they
+/// are others.
+///
+/// Who has just encoded or decoded asks this to find its own mistakes: it is neither of the two, and
+/// not inlined, so that it looks at memory and not at what the compiler believes to be there.
+#[inline(never)]
+pub fn left_behind<T: Serialize + ?Sized>(value: &T, bytes: &[u8]) -> Option<usize> {
+    let mut comparer = Writer(Comparer::new(bytes));
+    value.serialize(&mut comparer).ok()?;
+    comparer.0.finish()
 }
 
 /// Reads a value of which the bytes are all.
@@ -68,7 +82,7 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{EncodeError, decode, decode_prefix, encode};
+    use super::{EncodeError, decode, decode_prefix, encode, left_behind};
 
     #[test]
     fn bytes_left_over_are_counted() {
@@ -76,6 +90,24 @@ mod tests {
         assert_eq!(decode::<u8>(&[1, 2]), None);
         assert_eq!(decode_prefix::<u8>(&[1, 2, 3]), Some((1, 2)));
         assert_eq!(decode_prefix::<u8>(&[]), None);
+    }
+
+    #[test]
+    fn bytes_of_another_value_are_told_from_those_of_this_one() {
+        let value = (1_u64, "name", [7_u16, 300], Some(true));
+        let mut room = [0; 64];
+        let used = encode(&value, &mut room).unwrap();
+        assert_eq!(left_behind(&value, &room[..used]), Some(0));
+        assert_eq!(left_behind(&value, &room), Some(room.len() - used));
+        for at in 0..used {
+            assert_eq!(left_behind(&value, &room[..at]), None);
+            for bit in 0..8 {
+                room[at] ^= 1 << bit;
+                assert_eq!(left_behind(&value, &room[..used]), None);
+                room[at] ^= 1 << bit;
+            }
+        }
+        assert_eq!(left_behind(&1.5_f64, &room), None);
     }
 
     #[test]

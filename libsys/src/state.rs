@@ -76,6 +76,19 @@ const USUAL_BYTES: usize = 128;
 /// Smallest region that can be used.
 pub const MIN_REGION_BYTES: usize = 1024;
 
+/// How a record is looked at before it counts. If it is not what it should be the server ends, and the
+/// next one finds the state before the record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Look {
+    /// Not at all: where a lost record costs little, and each instruction counts.
+    None,
+    /// Whether its bytes are those of its value: about what it cost to encode it.
+    Value,
+    /// Besides as the next instance will read it, with its checksum and the end of the journal: some
+    /// hundred instructions more, for a state that is worth nothing without any one of its records.
+    Whole,
+}
+
 /// State that can be kept in a [`Region`].
 pub trait State: Default + Serialize + DeserializeOwned {
     /// One change of the state.
@@ -88,19 +101,14 @@ pub trait State: Default + Serialize + DeserializeOwned {
     /// told, since the hash of the schema is made of it too.
     const SCHEMA: &'static str;
 
-    /// Whether each record is read as the next instance will before it counts: some hundred
-    /// instructions, for a state that is worth nothing without any one of its records.
-    const IS_READ_BACK: bool = true;
-
     /// Makes the change. Must not fail whatever the record says: a damaged one before it may
     /// have been dropped.
     fn apply(&mut self, record: Self::Record);
 
-    /// Returns whether what will be read of a record says what the record says: asked before it
-    /// counts. If it does not the server ends, and the next one finds the state before the record. To
-    /// decode it costs about what it cost to encode it, so it is left to each state.
-    fn is_faithful(_record: &Self::Record, _read: &[u8]) -> bool {
-        true
+    /// Says how a record is looked at between being written and counting.
+    #[inline]
+    fn look_at(_record: &Self::Record) -> Look {
+        Look::Whole
     }
 
     /// Tells the state in the version before this one, for [`Region::export`]; `None` when it
@@ -339,9 +347,8 @@ impl<S: State, M: StateMemory> Region<S, M> {
             if self.half.is_long() {
                 self.get_ready()?;
             }
-            let is_faithful =
-                S::IS_READ_BACK.then_some(|read: &[u8]| S::is_faithful(&record, read));
-            if let Err(error) = self.half.append(&mut self.memory, &record, is_faithful) {
+            let look = S::look_at(&record);
+            if let Err(error) = self.half.append(&mut self.memory, &record, look) {
                 return self.append_in_other_half(record, purpose, error);
             }
         }

@@ -2,7 +2,6 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::Pat;
 
 use crate::marker::Contract;
 use crate::parse::{Argument, ArgumentKind, HandleType, Interface, Method, Output, OutputPart};
@@ -53,6 +52,7 @@ fn schema(interface: &Interface) -> TokenStream {
     let ring = ring::entry_type(interface).map(|ty| {
         quote! { .with_ring(<#ty as ::libipc::typed_ring::RingRequest>::RING) }
     });
+    let compared = interface.is_compared.then(|| quote! { .compared() });
     quote! {
         #[doc = #doc]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn schema(interface: &Interface) -> TokenStream {
                     #version,
                     &[#(#signatures),*],
                     &[#(#methods),*],
-                )#ring;
+                )#compared #ring;
         }
     }
 }
@@ -292,7 +292,7 @@ fn dispatcher(interface: &Interface) -> TokenStream {
     let doc = format!("Decodes requests of [`{name}`] and hands them to a [`{server}`].");
     let arms = (0_u16..)
         .zip(&interface.methods)
-        .map(|(i, method)| arm(i, method, interface.suspect.as_ref()));
+        .map(|(i, method)| arm(i, method, interface));
     quote! {
         #[doc = #doc]
         #[derive(Debug)]
@@ -335,10 +335,11 @@ fn dispatcher(interface: &Interface) -> TokenStream {
 }
 
 /// The arm of the dispatcher for one method.
-fn arm(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStream {
+fn arm(index: u16, method: &Method, interface: &Interface) -> TokenStream {
     let name = &method.name;
     let text = name.to_string();
-    let judge = suspect.map(|pattern| {
+    let holder = schema_name(interface);
+    let judge = interface.suspect.as_ref().map(|pattern| {
         quote! {
             if ::core::matches!(__error, #pattern) {
                 __output.suspect(&__caller, #text);
@@ -363,10 +364,10 @@ fn arm(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStream {
             _ => None,
         }
     });
-    let (pattern, ok) = reply(method);
+    let (pattern, ok) = reply(method, &holder);
     quote! {
         #index => {
-            let (#(#patterns,)*): (#(#types,)*) = __payload.decode()?;
+            let (#(#patterns,)*): (#(#types,)*) = __payload.decode::<#holder, _>()?;
             #(#converts)*
             let __server = ::libipc::alloc::rc::Rc::clone(&self.server);
             let __output = ::core::clone::Clone::clone(__output);
@@ -376,7 +377,7 @@ fn arm(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStream {
                         Ok(#pattern) => #ok,
                         Err(__error) => {
                             #judge
-                            __output.error(&__error)
+                            __output.error::<#holder, _>(&__error)
                         }
                     }
                 },
@@ -391,7 +392,7 @@ fn arm(index: u16, method: &Method, suspect: Option<&Pat>) -> TokenStream {
 }
 
 /// The Ok value of a method as a pattern, and what writes it as the reply.
-fn reply(method: &Method) -> (TokenStream, TokenStream) {
+fn reply(method: &Method, holder: &proc_macro2::Ident) -> (TokenStream, TokenStream) {
     let pattern = output_expression(&method.ok, |name, _| quote! { #name });
     let handles: Vec<_> = output_names(&method.ok)
         .zip(method.ok.parts())
@@ -409,13 +410,13 @@ fn reply(method: &Method) -> (TokenStream, TokenStream) {
         });
     let values = quote! { &(#(#values,)*) };
     let ok = if handles.is_empty() {
-        quote! { __output.ok(#values) }
+        quote! { __output.ok::<#holder, _>(#values) }
     } else {
         quote! {
             {
                 let mut __out = ::libipc::wire::OutHandles::new();
                 #(#handles)*
-                __output.ok_with_handles(#values, __out)
+                __output.ok_with_handles::<#holder, _>(#values, __out)
             }
         }
     };

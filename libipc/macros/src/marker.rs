@@ -84,30 +84,46 @@ pub(crate) fn ensures(function: &TraitItemFn) -> Result<Option<Path>> {
 
 /// The attribute of an interface that says which errors no server in order answers with.
 const SUSPECT: &str = "suspect";
+/// Has servers compare what they encode and decode.
+const COMPARED: &str = "compared";
 
-/// Splits the attributes of an interface into its documentation and the errors that speak against
-/// the server that answers with them.
-pub(crate) fn suspect(attributes: &[Attribute]) -> Result<(Vec<Attribute>, Option<Pat>)> {
-    let (mut docs, mut pattern) = (Vec::new(), None);
-    for attribute in attributes {
-        if attribute.path().is_ident("doc") {
-            docs.push(attribute.clone());
-        } else if !attribute.path().is_ident(SUSPECT) {
-            return Err(Error::new(
-                attribute.span(),
-                "an interface has no attributes but #[suspect(pattern of errors)]",
-            ));
-        } else if pattern.is_some() {
-            return Err(Error::new(
-                attribute.span(),
-                "an interface has one #[suspect]: join the patterns by `|`",
-            ));
-        } else {
-            let tokens = attribute.meta.require_list()?.tokens.clone();
-            pattern = Some(Pat::parse_multi_with_leading_vert.parse2(tokens)?);
+/// What stands before an interface.
+#[derive(Default)]
+pub(crate) struct Attributes {
+    pub(crate) docs: Vec<Attribute>,
+    /// The errors that speak against the server that answers with them.
+    pub(crate) suspect: Option<Pat>,
+    /// Whether servers compare what they encode and decode.
+    pub(crate) is_compared: bool,
+}
+
+impl Attributes {
+    pub(crate) fn of_interface(attributes: &[Attribute]) -> Result<Attributes> {
+        let mut found = Attributes::default();
+        for attribute in attributes {
+            let path = attribute.path();
+            if path.is_ident("doc") {
+                found.docs.push(attribute.clone());
+            } else if path.is_ident(COMPARED) {
+                attribute.meta.require_path_only()?;
+                found.is_compared = true;
+            } else if !path.is_ident(SUSPECT) {
+                return Err(Error::new(
+                    attribute.span(),
+                    "an interface has no attributes but #[compared] and #[suspect(pattern of errors)]",
+                ));
+            } else if found.suspect.is_some() {
+                return Err(Error::new(
+                    attribute.span(),
+                    "an interface has one #[suspect]: join the patterns by `|`",
+                ));
+            } else {
+                let tokens = attribute.meta.require_list()?.tokens.clone();
+                found.suspect = Some(Pat::parse_multi_with_leading_vert.parse2(tokens)?);
+            }
         }
+        Ok(found)
     }
-    Ok((docs, pattern))
 }
 
 /// Finds what a method is.

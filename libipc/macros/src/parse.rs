@@ -12,7 +12,7 @@ use syn::{
     PathArguments, Result, ReturnType, Token, TraitItem, TraitItemFn, Type, Visibility,
 };
 
-use crate::marker::{Contract, Marker, ensures, marker, suspect};
+use crate::marker::{Attributes, Contract, Marker, ensures, marker};
 use crate::ring::{Ring, RingMethod, check_results};
 use crate::stream::Stream;
 
@@ -41,6 +41,8 @@ pub(crate) struct Interface {
     pub(crate) ring: Ring,
     /// Errors that no server in order answers with.
     pub(crate) suspect: Option<Pat>,
+    /// Whether servers compare what they encode and decode.
+    pub(crate) is_compared: bool,
 }
 
 /// A method of the interface that is called.
@@ -197,10 +199,15 @@ impl Interface {
             Ring::None if !entries.is_empty() => Ring::Own(entries),
             ring => ring,
         };
-        let (docs, suspect) = suspect(&item.attrs)?;
+        let Attributes {
+            docs,
+            suspect,
+            is_compared,
+        } = Attributes::of_interface(&item.attrs)?;
         Ok(Interface {
             docs,
             suspect,
+            is_compared,
             name: item.ident,
             visibility: item.vis,
             version: header.version,

@@ -356,7 +356,7 @@ fn docs_go_to_client_and_server() {
 }
 
 #[test]
-fn an_interface_names_its_suspect_errors_once() {
+fn an_interface_says_what_is_suspect_and_whether_it_is_compared() {
     let interface = |attributes: &str| {
         let item =
             format!("{attributes} pub trait Sample {{ #[idempotent] fn go() -> Result<(), E>; }}");
@@ -371,6 +371,8 @@ fn an_interface_names_its_suspect_errors_once() {
         suspicious.contains("matches ! (__error , E :: A | E :: B (_))"),
         "{suspicious}"
     );
+    assert!(!suspicious.contains("compared"));
+    assert!(interface("#[compared]").unwrap().contains(". compared ()"));
     for (attributes, because) in [
         (
             "#[suspect(E::A)] #[suspect(E::B)]",
@@ -378,7 +380,8 @@ fn an_interface_names_its_suspect_errors_once() {
         ),
         ("#[suspect]", "expected attribute arguments"),
         ("#[suspect(1 +)]", "unexpected token"),
-        ("#[inline]", "no attributes but #[suspect"),
+        ("#[compared(E::A)]", "unexpected token"),
+        ("#[inline]", "no attributes but #[compared] and #[suspect"),
     ] {
         let error = interface(attributes).unwrap_err();
         assert!(error.contains(because), "{attributes}: {error}");

@@ -232,6 +232,7 @@ impl core::fmt::Display for IoError {
 
 /// Block devices, by queues of requests.
 #[crate::interface(version = 4)]
+#[compared]
 #[suspect(BlockError::NoQueue | BlockError::Driver | BlockError::Refused)]
 pub trait Block {
     /// Lists the devices; the position in the list is the device's number.

@@ -49,6 +49,7 @@ impl core::fmt::Display for ConsoleError {
 
 /// The terminal on the first serial port.
 #[crate::interface(version = 2)]
+#[compared]
 #[suspect(ConsoleError::Device | ConsoleError::TooLong)]
 pub trait Console {
     /// Writes bytes, `\n` as `\r\n`; the answer comes when the device has taken all of them.

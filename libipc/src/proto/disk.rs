@@ -54,6 +54,7 @@ impl core::fmt::Display for DiskError {
 
 /// Disks, by one ring each.
 #[crate::interface(version = 4, ring = BlockEntry)]
+#[compared]
 #[suspect(DiskError::BadRing | DiskError::Refused)]
 pub trait Disk {
     /// Lists the disks; the position in the list is the disk's number.

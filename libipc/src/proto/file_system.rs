@@ -289,6 +289,7 @@ impl core::error::Error for FsError {}
 
 /// A file system, as the vfs sees it.
 #[crate::interface(version = 3)]
+#[compared]
 #[suspect(
     FsError::Damaged(_)
         | FsError::Stale

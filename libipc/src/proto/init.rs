@@ -328,6 +328,7 @@ impl core::fmt::Display for InitError {
 
 /// Control of the services, and the vault.
 #[crate::interface(version = 6)]
+#[compared]
 pub trait Init {
     /// Lists the services, `init` itself as the last; the cursor is the position in the list.
     #[stream]

@@ -65,6 +65,7 @@ impl core::fmt::Display for LogError {
 /// Reads what services logged. Writing goes through rings in shared memory
 /// (`libsys::log_ring`), never through this interface.
 #[crate::interface(version = 2)]
+#[compared]
 pub trait Log {
     /// Returns the names of all services that have a log.
     #[idempotent]

@@ -168,6 +168,7 @@ impl core::error::Error for MemoryError {}
 
 /// Owns the machine's RAM and resolves page faults.
 #[crate::interface(version = 3)]
+#[compared]
 #[suspect(
     MemoryError::NoSpace
         | MemoryError::AlreadyRegistered

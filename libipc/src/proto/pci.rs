@@ -109,6 +109,7 @@ impl core::fmt::Display for PciError {
 
 /// PCI devices and their resources.
 #[crate::interface(version = 3)]
+#[compared]
 #[suspect(PciError::NoClaim | PciError::Damaged | PciError::Refused)]
 pub trait Pci {
     /// Lists the devices, ordered by address; the cursor is the position in the list.

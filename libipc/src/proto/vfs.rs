@@ -152,6 +152,7 @@ pub enum MountState {
 
 /// The tree of files.
 #[crate::interface(version = 3)]
+#[compared]
 #[suspect(
     FsError::Stale
         | FsError::NoSpace

@@ -1,4 +1,4 @@
-//! Writes values as postcard, with integers of four and more bytes in full.
+//! Turns values into bytes as postcard does, with integers of four and more bytes in full.
 
 use core::fmt::Display;
 
@@ -18,16 +18,24 @@ impl Error for EncodeError {
 
 type Written = Result<(), EncodeError>;
 
-/// Writes to the start of a buffer. What does not fit is counted and not written, so that there is
-/// no error to look for behind each number.
-pub(super) struct Writer<'a> {
+/// Where bytes go. There is no error to look for behind each number: a sink knows in the end.
+pub(super) trait Sink {
+    /// Takes the bytes of a number.
+    fn put<const N: usize>(&mut self, bytes: [u8; N]);
+
+    /// Takes the content of something long.
+    fn put_slice(&mut self, bytes: &[u8]);
+}
+
+/// The start of a buffer. What does not fit is counted and not written.
+pub(super) struct Room<'a> {
     buffer: &'a mut [u8],
     used: usize,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> Room<'a> {
     pub(super) fn new(buffer: &'a mut [u8]) -> Self {
-        Writer { buffer, used: 0 }
+        Room { buffer, used: 0 }
     }
 
     /// Returns how many bytes were written.
@@ -36,13 +44,15 @@ impl<'a> Writer<'a> {
     ///
     /// `NoRoom` when there was not enough room.
     pub(super) fn finish(self) -> Result<usize, EncodeError> {
-        let Writer { buffer, used } = self;
+        let Room { buffer, used } = self;
         if used > buffer.len() {
             return Err(EncodeError::NoRoom { needed: used });
         }
         Ok(used)
     }
+}
 
+impl Sink for Room<'_> {
     #[inline]
     fn put<const N: usize>(&mut self, bytes: [u8; N]) {
         let end = self.used + N;
@@ -58,6 +68,16 @@ impl<'a> Writer<'a> {
             place.copy_from_slice(bytes);
         }
         self.used = end;
+    }
+}
+
+/// Gives the bytes of values to a sink.
+pub(super) struct Writer<S>(pub(super) S);
+
+impl<S: Sink> Writer<S> {
+    #[inline]
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.0.put(bytes);
     }
 
     /// Writes seven bits in each byte, the lowest first; all but the last byte have bit 7 set.
@@ -90,7 +110,7 @@ macro_rules! in_full {
     };
 }
 
-impl Serializer for &mut Writer<'_> {
+impl<S: Sink> Serializer for &mut Writer<S> {
     type Ok = ();
     type Error = EncodeError;
     type SerializeSeq = Self;
@@ -145,7 +165,7 @@ impl Serializer for &mut Writer<'_> {
     #[inline]
     fn serialize_bytes(self, value: &[u8]) -> Written {
         self.put_variable(value.len() as u64);
-        self.put_slice(value);
+        self.0.put_slice(value);
         Ok(())
     }
 
@@ -266,7 +286,7 @@ impl Serializer for &mut Writer<'_> {
 macro_rules! parts {
     ($($compound:ident::$method:ident($($key:ident)?)),* $(,)?) => {
         $(
-            impl $compound for &mut Writer<'_> {
+            impl<S: Sink> $compound for &mut Writer<S> {
                 type Ok = ();
                 type Error = EncodeError;
 
@@ -298,7 +318,7 @@ parts! {
     SerializeStructVariant::serialize_field(key),
 }
 
-impl SerializeMap for &mut Writer<'_> {
+impl<S: Sink> SerializeMap for &mut Writer<S> {
     type Ok = ();
     type Error = EncodeError;
 

@@ -22,8 +22,8 @@ use serde::Serialize;
 pub(super) use self::check::check_committed;
 use super::crc32c::{crc32c_of_both, crc32c_of_word, crc32c_of_words};
 use super::mend::{flipped_bit, with_bit_flipped};
-use super::{HALVES_AT, StateMemory, crc32c, word};
-use crate::encoding::{EncodeError, encode};
+use super::{HALVES_AT, Look, StateMemory, crc32c, word};
+use crate::encoding::{EncodeError, encode, left_behind};
 
 /// Bytes of a word.
 const WORD: usize = 8;
@@ -350,8 +350,7 @@ impl Half {
         crc32c_of_words(self.position_seed, payload.as_chunks().0)
     }
 
-    /// Writes a record behind the journal. With a function that says whether what was read is what was
-    /// meant, it is [read back](Half::check_written) before it counts.
+    /// Writes a record behind the journal, and looks at it before it counts.
     ///
     /// # Errors
     ///
@@ -361,7 +360,7 @@ impl Half {
         &mut self,
         memory: &mut M,
         record: &T,
-        is_faithful: Option<impl FnOnce(&[u8]) -> bool>,
+        look: Look,
     ) -> Result<(), EncodeError> {
         let (at, first_seed) = (self.position, self.position_seed);
         let place = at + RECORD_HEADER_BYTES;
@@ -382,17 +381,20 @@ impl Half {
                 Err(error) => (room.len(), Err(error)),
             }
         })?;
-        let is_read_back = is_faithful.is_some();
-        if let Some(is_faithful) = is_faithful {
-            let payload = self.check_written(memory, header, next);
-            assert!(
-                is_faithful(payload),
-                "a record would not be read as it was meant"
-            );
-        }
+        let payload = match look {
+            Look::None => None,
+            Look::Value => Some(memory.view(place..next)),
+            Look::Whole => Some(self.check_written(memory, header, next)),
+        };
+        // Zeros fill the last word up.
+        let is_meant = |read| left_behind(record, read).is_some_and(|left| left < WORD);
+        assert!(
+            payload.is_none_or(is_meant),
+            "a record would not be read as it was meant"
+        );
         (self.position, self.position_seed) = (next, next_seed);
         memory.commit(at, header);
-        if is_read_back {
+        if look == Look::Whole {
             check_committed(memory, at, header);
         }
         Ok(())

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use libipc::proto::block::BlockError;
-use libsys::state::{NoPrevious, State};
+use libsys::state::{Look, NoPrevious, State};
 use serde::{Deserialize, Serialize};
 
 /// Most queues: for each, ring and notification are kept in the vault.
@@ -108,8 +108,12 @@ impl State for Tables {
     type Record = Record;
     type Previous = NoPrevious;
     const SCHEMA: &'static str = "block.tables";
-    // On the way of each request; the rings have what is to be done.
-    const IS_READ_BACK: bool = false;
+
+    #[inline]
+    fn look_at(_record: &Record) -> Look {
+        // On the way of each request; the rings have what is to be done.
+        Look::None
+    }
 
     fn apply(&mut self, record: Record) {
         match record {

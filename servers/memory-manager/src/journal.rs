@@ -42,7 +42,6 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use libipc::proto::memory::{MemoryError, Protection};
-use libsys::encoding::decode_prefix;
 use libsys::state::{
     self, Full, NoPrevious, Purpose, Region as StateRegion, Report, State, StateMemory,
 };
@@ -358,10 +357,6 @@ impl State for Records {
     type Previous = NoPrevious;
 
     const SCHEMA: &'static str = "memory-manager.2";
-
-    fn is_faithful(record: &Record, read: &[u8]) -> bool {
-        decode_prefix::<Record>(read).is_some_and(|(read, _)| read == *record)
-    }
 
     fn apply(&mut self, record: Record) {
         match record {

@@ -10,6 +10,7 @@ use core::fmt;
 use libsys::abi::MAX_MESSAGE_BYTES;
 use serde::Serialize;
 
+use crate::schema::Interface;
 use crate::server::Caller;
 use crate::wire::{self, OutHandles, Status};
 
@@ -69,15 +70,19 @@ impl fmt::Debug for Output {
 }
 
 impl Output {
-    /// Writes what a method returned.
+    /// Writes what a method of interface `I` returned.
     #[inline]
-    pub fn ok<T: Serialize>(&self, value: &T) -> Answer {
-        self.write::<_, ()>(&Ok(value))
+    pub fn ok<I: Interface, T: Serialize>(&self, value: &T) -> Answer {
+        self.write_for::<I, _, ()>(&Ok(value))
     }
 
     /// Writes what a method returned, and adds the handles that it returned.
-    pub fn ok_with_handles<T: Serialize>(&self, value: &T, handles: OutHandles) -> Answer {
-        let answer = self.ok(value);
+    pub fn ok_with_handles<I: Interface, T: Serialize>(
+        &self,
+        value: &T,
+        handles: OutHandles,
+    ) -> Answer {
+        let answer = self.ok::<I, _>(value);
         match answer.status {
             Status::Answer => Answer {
                 handles: (!handles.is_empty()).then(|| Box::new(handles)),
@@ -99,10 +104,10 @@ impl Output {
         }
     }
 
-    /// Writes the error that a method returned.
+    /// Writes the error that a method of interface `I` returned.
     #[inline]
-    pub fn error<E: Serialize>(&self, error: &E) -> Answer {
-        self.write::<(), _>(&Err(error))
+    pub fn error<I: Interface, E: Serialize>(&self, error: &E) -> Answer {
+        self.write_for::<I, (), _>(&Err(error))
     }
 
     /// Looks at an error, about to be answered to a request to `method`, that no server in order
@@ -129,8 +134,29 @@ impl Output {
         self.suspects.get()
     }
 
+    /// Writes a reply of a method of interface `I`.
+    ///
+    /// # Panics
+    ///
+    /// When it is compared and is not what was to be written: the next instance gets the request.
     #[inline]
-    fn write<T: Serialize, E: Serialize>(&self, result: &Result<T, E>) -> Answer {
+    fn write_for<I: Interface, T: Serialize, E: Serialize>(&self, result: &Result<T, E>) -> Answer {
+        let answer = self.write(result);
+        if I::SCHEMA.is_compared && answer.status == Status::Answer {
+            self.compare(result, answer.len());
+        }
+        answer
+    }
+
+    #[inline(never)]
+    fn compare<T: Serialize, E: Serialize>(&self, result: &Result<T, E>, bytes: usize) {
+        let is_meant = self.with(bytes, |written| wire::agrees(result, written));
+        assert!(is_meant, "a reply is not what was to be written");
+    }
+
+    /// Writes a reply.
+    #[inline]
+    pub(super) fn write<T: Serialize, E: Serialize>(&self, result: &Result<T, E>) -> Answer {
         match self.write_with(|page| wire::encode(result, page)) {
             Ok(bytes) => Answer {
                 status: Status::Answer,

@@ -9,7 +9,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use libsys::state::{NoPrevious, State};
+use libsys::state::{Look, NoPrevious, State};
 use serde::{Deserialize, Serialize};
 
 use crate::Kind;
@@ -75,8 +75,12 @@ impl State for Flights {
     type Record = Record;
     type Previous = NoPrevious;
     const SCHEMA: &'static str = "virtio-blk.flights";
-    // On the way of each request; the rings have what is to be done.
-    const IS_READ_BACK: bool = false;
+
+    #[inline]
+    fn look_at(_record: &Record) -> Look {
+        // On the way of each request; the rings have what is to be done.
+        Look::None
+    }
 
     fn apply(&mut self, record: Record) {
         match record {
