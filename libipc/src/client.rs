@@ -121,7 +121,7 @@ impl Client {
     {
         let reply = match &self.channel {
             Channel::Kernel(sender) => {
-                let bytes = write_request(I::SCHEMA, arguments)?;
+                let bytes = ipc::write_payload(|page| wire::encode(arguments, page))?;
                 let label = I::SCHEMA.label(method);
                 let deadline = self.timeout_ns.map_or(FOREVER, time::after);
                 // Handles that nobody expects are closed.
@@ -241,7 +241,7 @@ impl Client {
         let label = schema.label(method);
         match &self.channel {
             Channel::Kernel(sender) => {
-                let bytes = write_request(schema, arguments)?;
+                let bytes = ipc::write_payload(|page| wire::encode(arguments, page))?;
                 let deadline = self.timeout_ns.map_or(FOREVER, time::after);
                 let outgoing = handles.outgoing();
                 let (info, words, incoming) =
@@ -253,9 +253,6 @@ impl Client {
             Channel::Loopback(loopback) => {
                 let mut page = [0; libsys::abi::MAX_MESSAGE_BYTES];
                 let bytes = wire::encode(arguments, &mut page)?;
-                if compares(schema) {
-                    compare(arguments, page.get(..bytes))?;
-                }
                 let reply = loopback.call(label, &page[..bytes], handles)?;
                 Ok((Reply::Bytes(reply.label, reply.payload), reply.handles))
             }
@@ -335,30 +332,11 @@ impl<E> From<EncodeError> for Failure<E> {
     }
 }
 
-/// Whether this process looks for its own mistakes in what it says to a server of an interface. A
+/// Whether this process looks for its own mistakes in what it takes for the replies of an interface. A
 /// program that is not a service has nobody who would replace it.
 #[inline]
 fn compares(schema: &Schema) -> bool {
     schema.is_compared && (cfg!(not(bare)) || service::page().is_some())
-}
-
-/// Writes the arguments of a request to where it is sent from, and returns how many bytes they take.
-#[inline]
-fn write_request<A: Serialize>(schema: &Schema, arguments: &A) -> Result<usize, EncodeError> {
-    let bytes = ipc::write_payload(|page| wire::encode(arguments, page))?;
-    if compares(schema) {
-        ipc::with_page(|page| compare(arguments, page.get(..bytes)))?;
-    }
-    Ok(bytes)
-}
-
-/// Looks whether what was written is what was to be written.
-#[inline(never)]
-fn compare<A: Serialize>(arguments: &A, written: Option<&[u8]>) -> Result<(), EncodeError> {
-    match written {
-        Some(written) if wire::agrees(arguments, written) => Ok(()),
-        _ => Err(EncodeError::Unsupported),
-    }
 }
 
 /// A reply, where it came.

@@ -101,9 +101,9 @@ pub(crate) fn doubt_this_side(what: &str) {
 /// as the client has them, without handles, and a reference to what is returned. A client whose
 /// server breaks such a promise gets [`Protocol::BrokenPromise`] and never sees the reply.
 ///
-/// `#[compared]` before the trait has servers compare what they encode and decode with what it says,
-/// in another way than that in which they did it: a server that is damaged ends before anyone hears of
-/// it, and the next instance gets the request. It costs as much as encoding does. `#[suspect(pattern)]`
+/// `#[compared]` before the trait has servers compare the replies that they write and read with what
+/// these say, in another way than that in which they did it: one that is damaged ends before anyone
+/// hears of it, and the next instance gets the request. It costs as much as encoding does. `#[suspect(pattern)]`
 /// names the errors that no server in order gives: one that is about to does not believe itself.
 ///
 /// Mistakes are errors of the compiler that name the method and say what to do:

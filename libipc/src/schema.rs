@@ -67,7 +67,7 @@ pub struct Schema {
     /// Whether replies of some of them are [looked at](Method::reads): for servers to which each
     /// instruction counts.
     pub has_reads: bool,
-    /// Whether servers [compare](crate::wire::agrees) what they encode and decode with what it says.
+    /// Whether servers compare the replies that they write and read with what these say.
     pub is_compared: bool,
     /// Its ring, if it has one.
     pub ring: Option<&'static Ring>,
@@ -105,7 +105,7 @@ impl Schema {
         }
     }
 
-    /// Has servers compare what they encode and decode.
+    /// Has servers compare the replies that they write and read.
     #[must_use]
     pub const fn compared(self) -> Schema {
         Schema {

@@ -367,7 +367,7 @@ fn arm(index: u16, method: &Method, interface: &Interface) -> TokenStream {
     let (pattern, ok) = reply(method, &holder);
     quote! {
         #index => {
-            let (#(#patterns,)*): (#(#types,)*) = __payload.decode::<#holder, _>()?;
+            let (#(#patterns,)*): (#(#types,)*) = __payload.decode()?;
             #(#converts)*
             let __server = ::libipc::alloc::rc::Rc::clone(&self.server);
             let __output = ::core::clone::Clone::clone(__output);

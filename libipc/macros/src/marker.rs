@@ -84,7 +84,7 @@ pub(crate) fn ensures(function: &TraitItemFn) -> Result<Option<Path>> {
 
 /// The attribute of an interface that says which errors no server in order answers with.
 const SUSPECT: &str = "suspect";
-/// Has servers compare what they encode and decode.
+/// Has servers compare the replies that they write and read.
 const COMPARED: &str = "compared";
 
 /// What stands before an interface.
@@ -93,7 +93,7 @@ pub(crate) struct Attributes {
     pub(crate) docs: Vec<Attribute>,
     /// The errors that speak against the server that answers with them.
     pub(crate) suspect: Option<Pat>,
-    /// Whether servers compare what they encode and decode.
+    /// Whether servers compare the replies that they write and read.
     pub(crate) is_compared: bool,
 }
 

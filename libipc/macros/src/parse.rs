@@ -41,7 +41,7 @@ pub(crate) struct Interface {
     pub(crate) ring: Ring,
     /// Errors that no server in order answers with.
     pub(crate) suspect: Option<Pat>,
-    /// Whether servers compare what they encode and decode.
+    /// Whether servers compare the replies that they write and read.
     pub(crate) is_compared: bool,
 }
 

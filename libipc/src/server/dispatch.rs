@@ -15,14 +15,13 @@ use libsys::abi::Info;
 use libsys::ipc::Words;
 use libsys::place::{Placed, Places};
 use libsys::{service, time};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Caller, ReplyJournal};
 use crate::client::{Hello, Welcome};
 use crate::events::{Events, PlainFuture};
 use crate::executor::Slots;
-use crate::schema::{Contract, HANDSHAKE, Interface, Reads, Schema};
+use crate::schema::{Contract, HANDSHAKE, Reads, Schema};
 use crate::wire::{self, InHandles, Status};
 
 mod output;
@@ -59,36 +58,19 @@ pub enum Payload<'a> {
 }
 
 impl Payload<'_> {
-    /// Reads the arguments of a request of interface `I`.
+    /// Reads the arguments of a request.
     ///
     /// # Errors
     ///
     /// `Malformed`.
     #[inline]
-    pub fn decode<I: Interface, T: Serialize + DeserializeOwned>(self) -> Result<T, Status> {
-        let value: T = self.decode_plain().ok_or(Status::Malformed)?;
-        // A client can bring this about too, by encoding something in a way of its own.
-        if I::SCHEMA.is_compared && !self.agrees(&value) {
-            return Err(Status::Malformed);
-        }
-        Ok(value)
-    }
-
-    #[inline]
-    fn decode_plain<T: DeserializeOwned>(self) -> Option<T> {
-        match self {
+    pub fn decode<T: DeserializeOwned>(self) -> Result<T, Status> {
+        let decoded = match self {
             Payload::Message(info, words) => wire::decode_message(info, words),
             #[cfg(not(bare))]
             Payload::Bytes(bytes) => wire::decode(bytes),
-        }
-    }
-
-    fn agrees<T: Serialize>(self, value: &T) -> bool {
-        match self {
-            Payload::Message(info, words) => wire::message_agrees(value, info, words),
-            #[cfg(not(bare))]
-            Payload::Bytes(bytes) => wire::agrees(value, bytes),
-        }
+        };
+        decoded.ok_or(Status::Malformed)
     }
 }
 
@@ -528,7 +510,7 @@ fn reads_of(schema: &Schema, method: u16) -> Option<Reads> {
 /// Compares the client's schema with ours.
 #[cold]
 fn handshake(ours: &Schema, payload: Payload<'_>, output: &Output) -> Answer {
-    let Some(theirs) = payload.decode_plain::<Hello<String>>() else {
+    let Ok(theirs) = payload.decode::<Hello<String>>() else {
         return Answer::status(Status::Malformed);
     };
     let agrees =

@@ -63,13 +63,13 @@ impl<R> Core<R> {
                 *word = bytes.try_into().map_or(0, u64::from_le_bytes);
             }
             let payload = Payload::Message(Info::new(0, used, 0), &words);
-            let read = payload.decode_plain::<Hello<String>>();
+            let read = payload.decode::<Hello<String>>();
             let is_same = |read: Hello<String>| {
                 read.hash == greeting.hash
                     && read.version == greeting.version
                     && read.name == greeting.name
             };
-            find(&self.dispatchers, schema.id).is_some() && read.is_some_and(is_same)
+            find(&self.dispatchers, schema.id).is_some() && read.is_ok_and(is_same)
         })
     }
 }

@@ -488,10 +488,9 @@ impl State for Tree {
     #[inline]
     fn look_at(record: &Record) -> Look {
         match record.change {
-            // It would be 2 % of an append; a lost one costs one change, and what was written is looked
-            // at where it lies.
-            Change::Write { .. } => Look::None,
-            _ => Look::Value,
+            Change::Create { .. } => Look::Value,
+            // It would be 2 % of a change; a lost one costs that change.
+            _ => Look::None,
         }
     }
 
