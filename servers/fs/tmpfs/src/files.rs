@@ -105,7 +105,7 @@ impl<M: StateMemory> TmpFs<M> {
     ///
     /// `Stale` when it is gone.
     pub fn stat(&self, inode: Inode) -> Result<Attributes, FsError> {
-        Ok(self.tree.state().node(inode.0)?.attributes(inode.0))
+        Ok(attributes(self.tree.state().node(inode.0)?, inode.0))
     }
 
     /// Finds a name.
@@ -116,7 +116,7 @@ impl<M: StateMemory> TmpFs<M> {
     pub fn lookup(&self, directory: Inode, name: &[u8]) -> Result<Attributes, FsError> {
         let found = self.tree.state().find(directory.0, name)?;
         let (inode, node) = found.ok_or(FsError::NotFound)?;
-        Ok(node.attributes(inode))
+        Ok(attributes(node, inode))
     }
 
     /// Looks whether an error is right about a name that is to be made, or that of a node of a kind to
@@ -183,6 +183,10 @@ impl<M: StateMemory> TmpFs<M> {
                 break;
             }
         }
+        assert!(
+            tree.lists(directory.0, from, &batch),
+            "a directory is listed wrongly"
+        );
         Ok(batch)
     }
 
@@ -274,6 +278,10 @@ impl<M: StateMemory> TmpFs<M> {
             self.check_refusal(directory, name, None, FsError::Exists);
             return Err(FsError::Exists);
         }
+        assert!(
+            self.tree.state().is_free(directory.0, name),
+            "a name was not found"
+        );
         let kind = node.kind();
         let count = self.tree.state().count();
         let inode = self.tree.state().next_inode();
@@ -327,7 +335,7 @@ impl<M: StateMemory> TmpFs<M> {
         self.check(|tree| {
             tree.leads_to(directory.0, name, None)
                 && tree.count() + 1 == count
-                && tree.nodes_from(inode) != Some(inode)
+                && tree.is_gone(inode)
         });
         self.blocks.release(inode, &freed);
         Ok(outcome)
@@ -352,12 +360,17 @@ impl<M: StateMemory> TmpFs<M> {
         let tree = self.tree.state();
         let count = tree.count();
         let Some((inode, node)) = tree.find(from.0, from_name)? else {
+            self.check_refusal(from, from_name, None, FsError::NotFound);
             return Err(FsError::NotFound);
         };
         if node.is_directory() && tree.is_within(to.0, inode) {
             return Err(FsError::Invalid);
         }
         let replaced = tree.find(to.0, to_name)?;
+        assert!(
+            replaced.is_some() || tree.is_free(to.0, to_name),
+            "a name was not found"
+        );
         let replaced = replaced.filter(|(other, _)| *other != inode);
         let freed = match replaced {
             Some((number, other)) => {
@@ -432,6 +445,8 @@ impl<M: StateMemory> TmpFs<M> {
             now_s,
             change,
         };
+        // Before it counts: a next instance could only make the wrong change again.
+        assert!(self.tree.state().allows(&record), "a change is not right");
         self.tree
             .append(record, purpose)
             .map_err(|Full| FsError::NoSpace)?;
@@ -442,6 +457,17 @@ impl<M: StateMemory> TmpFs<M> {
     pub fn into_memory(self) -> (M, M) {
         (self.tree.into_memory(), self.data)
     }
+}
+
+/// Tells about a node.
+///
+/// # Panics
+///
+/// When that is not what the node is.
+fn attributes(node: &Node, inode: u64) -> Attributes {
+    let attributes = node.attributes(inode);
+    assert!(node.has(inode, &attributes), "a node is told wrongly");
+    attributes
 }
 
 /// Returns the outcome of a change of names, which moves no bytes.

@@ -103,7 +103,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         let mut content = vec![0; bytes as usize];
         let fs = self.fs.borrow();
         let count = fs.read(inode, offset, bytes, |position, piece| {
-            content[position..position + piece.len()].copy_from_slice(piece);
+            let place = &mut content[position..position + piece.len()];
+            place.copy_from_slice(piece);
+            check_copy(place, piece);
             Ok(())
         });
         content.truncate(fs.sane(count)? as usize);
@@ -247,7 +249,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         let bytes = content.len() as u32;
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.write(stamp, inode, (offset, bytes), |position, place| {
-            place.copy_from_slice(&content[position..position + place.len()]);
+            let piece = &content[position..position + place.len()];
+            place.copy_from_slice(piece);
+            check_copy(place, piece);
             Ok(())
         });
         fs.sane(outcome)
@@ -257,4 +261,21 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         // Memory is all there is.
         Ok(())
     }
+}
+
+/// Looks whether bytes were copied, in another way than they are copied and compared elsewhere.
+///
+/// # Panics
+///
+/// When they were not.
+#[inline(never)]
+fn check_copy(copy: &[u8], bytes: &[u8]) {
+    let (words, rest) = copy.as_chunks::<8>();
+    let (own_words, own_rest) = bytes.as_chunks::<8>();
+    let is_same = |(left, right): (&[u8; 8], &[u8; 8])| {
+        u64::from_le_bytes(*left) == u64::from_le_bytes(*right)
+    };
+    let are_same = words.iter().zip(own_words).all(is_same)
+        && rest.iter().zip(own_rest).all(|(left, right)| left == right);
+    assert!(copy.len() == bytes.len() && are_same, "bytes are missing");
 }
