@@ -8,6 +8,7 @@ use libipc::proto::file_system::{
 };
 use libsys::state::{Full, Purpose, Region, Report, StateMemory};
 
+use crate::asked::Asked;
 use crate::blocks::{BLOCK_BYTES, Blocks};
 use crate::tree::{Change, Content, NewNode, Node, ROOT, Record, Tree, check_name};
 
@@ -32,6 +33,8 @@ pub struct Stamp {
     pub operation: Operation,
     /// Seconds of the clock for file times.
     pub now_s: i64,
+    /// What was asked for, if somebody took it down.
+    pub asked: Option<Asked>,
 }
 
 impl<M: StateMemory> TmpFs<M> {
@@ -438,14 +441,22 @@ impl<M: StateMemory> TmpFs<M> {
             }
             _ => Purpose::Grow,
         };
-        let Stamp { operation, now_s } = stamp;
+        let Stamp {
+            operation,
+            now_s,
+            asked,
+        } = stamp;
+        // Before it counts: a next instance could only make the wrong change again.
+        assert!(
+            asked.is_none_or(|asked| asked.is_done_by(&change, outcome)),
+            "another change was asked for"
+        );
         let is_kept = !self.tree.memory().is_volatile();
         let record = Record {
             completes: is_kept.then(|| (operation.into(), outcome)),
             now_s,
             change,
         };
-        // Before it counts: a next instance could only make the wrong change again.
         assert!(self.tree.state().allows(&record), "a change is not right");
         self.tree
             .append(record, purpose)

@@ -19,7 +19,8 @@ mod harm;
 mod own;
 
 use checks::{are_within, is_listed};
-use own::{Kept, Own, label};
+pub(crate) use own::label;
+use own::{Kept, Own};
 
 /// The root directory.
 pub(crate) const ROOT: u64 = 1;

@@ -26,7 +26,7 @@ pub(super) struct Own {
 
 /// Returns a sum over a name and its directory; never 0.
 #[inline(never)]
-pub(super) fn label(directory: u64, name: &[u8]) -> u64 {
+pub(crate) fn label(directory: u64, name: &[u8]) -> u64 {
     let mix = |sum: u64, word: u64| (sum.rotate_left(5) ^ word).wrapping_mul(FACTOR);
     let mut sum = mix(name.len() as u64, directory);
     let (words, rest) = name.as_chunks::<8>();
