@@ -3,32 +3,45 @@
 
 use libipc::proto::file_system::{APPEND, Inode, Outcome};
 
-use crate::tree::{Change, label};
+use crate::tree::Change;
 
 /// A sum over what a request asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Asked(u64);
 
 impl Asked {
-    /// Takes down that a name is to be made or removed.
+    /// Takes down that a name is to be made or removed: of a long one, its ends.
+    #[inline(never)]
     pub fn name(directory: Inode, name: &[u8]) -> Asked {
-        Asked(label(directory.0, name))
+        let ends = (name.first_chunk::<4>(), name.last_chunk::<8>());
+        let head = ends.0.map_or(0, |head| u32::from_le_bytes(*head));
+        let tail = ends.1.map_or(0, |tail| u64::from_le_bytes(*tail));
+        let few = match (name.first(), name.last()) {
+            (Some(first), Some(last)) => u16::from_le_bytes([*first, *last]),
+            _ => 0,
+        };
+        let bytes = u64::from(head) << 24 ^ u64::from(few) << 8 ^ name.len() as u64;
+        Asked(directory.0.rotate_left(50) ^ tail.rotate_left(4) ^ bytes)
     }
 
     /// Takes down that a name is to be moved.
     pub fn names((from, from_name): (Inode, &[u8]), (to, to_name): (Inode, &[u8])) -> Asked {
-        let from = label(from.0, from_name);
-        Asked(from.rotate_left(1) ^ label(to.0, to_name))
+        let Asked(from) = Asked::name(from, from_name);
+        let Asked(to) = Asked::name(to, to_name);
+        Asked(from.rotate_left(1) ^ to)
     }
 
     /// Takes down that bytes are to be written to a file, or that it is to end somewhere.
     #[inline(never)]
     pub fn bytes(inode: Inode, offset: u64, bytes: u64) -> Asked {
+        Asked::sum(inode, offset, bytes)
+    }
+
+    const fn sum(inode: Inode, offset: u64, bytes: u64) -> Asked {
         Asked(inode.0.rotate_left(20) ^ offset ^ bytes.rotate_left(40))
     }
 
     /// Returns whether a change with this outcome is what was asked for.
-    #[inline(never)]
     pub(crate) fn is_done_by(self, change: &Change, outcome: Outcome) -> bool {
         match change {
             Change::Create {
@@ -43,11 +56,10 @@ impl Asked {
             } => self == Asked::names((Inode(*from), from_name), (Inode(*to), to_name)),
             Change::Write { inode, .. } => {
                 let bytes = outcome.bytes.into();
-                [outcome.offset, APPEND]
-                    .iter()
-                    .any(|&offset| self == Asked::bytes(Inode(*inode), offset, bytes))
+                let is_of = |offset| self == Asked::sum(Inode(*inode), offset, bytes);
+                is_of(outcome.offset) || is_of(APPEND)
             }
-            Change::Truncate { inode, bytes } => self == Asked::bytes(Inode(*inode), 0, *bytes),
+            Change::Truncate { inode, bytes } => self == Asked::sum(Inode(*inode), 0, *bytes),
             Change::DropBlock { .. } => false,
         }
     }
@@ -93,6 +105,7 @@ mod tests {
             (Asked::bytes(Inode(3), 0, 9), &cut, true),
             (Asked::bytes(Inode(3), 0, 10), &cut, false),
             (Asked::name(Inode(3), b"a"), &remove, true),
+            (Asked::name(Inode(3), b"aa"), &remove, false),
             (Asked::name(Inode(3), b"b"), &remove, false),
             (Asked::name(Inode(4), b"a"), &remove, false),
             (names, &rename(3, b"a", 4, b"b"), true),

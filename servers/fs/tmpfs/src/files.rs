@@ -281,10 +281,6 @@ impl<M: StateMemory> TmpFs<M> {
             self.check_refusal(directory, name, None, FsError::Exists);
             return Err(FsError::Exists);
         }
-        assert!(
-            self.tree.state().is_free(directory.0, name),
-            "a name was not found"
-        );
         let kind = node.kind();
         let count = self.tree.state().count();
         let inode = self.tree.state().next_inode();
@@ -370,10 +366,6 @@ impl<M: StateMemory> TmpFs<M> {
             return Err(FsError::Invalid);
         }
         let replaced = tree.find(to.0, to_name)?;
-        assert!(
-            replaced.is_some() || tree.is_free(to.0, to_name),
-            "a name was not found"
-        );
         let replaced = replaced.filter(|(other, _)| *other != inode);
         let freed = match replaced {
             Some((number, other)) => {

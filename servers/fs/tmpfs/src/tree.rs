@@ -19,8 +19,7 @@ mod harm;
 mod own;
 
 use checks::{are_within, is_listed};
-pub(crate) use own::label;
-use own::{Kept, Own};
+use own::{Kept, Own, label};
 
 /// The root directory.
 pub(crate) const ROOT: u64 = 1;
@@ -399,11 +398,19 @@ impl Tree {
             return false;
         };
         let is_meant = outcome.is_none_or(|outcome| outcome.inode.0 == inode);
-        if !is_meant || self.is_full_directory(inode) {
+        if !is_meant {
             self.put_back(directory, name, inode);
             return false;
         }
-        self.nodes.remove(&inode);
+        match self.nodes.remove(&inode) {
+            // Those in it would go nowhere.
+            Some(node) if node.is_directory() && !node.is_empty_directory() => {
+                self.nodes.insert(inode, node);
+                self.put_back(directory, name, inode);
+                return false;
+            }
+            _ => {}
+        }
         self.touch(directory, now_s);
         true
     }
@@ -452,12 +459,6 @@ impl Tree {
         self.touch(from, now_s);
         self.touch(to, now_s);
         true
-    }
-
-    /// Returns whether it is a directory with names, which go nowhere if it is removed.
-    fn is_full_directory(&self, inode: u64) -> bool {
-        let node = self.nodes.get(&inode);
-        node.is_some_and(|node| node.is_directory() && !node.is_empty_directory())
     }
 
     #[cold]
@@ -514,13 +515,9 @@ impl State for Tree {
     /// A change that does not fit has no effect, and its outcome is not known: it was made by a server
     /// that did not see what is there. The request is run again.
     fn apply(&mut self, record: Record) {
-        let Record {
-            completes,
-            now_s,
-            change,
-        } = record;
-        let outcome = completes.as_ref().map(|(_, outcome)| *outcome);
-        let is_made = match change {
+        let now_s = record.now_s;
+        let outcome = record.completes.map(|(_, outcome)| outcome);
+        let is_made = match record.change {
             change @ Change::Create { .. } => self.create(change, now_s),
             Change::Unlink { directory, name } => self.unlink(directory, name, outcome, now_s),
             change @ Change::Rename { .. } => self.rename(change, outcome, now_s),
@@ -537,7 +534,7 @@ impl State for Tree {
                 self.change_file(inode, None, change).is_some()
             }
         };
-        if let Some(completed) = completes.filter(|_| is_made) {
+        if let (Some(completed), true) = (record.completes, is_made) {
             self.outcomes.add(completed);
         }
     }

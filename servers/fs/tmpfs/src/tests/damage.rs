@@ -334,7 +334,6 @@ fn a_change_that_is_not_that_of_its_outcome_does_not_count() {
         (write_run(2, 9000, 3), outcome(2, 10, 8991), false),
         (write_run(2, 9000, 3), outcome(3, 10, 8990), false),
         (write_run(2, 9000, 4), outcome(2, 10, 8990), false),
-        (write_run(4, 9000, 3), outcome(4, 10, 8990), false),
     ] {
         let what = format!("{change:?} {outcome:?}");
         let record = record(Some((Operations(8).next().into(), outcome)), change);

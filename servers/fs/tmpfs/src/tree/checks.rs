@@ -6,13 +6,13 @@ use core::ops::Bound;
 
 use libipc::proto::file_system::{Attributes, Cookie, DirectoryBatch, FileKind};
 
+use super::own::part_word;
 use super::{Change, Content, Node, Record, Run, Tree, first_index_behind, label};
 
 /// A directory is small up to so many names.
 const FEW_ENTRIES: usize = 32;
-/// Names behind a changed one that are looked at in a small directory: as many as a node of a
-/// `BTreeMap` has, within which a change moves them.
-const NEIGHBOURS: usize = 11;
+/// Names that are looked at from a changed one on in a small directory.
+const NEIGHBOURS: usize = 4;
 
 impl Node {
     /// Returns whether these are the attributes of the node, which has this number.
@@ -48,33 +48,18 @@ impl Tree {
         node.is_named(directory, name).then_some(node)
     }
 
-    /// Returns whether a name is free, by another search than [`Tree::find`], which has looked at
-    /// each name of a small directory already.
-    #[inline(never)]
-    pub(crate) fn is_free(&self, directory: u64, name: &[u8]) -> bool {
-        self.entries(directory).is_ok_and(|entries| {
-            entries.len() <= FEW_ENTRIES
-                || names_from(entries, name)
-                    .next()
-                    .is_none_or(|(found, _)| !is_same(found, name))
-        })
-    }
-
-    /// Returns whether a name leads to this node, or to none, and those behind it to their nodes.
+    /// Returns whether a name leads to this node, or to none, and in a small directory those behind it to
+    /// theirs.
     pub(crate) fn leads_to(&self, directory: u64, name: &[u8], inode: Option<u64>) -> bool {
         match inode {
             Some(inode) => self.leads_to_such(directory, name, inode, |_| true),
-            None => {
-                let entries = self.entries(directory);
-                entries.is_ok_and(|entries| {
-                    self.are_right(directory, name, entries, names_from(entries, name))
-                })
-            }
+            None => self.entries(directory).is_ok_and(|entries| {
+                !entries.contains_key(name) && self.are_next_right(directory, name, entries)
+            }),
         }
     }
 
-    /// Returns whether a name leads to this node, it is as it should be, and the names behind it lead
-    /// to their nodes.
+    /// As [`Tree::leads_to`], if the node is as it should be.
     pub(crate) fn leads_to_such(
         &self,
         directory: u64,
@@ -82,44 +67,36 @@ impl Tree {
         inode: u64,
         is_right: impl FnOnce(&Node) -> bool,
     ) -> bool {
-        let Ok(entries) = self.entries(directory) else {
-            return false;
-        };
-        let mut names = names_from(entries, name);
-        let Some((found, number)) = names.next() else {
-            return false;
-        };
-        let node = self.nodes.get(number);
-        let is_it = is_same(found, name)
-            && *number == inode
-            && node.is_some_and(|node| {
+        self.entries(directory).is_ok_and(|entries| {
+            let node = self.nodes.get(&inode);
+            let is_it = node.is_some_and(|node| {
                 node.own.inode == inode && node.is_named(directory, name) && is_right(node)
             });
-        is_it && self.are_right(directory, name, entries, names)
+            entries.get(name) == Some(&inode)
+                && is_it
+                && self.are_next_right(directory, name, entries)
+        })
     }
 
-    /// Returns whether the next names are those of their nodes, and not the one before them again. Those
-    /// next to a name that is put in or taken out are moved.
-    #[inline(never)]
-    fn are_right<'a>(
+    /// Returns whether the next names are those of their nodes: the ones next to a name that is put in or
+    /// taken out are moved.
+    #[inline]
+    fn are_next_right(
         &self,
         directory: u64,
         name: &[u8],
         entries: &BTreeMap<Vec<u8>, u64>,
-        names: impl Iterator<Item = (&'a Vec<u8>, &'a u64)>,
     ) -> bool {
-        let count = if entries.len() <= FEW_ENTRIES {
-            NEIGHBOURS
-        } else {
-            1
-        };
-        let mut names = names.take(count);
-        names.all(|(found, &inode)| {
+        entries.len() > FEW_ENTRIES || self.are_from(directory, name, entries)
+    }
+
+    #[inline(never)]
+    fn are_from(&self, directory: u64, name: &[u8], entries: &BTreeMap<Vec<u8>, u64>) -> bool {
+        let mut next = names_from(entries, name).take(NEIGHBOURS);
+        next.all(|(found, &inode)| {
             // A name without its node is what a dropped record leaves behind.
             let node = self.nodes.get(&inode);
-            let is_its =
-                node.is_none_or(|node| node.own.inode == inode && node.is_named(directory, found));
-            is_its && !is_same(found, name)
+            node.is_none_or(|node| node.own.inode == inode && node.is_named(directory, found))
         })
     }
 
@@ -195,13 +172,13 @@ impl Tree {
             Change::Create { inode, .. } => {
                 *inode == self.next_inode && outcome.is_none_or(|outcome| outcome.inode.0 == *inode)
             }
-            Change::Write { inode, bytes, runs } => self.file(*inode).is_ok_and(|(size, _)| {
+            Change::Write { inode, bytes, runs } => {
                 let is_outcome = outcome.is_none_or(|outcome| {
                     let end = outcome.offset.saturating_add(outcome.bytes.into());
-                    outcome.inode.0 == *inode && *bytes == size.max(end)
+                    outcome.inode.0 == *inode && *bytes >= end
                 });
                 is_outcome && are_within(runs, *bytes)
-            }),
+            }
             Change::Truncate { inode, .. } => outcome.is_none_or(|outcome| {
                 outcome.inode.0 == *inode && (outcome.offset, outcome.bytes) == (0, 0)
             }),
@@ -246,7 +223,18 @@ fn names_from<'a>(
     entries.range::<[u8], _>((Bound::Included(name), Bound::Unbounded))
 }
 
-/// Compares names byte by byte: not as the searches do.
+/// Compares names word by word, not as the searches do. Most names differ in their last byte.
+#[inline]
 fn is_same(name: &[u8], other: &[u8]) -> bool {
-    name.len() == other.len() && name.iter().zip(other).all(|(byte, other)| byte == other)
+    name.len() == other.len() && name.last() == other.last() && are_same_words(name, other)
+}
+
+#[inline(never)]
+fn are_same_words(name: &[u8], other: &[u8]) -> bool {
+    let (words, rest) = name.as_chunks::<8>();
+    let (other_words, other_rest) = other.as_chunks::<8>();
+    let is_same = |(left, right): (&[u8; 8], &[u8; 8])| {
+        u64::from_le_bytes(*left) == u64::from_le_bytes(*right)
+    };
+    words.iter().zip(other_words).all(is_same) && part_word(rest) == part_word(other_rest)
 }

@@ -26,17 +26,36 @@ pub(super) struct Own {
 
 /// Returns a sum over a name and its directory; never 0.
 #[inline(never)]
-pub(crate) fn label(directory: u64, name: &[u8]) -> u64 {
+pub(super) fn label(directory: u64, name: &[u8]) -> u64 {
     let mix = |sum: u64, word: u64| (sum.rotate_left(5) ^ word).wrapping_mul(FACTOR);
     let mut sum = mix(name.len() as u64, directory);
     let (words, rest) = name.as_chunks::<8>();
     for word in words {
         sum = mix(sum, u64::from_le_bytes(*word));
     }
-    for &byte in rest {
-        sum = mix(sum, byte.into());
+    mix(sum, part_word(rest)) | 1
+}
+
+/// Returns up to seven bytes as a number: those of the same number of bytes differ if the bytes do.
+#[inline]
+pub(super) fn part_word(bytes: &[u8]) -> u64 {
+    match bytes {
+        [] => 0,
+        [only] => (*only).into(),
+        [first, second] => u16::from_le_bytes([*first, *second]).into(),
+        [first, second, third] => u32::from_le_bytes([*first, *second, *third, 0]).into(),
+        [first @ .., _, _, _, _] if first.len() < 4 => {
+            // Two halves that overlap.
+            let head = bytes
+                .first_chunk()
+                .map_or(0, |head| u32::from_le_bytes(*head));
+            let tail = bytes
+                .last_chunk()
+                .map_or(0, |tail| u32::from_le_bytes(*tail));
+            u64::from(head) << u32::BITS | u64::from(tail)
+        }
+        _ => 0,
     }
-    sum | 1
 }
 
 /// A tree as it is kept.
@@ -85,7 +104,19 @@ fn is_first(labels: &mut BTreeMap<u64, u64>, inode: u64, directory: u64, name: &
 
 #[cfg(test)]
 mod tests {
-    use super::label;
+    use super::{label, part_word};
+
+    #[test]
+    fn parts_of_words_differ_if_their_bytes_do() {
+        for count in 0..8 {
+            let bytes: Vec<u8> = (1..=count).collect();
+            for at in 0..bytes.len() {
+                let mut other = bytes.clone();
+                other[at] ^= 0x40;
+                assert_ne!(part_word(&bytes), part_word(&other), "{bytes:?} {at}");
+            }
+        }
+    }
 
     #[test]
     fn labels_tell_names_and_directories_apart() {
