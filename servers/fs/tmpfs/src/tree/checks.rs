@@ -12,7 +12,7 @@ use super::{Change, Content, Node, Record, Run, Tree, first_index_behind, label}
 /// A directory is small up to so many names.
 const FEW_ENTRIES: usize = 32;
 /// Names that are looked at from a changed one on in a small directory.
-const NEIGHBOURS: usize = 4;
+const NEIGHBOURS: usize = 2;
 
 impl Node {
     /// Returns whether these are the attributes of the node, which has this number.
