@@ -139,7 +139,8 @@ impl<M: StateMemory> TmpFs<M> {
         let is_directory = node.is_some_and(Node::is_directory);
         let is_for_directories = kind == Some(FileKind::Directory);
         let is_right = match error {
-            FsError::NotFound => node.is_none(),
+            // A name that damage made another one is not found by any search.
+            FsError::NotFound => node.is_none() && tree.is_sound(directory.0),
             FsError::Exists => node.is_some(),
             FsError::NotEmpty => {
                 is_for_directories && is_directory && !node.is_some_and(Node::is_empty_directory)

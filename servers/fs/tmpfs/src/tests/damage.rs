@@ -197,6 +197,12 @@ fn names_that_do_not_lead_to_their_nodes_are_not_given() {
             let found = fs.lookup(fs.root(), b"0A");
             let _: Result<Attributes, FsError> = found.or(fs.lookup(fs.root(), b"b"));
         };
+        let remove = |fs: &mut TestFs| {
+            let root = fs.root();
+            let removed = fs.unlink(Operations(90).stamp(), root, b"d", FileKind::Regular);
+            assert!(removed.is_err());
+        };
+        assert!(is_seen(&remove), "{what}, and another name is not found");
         assert!(is_seen(&list), "{what}, and was listed");
         assert!(
             is_seen(&insert),

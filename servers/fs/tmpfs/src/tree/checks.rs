@@ -100,6 +100,18 @@ impl Tree {
         })
     }
 
+    /// Returns whether each name of a directory is that of its node.
+    #[cold]
+    pub(crate) fn is_sound(&self, directory: u64) -> bool {
+        self.entries(directory).is_ok_and(|entries| {
+            let mut all = entries.range::<[u8], _>(..);
+            all.all(|(found, inode)| {
+                let node = self.nodes.get(inode);
+                node.is_none_or(|node| node.is_named(directory, found))
+            })
+        })
+    }
+
     /// Returns whether these are the nodes of a directory from a cookie on, up to the next one.
     #[inline(never)]
     pub(crate) fn lists(&self, directory: u64, from: Cookie, batch: &DirectoryBatch) -> bool {
