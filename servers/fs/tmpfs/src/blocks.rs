@@ -2,6 +2,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// Bytes per block: a page, so that a file could be mapped one day.
 pub const BLOCK_BYTES: usize = 4096;
@@ -52,6 +53,13 @@ impl Blocks {
         self.places
             .get(block)
             .is_some_and(|&found| found == place(inode, index))
+    }
+
+    /// Returns whether any block holds one of these places of a file. Looks at each block.
+    #[cold]
+    pub(crate) fn hold_any(&self, inode: u64, indices: Range<u32>) -> bool {
+        let places = place(inode, indices.start)..place(inode, indices.end);
+        self.places.iter().any(|found| places.contains(found))
     }
 
     /// Marks a block as holding a place; `false` when it is used already or does not exist.
@@ -139,6 +147,7 @@ mod tests {
         assert!(taken.into_iter().eq(all[1..].iter().copied().zip(expected)));
         assert_eq!(blocks.free(), 0);
         assert!(blocks.holds(4, 5, 4) && blocks.holds(3, 9, 0));
+        assert!(blocks.hold_any(5, 3..5) && blocks.hold_any(9, 0..1) && !blocks.hold_any(9, 1..9));
         assert!(!blocks.holds(4, 5, 5) && !blocks.holds(4, 9, 4) && !blocks.holds(8, 5, 4));
         blocks.release(5, &[5]);
         assert_eq!(blocks.free(), 1);

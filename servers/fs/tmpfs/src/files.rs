@@ -8,6 +8,7 @@ use libipc::proto::file_system::{
 };
 use libsys::state::{Full, Purpose, Region, Report, StateMemory};
 
+use crate::asked::Asked;
 use crate::blocks::{BLOCK_BYTES, Blocks};
 use crate::tree::{Change, Content, NewNode, Node, ROOT, Record, Tree, check_name};
 
@@ -32,6 +33,8 @@ pub struct Stamp {
     pub operation: Operation,
     /// Seconds of the clock for file times.
     pub now_s: i64,
+    /// What was asked for, if somebody took it down.
+    pub asked: Option<Asked>,
 }
 
 impl<M: StateMemory> TmpFs<M> {
@@ -105,7 +108,7 @@ impl<M: StateMemory> TmpFs<M> {
     ///
     /// `Stale` when it is gone.
     pub fn stat(&self, inode: Inode) -> Result<Attributes, FsError> {
-        Ok(self.tree.state().node(inode.0)?.attributes(inode.0))
+        Ok(attributes(self.tree.state().node(inode.0)?, inode.0))
     }
 
     /// Finds a name.
@@ -116,7 +119,7 @@ impl<M: StateMemory> TmpFs<M> {
     pub fn lookup(&self, directory: Inode, name: &[u8]) -> Result<Attributes, FsError> {
         let found = self.tree.state().find(directory.0, name)?;
         let (inode, node) = found.ok_or(FsError::NotFound)?;
-        Ok(node.attributes(inode))
+        Ok(attributes(node, inode))
     }
 
     /// Looks whether an error is right about a name that is to be made, or that of a node of a kind to
@@ -136,7 +139,8 @@ impl<M: StateMemory> TmpFs<M> {
         let is_directory = node.is_some_and(Node::is_directory);
         let is_for_directories = kind == Some(FileKind::Directory);
         let is_right = match error {
-            FsError::NotFound => node.is_none(),
+            // A name that damage made another one is not found by any search.
+            FsError::NotFound => node.is_none() && tree.is_sound(directory.0),
             FsError::Exists => node.is_some(),
             FsError::NotEmpty => {
                 is_for_directories && is_directory && !node.is_some_and(Node::is_empty_directory)
@@ -183,6 +187,10 @@ impl<M: StateMemory> TmpFs<M> {
                 break;
             }
         }
+        assert!(
+            tree.lists(directory.0, from, &batch),
+            "a directory is listed wrongly"
+        );
         Ok(batch)
     }
 
@@ -327,7 +335,7 @@ impl<M: StateMemory> TmpFs<M> {
         self.check(|tree| {
             tree.leads_to(directory.0, name, None)
                 && tree.count() + 1 == count
-                && tree.nodes_from(inode) != Some(inode)
+                && tree.is_gone(inode)
         });
         self.blocks.release(inode, &freed);
         Ok(outcome)
@@ -352,6 +360,7 @@ impl<M: StateMemory> TmpFs<M> {
         let tree = self.tree.state();
         let count = tree.count();
         let Some((inode, node)) = tree.find(from.0, from_name)? else {
+            self.check_refusal(from, from_name, None, FsError::NotFound);
             return Err(FsError::NotFound);
         };
         if node.is_directory() && tree.is_within(to.0, inode) {
@@ -425,13 +434,23 @@ impl<M: StateMemory> TmpFs<M> {
             }
             _ => Purpose::Grow,
         };
-        let Stamp { operation, now_s } = stamp;
+        let Stamp {
+            operation,
+            now_s,
+            asked,
+        } = stamp;
+        // Before it counts: a next instance could only make the wrong change again.
+        assert!(
+            asked.is_none_or(|asked| asked.is_done_by(&change, outcome)),
+            "another change was asked for"
+        );
         let is_kept = !self.tree.memory().is_volatile();
         let record = Record {
             completes: is_kept.then(|| (operation.into(), outcome)),
             now_s,
             change,
         };
+        assert!(self.tree.state().allows(&record), "a change is not right");
         self.tree
             .append(record, purpose)
             .map_err(|Full| FsError::NoSpace)?;
@@ -442,6 +461,17 @@ impl<M: StateMemory> TmpFs<M> {
     pub fn into_memory(self) -> (M, M) {
         (self.tree.into_memory(), self.data)
     }
+}
+
+/// Tells about a node.
+///
+/// # Panics
+///
+/// When that is not what the node is.
+fn attributes(node: &Node, inode: u64) -> Attributes {
+    let attributes = node.attributes(inode);
+    assert!(node.has(inode, &attributes), "a node is told wrongly");
+    attributes
 }
 
 /// Returns the outcome of a change of names, which moves no bytes.

@@ -14,7 +14,7 @@ use libsys::abi::PAGE_SIZE;
 use libsys::state::StateMemory;
 use libsys::{Handle, Memory};
 
-use crate::{Stamp, TmpFs};
+use crate::{Asked, Stamp, TmpFs};
 
 /// A tmpfs that answers requests.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl<M: StateMemory> Service<M> {
     }
 
     /// Stamps an operation. It is a repeated one also when it was this server that died.
-    fn stamp(&self, operation: Operation, caller: &Caller) -> Stamp {
+    fn stamp(&self, operation: Operation, caller: &Caller, asked: Asked) -> Stamp {
         let repeated = operation.repeated || caller.redelivered;
         Stamp {
             operation: Operation {
@@ -42,6 +42,7 @@ impl<M: StateMemory> Service<M> {
                 ..operation
             },
             now_s: (self.now_s)(),
+            asked: Some(asked),
         }
     }
 }
@@ -103,7 +104,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         let mut content = vec![0; bytes as usize];
         let fs = self.fs.borrow();
         let count = fs.read(inode, offset, bytes, |position, piece| {
-            content[position..position + piece.len()].copy_from_slice(piece);
+            let place = &mut content[position..position + piece.len()];
+            place.copy_from_slice(piece);
+            check_copy(place, piece);
             Ok(())
         });
         content.truncate(fs.sane(count)? as usize);
@@ -142,7 +145,8 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         kind: FileKind,
         mode: u16,
     ) -> Result<Outcome, FsError> {
-        let stamp = self.stamp(operation, caller);
+        let asked = Asked::name(directory, &name);
+        let stamp = self.stamp(operation, caller, asked);
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.create(stamp, directory, &name, (kind, mode));
         fs.sane(outcome)
@@ -156,7 +160,8 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         name: Vec<u8>,
         target: Vec<u8>,
     ) -> Result<Outcome, FsError> {
-        let stamp = self.stamp(operation, caller);
+        let asked = Asked::name(directory, &name);
+        let stamp = self.stamp(operation, caller, asked);
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.symlink(stamp, directory, &name, &target);
         fs.sane(outcome)
@@ -170,7 +175,8 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         name: Vec<u8>,
         kind: FileKind,
     ) -> Result<Outcome, FsError> {
-        let stamp = self.stamp(operation, caller);
+        let asked = Asked::name(directory, &name);
+        let stamp = self.stamp(operation, caller, asked);
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.unlink(stamp, directory, &name, kind);
         fs.sane(outcome)
@@ -185,7 +191,8 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         to: Inode,
         to_name: Vec<u8>,
     ) -> Result<Outcome, FsError> {
-        let stamp = self.stamp(operation, caller);
+        let asked = Asked::names((from, &from_name), (to, &to_name));
+        let stamp = self.stamp(operation, caller, asked);
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.rename(stamp, (from, &from_name), (to, &to_name));
         fs.sane(outcome)
@@ -198,7 +205,8 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         inode: Inode,
         bytes: u64,
     ) -> Result<Outcome, FsError> {
-        let stamp = self.stamp(operation, caller);
+        let asked = Asked::bytes(inode, 0, bytes);
+        let stamp = self.stamp(operation, caller, asked);
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.truncate(stamp, inode, bytes);
         fs.sane(outcome)
@@ -225,7 +233,8 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         {
             return Err(FsError::BadBuffer);
         }
-        let stamp = self.stamp(operation, caller);
+        let asked = Asked::bytes(inode, offset, bytes.into());
+        let stamp = self.stamp(operation, caller, asked);
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.write(stamp, inode, (offset, bytes), |position, place| {
             buffer
@@ -243,11 +252,14 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         offset: u64,
         content: Vec<u8>,
     ) -> Result<Outcome, FsError> {
-        let stamp = self.stamp(operation, caller);
+        let asked = Asked::bytes(inode, offset, content.len() as u64);
+        let stamp = self.stamp(operation, caller, asked);
         let bytes = content.len() as u32;
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.write(stamp, inode, (offset, bytes), |position, place| {
-            place.copy_from_slice(&content[position..position + place.len()]);
+            let piece = &content[position..position + place.len()];
+            place.copy_from_slice(piece);
+            check_copy(place, piece);
             Ok(())
         });
         fs.sane(outcome)
@@ -257,4 +269,21 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         // Memory is all there is.
         Ok(())
     }
+}
+
+/// Looks whether the first and the last bytes were copied.
+///
+/// # Panics
+///
+/// When they were not.
+#[inline(never)]
+fn check_copy(copy: &[u8], bytes: &[u8]) {
+    let word = |chunk: Option<&[u8; 8]>| chunk.map(|chunk| u64::from_le_bytes(*chunk));
+    let are_same = if bytes.len() < 8 {
+        copy.iter().eq(bytes)
+    } else {
+        (word(copy.first_chunk()), word(copy.last_chunk()))
+            == (word(bytes.first_chunk()), word(bytes.last_chunk()))
+    };
+    assert!(copy.len() == bytes.len() && are_same, "bytes are missing");
 }

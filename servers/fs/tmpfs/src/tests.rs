@@ -42,6 +42,7 @@ fn stamp(operation: Operation) -> Stamp {
     Stamp {
         operation,
         now_s: 0,
+        asked: None,
     }
 }
 

@@ -1,25 +1,38 @@
 //! The tree of files as it is kept in the state region.
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::vec::Vec;
-use core::ops::Bound;
 
-use libipc::proto::file_system::{Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES};
+use libipc::proto::file_system::{
+    Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES, Outcome,
+};
 use libsys::state::{Look, NoPrevious, State};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::BLOCK_BYTES;
 use crate::outcomes::{Completed, Outcomes};
 
+mod checks;
+#[cfg(test)]
+mod harm;
+mod own;
+
+use checks::{are_within, is_listed};
+use own::{Kept, Own, label};
+
 /// The root directory.
 pub(crate) const ROOT: u64 = 1;
-/// A directory is small up to so many names.
-const FEW_ENTRIES: usize = 32;
 /// Links are full words of permission by custom.
 const LINK_MODE: u16 = 0o777;
+/// Numbers that may be left out between two new nodes: those of records that were dropped.
+const MAX_GAP: u64 = 1 << 20;
+/// Blocks of the longest write: its bytes are a 32-bit number.
+const MAX_RUN: u32 = (1 << 20) + 1;
 
 /// All files and directories, by inode number.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(from = "Kept")]
 pub(crate) struct Tree {
     nodes: BTreeMap<u64, Node>,
     next_inode: u64,
@@ -33,6 +46,8 @@ pub(crate) struct Node {
     pub(crate) content: Content,
     mode: u16,
     modified_s: i64,
+    #[serde(skip)]
+    own: Own,
 }
 
 /// What a node holds.
@@ -139,6 +154,10 @@ impl Default for Tree {
             content,
             mode: 0o777,
             modified_s: 0,
+            own: Own {
+                inode: ROOT,
+                label: 0,
+            },
         };
         Tree {
             nodes: BTreeMap::from([(ROOT, root)]),
@@ -204,7 +223,7 @@ impl Tree {
     /// When the search is damaged: it does not find the node that is there.
     pub(crate) fn node(&self, inode: u64) -> Result<&Node, FsError> {
         match self.nodes.get_key_value(&inode) {
-            Some((&found, node)) if found == inode => Ok(node),
+            Some((&found, node)) if found == inode && node.own.inode == inode => Ok(node),
             _ => Err(self.without_node(inode)),
         }
     }
@@ -259,12 +278,6 @@ impl Tree {
         }
     }
 
-    /// As [`Tree::find`], by another search.
-    pub(crate) fn find_otherwise(&self, directory: u64, name: &[u8]) -> Option<&Node> {
-        let inode = first_from(self.entries(directory).ok()?, name)?;
-        self.nodes.get(&inode)
-    }
-
     /// Finds a name, if there is such.
     ///
     /// # Panics
@@ -276,64 +289,20 @@ impl Tree {
         name: &[u8],
     ) -> Result<Option<(u64, &Node)>, FsError> {
         let entries = self.entries(directory)?;
-        let Some((found, &inode)) = entries.get_key_value(name) else {
+        let Some(&inode) = entries.get(name) else {
             assert!(!is_listed(entries, name), "a name was not found");
             return Ok(None);
         };
-        assert!(found.len() == name.len(), "another name was found");
         // A name without its node is what a dropped record leaves behind.
         let node = self
             .nodes
             .get(&inode)
             .ok_or(FsError::Damaged(Damage::Directory))?;
+        assert!(
+            node.own.inode == inode && node.is_named(directory, name),
+            "another name was found"
+        );
         Ok(Some((inode, node)))
-    }
-
-    /// Returns whether a name leads to this node, or to none.
-    pub(crate) fn leads_to(&self, directory: u64, name: &[u8], inode: Option<u64>) -> bool {
-        match inode {
-            Some(inode) => self.leads_to_such(directory, name, inode, |_| true),
-            None => {
-                let entries = self.entries(directory);
-                entries.is_ok_and(|entries| !entries.contains_key(name))
-            }
-        }
-    }
-
-    /// Returns whether a name leads to this node, and it is as it should be.
-    pub(crate) fn leads_to_such(
-        &self,
-        directory: u64,
-        name: &[u8],
-        inode: u64,
-        is_right: impl FnOnce(&Node) -> bool,
-    ) -> bool {
-        self.entries(directory).is_ok_and(|entries| {
-            entries.get(name) == Some(&inode) && self.nodes.get(&inode).is_some_and(is_right)
-        })
-    }
-
-    /// Returns whether a file has this size, and in this place a block that is right.
-    pub(crate) fn holds(
-        &self,
-        inode: u64,
-        bytes: u64,
-        place: u32,
-        is_right: impl FnOnce(u32) -> bool,
-    ) -> bool {
-        let file = self.file(inode);
-        file.is_ok_and(|(size, blocks)| {
-            size == bytes && blocks.get(&place).is_some_and(|&block| is_right(block))
-        })
-    }
-
-    /// Returns whether a file has this size, and no block behind it.
-    pub(crate) fn ends_at(&self, inode: u64, bytes: u64) -> bool {
-        let file = self.file(inode);
-        file.is_ok_and(|(size, blocks)| {
-            let last = blocks.last_key_value();
-            size == bytes && last.is_none_or(|(&last, _)| last < first_index_behind(bytes))
-        })
     }
 
     /// Returns whether `inode` is `ancestor` or lies below it.
@@ -352,20 +321,6 @@ impl Tree {
         true
     }
 
-    /// Loses a node as damage does.
-    #[cfg(test)]
-    pub(crate) fn lose_node(&mut self, inode: u64) {
-        self.nodes.remove(&inode);
-    }
-
-    /// Puts another block in a place of a file as damage does.
-    #[cfg(test)]
-    pub(crate) fn move_block(&mut self, inode: u64, index: u32, block: u32) {
-        self.change_file(inode, |_, blocks| {
-            blocks.insert(index, block);
-        });
-    }
-
     fn entries_mut(&mut self, directory: u64) -> Option<&mut BTreeMap<Vec<u8>, u64>> {
         match &mut self.nodes.get_mut(&directory)?.content {
             Content::Directory { entries, .. } => Some(entries),
@@ -373,7 +328,7 @@ impl Tree {
         }
     }
 
-    fn create(&mut self, change: Change, now_s: i64) {
+    fn create(&mut self, change: Change, now_s: i64) -> bool {
         let Change::Create {
             directory,
             name,
@@ -382,12 +337,22 @@ impl Tree {
             node,
         } = change
         else {
-            return;
+            return false;
+        };
+        if !(self.next_inode..self.next_inode.saturating_add(MAX_GAP)).contains(&inode) {
+            return false;
+        }
+        let own = Own {
+            inode,
+            label: label(directory, &name),
         };
         let Some(entries) = self.entries_mut(directory) else {
-            return;
+            return false;
         };
-        entries.insert(name, inode);
+        let Entry::Vacant(place) = entries.entry(name) else {
+            return false;
+        };
+        place.insert(inode);
         let (content, mode) = match node {
             NewNode::File => (
                 Content::File {
@@ -411,23 +376,46 @@ impl Tree {
                 content,
                 mode,
                 modified_s: now_s,
+                own,
             },
         );
-        self.next_inode = self.next_inode.max(inode.saturating_add(1));
+        self.next_inode = inode.saturating_add(1);
         self.touch(directory, now_s);
+        true
     }
 
-    fn unlink(&mut self, directory: u64, name: &[u8], now_s: i64) {
-        if let Some(inode) = self
-            .entries_mut(directory)
-            .and_then(|entries| entries.remove(name))
-        {
-            self.nodes.remove(&inode);
+    fn unlink(
+        &mut self,
+        directory: u64,
+        name: Vec<u8>,
+        outcome: Option<Outcome>,
+        now_s: i64,
+    ) -> bool {
+        let Some(entries) = self.entries_mut(directory) else {
+            return false;
+        };
+        let Some(inode) = entries.remove(&*name) else {
+            return false;
+        };
+        let is_meant = outcome.is_none_or(|outcome| outcome.inode.0 == inode);
+        if !is_meant {
+            self.put_back(directory, name, inode);
+            return false;
+        }
+        match self.nodes.remove(&inode) {
+            // Those in it would go nowhere.
+            Some(node) if node.is_directory() && !node.is_empty_directory() => {
+                self.nodes.insert(inode, node);
+                self.put_back(directory, name, inode);
+                return false;
+            }
+            _ => {}
         }
         self.touch(directory, now_s);
+        true
     }
 
-    fn rename(&mut self, change: Change, now_s: i64) {
+    fn rename(&mut self, change: Change, outcome: Option<Outcome>, now_s: i64) -> bool {
         let Change::Rename {
             from,
             from_name,
@@ -435,42 +423,79 @@ impl Tree {
             to_name,
         } = change
         else {
-            return;
+            return false;
         };
         if self.entries_mut(to).is_none() {
-            return;
+            return false;
         }
         let moved = self
             .entries_mut(from)
             .and_then(|entries| entries.remove(&from_name));
         let Some(moved) = moved else {
-            return;
+            return false;
         };
-        let replaced = self
-            .entries_mut(to)
-            .and_then(|entries| entries.insert(to_name, moved));
+        let is_meant = outcome.is_none_or(|outcome| outcome.inode.0 == moved);
+        let new_label = label(to, &to_name);
+        let Some(entries) = self.entries_mut(to).filter(|_| is_meant) else {
+            self.put_back(from, from_name, moved);
+            return false;
+        };
+        let replaced = match entries.entry(to_name) {
+            Entry::Vacant(place) => {
+                place.insert(moved);
+                None
+            }
+            Entry::Occupied(mut place) => Some(place.insert(moved)),
+        };
         if let Some(replaced) = replaced.filter(|&replaced| replaced != moved) {
             self.nodes.remove(&replaced);
         }
-        if let Some(Node {
-            content: Content::Directory { parent, .. },
-            ..
-        }) = self.nodes.get_mut(&moved)
-        {
-            *parent = to;
+        if let Some(node) = self.nodes.get_mut(&moved) {
+            node.own.label = new_label;
+            if let Content::Directory { parent, .. } = &mut node.content {
+                *parent = to;
+            }
         }
         self.touch(from, now_s);
         self.touch(to, now_s);
+        true
     }
 
-    fn change_file(&mut self, inode: u64, f: impl FnOnce(&mut u64, &mut BTreeMap<u32, u32>)) {
-        if let Some(Node {
-            content: Content::File { bytes, blocks },
-            ..
-        }) = self.nodes.get_mut(&inode)
-        {
-            f(bytes, blocks);
+    #[cold]
+    fn put_back(&mut self, directory: u64, name: Vec<u8>, inode: u64) {
+        if let Some(entries) = self.entries_mut(directory) {
+            entries.insert(name, inode);
         }
+    }
+
+    fn write(&mut self, inode: u64, bytes: u64, runs: &[Run], now_s: i64) -> bool {
+        let is_file = self.change_file(inode, Some(now_s), |size, blocks| {
+            let is_right = are_within(runs, bytes) && runs.iter().all(|run| run.count <= MAX_RUN);
+            if is_right {
+                *size = bytes;
+                for (index, block) in runs.iter().flat_map(Run::pairs) {
+                    blocks.insert(index, block);
+                }
+            }
+            is_right
+        });
+        is_file == Some(true)
+    }
+
+    /// Changes a file, if it is one; by whoever uses it if there is a time.
+    fn change_file<T>(
+        &mut self,
+        inode: u64,
+        now_s: Option<i64>,
+        f: impl FnOnce(&mut u64, &mut BTreeMap<u32, u32>) -> T,
+    ) -> Option<T> {
+        let node = self.nodes.get_mut(&inode)?;
+        let Content::File { bytes, blocks } = &mut node.content else {
+            return None;
+        };
+        let result = f(bytes, blocks);
+        node.modified_s = now_s.unwrap_or(node.modified_s);
+        Some(result)
     }
 
     fn touch(&mut self, inode: u64, now_s: i64) {
@@ -494,36 +519,30 @@ impl State for Tree {
         }
     }
 
+    /// A change that does not fit has no effect, and its outcome is not known: it was made by a server
+    /// that did not see what is there. The request is run again.
     fn apply(&mut self, record: Record) {
-        if let Some(completed) = record.completes {
-            self.outcomes.add(completed);
-        }
         let now_s = record.now_s;
-        match record.change {
+        let outcome = record.completes.map(|(_, outcome)| outcome);
+        let is_made = match record.change {
             change @ Change::Create { .. } => self.create(change, now_s),
-            Change::Unlink { directory, name } => self.unlink(directory, &name, now_s),
-            change @ Change::Rename { .. } => self.rename(change, now_s),
-            Change::Write { inode, bytes, runs } => {
-                self.change_file(inode, |size, blocks| {
-                    *size = bytes;
-                    for (index, block) in runs.iter().flat_map(Run::pairs) {
-                        blocks.insert(index, block);
-                    }
-                });
-                self.touch(inode, now_s);
-            }
+            Change::Unlink { directory, name } => self.unlink(directory, name, outcome, now_s),
+            change @ Change::Rename { .. } => self.rename(change, outcome, now_s),
+            Change::Write { inode, bytes, runs } => self.write(inode, bytes, &runs, now_s),
             Change::Truncate { inode, bytes } => {
-                self.change_file(inode, |size, blocks| {
+                let change = |size: &mut u64, blocks: &mut BTreeMap<u32, u32>| {
                     *size = bytes;
                     blocks.split_off(&first_index_behind(bytes));
-                });
-                self.touch(inode, now_s);
+                };
+                self.change_file(inode, Some(now_s), change).is_some()
             }
             Change::DropBlock { inode, index } => {
-                self.change_file(inode, |_, blocks| {
-                    blocks.remove(&index);
-                });
+                let change = |_: &mut u64, blocks: &mut BTreeMap<u32, u32>| blocks.remove(&index);
+                self.change_file(inode, None, change).is_some()
             }
+        };
+        if let (Some(completed), true) = (record.completes, is_made) {
+            self.outcomes.add(completed);
         }
     }
 }
@@ -557,20 +576,6 @@ impl Run {
         }
         runs
     }
-}
-
-/// Returns whether a name is among those of a small directory, looking at each: what is not found is
-/// asked for too often to search twice in a large one.
-#[inline(never)]
-fn is_listed(entries: &BTreeMap<Vec<u8>, u64>, name: &[u8]) -> bool {
-    entries.len() <= FEW_ENTRIES && entries.keys().any(|found| found == name)
-}
-
-/// Finds a name as the first of those that are not before it.
-fn first_from(entries: &BTreeMap<Vec<u8>, u64>, name: &[u8]) -> Option<u64> {
-    let mut names = entries.range::<[u8], _>((Bound::Included(name), Bound::Unbounded));
-    let (_, inode) = names.next().filter(|(found, _)| *found == name)?;
-    Some(*inode)
 }
 
 /// Returns the first block place that a file of this size does not use.

@@ -75,6 +75,7 @@ impl<M: StateMemory> TmpFs<M> {
             .range(first_index_behind(bytes)..)
             .map(|(_, &block)| block)
             .collect();
+        let kept = blocks.len() - freed.len();
         self.clear_behind_end(inode, size, bytes)?;
         let change = Change::Truncate {
             inode: inode.0,
@@ -89,7 +90,7 @@ impl<M: StateMemory> TmpFs<M> {
             },
             change,
         )?;
-        self.check(|tree| tree.ends_at(inode.0, bytes));
+        self.check(|tree| tree.ends_at(inode.0, bytes, kept));
         self.blocks.release(inode.0, &freed);
         Ok(outcome)
     }
@@ -111,7 +112,8 @@ impl<M: StateMemory> TmpFs<M> {
         if let Some(outcome) = self.completed(stamp) {
             return Ok(outcome);
         }
-        let (size, _) = self.tree.state().file(inode.0)?;
+        let (size, blocks) = self.tree.state().file(inode.0)?;
+        let held = blocks.len();
         let offset = if offset == APPEND { size } else { offset };
         let outcome = Outcome {
             inode,
@@ -139,9 +141,10 @@ impl<M: StateMemory> TmpFs<M> {
             // The last place, and the first one that got a block.
             let last = first_index_behind(end).saturating_sub(1);
             let first = fresh.first().map_or(last, |(index, _)| *index);
-            self.check_written(inode, size.max(end), last);
+            let measure = (size.max(end), held + fresh.len());
+            self.check_written(inode, measure, last);
             if first != last {
-                self.check_written(inode, size.max(end), first);
+                self.check_written(inode, measure, first);
             }
         } else {
             let unused: Vec<u32> = fresh.iter().map(|(_, block)| *block).collect();
@@ -252,7 +255,7 @@ impl<M: StateMemory> TmpFs<M> {
                         place % BLOCK_BYTES as u64 + segment.bytes as u64 <= BLOCK_BYTES as u64;
                     is_held(at, place) && (is_within || is_held(at + segment.bytes - 1, behind - 1))
                 }
-                None => self.is_hole(inode, place),
+                None => self.is_hole(inode, place, behind),
             };
             assert!(
                 is_right && segment.position as u64 == place - offset,
@@ -263,26 +266,28 @@ impl<M: StateMemory> TmpFs<M> {
         assert!(place - offset == bytes as u64, "pieces are missing");
     }
 
-    /// Returns whether a place has no block. Looks for the first block from there on, which is
-    /// another search than the one for a block.
+    /// Returns whether the bytes between two places have no block. Looks for the first block from there
+    /// on, which is another search than the one for a block, and whether any block is of there.
     #[cold]
-    fn is_hole(&self, inode: Inode, place: u64) -> bool {
-        let index = (place / BLOCK_BYTES as u64) as u32;
+    fn is_hole(&self, inode: Inode, place: u64, behind: u64) -> bool {
+        let first = (place / BLOCK_BYTES as u64) as u32;
+        let end = first_index_behind(behind);
         let file = self.tree.state().file(inode.0);
-        file.is_ok_and(|(_, blocks)| {
-            let next = blocks.range(index..).next();
-            next.is_none_or(|(next, _)| *next != index)
-        })
+        let has_none = file.is_ok_and(|(_, blocks)| {
+            let next = blocks.range(first..).next();
+            next.is_none_or(|(next, _)| *next >= end)
+        });
+        has_none && !self.blocks.hold_any(inode.0, first..end)
     }
 
-    /// Looks whether a file has this size now and the block of this place.
+    /// Looks whether a file has this size now, this many blocks and the block of this place.
     ///
     /// # Panics
     ///
     /// When it has not.
-    fn check_written(&self, inode: Inode, size: u64, index: u32) {
+    fn check_written(&self, inode: Inode, measure: (u64, usize), index: u32) {
         let holds = |block: u32| self.blocks.holds(block as usize, inode.0, index);
-        self.check(|tree| tree.holds(inode.0, size, index, holds));
+        self.check(|tree| tree.holds(inode.0, measure, index, holds));
     }
 
     fn segments(&self, inode: Inode, offset: u64, bytes: usize) -> Result<Vec<Segment>, FsError> {
