@@ -12,8 +12,9 @@ use libsys::state::{ExportError, Full, Purpose, Region, Report, StateMemory};
 use crate::backend::{Backend, FsResult};
 use crate::mounts::Mount;
 use crate::open_files::{OpenFiles, Record, SESSION_BIT};
-use crate::path;
+use crate::second::Name;
 use crate::walk::{Place, Slot, holds_mount, walk, walk_to_slot};
+use crate::{path, second};
 
 mod files;
 
@@ -344,6 +345,15 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     pub(crate) fn sane<T>(&self, answer: FsResult<T>) -> FsResult<T> {
         if let Err(error @ (FsError::BadFile | FsError::TooManyFiles)) = &answer {
             self.files.suspect(error.text());
+        }
+        answer
+    }
+
+    /// Passes on the answer to a request about some paths, unless it is an error for which nothing
+    /// speaks: then the next instance answers.
+    pub(crate) fn of_names<T>(&self, names: &[Name<'_>], answer: FsResult<T>) -> FsResult<T> {
+        if let Err(error) = &answer {
+            second::check(&self.mounts, names, *error);
         }
         answer
     }

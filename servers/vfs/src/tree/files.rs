@@ -70,6 +70,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             is_append: options.append,
         };
         self.append(Record::Open(caller.into(), file.0, open), Purpose::Grow)?;
+        self.check_table(caller, file, Some(open));
         Ok(Opened { file, attributes })
     }
 
@@ -80,7 +81,12 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         path: &[u8],
         options: OpenOptions,
     ) -> FsResult<(usize, Attributes)> {
-        let found = walk_once(&self.mounts, path, LastLink::Follow);
+        let found = match walk_once(&self.mounts, path, LastLink::Follow) {
+            Err(error) if error != FsError::NotFound || options.create == Create::Never => {
+                second::settle(&self.mounts, path, error)
+            }
+            found => found,
+        };
         match (found, options.create) {
             (Ok(walked), Create::Never | Create::IfMissing) => match walked.place {
                 Place::Node { mount, attributes } => Ok((mount, attributes)),
@@ -99,10 +105,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             (Err(FsError::NotFound), Create::IfMissing | Create::New) => {
                 self.create_file(caller, path)
             }
-            (Err(error), _) => {
-                second::check(&self.mounts, path, error);
-                Err(error)
-            }
+            (Err(error), _) => Err(error),
         }
     }
 
@@ -127,8 +130,8 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         let outcome = match backend.create(operation, slot.directory, slot.name, node) {
             // A symbolic link that leads nowhere is in the way.
             Err(FsError::Exists) => {
-                second::check(&self.mounts, path, FsError::NotFound);
-                return Err(FsError::NotFound);
+                second::settle(&self.mounts, path, FsError::NotFound)?;
+                return Err(FsError::Exists);
             }
             other => other?,
         };
@@ -145,7 +148,16 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             return Ok(());
         }
         self.open_file_of(caller, file)?;
-        self.append(Record::Close(caller.into(), file.0), Purpose::Shrink)
+        self.append(Record::Close(caller.into(), file.0), Purpose::Shrink)?;
+        self.check_table(caller, file, None);
+        Ok(())
+    }
+
+    /// Ends this instance if the table does not say what was just written down.
+    #[inline(never)]
+    fn check_table(&self, caller: &Caller, file: FileId, expected: Option<OpenFile>) {
+        let found = self.files.state().find(caller.badge, file);
+        assert!(found == expected, "a table is not what its record says");
     }
 
     /// Tells about an open file.
@@ -246,8 +258,36 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         Ok(())
     }
 
+    /// Passes on the answer to a request about an open file, unless it is an error that only a damaged
+    /// server gives: then the next instance answers.
+    pub(crate) fn of_file<T>(&self, answer: FsResult<T>) -> FsResult<T> {
+        match &answer {
+            Err(error @ (FsError::Stale | FsError::Denied)) => self.files.suspect(error.text()),
+            // Whoever asked named no path.
+            Err(
+                FsError::NotFound
+                | FsError::NotADirectory
+                | FsError::IsADirectory
+                | FsError::Exists
+                | FsError::NotEmpty
+                | FsError::ReadOnly
+                | FsError::NameTooLong
+                | FsError::TooManyLinks
+                | FsError::CrossesMounts
+                | FsError::TooManyFiles
+                | FsError::Busy,
+            ) => libipc::doubt_oneself("open file"),
+            _ => {}
+        }
+        answer
+    }
+
     fn open_file_of(&self, caller: &Caller, file: FileId) -> FsResult<OpenFile> {
-        self.sane(self.files.state().get(caller.badge, file))
+        let found = self.files.state().get(caller.badge, file);
+        if found.is_err() {
+            self.check_table(caller, file, None);
+        }
+        self.sane(found)
     }
 
     fn readable(&self, caller: &Caller, file: FileId) -> FsResult<(&B, Inode)> {
