@@ -153,7 +153,8 @@ pub enum MountState {
 /// The tree of files.
 #[crate::interface(version = 3)]
 #[suspect(
-    FsError::Stale
+    FsError::Damaged(_)
+        | FsError::Stale
         | FsError::NoSpace
         | FsError::Invalid
         | FsError::TooLarge
