@@ -93,6 +93,12 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             None => {
                 let session = state.next_session();
                 self.append(Record::Session(caller.into(), session), Purpose::Grow)?;
+                let state = self.files.state();
+                assert!(
+                    state.session_by(caller.into()) == Some(session)
+                        && state.next_session() != session,
+                    "a session is not what its record says"
+                );
                 session
             }
         };
@@ -101,12 +107,15 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
 
     /// Closes all files of a badge.
     pub fn end_session(&mut self, badge: u64) {
-        if self.files.state().knows(badge)
-            && self
-                .append(Record::CloseAll { badge }, Purpose::Shrink)
-                .is_err()
-        {
-            log::error!("files of badge {badge:#x} not closed: state region is full");
+        if !self.files.state().knows(badge) {
+            return;
+        }
+        match self.append(Record::CloseAll { badge }, Purpose::Shrink) {
+            Ok(()) => assert!(
+                !self.files.state().knows(badge),
+                "files of a badge are left open"
+            ),
+            Err(_) => log::error!("files of badge {badge:#x} not closed: state region is full"),
         }
     }
 
@@ -304,6 +313,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     ) -> FsResult<()> {
         let operation = operation(caller, 0);
         if self.is_completed(operation) {
+            assert!(caller.redelivered, "a new change is taken for an old one");
             Ok(())
         } else {
             change(self, operation)

@@ -57,10 +57,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             self.mounts[mount].check_writable()?;
         }
         if options.truncate {
-            let operation = operation(caller, STEP_TRUNCATE);
-            self.mounts[mount]
-                .backend
-                .truncate(operation, attributes.inode, 0)?;
+            self.cut(caller, options, (mount, attributes.inode))?;
             attributes.bytes = 0;
         }
         let open = OpenFile {
@@ -71,7 +68,23 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         };
         self.append(Record::Open(caller.into(), file.0, open), Purpose::Grow)?;
         self.check_table(caller, file, Some(open));
-        Ok(Opened { file, attributes })
+        let opened = Opened { file, attributes };
+        check_opened(options, open, &opened);
+        Ok(opened)
+    }
+
+    /// Cuts a file to nothing, as the options must say: what is cut is gone.
+    #[inline(never)]
+    fn cut(
+        &self,
+        caller: &Caller,
+        options: OpenOptions,
+        (mount, inode): (usize, Inode),
+    ) -> FsResult<()> {
+        assert!(options.truncate, "nobody asked for a file to be cut");
+        let operation = operation(caller, STEP_TRUNCATE);
+        self.mounts[mount].backend.truncate(operation, inode, 0)?;
+        Ok(())
     }
 
     /// Finds the file to open, or makes it.
@@ -103,7 +116,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
                 }
             }
             (Err(FsError::NotFound), Create::IfMissing | Create::New) => {
-                self.create_file(caller, path)
+                self.create_file(caller, path, options.create)
             }
             (Err(error), _) => Err(error),
         }
@@ -119,7 +132,13 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         Ok(outcome.map(|outcome| outcome.inode))
     }
 
-    fn create_file(&mut self, caller: &Caller, path: &[u8]) -> FsResult<(usize, Attributes)> {
+    fn create_file(
+        &mut self,
+        caller: &Caller,
+        path: &[u8],
+        create: Create,
+    ) -> FsResult<(usize, Attributes)> {
+        assert!(create != Create::Never, "nobody asked for a new file");
         let slot = self.changeable_slot(path)?;
         if slot.wants_directory {
             return Err(FsError::IsADirectory);
@@ -218,6 +237,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     ) -> FsResult<Written> {
         let (backend, open) = self.writable(caller, file)?;
         let offset = place(open, transfer.offset)?;
+        check_place(open, transfer.offset, offset);
         let transfer = Transfer { offset, ..transfer };
         let outcome = backend.write(operation(caller, 0), open.inode, transfer, buffer)?;
         Ok(Written {
@@ -239,8 +259,9 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         content: &[u8],
     ) -> FsResult<Written> {
         let (backend, open) = self.writable(caller, file)?;
-        let offset = place(open, offset)?;
-        let outcome = backend.write_small(operation(caller, 0), open.inode, offset, content)?;
+        let to = place(open, offset)?;
+        check_place(open, offset, to);
+        let outcome = backend.write_small(operation(caller, 0), open.inode, to, content)?;
         Ok(Written {
             offset: outcome.offset,
             bytes: outcome.bytes,
@@ -318,5 +339,97 @@ fn place(open: OpenFile, offset: u64) -> FsResult<u64> {
         (true, _) => Ok(APPEND),
         (false, APPEND) => Err(FsError::TooLarge),
         (false, offset) => Ok(offset),
+    }
+}
+
+/// Ends this instance if a write is about to go elsewhere than `asked`, or than to the end of a file
+/// that was opened for appending.
+#[inline(never)]
+fn check_place(open: OpenFile, asked: u64, to: u64) {
+    let expected = if open.is_append { APPEND } else { asked };
+    assert!(to == expected, "a write would go to another place");
+}
+
+/// Ends this instance if a file was opened otherwise than it was asked for. What was written down the
+/// next one finds, and answers.
+#[inline(never)]
+fn check_opened(options: OpenOptions, open: OpenFile, opened: &Opened) {
+    let Attributes {
+        inode, kind, bytes, ..
+    } = opened.attributes;
+    let expected = OpenFile {
+        inode,
+        access: options.access,
+        is_append: options.append,
+        ..open
+    };
+    let is_cut = bytes == 0 || !options.truncate;
+    assert!(
+        open == expected && kind == FileKind::Regular && is_cut,
+        "a file was opened otherwise than asked for"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use libipc::proto::file_system::{APPEND, Attributes, FileKind, Inode};
+    use libipc::proto::vfs::{Access, FileId, OpenOptions, Opened};
+
+    use super::{check_opened, check_place, place};
+    use crate::open_files::OpenFile;
+
+    const OPEN: OpenFile = OpenFile {
+        mount: 1,
+        inode: Inode(5),
+        access: Access::Write,
+        is_append: false,
+    };
+
+    #[test]
+    fn writes_that_would_go_elsewhere_are_not_made() {
+        let appends = OpenFile {
+            is_append: true,
+            ..OPEN
+        };
+        for (open, asked) in [(OPEN, 0), (OPEN, 7), (appends, 0), (appends, APPEND)] {
+            check_place(open, asked, place(open, asked).unwrap());
+        }
+        for (open, asked, to) in [(OPEN, 7, APPEND), (OPEN, 7, 8), (appends, 7, 7)] {
+            assert!(catch_unwind(|| check_place(open, asked, to)).is_err());
+        }
+    }
+
+    #[test]
+    fn files_are_opened_as_asked_for() {
+        let opened = |kind, bytes| Opened {
+            file: FileId(1),
+            attributes: Attributes {
+                inode: Inode(5),
+                kind,
+                mode: 0,
+                links: 1,
+                owner: 0,
+                group: 0,
+                bytes,
+                modified_s: 0,
+            },
+        };
+        let is_sound = |options, open, opened| {
+            catch_unwind(move || check_opened(options, open, &opened)).is_ok()
+        };
+        let (empty, full) = (opened(FileKind::Regular, 0), opened(FileKind::Regular, 9));
+        assert!(is_sound(OpenOptions::replace(), OPEN, empty));
+        assert!(!is_sound(OpenOptions::replace(), OPEN, full));
+        assert!(!is_sound(OpenOptions::append(), OPEN, full));
+        assert!(!is_sound(OpenOptions::read(), OPEN, full));
+        let directory = opened(FileKind::Directory, 0);
+        assert!(!is_sound(OpenOptions::replace(), OPEN, directory));
+        let other = OpenFile {
+            inode: Inode(6),
+            ..OPEN
+        };
+        assert!(!is_sound(OpenOptions::replace(), other, empty));
     }
 }
