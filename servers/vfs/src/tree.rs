@@ -167,6 +167,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         let backend = &self.mounts[mount].backend;
         if from.0 & EXTRA_NAMES == 0 {
             let mut batch = backend.read_dir(attributes.inode, from)?;
+            check_batch(&batch, from, false);
             // A cookie with the mark would be taken for one of ours.
             batch.next = batch.next.filter(|next| next.0 & EXTRA_NAMES == 0);
             if batch.next.is_none() && !self.mount_names(&walked.path).is_empty() {
@@ -176,7 +177,9 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         }
         let mut names = self.mount_names(&walked.path);
         names.retain(|name| backend.lookup(attributes.inode, name).is_err());
-        Ok(mount_batch(names, from))
+        let batch = mount_batch(names, from);
+        check_batch(&batch, from, true);
+        Ok(batch)
     }
 
     /// Returns the names in a directory that lead to mount points.
@@ -383,6 +386,17 @@ fn operation(caller: &Caller, step: u8) -> Operation {
         step,
         repeated: caller.redelivered,
     }
+}
+
+/// Ends this instance if a batch is not of the kind of names that was asked for, or if its names are
+/// none.
+#[inline(never)]
+fn check_batch(batch: &DirectoryBatch, from: Cookie, are_extra: bool) {
+    let are_names = batch.items.iter().all(|entry| !entry.name.is_empty());
+    assert!(
+        (from.0 & EXTRA_NAMES != 0) == are_extra && are_names,
+        "a directory is listed otherwise than asked for"
+    );
 }
 
 /// Lists names that only the mount table knows; the cookie counts them.

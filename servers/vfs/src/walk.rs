@@ -78,7 +78,23 @@ pub(crate) fn walk_once<B: Backend>(
 ) -> FsResult<Walked> {
     let mut walk = Walk::start(mounts);
     walk.follow(path::components(path)?, last)?;
-    walk.finish()
+    let walked = walk.finish()?;
+    check_end(&walked, last);
+    Ok(walked)
+}
+
+/// Ends this instance if a walk ended where none can: at a link that was to be followed, or on a path
+/// that is none.
+#[inline(never)]
+fn check_end(walked: &Walked, last: LastLink) {
+    let is_link = matches!(
+        walked.place,
+        Place::Node { attributes, .. } if attributes.kind == FileKind::Symlink
+    );
+    assert!(
+        walked.path.first() == Some(&b'/') && (last == LastLink::Keep || !is_link),
+        "a walk ended where it cannot"
+    );
 }
 
 /// Walks to the directory of the last name of a path.

@@ -66,10 +66,12 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             access: options.access,
             is_append: options.append,
         };
+        // The file that has the number would be gone.
+        self.check_table(caller, file, None);
         self.append(Record::Open(caller.into(), file.0, open), Purpose::Grow)?;
         self.check_table(caller, file, Some(open));
         let opened = Opened { file, attributes };
-        check_opened(options, open, &opened);
+        check_opened(options, (mount, open), &opened);
         Ok(opened)
     }
 
@@ -353,7 +355,7 @@ fn check_place(open: OpenFile, asked: u64, to: u64) {
 /// Ends this instance if a file was opened otherwise than it was asked for. What was written down the
 /// next one finds, and answers.
 #[inline(never)]
-fn check_opened(options: OpenOptions, open: OpenFile, opened: &Opened) {
+fn check_opened(options: OpenOptions, (mount, open): (usize, OpenFile), opened: &Opened) {
     let Attributes {
         inode, kind, bytes, ..
     } = opened.attributes;
@@ -365,7 +367,7 @@ fn check_opened(options: OpenOptions, open: OpenFile, opened: &Opened) {
     };
     let is_cut = bytes == 0 || !options.truncate;
     assert!(
-        open == expected && kind == FileKind::Regular && is_cut,
+        usize::from(open.mount) == mount && open == expected && kind == FileKind::Regular && is_cut,
         "a file was opened otherwise than asked for"
     );
 }
@@ -417,7 +419,7 @@ mod tests {
             },
         };
         let is_sound = |options, open, opened| {
-            catch_unwind(move || check_opened(options, open, &opened)).is_ok()
+            catch_unwind(move || check_opened(options, (1, open), &opened)).is_ok()
         };
         let (empty, full) = (opened(FileKind::Regular, 0), opened(FileKind::Regular, 9));
         assert!(is_sound(OpenOptions::replace(), OPEN, empty));
@@ -431,5 +433,7 @@ mod tests {
             ..OPEN
         };
         assert!(!is_sound(OpenOptions::replace(), other, empty));
+        let elsewhere = OpenFile { mount: 2, ..OPEN };
+        assert!(!is_sound(OpenOptions::replace(), elsewhere, empty));
     }
 }
