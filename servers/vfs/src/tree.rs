@@ -167,7 +167,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         let backend = &self.mounts[mount].backend;
         if from.0 & EXTRA_NAMES == 0 {
             let mut batch = backend.read_dir(attributes.inode, from)?;
-            check_batch(&batch, from, false);
+            check_batch(&batch, from, 0);
             // A cookie with the mark would be taken for one of ours.
             batch.next = batch.next.filter(|next| next.0 & EXTRA_NAMES == 0);
             if batch.next.is_none() && !self.mount_names(&walked.path).is_empty() {
@@ -178,7 +178,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         let mut names = self.mount_names(&walked.path);
         names.retain(|name| backend.lookup(attributes.inode, name).is_err());
         let batch = mount_batch(names, from);
-        check_batch(&batch, from, true);
+        check_batch(&batch, from, EXTRA_NAMES);
         Ok(batch)
     }
 
@@ -388,13 +388,13 @@ fn operation(caller: &Caller, step: u8) -> Operation {
     }
 }
 
-/// Ends this instance if a batch is not of the kind of names that was asked for, or if its names are
-/// none.
+/// Ends this instance if the cookie that a batch was made for has another mark than those of its names,
+/// or if its names are none.
 #[inline(never)]
-fn check_batch(batch: &DirectoryBatch, from: Cookie, are_extra: bool) {
+fn check_batch(batch: &DirectoryBatch, from: Cookie, mark: u64) {
     let are_names = batch.items.iter().all(|entry| !entry.name.is_empty());
     assert!(
-        (from.0 & EXTRA_NAMES != 0) == are_extra && are_names,
+        from.0 & EXTRA_NAMES == mark && are_names,
         "a directory is listed otherwise than asked for"
     );
 }
