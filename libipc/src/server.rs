@@ -179,7 +179,7 @@ impl Server {
             }
             let deadline = self.turn();
             if !self.core.has_room() {
-                self.park(deadline);
+                self.wait_for_room(deadline);
                 continue;
             }
             if self.rest.is_due {
@@ -232,6 +232,15 @@ impl Server {
             Polled::Idle | Polled::Ran => {}
             Polled::Done(reply, answer) => self.answer(reply, answer),
         }
+    }
+
+    /// Waits without taking requests, of which there must be as many in flight as can be. Nobody finds
+    /// a server that waits for nothing.
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&mut self, deadline: u64) {
+        assert!(!self.core.has_room(), "there is room for requests");
+        self.park(deadline);
     }
 
     /// Waits without taking requests: there are as many in flight as can be, or no more are wanted.

@@ -154,7 +154,8 @@ pub enum MountState {
 #[crate::interface(version = 3)]
 #[compared]
 #[suspect(
-    FsError::Stale
+    FsError::Damaged(_)
+        | FsError::Stale
         | FsError::NoSpace
         | FsError::Invalid
         | FsError::TooLarge

@@ -105,10 +105,13 @@ impl Server {
         self.self_tests.iter_mut().try_for_each(|test| test())
     }
 
-    /// Does what is due before the next receive.
+    /// Does what is due before the next receive. A server that came here again and again with nothing
+    /// to do would look alive and never receive.
     #[cold]
+    #[inline(never)]
     pub(super) fn attend(&mut self) {
-        self.rest.is_due = false;
+        let is_due = core::mem::take(&mut self.rest.is_due);
+        assert!(is_due, "nothing is due before the next receive");
         if core::mem::take(&mut self.rest.is_asked) {
             self.come_to_rest();
         } else {

@@ -21,6 +21,10 @@ pub trait Backend {
     fn describe(&self) -> FsResult<Description>;
     fn statfs(&self) -> FsResult<Space>;
     fn lookup(&self, directory: Inode, name: &[u8]) -> FsResult<Attributes>;
+    /// As `lookup`, by other code: for who does not believe what it returned.
+    fn lookup_again(&self, directory: Inode, name: &[u8]) -> FsResult<Attributes> {
+        self.lookup(directory, name)
+    }
     fn stat(&self, inode: Inode) -> FsResult<Attributes>;
     fn read(&self, inode: Inode, transfer: Transfer, buffer: &Handle<Memory>) -> FsResult<u32>;
     fn read_small(&self, inode: Inode, offset: u64, bytes: u32) -> FsResult<Vec<u8>>;

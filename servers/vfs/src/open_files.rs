@@ -77,6 +77,14 @@ impl OpenFiles {
         found.copied().ok_or(FsError::BadFile)
     }
 
+    /// As [`OpenFiles::get`], in another way, to check it.
+    #[inline(never)]
+    pub(crate) fn find(&self, badge: u64, file: FileId) -> Option<OpenFile> {
+        let (_, own) = self.files.range(badge..=badge).next()?;
+        let (_, found) = own.range(file.0..=file.0).next()?;
+        Some(*found)
+    }
+
     /// Returns the file that a request has opened before.
     pub(crate) fn opened_by(&self, by: By) -> Option<(FileId, OpenFile)> {
         let number = self.reply(by)?.try_into().map(u32::from_le_bytes).ok()?;

@@ -1,22 +1,50 @@
-//! A second look at a path, before a walk's error is believed.
+//! A second look at a path, before an error is believed.
 //!
-//! Most of what goes wrong in a damaged walk comes out as an error, and looks like any other to the
+//! Most of what goes wrong in a damaged server comes out as an error, and looks like any other to the
 //! client: a file that is there is not found. So an error is given only if a walk of another make
 //! comes to the same. It understands paths without dots and links, reads them from the front without a
 //! list of what is left to do, and knows nothing else. Errors are rare enough to pay for that.
 
 use alloc::vec::Vec;
 
-use libipc::proto::file_system::{FileKind, FsError};
+use libipc::proto::file_system::{Attributes, FileKind, FsAccess, FsError};
 use libipc::proto::vfs::{MAX_NAME_BYTES, MAX_PATH_BYTES};
 
 use crate::backend::{Backend, FsResult};
 use crate::mounts::Mount;
-use crate::walk::holds_mount;
+use crate::walk::{Place, Walked, directory_of, holds_mount};
 
-/// Has the next instance walk if a walk along `path` cannot have ended with `error`.
+/// A path of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Name<'a> {
+    path: &'a [u8],
+    /// Whether what it names may be missing.
+    is_new: bool,
+}
+
+impl<'a> Name<'a> {
+    /// Names what must be there.
+    pub(crate) fn of(path: &'a [u8]) -> Self {
+        let is_new = false;
+        Name { path, is_new }
+    }
+
+    /// Names what need not be there.
+    pub(crate) fn of_new(path: &'a [u8]) -> Self {
+        let is_new = true;
+        Name { path, is_new }
+    }
+}
+
+/// Judges the error with which a walk along `path` ended. If it cannot be, the next instance walks;
+/// if there is none, what was seen now counts.
 #[cold]
-pub(crate) fn check<B: Backend>(mounts: &[Mount<B>], path: &[u8], error: FsError) {
+#[inline(never)]
+pub(crate) fn settle<B: Backend>(
+    mounts: &[Mount<B>],
+    path: &[u8],
+    error: FsError,
+) -> FsResult<Walked> {
     let is_of_walk = matches!(
         error,
         FsError::NotFound
@@ -26,58 +54,144 @@ pub(crate) fn check<B: Backend>(mounts: &[Mount<B>], path: &[u8], error: FsError
             | FsError::Invalid
     );
     if !is_of_walk {
-        return;
+        return Err(error);
     }
-    if let Some(seen) = look(mounts, path)
-        && seen != Err(error)
-    {
-        log::error!("a walk ended with \"{error}\", a second one with {seen:?}");
-        libipc::doubt_oneself("walk");
+    match look(mounts, path) {
+        None => Err(error),
+        Some(Err(seen)) if seen == error => Err(error),
+        Some(seen) => {
+            log::error!("a walk ended with \"{error}\", a second one with {seen:?}");
+            libipc::doubt_oneself("walk");
+            seen
+        }
     }
 }
 
+/// Has the next instance answer a request about some names if it cannot have failed with `error`.
+#[cold]
+#[inline(never)]
+pub(crate) fn check<B: Backend>(mounts: &[Mount<B>], names: &[Name<'_>], error: FsError) {
+    if is_possible(mounts, names, error) == Some(false) {
+        log::error!("nothing speaks for \"{error}\"");
+        libipc::doubt_oneself("error");
+    }
+}
+
+/// Returns whether a request about some names may fail with an error; `None` if that cannot be told.
+fn is_possible<B: Backend>(
+    mounts: &[Mount<B>],
+    names: &[Name<'_>],
+    error: FsError,
+) -> Option<bool> {
+    let mut is_one = false;
+    for &Name { path, is_new } in names {
+        let here = look(mounts, path)?;
+        let has_slash = path.ends_with(b"/");
+        let kind = here.as_ref().map(|seen| seen.place.attributes().kind);
+        is_one |= match error {
+            FsError::NotFound if is_new => has_slash || look(mounts, directory_of(path))?.is_err(),
+            FsError::NotFound => here.is_err(),
+            FsError::Exists => is_new && here.is_ok(),
+            FsError::NotEmpty => kind == Ok(FileKind::Directory),
+            FsError::IsADirectory => has_slash || kind == Ok(FileKind::Directory),
+            FsError::NotADirectory => {
+                let is_file = kind.is_ok_and(|kind| kind != FileKind::Directory);
+                has_slash || is_file || kind == Err(&FsError::NotADirectory)
+            }
+            FsError::ReadOnly => {
+                let above = look(mounts, directory_of(path))?;
+                !is_writable(mounts, &above) || (here.is_ok() && !is_writable(mounts, &here))
+            }
+            FsError::Busy => here.is_ok_and(|seen| holds_mount(mounts, &seen.path)),
+            // Of others there is nothing to be seen in a path.
+            _ => true,
+        };
+    }
+    Some(is_one)
+}
+
+/// Returns whether what was seen is in a file system that can be changed.
+fn is_writable<B: Backend>(mounts: &[Mount<B>], seen: &FsResult<Walked>) -> bool {
+    let Ok(Walked {
+        place: Place::Node { mount, .. },
+        ..
+    }) = seen
+    else {
+        return false;
+    };
+    let description = mounts[*mount].backend.describe();
+    description.is_ok_and(|description| description.access == FsAccess::ReadWrite)
+}
+
 /// Walks a path; `None` if it cannot be told where that leads.
-fn look<B: Backend>(mounts: &[Mount<B>], path: &[u8]) -> Option<FsResult<()>> {
+fn look<B: Backend>(mounts: &[Mount<B>], path: &[u8]) -> Option<FsResult<Walked>> {
     if !is_plain(path) {
         return None;
     }
-    let root = mounts.iter().find(|mount| mount.point == b"/")?;
-    // Nowhere: where nothing but mount points is.
-    let mut place = Some((&root.backend, root.root().ok()?));
-    let mut kind = FileKind::Directory;
+    let mut place = mounted_at(mounts, b"/")??;
+    let mut is_root = true;
     let mut canonical = Vec::new();
     for name in path.split(|byte| *byte == b'/') {
         if name.is_empty() {
             continue;
         }
-        if kind != FileKind::Directory {
+        if place.attributes().kind != FileKind::Directory {
             return Some(Err(FsError::NotADirectory));
         }
         canonical.push(b'/');
         canonical.extend_from_slice(name);
-        if let Some(mount) = mounts.iter().find(|mount| mount.point == canonical) {
-            place = Some((&mount.backend, mount.root().ok()?));
+        if let Some(root) = mounted_at(mounts, &canonical)? {
+            (place, is_root) = (root, true);
             continue;
         }
-        let found = place.map_or(Err(FsError::NotFound), |(backend, inode)| {
-            backend.lookup(inode, name)
-        });
-        match found {
-            Ok(found) if found.kind == FileKind::Symlink => return None,
-            Ok(found) => {
-                kind = found.kind;
-                place = place.map(|(backend, _)| (backend, found.inode));
+        let found = match place {
+            Place::Skeleton => Err(FsError::NotFound),
+            Place::Node { mount, attributes } => {
+                let found = mounts[mount].backend.lookup_again(attributes.inode, name);
+                found.map(|attributes| (mount, attributes))
             }
-            Err(_) if holds_mount(mounts, &canonical) => place = None,
+        };
+        match found {
+            Ok((_, attributes)) if attributes.kind == FileKind::Symlink => return None,
+            Ok((mount, attributes)) => {
+                (place, is_root) = (Place::Node { mount, attributes }, false)
+            }
+            Err(_) if holds_mount(mounts, &canonical) => {
+                (place, is_root) = (Place::Skeleton, false)
+            }
             Err(FsError::NotFound) => return Some(Err(FsError::NotFound)),
             // The file system has troubles of its own.
             Err(_) => return None,
         }
     }
-    if path.ends_with(b"/") && kind != FileKind::Directory {
+    if path.ends_with(b"/") && place.attributes().kind != FileKind::Directory {
         return Some(Err(FsError::NotADirectory));
     }
-    Some(Ok(()))
+    if let Place::Node { mount, attributes } = &mut place
+        && is_root
+    {
+        *attributes = mounts[*mount].backend.stat(attributes.inode).ok()?;
+    }
+    if canonical.is_empty() {
+        canonical.push(b'/');
+    }
+    let path = canonical;
+    Some(Ok(Walked { path, place }))
+}
+
+/// Returns the root of the file system that is mounted at a canonical path, if there is one, with
+/// nothing known but that it is a directory; `None` if it fails.
+fn mounted_at<B: Backend>(mounts: &[Mount<B>], path: &[u8]) -> Option<Option<Place>> {
+    for (mount, mounted) in mounts.iter().enumerate() {
+        if mounted.point == path {
+            let attributes = Attributes {
+                inode: mounted.root().ok()?,
+                ..Place::Skeleton.attributes()
+            };
+            return Some(Some(Place::Node { mount, attributes }));
+        }
+    }
+    Some(None)
 }
 
 /// Returns whether a path is one at all, and every name of it stands for itself.
@@ -96,7 +210,7 @@ mod tests {
 
     use libipc::proto::file_system::{FileKind, FsAccess, FsError};
 
-    use super::check;
+    use super::{Name, check, settle};
     use crate::Mount;
     use crate::fake::FakeFs;
 
@@ -115,8 +229,8 @@ mod tests {
             ),
         ];
         let is_believed = |path: &str, error| {
-            let check = AssertUnwindSafe(|| check(&mounts, path.as_bytes(), error));
-            catch_unwind(check).is_ok()
+            let settle = AssertUnwindSafe(|| settle(&mounts, path.as_bytes(), error).err());
+            catch_unwind(settle).is_ok_and(|believed| believed == Some(error))
         };
         use FsError::{Invalid, NotADirectory, NotFound};
         for (path, error) in [
@@ -145,5 +259,67 @@ mod tests {
         ] {
             assert!(!is_believed(path, error), "{path}: {error}");
         }
+    }
+
+    #[test]
+    fn a_request_fails_for_a_reason_that_can_be_seen() {
+        let [disk, other] = [FsAccess::ReadOnly, FsAccess::ReadWrite].map(FakeFs::new);
+        disk.add("dir", FileKind::Directory, b"");
+        disk.add("file", FileKind::Regular, b"");
+        disk.add("link", FileKind::Symlink, b"nowhere");
+        other.add("dir", FileKind::Directory, b"");
+        other.add("file", FileKind::Regular, b"");
+        let mounts = [
+            Mount::new(b"/".to_vec(), "disk", Rc::new(disk)),
+            Mount::new(b"/tmp".to_vec(), "tmpfs", Rc::new(other)),
+        ];
+        let is_believed = |names: &[Name<'_>], error| {
+            let check = AssertUnwindSafe(|| check(&mounts, names, error));
+            catch_unwind(check).is_ok()
+        };
+        let (old, new) = (
+            |path: &'static str| Name::of(path.as_bytes()),
+            |path: &'static str| Name::of_new(path.as_bytes()),
+        );
+        use FsError::{
+            Busy, CrossesMounts, Exists, IsADirectory, NotADirectory, NotEmpty, NotFound, ReadOnly,
+        };
+        for (name, error) in [
+            (old("/tmp/none"), NotFound),
+            (new("/tmp/none/x"), NotFound),
+            (new("/tmp/none/"), NotFound),
+            (new("/tmp/file"), Exists),
+            (old("/tmp/dir"), NotEmpty),
+            (old("/tmp/dir"), IsADirectory),
+            (old("/tmp/file"), NotADirectory),
+            (new("/tmp/file/x"), NotADirectory),
+            (new("/none"), ReadOnly),
+            (old("/file"), ReadOnly),
+            (old("/tmp"), Busy),
+            (old("/"), Busy),
+            (old("/tmp/file"), CrossesMounts),
+            // Of these it knows nothing.
+            (old("/link"), NotFound),
+            (new("/tmp/./x"), Exists),
+        ] {
+            assert!(is_believed(&[name], error), "{name:?}: {error}");
+        }
+        for (name, error) in [
+            (old("/tmp/file"), NotFound),
+            (new("/tmp/none"), NotFound),
+            (new("/tmp/none"), Exists),
+            (old("/tmp/file"), Exists),
+            (old("/tmp/file"), NotEmpty),
+            (old("/tmp/file"), IsADirectory),
+            (old("/tmp/dir"), NotADirectory),
+            (new("/tmp/none"), ReadOnly),
+            (old("/tmp/file"), ReadOnly),
+            (old("/tmp/file"), Busy),
+        ] {
+            assert!(!is_believed(&[name], error), "{name:?}: {error}");
+        }
+        // One reason is enough.
+        assert!(is_believed(&[old("/tmp/none"), new("/tmp/new")], NotFound));
+        assert!(!is_believed(&[old("/tmp/file"), new("/tmp/new")], NotFound));
     }
 }

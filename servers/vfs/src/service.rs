@@ -7,12 +7,13 @@ use core::fmt;
 
 use libipc::Caller;
 use libipc::proto::vfs::{
-    Attributes, Cookie, DirectoryBatch, FileId, FileKind, FsError, LastLink, MountInfo,
+    Attributes, Cookie, Create, DirectoryBatch, FileId, FileKind, FsError, LastLink, MountInfo,
     OpenOptions, Opened, Space, Transfer, VfsServer, Written,
 };
 use libsys::state::{ExportError, StateMemory};
 use libsys::{Handle, Memory, Sender};
 
+use crate::second::Name;
 use crate::{Backend, Vfs};
 
 /// Makes a sender with a badge.
@@ -81,11 +82,19 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         path: Vec<u8>,
         options: OpenOptions,
     ) -> Result<Opened, FsError> {
-        self.vfs.borrow_mut().open_file(caller, &path, options)
+        let name = match options.create {
+            Create::Never => Name::of(&path),
+            Create::IfMissing | Create::New => Name::of_new(&path),
+        };
+        let mut vfs = self.vfs.borrow_mut();
+        let opened = vfs.open_file(caller, &path, options);
+        vfs.of_names(&[name], opened)
     }
 
     async fn close(&self, caller: &Caller, file: FileId) -> Result<(), FsError> {
-        self.vfs.borrow_mut().close(caller, file)
+        let mut vfs = self.vfs.borrow_mut();
+        let closed = vfs.close(caller, file);
+        vfs.of_file(closed)
     }
 
     async fn read(
@@ -95,7 +104,8 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         transfer: Transfer,
         buffer: Handle<Memory>,
     ) -> Result<u32, FsError> {
-        self.vfs.borrow().read(caller, file, transfer, &buffer)
+        let vfs = self.vfs.borrow();
+        vfs.of_file(vfs.read(caller, file, transfer, &buffer))
     }
 
     async fn read_small(
@@ -105,7 +115,8 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         offset: u64,
         bytes: u32,
     ) -> Result<Vec<u8>, FsError> {
-        self.vfs.borrow().read_small(caller, file, offset, bytes)
+        let vfs = self.vfs.borrow();
+        vfs.of_file(vfs.read_small(caller, file, offset, bytes))
     }
 
     async fn write(
@@ -115,7 +126,8 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         transfer: Transfer,
         buffer: Handle<Memory>,
     ) -> Result<Written, FsError> {
-        self.vfs.borrow().write(caller, file, transfer, &buffer)
+        let vfs = self.vfs.borrow();
+        vfs.of_file(vfs.write(caller, file, transfer, &buffer))
     }
 
     async fn write_small(
@@ -125,17 +137,18 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         offset: u64,
         content: Vec<u8>,
     ) -> Result<Written, FsError> {
-        self.vfs
-            .borrow()
-            .write_small(caller, file, offset, &content)
+        let vfs = self.vfs.borrow();
+        vfs.of_file(vfs.write_small(caller, file, offset, &content))
     }
 
     async fn truncate(&self, caller: &Caller, file: FileId, bytes: u64) -> Result<(), FsError> {
-        self.vfs.borrow().truncate(caller, file, bytes)
+        let vfs = self.vfs.borrow();
+        vfs.of_file(vfs.truncate(caller, file, bytes))
     }
 
     async fn stat_file(&self, caller: &Caller, file: FileId) -> Result<Attributes, FsError> {
-        self.vfs.borrow().stat_file(caller, file)
+        let vfs = self.vfs.borrow();
+        vfs.of_file(vfs.stat_file(caller, file))
     }
 
     async fn stat(
@@ -165,7 +178,9 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
     }
 
     async fn make_dir(&self, caller: &Caller, path: Vec<u8>) -> Result<(), FsError> {
-        self.vfs.borrow_mut().make_dir(caller, &path)
+        let mut vfs = self.vfs.borrow_mut();
+        let made = vfs.make_dir(caller, &path);
+        vfs.of_names(&[Name::of_new(&path)], made)
     }
 
     async fn symlink(
@@ -174,23 +189,27 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         path: Vec<u8>,
         target: Vec<u8>,
     ) -> Result<(), FsError> {
-        self.vfs.borrow_mut().symlink(caller, &path, &target)
+        let mut vfs = self.vfs.borrow_mut();
+        let made = vfs.symlink(caller, &path, &target);
+        vfs.of_names(&[Name::of_new(&path)], made)
     }
 
     async fn unlink(&self, caller: &Caller, path: Vec<u8>) -> Result<(), FsError> {
-        self.vfs
-            .borrow_mut()
-            .remove(caller, &path, FileKind::Regular)
+        let mut vfs = self.vfs.borrow_mut();
+        let removed = vfs.remove(caller, &path, FileKind::Regular);
+        vfs.of_names(&[Name::of(&path)], removed)
     }
 
     async fn remove_dir(&self, caller: &Caller, path: Vec<u8>) -> Result<(), FsError> {
-        self.vfs
-            .borrow_mut()
-            .remove(caller, &path, FileKind::Directory)
+        let mut vfs = self.vfs.borrow_mut();
+        let removed = vfs.remove(caller, &path, FileKind::Directory);
+        vfs.of_names(&[Name::of(&path)], removed)
     }
 
     async fn rename(&self, caller: &Caller, from: Vec<u8>, to: Vec<u8>) -> Result<(), FsError> {
-        self.vfs.borrow_mut().rename(caller, &from, &to)
+        let mut vfs = self.vfs.borrow_mut();
+        let renamed = vfs.rename(caller, &from, &to);
+        vfs.of_names(&[Name::of(&from), Name::of_new(&to)], renamed)
     }
 
     async fn mounts(&self, _caller: &Caller) -> Result<Vec<MountInfo>, FsError> {

@@ -12,8 +12,9 @@ use libsys::state::{ExportError, Full, Purpose, Region, Report, StateMemory};
 use crate::backend::{Backend, FsResult};
 use crate::mounts::Mount;
 use crate::open_files::{OpenFiles, Record, SESSION_BIT};
-use crate::path;
+use crate::second::Name;
 use crate::walk::{Place, Slot, holds_mount, walk, walk_to_slot};
+use crate::{path, second};
 
 mod files;
 
@@ -92,6 +93,12 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             None => {
                 let session = state.next_session();
                 self.append(Record::Session(caller.into(), session), Purpose::Grow)?;
+                let state = self.files.state();
+                assert!(
+                    state.session_by(caller.into()) == Some(session)
+                        && state.next_session() != session,
+                    "a session is not what its record says"
+                );
                 session
             }
         };
@@ -100,12 +107,15 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
 
     /// Closes all files of a badge.
     pub fn end_session(&mut self, badge: u64) {
-        if self.files.state().knows(badge)
-            && self
-                .append(Record::CloseAll { badge }, Purpose::Shrink)
-                .is_err()
-        {
-            log::error!("files of badge {badge:#x} not closed: state region is full");
+        if !self.files.state().knows(badge) {
+            return;
+        }
+        match self.append(Record::CloseAll { badge }, Purpose::Shrink) {
+            Ok(()) => assert!(
+                !self.files.state().knows(badge),
+                "files of a badge are left open"
+            ),
+            Err(_) => log::error!("files of badge {badge:#x} not closed: state region is full"),
         }
     }
 
@@ -157,6 +167,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         let backend = &self.mounts[mount].backend;
         if from.0 & EXTRA_NAMES == 0 {
             let mut batch = backend.read_dir(attributes.inode, from)?;
+            check_batch(&batch, from, 0);
             // A cookie with the mark would be taken for one of ours.
             batch.next = batch.next.filter(|next| next.0 & EXTRA_NAMES == 0);
             if batch.next.is_none() && !self.mount_names(&walked.path).is_empty() {
@@ -166,7 +177,9 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         }
         let mut names = self.mount_names(&walked.path);
         names.retain(|name| backend.lookup(attributes.inode, name).is_err());
-        Ok(mount_batch(names, from))
+        let batch = mount_batch(names, from);
+        check_batch(&batch, from, EXTRA_NAMES);
+        Ok(batch)
     }
 
     /// Returns the names in a directory that lead to mount points.
@@ -303,6 +316,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     ) -> FsResult<()> {
         let operation = operation(caller, 0);
         if self.is_completed(operation) {
+            assert!(caller.redelivered, "a new change is taken for an old one");
             Ok(())
         } else {
             change(self, operation)
@@ -348,6 +362,15 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         answer
     }
 
+    /// Passes on the answer to a request about some paths, unless it is an error for which nothing
+    /// speaks: then the next instance answers.
+    pub(crate) fn of_names<T>(&self, names: &[Name<'_>], answer: FsResult<T>) -> FsResult<T> {
+        if let Err(error) = &answer {
+            second::check(&self.mounts, names, *error);
+        }
+        answer
+    }
+
     fn append(&mut self, record: Record, purpose: Purpose) -> FsResult<()> {
         self.files
             .append(record, purpose)
@@ -363,6 +386,17 @@ fn operation(caller: &Caller, step: u8) -> Operation {
         step,
         repeated: caller.redelivered,
     }
+}
+
+/// Ends this instance if the cookie that a batch was made for has another mark than those of its names,
+/// or if its names are none.
+#[inline(never)]
+fn check_batch(batch: &DirectoryBatch, from: Cookie, mark: u64) {
+    let are_names = batch.items.iter().all(|entry| !entry.name.is_empty());
+    assert!(
+        from.0 & EXTRA_NAMES == mark && are_names,
+        "a directory is listed otherwise than asked for"
+    );
 }
 
 /// Lists names that only the mount table knows; the cookie counts them.

@@ -67,7 +67,7 @@ pub(crate) fn walk<B: Backend>(
     path: &[u8],
     last: LastLink,
 ) -> FsResult<Walked> {
-    walk_once(mounts, path, last).inspect_err(|error| second::check(mounts, path, *error))
+    walk_once(mounts, path, last).or_else(|error| second::settle(mounts, path, error))
 }
 
 /// As [`walk`], for who checks the error if it is one: most that create a file expect that there is none.
@@ -78,7 +78,23 @@ pub(crate) fn walk_once<B: Backend>(
 ) -> FsResult<Walked> {
     let mut walk = Walk::start(mounts);
     walk.follow(path::components(path)?, last)?;
-    walk.finish()
+    let walked = walk.finish()?;
+    check_end(&walked, last);
+    Ok(walked)
+}
+
+/// Ends this instance if a walk ended where none can: at a link that was to be followed, or on a path
+/// that is none.
+#[inline(never)]
+fn check_end(walked: &Walked, last: LastLink) {
+    let is_link = matches!(
+        walked.place,
+        Place::Node { attributes, .. } if attributes.kind == FileKind::Symlink
+    );
+    assert!(
+        walked.path.first() == Some(&b'/') && (last == LastLink::Keep || !is_link),
+        "a walk ended where it cannot"
+    );
 }
 
 /// Walks to the directory of the last name of a path.
@@ -98,12 +114,21 @@ pub(crate) fn walk_to_slot<'a, B: Backend>(
         Some(name) => name,
     };
     let mut walk = Walk::start(mounts);
-    walk.follow(components, LastLink::Follow)
-        .and_then(|()| walk.check_directory())
-        .inspect_err(|error| second::check(mounts, directory_of(path), *error))?;
-    let place = walk.here();
-    walk.append(name);
-    let path = walk.path;
+    let followed = walk
+        .follow(components, LastLink::Follow)
+        .and_then(|()| walk.check_directory());
+    let (place, mut canonical) = match followed {
+        Ok(()) => (walk.here(), walk.path),
+        Err(error) => {
+            let Walked { place, mut path } = second::settle(mounts, directory_of(path), error)?;
+            if path == b"/" {
+                path.clear();
+            }
+            (place, path)
+        }
+    };
+    append_name(&mut canonical, name);
+    let path = canonical;
     match place {
         Place::Node { mount, attributes } => Ok(Slot {
             mount,
@@ -117,8 +142,14 @@ pub(crate) fn walk_to_slot<'a, B: Backend>(
     }
 }
 
+/// Adds a name to a canonical path, in which the root is empty.
+fn append_name(path: &mut Vec<u8>, name: &[u8]) {
+    path.push(b'/');
+    path.extend_from_slice(name);
+}
+
 /// Returns what is in front of the last name of a path, with the slash behind it.
-fn directory_of(path: &[u8]) -> &[u8] {
+pub(crate) fn directory_of(path: &[u8]) -> &[u8] {
     let end = path.iter().rposition(|byte| *byte != b'/').unwrap_or(0);
     let slash = path[..end].iter().rposition(|byte| *byte == b'/');
     &path[..=slash.unwrap_or(0)]
@@ -195,8 +226,7 @@ impl<'a, B: Backend> Walk<'a, B> {
 
     /// Adds a name to the path.
     fn append(&mut self, name: &[u8]) {
-        self.path.push(b'/');
-        self.path.extend_from_slice(name);
+        append_name(&mut self.path, name);
     }
 
     /// Goes up to the last of the first places.

@@ -3,6 +3,7 @@
 //! Whatever dies when: every reply that a program gets, and what is in the files at the end, is what
 //! it would have been without.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use libipc::Interface;
@@ -210,7 +211,9 @@ fn the_mark_of_redelivery_is_needed() {
     let differs = |death| {
         let world = World::new(vec![death]);
         world.steps.forget_redelivery();
-        world.run() != right
+        // A server that sees something twice that happens once may doubt itself; here it panics then.
+        let seen = catch_unwind(AssertUnwindSafe(|| world.run()));
+        seen.map_or(true, |seen| seen != right)
     };
     assert!((1..=world.steps.taken()).any(differs));
 }

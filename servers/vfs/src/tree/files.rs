@@ -57,10 +57,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             self.mounts[mount].check_writable()?;
         }
         if options.truncate {
-            let operation = operation(caller, STEP_TRUNCATE);
-            self.mounts[mount]
-                .backend
-                .truncate(operation, attributes.inode, 0)?;
+            self.cut(caller, options, (mount, attributes.inode))?;
             attributes.bytes = 0;
         }
         let open = OpenFile {
@@ -69,8 +66,27 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             access: options.access,
             is_append: options.append,
         };
+        // The file that has the number would be gone.
+        self.check_table(caller, file, None);
         self.append(Record::Open(caller.into(), file.0, open), Purpose::Grow)?;
-        Ok(Opened { file, attributes })
+        self.check_table(caller, file, Some(open));
+        let opened = Opened { file, attributes };
+        check_opened(options, (mount, open), &opened);
+        Ok(opened)
+    }
+
+    /// Cuts a file to nothing, as the options must say: what is cut is gone.
+    #[inline(never)]
+    fn cut(
+        &self,
+        caller: &Caller,
+        options: OpenOptions,
+        (mount, inode): (usize, Inode),
+    ) -> FsResult<()> {
+        assert!(options.truncate, "nobody asked for a file to be cut");
+        let operation = operation(caller, STEP_TRUNCATE);
+        self.mounts[mount].backend.truncate(operation, inode, 0)?;
+        Ok(())
     }
 
     /// Finds the file to open, or makes it.
@@ -80,7 +96,12 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         path: &[u8],
         options: OpenOptions,
     ) -> FsResult<(usize, Attributes)> {
-        let found = walk_once(&self.mounts, path, LastLink::Follow);
+        let found = match walk_once(&self.mounts, path, LastLink::Follow) {
+            Err(error) if error != FsError::NotFound || options.create == Create::Never => {
+                second::settle(&self.mounts, path, error)
+            }
+            found => found,
+        };
         match (found, options.create) {
             (Ok(walked), Create::Never | Create::IfMissing) => match walked.place {
                 Place::Node { mount, attributes } => Ok((mount, attributes)),
@@ -97,12 +118,9 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
                 }
             }
             (Err(FsError::NotFound), Create::IfMissing | Create::New) => {
-                self.create_file(caller, path)
+                self.create_file(caller, path, options.create)
             }
-            (Err(error), _) => {
-                second::check(&self.mounts, path, error);
-                Err(error)
-            }
+            (Err(error), _) => Err(error),
         }
     }
 
@@ -116,7 +134,13 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         Ok(outcome.map(|outcome| outcome.inode))
     }
 
-    fn create_file(&mut self, caller: &Caller, path: &[u8]) -> FsResult<(usize, Attributes)> {
+    fn create_file(
+        &mut self,
+        caller: &Caller,
+        path: &[u8],
+        create: Create,
+    ) -> FsResult<(usize, Attributes)> {
+        assert!(create != Create::Never, "nobody asked for a new file");
         let slot = self.changeable_slot(path)?;
         if slot.wants_directory {
             return Err(FsError::IsADirectory);
@@ -127,8 +151,8 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         let outcome = match backend.create(operation, slot.directory, slot.name, node) {
             // A symbolic link that leads nowhere is in the way.
             Err(FsError::Exists) => {
-                second::check(&self.mounts, path, FsError::NotFound);
-                return Err(FsError::NotFound);
+                second::settle(&self.mounts, path, FsError::NotFound)?;
+                return Err(FsError::Exists);
             }
             other => other?,
         };
@@ -145,7 +169,16 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
             return Ok(());
         }
         self.open_file_of(caller, file)?;
-        self.append(Record::Close(caller.into(), file.0), Purpose::Shrink)
+        self.append(Record::Close(caller.into(), file.0), Purpose::Shrink)?;
+        self.check_table(caller, file, None);
+        Ok(())
+    }
+
+    /// Ends this instance if the table does not say what was just written down.
+    #[inline(never)]
+    fn check_table(&self, caller: &Caller, file: FileId, expected: Option<OpenFile>) {
+        let found = self.files.state().find(caller.badge, file);
+        assert!(found == expected, "a table is not what its record says");
     }
 
     /// Tells about an open file.
@@ -206,6 +239,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     ) -> FsResult<Written> {
         let (backend, open) = self.writable(caller, file)?;
         let offset = place(open, transfer.offset)?;
+        check_place(open, transfer.offset, offset);
         let transfer = Transfer { offset, ..transfer };
         let outcome = backend.write(operation(caller, 0), open.inode, transfer, buffer)?;
         Ok(Written {
@@ -227,8 +261,9 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         content: &[u8],
     ) -> FsResult<Written> {
         let (backend, open) = self.writable(caller, file)?;
-        let offset = place(open, offset)?;
-        let outcome = backend.write_small(operation(caller, 0), open.inode, offset, content)?;
+        let to = place(open, offset)?;
+        check_place(open, offset, to);
+        let outcome = backend.write_small(operation(caller, 0), open.inode, to, content)?;
         Ok(Written {
             offset: outcome.offset,
             bytes: outcome.bytes,
@@ -246,8 +281,36 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         Ok(())
     }
 
+    /// Passes on the answer to a request about an open file, unless it is an error that only a damaged
+    /// server gives: then the next instance answers.
+    pub(crate) fn of_file<T>(&self, answer: FsResult<T>) -> FsResult<T> {
+        match &answer {
+            Err(error @ (FsError::Stale | FsError::Denied)) => self.files.suspect(error.text()),
+            // Whoever asked named no path.
+            Err(
+                FsError::NotFound
+                | FsError::NotADirectory
+                | FsError::IsADirectory
+                | FsError::Exists
+                | FsError::NotEmpty
+                | FsError::ReadOnly
+                | FsError::NameTooLong
+                | FsError::TooManyLinks
+                | FsError::CrossesMounts
+                | FsError::TooManyFiles
+                | FsError::Busy,
+            ) => libipc::doubt_oneself("open file"),
+            _ => {}
+        }
+        answer
+    }
+
     fn open_file_of(&self, caller: &Caller, file: FileId) -> FsResult<OpenFile> {
-        self.sane(self.files.state().get(caller.badge, file))
+        let found = self.files.state().get(caller.badge, file);
+        if found.is_err() {
+            self.check_table(caller, file, None);
+        }
+        self.sane(found)
     }
 
     fn readable(&self, caller: &Caller, file: FileId) -> FsResult<(&B, Inode)> {
@@ -278,5 +341,99 @@ fn place(open: OpenFile, offset: u64) -> FsResult<u64> {
         (true, _) => Ok(APPEND),
         (false, APPEND) => Err(FsError::TooLarge),
         (false, offset) => Ok(offset),
+    }
+}
+
+/// Ends this instance if a write is about to go elsewhere than `asked`, or than to the end of a file
+/// that was opened for appending.
+#[inline(never)]
+fn check_place(open: OpenFile, asked: u64, to: u64) {
+    let expected = if open.is_append { APPEND } else { asked };
+    assert!(to == expected, "a write would go to another place");
+}
+
+/// Ends this instance if a file was opened otherwise than it was asked for. What was written down the
+/// next one finds, and answers.
+#[inline(never)]
+fn check_opened(options: OpenOptions, (mount, open): (usize, OpenFile), opened: &Opened) {
+    let Attributes {
+        inode, kind, bytes, ..
+    } = opened.attributes;
+    let expected = OpenFile {
+        inode,
+        access: options.access,
+        is_append: options.append,
+        ..open
+    };
+    let is_cut = bytes == 0 || !options.truncate;
+    assert!(
+        usize::from(open.mount) == mount && open == expected && kind == FileKind::Regular && is_cut,
+        "a file was opened otherwise than asked for"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use libipc::proto::file_system::{APPEND, Attributes, FileKind, Inode};
+    use libipc::proto::vfs::{Access, FileId, OpenOptions, Opened};
+
+    use super::{check_opened, check_place, place};
+    use crate::open_files::OpenFile;
+
+    const OPEN: OpenFile = OpenFile {
+        mount: 1,
+        inode: Inode(5),
+        access: Access::Write,
+        is_append: false,
+    };
+
+    #[test]
+    fn writes_that_would_go_elsewhere_are_not_made() {
+        let appends = OpenFile {
+            is_append: true,
+            ..OPEN
+        };
+        for (open, asked) in [(OPEN, 0), (OPEN, 7), (appends, 0), (appends, APPEND)] {
+            check_place(open, asked, place(open, asked).unwrap());
+        }
+        for (open, asked, to) in [(OPEN, 7, APPEND), (OPEN, 7, 8), (appends, 7, 7)] {
+            assert!(catch_unwind(|| check_place(open, asked, to)).is_err());
+        }
+    }
+
+    #[test]
+    fn files_are_opened_as_asked_for() {
+        let opened = |kind, bytes| Opened {
+            file: FileId(1),
+            attributes: Attributes {
+                inode: Inode(5),
+                kind,
+                mode: 0,
+                links: 1,
+                owner: 0,
+                group: 0,
+                bytes,
+                modified_s: 0,
+            },
+        };
+        let is_sound = |options, open, opened| {
+            catch_unwind(move || check_opened(options, (1, open), &opened)).is_ok()
+        };
+        let (empty, full) = (opened(FileKind::Regular, 0), opened(FileKind::Regular, 9));
+        assert!(is_sound(OpenOptions::replace(), OPEN, empty));
+        assert!(!is_sound(OpenOptions::replace(), OPEN, full));
+        assert!(!is_sound(OpenOptions::append(), OPEN, full));
+        assert!(!is_sound(OpenOptions::read(), OPEN, full));
+        let directory = opened(FileKind::Directory, 0);
+        assert!(!is_sound(OpenOptions::replace(), OPEN, directory));
+        let other = OpenFile {
+            inode: Inode(6),
+            ..OPEN
+        };
+        assert!(!is_sound(OpenOptions::replace(), other, empty));
+        let elsewhere = OpenFile { mount: 2, ..OPEN };
+        assert!(!is_sound(OpenOptions::replace(), elsewhere, empty));
     }
 }
