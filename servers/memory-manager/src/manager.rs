@@ -185,10 +185,16 @@ impl<'a, M: Machine> Manager<'a, M> {
         if count == 1 {
             self.residents.insert_at(list, spot, frame);
         } else {
+            let first = pages.start;
             let pages = pages.clone();
             check_run(region, page, &pages);
             self.residents.insert_run(list, number, pages, frame);
             space.prefetched += count - 1;
+            check_brought(
+                &self.residents,
+                (number, page),
+                frame + (page - first) as Frame,
+            );
         }
         self.anonymous += count;
         space.faults += 1;
@@ -513,6 +519,17 @@ fn check_run<I>(region: &Region<I>, page: u64, pages: &Range<u64>) {
         is_within && pages.contains(&page),
         "pages that nobody asked for"
     );
+}
+
+/// Looks whether a frame holds the page that was touched, by what is noted of the frame.
+///
+/// # Panics
+///
+/// When it does not.
+#[inline]
+fn check_brought(residents: &Residents<'_>, page: (u32, u64), frame: Frame) {
+    let is_brought = residents.page_of(frame) == Some(page);
+    assert!(is_brought, "the page that was touched was not brought");
 }
 
 /// Allocates frames for `page` and those around it that are wanted and not in memory, or for fewer.
