@@ -47,6 +47,29 @@ enum Gives {
     Handle,
 }
 
+impl Operation {
+    /// Returns the first value that it gave.
+    fn value(&self) -> u64 {
+        self.entry.arguments[self.place()]
+    }
+
+    /// Notes the first value that it gave. Where the handle of another operation is there is none then,
+    /// as what is closed by mistake is nobody's.
+    fn set_value(&mut self, value: u64) {
+        self.entry.arguments[0] = RawHandle::NONE.0.into();
+        let place = self.place();
+        self.entry.arguments[place] = value;
+    }
+
+    /// Returns where the first value is.
+    fn place(&self) -> usize {
+        match self.gives {
+            Gives::Handle => 0,
+            Gives::Number => 1,
+        }
+    }
+}
+
 /// A handle that an operation will give.
 #[derive(Debug)]
 pub struct Ticket<K: Kind> {
@@ -227,7 +250,7 @@ impl Done {
     /// Why it failed, or the one before it that failed; `InvalidArgument` if there is none.
     pub fn value(&self, position: usize) -> Result<u64> {
         match self.operations[..self.count].get(position) {
-            Some(operation) => Ok(operation.entry.arguments[0]),
+            Some(operation) => Ok(operation.value()),
             None => Err(self.error.unwrap_or(Error::InvalidArgument)),
         }
     }
@@ -240,7 +263,9 @@ impl Done {
     #[expect(clippy::needless_pass_by_value, reason = "a handle is taken once")]
     pub fn take<K: Kind>(&mut self, ticket: Ticket<K>) -> Result<Handle<K>> {
         let raw = self.value(ticket.position)?;
-        self.operations[ticket.position].gives = Gives::Number;
+        let operation = &mut self.operations[ticket.position];
+        operation.gives = Gives::Number;
+        operation.set_value(raw);
         Ok(Handle::from_raw(RawHandle(raw as u32)))
     }
 }
@@ -271,16 +296,39 @@ fn make(operations: &mut [Operation]) -> Result<(usize, Option<Error>)> {
             }
         }
     });
+    check_written(operations);
     let (done, error) = raw::plain(Syscall::Batch, [count as u64])?;
     let done = (done as usize).min(count);
     with_entries(|entries| {
         for (entry, operation) in entries.zip(&mut operations[..done]) {
             if let Some(word) = entry[8..].first_chunk() {
-                operation.entry.arguments[0] = u64::from_le_bytes(*word);
+                operation.set_value(u64::from_le_bytes(*word));
             }
         }
     });
     Ok((done, Error::from_code(error)))
+}
+
+/// Looks whether the entries in the IPC page are the operations, before they are made: another call, or
+/// one on something else, could not be taken back.
+///
+/// # Panics
+///
+/// When they are not.
+#[inline(never)]
+fn check_written(operations: &[Operation]) {
+    let is_written = ipc::with_page(|page| {
+        let (words, _) = page.as_chunks::<8>();
+        let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
+        operations.iter().all(|Operation { entry, .. }| {
+            words.next() == Some(entry.call)
+                && entry
+                    .arguments
+                    .iter()
+                    .all(|argument| words.next() == Some(*argument))
+        })
+    });
+    assert!(is_written, "a batch was not written");
 }
 
 /// Gives access to the entries in the IPC page.
