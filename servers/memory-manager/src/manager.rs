@@ -185,16 +185,9 @@ impl<'a, M: Machine> Manager<'a, M> {
         if count == 1 {
             self.residents.insert_at(list, spot, frame);
         } else {
-            let first = pages.start;
-            let pages = pages.clone();
-            check_run(region, page, &pages);
-            self.residents.insert_run(list, number, pages, frame);
+            let run = (pages.clone(), frame);
+            bring_run(&mut self.residents, list, region, (number, page), run);
             space.prefetched += count - 1;
-            check_brought(
-                &self.residents,
-                (number, page),
-                frame + (page - first) as Frame,
-            );
         }
         self.anonymous += count;
         space.faults += 1;
@@ -521,14 +514,24 @@ fn check_run<I>(region: &Region<I>, page: u64, pages: &Range<u64>) {
     );
 }
 
-/// Looks whether a frame holds the page that was touched, by what is noted of the frame.
+/// Notes that a run of pages around the one that was touched is in frames in a row. Apart from the
+/// touch of a single page, which is the usual way.
 ///
 /// # Panics
 ///
-/// When it does not.
-#[inline]
-fn check_brought(residents: &Residents<'_>, page: (u32, u64), frame: Frame) {
-    let is_brought = residents.page_of(frame) == Some(page);
+/// When they are not of the region, or not around the page, or when it is not there afterwards.
+#[inline(never)]
+fn bring_run<I>(
+    residents: &mut Residents<'_>,
+    list: &mut FrameList,
+    region: &Region<I>,
+    (number, page): (u32, u64),
+    (pages, frame): (Range<u64>, Frame),
+) {
+    check_run(region, page, &pages);
+    let touched = frame + (page - pages.start) as Frame;
+    residents.insert_run(list, number, pages, frame);
+    let is_brought = residents.page_of(touched) == Some((number, page));
     assert!(is_brought, "the page that was touched was not brought");
 }
 
