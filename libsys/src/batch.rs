@@ -286,17 +286,10 @@ impl Drop for Done {
 fn make(operations: &mut [Operation]) -> Result<(usize, Option<Error>)> {
     let count = operations.len().min(MAX_BATCH);
     let operations = &mut operations[..count];
-    with_entries(|entries| {
-        for (entry, operation) in entries.zip(operations.iter()) {
-            let (call, arguments) = entry.split_at_mut(8);
-            call.copy_from_slice(&operation.entry.call.to_le_bytes());
-            let words = arguments.as_chunks_mut::<8>().0.iter_mut();
-            for (word, argument) in words.zip(operation.entry.arguments) {
-                *word = argument.to_le_bytes();
-            }
-        }
+    ipc::with_page(|page| {
+        write(page, operations);
+        assert!(is_written(page, operations), "a batch was not written");
     });
-    check_written(operations);
     let (done, error) = raw::plain(Syscall::Batch, [count as u64])?;
     let done = (done as usize).min(count);
     with_entries(|entries| {
@@ -309,26 +302,32 @@ fn make(operations: &mut [Operation]) -> Result<(usize, Option<Error>)> {
     Ok((done, Error::from_code(error)))
 }
 
-/// Looks whether the entries in the IPC page are the operations, before they are made: another call, or
-/// one on something else, could not be taken back.
-///
-/// # Panics
-///
-/// When they are not.
+/// Writes operations as entries of a page.
+fn write(page: &mut [u8], operations: &[Operation]) {
+    let (entries, _) = page.as_chunks_mut::<{ size_of::<BatchEntry>() }>();
+    for (entry, operation) in entries.iter_mut().zip(operations) {
+        let (call, arguments) = entry.split_at_mut(8);
+        call.copy_from_slice(&operation.entry.call.to_le_bytes());
+        let words = arguments.as_chunks_mut::<8>().0.iter_mut();
+        for (word, argument) in words.zip(operation.entry.arguments) {
+            *word = argument.to_le_bytes();
+        }
+    }
+}
+
+/// Returns whether the entries of a page are the operations. Looked at before they are made: another
+/// call, or one on something else, could not be taken back.
 #[inline(never)]
-fn check_written(operations: &[Operation]) {
-    let is_written = ipc::with_page(|page| {
-        let (words, _) = page.as_chunks::<8>();
-        let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
-        operations.iter().all(|Operation { entry, .. }| {
-            words.next() == Some(entry.call)
-                && entry
-                    .arguments
-                    .iter()
-                    .all(|argument| words.next() == Some(*argument))
-        })
-    });
-    assert!(is_written, "a batch was not written");
+fn is_written(page: &[u8], operations: &[Operation]) -> bool {
+    let (words, _) = page.as_chunks::<8>();
+    let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
+    operations.iter().all(|Operation { entry, .. }| {
+        let arguments = &entry.arguments;
+        words.next() == Some(entry.call)
+            && arguments
+                .iter()
+                .all(|argument| words.next() == Some(*argument))
+    })
 }
 
 /// Gives access to the entries in the IPC page.
@@ -340,7 +339,7 @@ fn with_entries<R>(
 
 #[cfg(test)]
 mod tests {
-    use super::Batch;
+    use super::{Batch, is_written, write};
     use crate::{Endpoint, Error, Handle, RawHandle};
 
     #[test]
@@ -353,6 +352,21 @@ mod tests {
         assert_eq!(done.check(), Err(Error::InvalidSyscall));
         assert_eq!(done.take(first).err(), Some(Error::InvalidSyscall));
         assert_eq!(done.take(second).err(), Some(Error::InvalidSyscall));
+    }
+
+    #[test]
+    fn a_word_that_is_not_an_operation_s_is_found() {
+        let endpoint = Handle::<Endpoint>::from_raw(RawHandle(1));
+        let mut batch = Batch::with_capacity(2);
+        let _ = (batch.mint(&endpoint, 1), batch.mint(&endpoint, 2));
+        let mut page = [0xff; 256];
+        write(&mut page, &batch.operations);
+        assert!(is_written(&page, &batch.operations));
+        for place in 0..2 * 56 {
+            page[place] ^= 1;
+            assert!(!is_written(&page, &batch.operations), "{place}");
+            page[place] ^= 1;
+        }
     }
 
     #[test]
