@@ -86,6 +86,12 @@ pub trait Services {
     /// `Kernel` when there is no room to note it.
     fn note(&self, client: u64, key: u64, kept: Option<ledger::Kept>) -> Result<(), InitError>;
 
+    /// Returns what is noted that a client keeps under a key.
+    fn noted(&self, client: u64, key: u64) -> Option<ledger::Kept>;
+
+    /// Returns the keys that are noted of a client.
+    fn noted_keys(&self, client: u64) -> Vec<u64>;
+
     /// Begins to replace the program of a service, or has it begin when the service serves; the
     /// ticket tells what came of it. A request that an earlier instance of `init` committed is not
     /// begun again.
@@ -166,8 +172,21 @@ impl<S: Services> Control<S> {
         let manifest = service_of_badge(caller.badge).and_then(|at| self.services.manifest(at));
         match manifest {
             Some(manifest) if manifest.rights.has(grant) => Ok(()),
-            _ => Err(InitError::NotAllowed),
+            _ => Err(self.not_allowed(caller, grant)),
         }
+    }
+
+    /// Looks at all manifests before a caller is refused, and ends `init` if its own grants what it
+    /// wants.
+    #[cold]
+    #[inline(never)]
+    fn not_allowed(&self, caller: &Caller, grant: Grant) -> InitError {
+        let manifests = (0..).map_while(|at| Some((at, self.services.manifest(at)?)));
+        let is_granted = manifests
+            .filter(|(at, _)| badge_of_service(*at) == caller.badge)
+            .any(|(_, manifest)| manifest.rights.grants.contains(&grant));
+        assert!(!is_granted, "{:#x} was not allowed {grant:?}", caller.badge);
+        InitError::NotAllowed
     }
 
     fn find(&self, name: &str) -> Result<usize, InitError> {
@@ -199,8 +218,49 @@ impl<S: Services> Control<S> {
         let mut vault = self.vault.borrow_mut();
         vault.check(caller.badge, key)?;
         // What was there is closed only after nothing names it any more.
-        self.services.note(caller.badge, key, Some(kept.noted()))?;
-        vault.put(caller.badge, key, kept)
+        let noted = kept.noted();
+        self.services.note(caller.badge, key, Some(noted))?;
+        vault.put(caller.badge, key, kept)?;
+        self.check_kept(&vault, (caller.badge, key), Some(noted));
+        Ok(())
+    }
+
+    /// Looks whether something, or nothing, is under a key, and is noted.
+    ///
+    /// # Panics
+    ///
+    /// When it is not: the next instance takes up what is noted.
+    #[inline(never)]
+    fn check_kept(&self, vault: &Vault<Kept>, place: (u64, u64), kept: Option<ledger::Kept>) {
+        let found = vault.get(place.0, place.1).map(Kept::noted);
+        let noted = self.services.noted(place.0, place.1);
+        assert!(
+            found == kept && noted == kept,
+            "the vault does not hold {kept:?} under key {:#x} of {:#x}",
+            place.1,
+            place.0
+        );
+    }
+
+    /// Looks at what is noted before it is said that nothing is under a key.
+    ///
+    /// # Panics
+    ///
+    /// When something of this kind is noted.
+    #[cold]
+    #[inline(never)]
+    fn no_such_key(
+        &self,
+        caller: &Caller,
+        key: u64,
+        is_kind: impl Fn(&ledger::Kept) -> bool,
+    ) -> InitError {
+        let noted = self.services.noted(caller.badge, key);
+        assert!(
+            !noted.is_some_and(|kept| is_kind(&kept)),
+            "{noted:?} was not found in the vault"
+        );
+        InitError::NoSuchKey
     }
 
     async fn swap_to(
@@ -277,8 +337,12 @@ impl<S: Services> InitServer for Control<S> {
         key: u64,
     ) -> Result<Handle<Memory>, InitError> {
         match self.vault.borrow().get(caller.badge, key) {
-            Some(Kept::Memory(memory)) => self.services.copy(memory),
-            _ => Err(InitError::NoSuchKey),
+            Some(kept @ Kept::Memory(memory)) => {
+                let vault = self.vault.borrow();
+                self.check_kept(&vault, (caller.badge, key), Some(kept.noted()));
+                self.services.copy(memory)
+            }
+            _ => Err(self.no_such_key(caller, key, |kept| matches!(kept, ledger::Kept::Memory(_)))),
         }
     }
 
@@ -288,13 +352,23 @@ impl<S: Services> InitServer for Control<S> {
         key: u64,
     ) -> Result<Handle<Notification>, InitError> {
         match self.vault.borrow().get(caller.badge, key) {
-            Some(Kept::Notification(notification)) => self.services.copy(notification),
-            _ => Err(InitError::NoSuchKey),
+            Some(kept @ Kept::Notification(notification)) => {
+                let vault = self.vault.borrow();
+                self.check_kept(&vault, (caller.badge, key), Some(kept.noted()));
+                self.services.copy(notification)
+            }
+            _ => {
+                let is_kind = |kept: &ledger::Kept| matches!(kept, ledger::Kept::Notification(_));
+                Err(self.no_such_key(caller, key, is_kind))
+            }
         }
     }
 
     async fn vault_list(&self, caller: &Caller) -> Result<Vec<u64>, InitError> {
-        Ok(self.vault.borrow().list(caller.badge))
+        let keys = self.vault.borrow().list(caller.badge);
+        let is_noted = keys == self.services.noted_keys(caller.badge);
+        assert!(is_noted, "the vault holds other keys than are noted");
+        Ok(keys)
     }
 
     async fn vault_remove(&self, caller: &Caller, key: u64) -> Result<(), InitError> {
@@ -303,6 +377,7 @@ impl<S: Services> InitServer for Control<S> {
             self.services.note(caller.badge, key, None)?;
         }
         vault.remove(caller.badge, key);
+        self.check_kept(&vault, (caller.badge, key), None);
         Ok(())
     }
 

@@ -31,8 +31,8 @@ use init::ledger::Kept;
 use init::vault::Vault;
 use libipc::Server;
 use libipc::proto::init::InitDispatcher;
-use libsys::System;
 use libsys::startup::{self, Startup};
+use libsys::{Rights, System};
 
 use book::{Book, adopt};
 use keeper::{FATAL_EXIT, Keeper};
@@ -77,7 +77,13 @@ fn serve(startup: &Startup) -> Result<core::convert::Infallible, SetupError> {
         log::info!("{closed} handles that nobody knew were closed");
     }
 
-    let server = Server::new(setup.endpoint, setup.notification);
+    // Copies: what it closes by mistake, with a count that is wrong, is not what the next instance
+    // needs.
+    let server = Server::new(
+        setup.endpoint.duplicate(Rights::ALL)?,
+        setup.notification.duplicate(Rights::ALL)?,
+    );
+    core::mem::forget((setup.endpoint, setup.notification));
     let events = server.events();
     keeper.start_all();
     let (looks, news) = (Rc::clone(&keeper), events.clone());

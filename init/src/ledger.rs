@@ -275,6 +275,11 @@ impl Ledger {
         self.vault.iter().map(|(&place, &kept)| (place, kept))
     }
 
+    /// Returns what a client keeps under a key.
+    pub fn kept(&self, client: u64, key: u64) -> Option<Kept> {
+        self.vault.get(&(client, key)).copied()
+    }
+
     /// Returns what is known of a service.
     pub fn service(&self, position: Position) -> Option<&ServiceRecord> {
         self.services.get(&position)

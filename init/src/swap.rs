@@ -32,7 +32,7 @@ use libsys::service::{Exported, Order, Phase, Serving, Trouble};
 use crate::MS;
 
 pub use interfaces::Direction;
-pub use ticket::Ticket;
+pub use ticket::{Ticket, waiting};
 
 /// Who is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

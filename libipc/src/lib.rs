@@ -46,7 +46,7 @@ pub use schema::Interface;
 pub use server::{Caller, Server};
 
 #[cfg(bare)]
-pub use rubbish::doubt_oneself;
+pub use rubbish::{doubt_oneself, on_doubt};
 
 /// Panics: on the host there is no `init`, which would end the process.
 #[cfg(not(bare))]

@@ -5,6 +5,7 @@
 
 use libsys::startup::{self, Startup};
 use libsys::{Handle, Sender};
+use spin::Once;
 
 use crate::proto::init::InitClient;
 
@@ -30,9 +31,21 @@ pub(crate) fn report(sender: &Handle<Sender>, method: &str) {
     tell(&startup, other.map_or(name, |(_, service)| service), method);
 }
 
+/// What a server does that nobody else can end.
+static DOUBT: Once<fn(&str)> = Once::new();
+
+/// Has `f` run when this process doubts itself, in place of `init`: for `init` itself. Any thread may
+/// run it, and it returns if the process is to go on.
+pub fn on_doubt(f: fn(&str)) {
+    DOUBT.call_once(|| f);
+}
+
 /// Has `init` end this process if it is a server and `init` believes it, for what it finds wrong with
 /// itself, in a method or elsewhere. The next instance will do better.
 pub fn doubt_oneself(what: &str) {
+    if let Some(doubt) = DOUBT.get() {
+        return doubt(what);
+    }
     let Some(startup) = startup::read() else {
         return;
     };

@@ -29,9 +29,7 @@ mod journal;
 mod replies;
 mod rest;
 
-pub use dispatch::{
-    Answer, Arguments, Dispatch, Output, Payload, RequestFuture, Started, requests,
-};
+pub use dispatch::{Answer, Arguments, Dispatch, Output, Payload, RequestFuture, Started};
 pub use fault::Fault;
 pub use journal::{MemoryJournal, ReplyJournal};
 pub use replies::{HasReplies, MAX_REPLIES, MAX_REPLIES_PER_BADGE, RegionJournal, Replies};

@@ -47,6 +47,29 @@ enum Gives {
     Handle,
 }
 
+impl Operation {
+    /// Returns the first value that it gave.
+    fn value(&self) -> u64 {
+        self.entry.arguments[self.place()]
+    }
+
+    /// Notes the first value that it gave. Where the handle of another operation is there is none then,
+    /// as what is closed by mistake is nobody's.
+    fn set_value(&mut self, value: u64) {
+        self.entry.arguments[0] = RawHandle::NONE.0.into();
+        let place = self.place();
+        self.entry.arguments[place] = value;
+    }
+
+    /// Returns where the first value is.
+    fn place(&self) -> usize {
+        match self.gives {
+            Gives::Handle => 0,
+            Gives::Number => 1,
+        }
+    }
+}
+
 /// A handle that an operation will give.
 #[derive(Debug)]
 pub struct Ticket<K: Kind> {
@@ -227,7 +250,7 @@ impl Done {
     /// Why it failed, or the one before it that failed; `InvalidArgument` if there is none.
     pub fn value(&self, position: usize) -> Result<u64> {
         match self.operations[..self.count].get(position) {
-            Some(operation) => Ok(operation.entry.arguments[0]),
+            Some(operation) => Ok(operation.value()),
             None => Err(self.error.unwrap_or(Error::InvalidArgument)),
         }
     }
@@ -240,7 +263,9 @@ impl Done {
     #[expect(clippy::needless_pass_by_value, reason = "a handle is taken once")]
     pub fn take<K: Kind>(&mut self, ticket: Ticket<K>) -> Result<Handle<K>> {
         let raw = self.value(ticket.position)?;
-        self.operations[ticket.position].gives = Gives::Number;
+        let operation = &mut self.operations[ticket.position];
+        operation.gives = Gives::Number;
+        operation.set_value(raw);
         Ok(Handle::from_raw(RawHandle(raw as u32)))
     }
 }
@@ -261,26 +286,48 @@ impl Drop for Done {
 fn make(operations: &mut [Operation]) -> Result<(usize, Option<Error>)> {
     let count = operations.len().min(MAX_BATCH);
     let operations = &mut operations[..count];
-    with_entries(|entries| {
-        for (entry, operation) in entries.zip(operations.iter()) {
-            let (call, arguments) = entry.split_at_mut(8);
-            call.copy_from_slice(&operation.entry.call.to_le_bytes());
-            let words = arguments.as_chunks_mut::<8>().0.iter_mut();
-            for (word, argument) in words.zip(operation.entry.arguments) {
-                *word = argument.to_le_bytes();
-            }
-        }
+    ipc::with_page(|page| {
+        write(page, operations);
+        assert!(is_written(page, operations), "a batch was not written");
     });
     let (done, error) = raw::plain(Syscall::Batch, [count as u64])?;
     let done = (done as usize).min(count);
     with_entries(|entries| {
         for (entry, operation) in entries.zip(&mut operations[..done]) {
             if let Some(word) = entry[8..].first_chunk() {
-                operation.entry.arguments[0] = u64::from_le_bytes(*word);
+                operation.set_value(u64::from_le_bytes(*word));
             }
         }
     });
     Ok((done, Error::from_code(error)))
+}
+
+/// Writes operations as entries of a page.
+fn write(page: &mut [u8], operations: &[Operation]) {
+    let (entries, _) = page.as_chunks_mut::<{ size_of::<BatchEntry>() }>();
+    for (entry, operation) in entries.iter_mut().zip(operations) {
+        let (call, arguments) = entry.split_at_mut(8);
+        call.copy_from_slice(&operation.entry.call.to_le_bytes());
+        let words = arguments.as_chunks_mut::<8>().0.iter_mut();
+        for (word, argument) in words.zip(operation.entry.arguments) {
+            *word = argument.to_le_bytes();
+        }
+    }
+}
+
+/// Returns whether the entries of a page are the operations. Looked at before they are made: another
+/// call, or one on something else, could not be taken back.
+#[inline(never)]
+fn is_written(page: &[u8], operations: &[Operation]) -> bool {
+    let (words, _) = page.as_chunks::<8>();
+    let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
+    operations.iter().all(|Operation { entry, .. }| {
+        let arguments = &entry.arguments;
+        words.next() == Some(entry.call)
+            && arguments
+                .iter()
+                .all(|argument| words.next() == Some(*argument))
+    })
 }
 
 /// Gives access to the entries in the IPC page.
@@ -292,7 +339,7 @@ fn with_entries<R>(
 
 #[cfg(test)]
 mod tests {
-    use super::Batch;
+    use super::{Batch, is_written, write};
     use crate::{Endpoint, Error, Handle, RawHandle};
 
     #[test]
@@ -305,6 +352,21 @@ mod tests {
         assert_eq!(done.check(), Err(Error::InvalidSyscall));
         assert_eq!(done.take(first).err(), Some(Error::InvalidSyscall));
         assert_eq!(done.take(second).err(), Some(Error::InvalidSyscall));
+    }
+
+    #[test]
+    fn a_word_that_is_not_an_operation_s_is_found() {
+        let endpoint = Handle::<Endpoint>::from_raw(RawHandle(1));
+        let mut batch = Batch::with_capacity(2);
+        let _ = (batch.mint(&endpoint, 1), batch.mint(&endpoint, 2));
+        let mut page = [0xff; 256];
+        write(&mut page, &batch.operations);
+        assert!(is_written(&page, &batch.operations));
+        for place in 0..2 * 56 {
+            page[place] ^= 1;
+            assert!(!is_written(&page, &batch.operations), "{place}");
+            page[place] ^= 1;
+        }
     }
 
     #[test]

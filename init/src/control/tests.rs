@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libipc::Failure;
 use libipc::loopback::Loopback;
@@ -116,6 +117,16 @@ impl Services for Fake {
             None => noted.remove(&(client, key)),
         };
         Ok(())
+    }
+
+    fn noted(&self, client: u64, key: u64) -> Option<ledger::Kept> {
+        self.noted.borrow().get(&(client, key)).copied()
+    }
+
+    fn noted_keys(&self, client: u64) -> Vec<u64> {
+        let noted = self.noted.borrow();
+        let own = noted.keys().filter(|(owner, _)| *owner == client);
+        own.map(|(_, key)| *key).collect()
     }
 
     fn shutdown(&self, _code: u32) -> InitError {
@@ -279,6 +290,33 @@ fn callers_have_vaults_of_their_own() {
     client.vault_remove(9).unwrap();
     assert_eq!(get(9), missing);
     assert_eq!(fake.noted.borrow().len(), 1);
+}
+
+#[test]
+fn a_vault_that_is_not_what_is_noted_ends_init() {
+    fn ends(what: &str, act: impl FnOnce(&InitClient)) {
+        let (fake, _loopback, client) = init();
+        client.vault_put_memory(9, &memory(5)).unwrap();
+        let ((badge, _), kept) = fake.noted.borrow().clone().pop_first().unwrap();
+        fake.noted.borrow_mut().clear();
+        fake.noted.borrow_mut().insert((badge, 8), kept);
+        let result = catch_unwind(AssertUnwindSafe(|| act(&client)));
+        assert!(result.is_err(), "{what} was not noticed");
+    }
+    ends("a key that is lost", |client| {
+        let _ = client.vault_get_memory(8);
+    });
+    ends("a key too many", |client| {
+        let _ = client.vault_get_memory(9);
+    });
+    ends("another list", |client| {
+        let _ = client.vault_list();
+    });
+    // Of another kind there is none.
+    let (_, _, client) = init();
+    client.vault_put_memory(9, &memory(5)).unwrap();
+    let missing = Err(Failure::Server(InitError::NoSuchKey));
+    assert_eq!(client.vault_get_notification(9).map(drop), missing);
 }
 
 #[test]

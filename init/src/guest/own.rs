@@ -13,10 +13,14 @@ use libipc::proto::init::{
 };
 use libsys::abi::ProcessInfo;
 use libsys::{startup, time};
+use spin::Once;
 
 use super::book::Book;
 use super::processes::{ENDED_BY_INIT, cause_of};
 use super::watchdog;
+
+/// For doubts, which any thread may have.
+static BOOK: Once<&'static Book> = Once::new();
 
 /// `init` itself.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ impl Oneself {
             down_since: Cell::new(down_since),
         };
         oneself.note();
+        BOOK.call_once(|| book);
+        libipc::on_doubt(doubt);
         oneself
     }
 
@@ -78,9 +84,7 @@ impl Oneself {
     /// Ends `init` because a client does not believe it, if that one is heard. Answered as
     /// [`Oneself::end`] is.
     pub(crate) fn end_for_report(&self, caller: &Caller) -> Result<(), InitError> {
-        let reported = self.statistics.borrow().counts().reported;
-        if !is_heard_about_oneself(reported, time::now()) {
-            log::warn!("reported too often: not heard");
+        if !is_heard(self.statistics.borrow().counts()) {
             return Ok(());
         }
         self.end_because(Cause::Reported, caller)
@@ -95,8 +99,7 @@ impl Oneself {
         own.ending = Some(cause);
         drop(own);
         self.note();
-        let error = startup::process().kill(ENDED_BY_INIT);
-        log::error!("not ended: {error:?}");
+        end();
         Err(InitError::Kernel)
     }
 
@@ -136,6 +139,38 @@ impl Oneself {
             log::error!("own state not noted: {error}");
         }
     }
+}
+
+/// Ends `init`, which is about to say something that it should never have to say, if it has not had
+/// many such doubts. The next instance gets the request.
+#[cold]
+fn doubt(what: &str) {
+    let Some(book) = BOOK.get() else { return };
+    let mut own = book.read(|ledger| ledger.own().0.clone());
+    log::error!("init does not believe itself: `{what}`");
+    if !is_heard(&own.counts) {
+        return;
+    }
+    own.ending = Some(Cause::Doubted);
+    match book.note(Record::Own(own.into())) {
+        Ok(()) => end(),
+        Err(error) => log::error!("own state not noted: {error}"),
+    }
+}
+
+/// Returns whether one more report or doubt is heard after so many.
+fn is_heard(counts: &ServiceStatistics) -> bool {
+    let is_heard = is_heard_about_oneself(counts.reported + counts.doubted, time::now());
+    if !is_heard {
+        log::warn!("reported too often: not heard");
+    }
+    is_heard
+}
+
+/// Ends this process; returns only if the kernel refuses.
+fn end() {
+    let error = startup::process().kill(ENDED_BY_INIT);
+    log::error!("not ended: {error:?}");
 }
 
 /// Returns why the last instance ended, as the kernel and the watchdog know it.

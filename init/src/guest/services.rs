@@ -1,5 +1,7 @@
 //! What those who call `init` can ask of the services.
 
+use alloc::vec::Vec;
+
 use init::control::{Services, Source};
 use init::ledger::{self, Record};
 use init::reports::Verdict;
@@ -103,6 +105,16 @@ impl Services for Keeper {
             log::error!("vault of {client:#x}: not noted: {error}");
             InitError::Kernel
         })
+    }
+
+    fn noted(&self, client: u64, key: u64) -> Option<ledger::Kept> {
+        self.book().read(|ledger| ledger.kept(client, key))
+    }
+
+    fn noted_keys(&self, client: u64) -> Vec<u64> {
+        let is_own = |(place, _): ((u64, u64), _)| (place.0 == client).then_some(place.1);
+        self.book()
+            .read(|ledger| ledger.vault().filter_map(is_own).collect())
     }
 
     fn shutdown(&self, code: u32) -> InitError {

@@ -7,8 +7,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use init::heartbeat::{Doing, Judgement, Look, Watcher};
+use init::swap;
 use libipc::proto::init::Cause;
-use libipc::server;
 use libsys::mappings::Reservation;
 use libsys::thread::{self, ThreadPlace};
 use libsys::{Handle, Memory, Notification, ipc, startup, time};
@@ -89,9 +89,9 @@ fn watch(wake: &Handle<Notification>, careful_until: u64) -> ! {
             .min();
         time::sleep_until(next.unwrap_or(0));
         let (cpu_ns, forgotten) = process.info().map_or((0, 0), |info| {
-            // Only the main thread waits for messages, and knows of all requests when it does.
+            // Only the main thread waits for messages, and all but swaps are answered when it does.
             let is_idle = info.receiving > 0;
-            let forgotten = info.duties.saturating_sub(server::requests());
+            let forgotten = info.duties.saturating_sub(swap::waiting());
             (
                 info.cpu_ns + info.served_ns,
                 if is_idle { forgotten } else { 0 },

@@ -8,7 +8,6 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::convert::Infallible;
-use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll, Waker};
 
 use libsys::abi::Info;
@@ -136,15 +135,6 @@ pub(crate) struct Request<R> {
 enum Task<R> {
     Request(Request<R>),
     Plain(PlainFuture),
-}
-
-/// Requests of this process's server that wait.
-static REQUESTS: AtomicU64 = AtomicU64::new(0);
-
-/// Returns how many requests the server of this process has received and not answered, those aside
-/// that it is working on.
-pub fn requests() -> u64 {
-    REQUESTS.load(Ordering::Relaxed)
 }
 
 /// The event loop without the kernel.
@@ -351,7 +341,6 @@ impl<R> Core<R> {
     /// Tells `init` how many requests wait: the kernel knows how many should.
     fn publish_requests(&mut self, requests: u64) {
         self.requests = requests;
-        REQUESTS.store(requests, Ordering::Relaxed);
         if let Some(page) = service::page() {
             page.set_requests(requests);
         }

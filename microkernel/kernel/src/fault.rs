@@ -6,7 +6,7 @@
 
 use core::sync::atomic::Ordering;
 
-use skink_abi::{FaultMessage, Info, ObjectKind, REGISTER_BYTES, RawHandle, Rights};
+use skink_abi::{Error, FaultMessage, Info, ObjectKind, REGISTER_BYTES, RawHandle, Rights};
 use skink_kcore::NONE;
 use skink_kcore::endpoint::Arrival;
 
@@ -142,14 +142,25 @@ pub(crate) extern "C" fn answer_at_once(pager: &'static Thread) -> bool {
     true
 }
 
-/// Does what a pager's answer says: installs mappings, or ends the process.
+/// Does what a pager's answer says: installs mappings, or ends the process. A pager that answers with
+/// what is no mapping at all is damaged: it is ended itself, and the thread touches the page again.
 pub(crate) fn resolve(held: &mut Held<0>, pager: &Thread, faulted: &'static Thread, info: Info) {
     let target = PROCESSES.get(faulted.process.get());
-    let resolved =
-        info.label() == 0 && crate::memory::map_from_reply(held, pager, target, info).is_ok();
-    if resolved {
-        faulted.faults.set(faulted.faults.get() + 1);
-    } else {
-        teardown::end_by_fault(held, faulted, 14, faulted.call.fault[0].get());
+    let address = faulted.call.fault[0].get();
+    if info.label() != 0 {
+        return teardown::end_by_fault(held, faulted, 14, address);
     }
+    match crate::memory::map_from_reply(held, pager, target, info) {
+        Ok(()) => faulted.faults.set(faulted.faults.get() + 1),
+        Err(error) if is_no_mapping(error) => teardown::end_by_fault(held, pager, 13, address),
+        Err(_) => teardown::end_by_fault(held, faulted, 14, address),
+    }
+}
+
+/// Returns whether an item was refused for what only the pager decides: its own handle, and numbers.
+fn is_no_mapping(error: Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidHandle | Error::WrongKind | Error::MissingRight | Error::InvalidArgument
+    )
 }

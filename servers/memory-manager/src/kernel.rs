@@ -1,8 +1,11 @@
 //! The real kernel behind [`Machine`].
 
+use alloc::alloc::{alloc, dealloc};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::alloc::Layout;
+use core::hint::black_box;
 use core::ops::Range;
 
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
@@ -34,6 +37,9 @@ const ERA_BITS: u32 = 18;
 const PAUSE_NS: u64 = 50_000;
 /// Bytes at the start of a page, and at the ends of an object, that are looked at again.
 const LOOKED_AT: usize = 64;
+
+/// Bytes of the heap that are more than any list grows by for a request.
+const HEAP_ROOM: usize = 256 * 1024;
 
 /// The kernel, and what is needed to ask it for things.
 pub(crate) struct Kernel {
@@ -409,6 +415,20 @@ impl Machine for Kernel {
             pages,
         );
         Ok((kept, given))
+    }
+
+    fn has_heap(&self) -> bool {
+        let layout = Layout::new::<[u8; HEAP_ROOM]>();
+        // SAFETY: the layout has a size, and what is given is given back with the same one.
+        unsafe {
+            // Black, or nothing would be asked for.
+            let place = black_box(alloc(layout));
+            if place.is_null() {
+                return false;
+            }
+            dealloc(place, layout);
+        }
+        true
     }
 
     fn is_used(&self, memory: &Handle<Memory>) -> bool {

@@ -220,6 +220,9 @@ pub trait Machine {
         pages: u32,
     ) -> Result<(Self::Memory, Self::Memory), MemoryError>;
 
+    /// Returns whether the manager's own heap has room for more than any request takes of it.
+    fn has_heap(&self) -> bool;
+
     /// Returns whether others than the manager still use an object.
     fn is_used(&self, memory: &Self::Memory) -> bool;
 }

@@ -185,9 +185,8 @@ impl<'a, M: Machine> Manager<'a, M> {
         if count == 1 {
             self.residents.insert_at(list, spot, frame);
         } else {
-            let pages = pages.clone();
-            check_run(region, page, &pages);
-            self.residents.insert_run(list, number, pages, frame);
+            let run = (pages.clone(), frame);
+            bring_run(&mut self.residents, list, region, (number, page), run);
             space.prefetched += count - 1;
         }
         self.anonymous += count;
@@ -513,6 +512,27 @@ fn check_run<I>(region: &Region<I>, page: u64, pages: &Range<u64>) {
         is_within && pages.contains(&page),
         "pages that nobody asked for"
     );
+}
+
+/// Notes that a run of pages around the one that was touched is in frames in a row. Apart from the
+/// touch of a single page, which is the usual way.
+///
+/// # Panics
+///
+/// When they are not of the region, or not around the page, or when it is not there afterwards.
+#[inline(never)]
+fn bring_run<I>(
+    residents: &mut Residents<'_>,
+    list: &mut FrameList,
+    region: &Region<I>,
+    (number, page): (u32, u64),
+    (pages, frame): (Range<u64>, Frame),
+) {
+    check_run(region, page, &pages);
+    let touched = frame + (page - pages.start) as Frame;
+    residents.insert_run(list, number, pages, frame);
+    let is_brought = residents.page_of(touched) == Some((number, page));
+    assert!(is_brought, "the page that was touched was not brought");
 }
 
 /// Allocates frames for `page` and those around it that are wanted and not in memory, or for fewer.

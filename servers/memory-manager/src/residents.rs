@@ -138,7 +138,8 @@ impl<'a> Residents<'a> {
     ///
     /// # Panics
     ///
-    /// As [`Residents::insert_at`], and when the pages are not found afterwards.
+    /// As [`Residents::insert_at`], when one of the pages is there already (the kernel would not map it
+    /// a second time), and when they are not found afterwards.
     #[inline(never)]
     pub fn insert_run(
         &mut self,
@@ -151,6 +152,11 @@ impl<'a> Residents<'a> {
         let (count, last) = (list.count, pages.end - 1);
         let expected = Some(first + (last - pages.start) as Frame);
         let expected_count = count + (pages.end - pages.start);
+        let is_absent = |page| self.find(space, page).is_none();
+        assert!(
+            pages.clone().all(is_absent),
+            "pages that are there were to be brought"
+        );
         for (page, frame) in pages.zip(first..) {
             if page.is_multiple_of(1 << GROUP_BITS) {
                 spot = self.spot(space, page);

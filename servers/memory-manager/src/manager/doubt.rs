@@ -25,7 +25,7 @@ use crate::machine::{Life, Machine};
 use crate::objects::MAX_ALL_OBJECTS;
 use crate::regions::{Backing, Region};
 use crate::resolve::Refusal;
-use crate::spaces::client_badge;
+use crate::spaces::{MAX_SPACES, client_badge};
 
 /// Bits of a page-fault error code.
 const WRITE: u64 = 1 << 1;
@@ -215,6 +215,7 @@ impl<M: Machine> Manager<'_, M> {
                     || regions().map(|r| r.all().len()).sum::<usize>() + 2 >= MAX_ALL_REGIONS
                     || images.count() >= MAX_IMAGES - 2
             }
+            (MemoryError::NoMemory, _) => self.is_used_up(),
             // What only the kernel knows.
             _ => true,
         }
@@ -239,7 +240,7 @@ impl<M: Machine> Manager<'_, M> {
                 !is_allowed || matches!(region.backing, Backing::Shared)
             }),
             Refusal::ImageGone => !self.is_readable(number, page),
-            Refusal::OutOfMemory => self.is_sound() && !self.has_plenty(0),
+            Refusal::OutOfMemory => self.is_sound() && !self.may_have_one(number),
         };
         if !is_right {
             doubt(format_args!(
@@ -269,6 +270,23 @@ impl<M: Machine> Manager<'_, M> {
             doubt(format_args!(
                 "an object of {pages} pages: {error:?} is no right answer"
             ));
+        }
+    }
+
+    /// Looks whether a process should have been refused: if not, the next instance is asked.
+    #[cold]
+    pub(super) fn check_no_space(&self, error: MemoryError) {
+        let is_right = match error {
+            MemoryError::NoMemory => self.is_used_up(),
+            // Of spaces, or of handles.
+            MemoryError::LimitReached => {
+                let records = self.journal.records();
+                records.spaces().len() + records.objects().len() >= MAX_SPACES / 2
+            }
+            _ => true,
+        };
+        if !is_right {
+            doubt(format_args!("a space: {error:?} is no right answer"));
         }
     }
 
@@ -342,11 +360,36 @@ impl<M: Machine> Manager<'_, M> {
         wanted.is_some_and(|(wanted, _)| readable.is_ok_and(|pages| wanted < pages))
     }
 
+    /// Returns whether the heap is used up, or so much is written down that there may be no room for
+    /// more: both have room for all that the limits allow.
+    pub(super) fn is_used_up(&self) -> bool {
+        let records = self.journal.records();
+        let spaces = records.spaces();
+        let regions: usize = spaces.values().map(|space| space.regions.all().len()).sum();
+        !self.machine.has_heap()
+            || spaces.len() >= MAX_SPACES / 2
+            || regions >= MAX_ALL_REGIONS / 2
+            || records.objects().len() >= MAX_ALL_OBJECTS / 2
+    }
+
+    /// Returns whether a frame is free, by what the others are used for, that a space may have: one of
+    /// the last sixteenth only if it has less than a quarter of all.
+    fn may_have_one(&self, number: u32) -> bool {
+        let mut spaces = self.spaces.all_numbered();
+        let held = spaces.find(|(n, _)| *n == number);
+        let held = held.map_or(0, |(_, space)| space.frames.count());
+        let free = self.total.saturating_sub(self.used());
+        free > 0 && (free > self.total / 16 || held < self.total / 4)
+    }
+
+    fn used(&self) -> u64 {
+        self.tables + self.anonymous + self.objects.pages()
+    }
+
     /// Returns whether so many frames are free, by what the others are used for, that nobody is
     /// refused `wanted` of them.
     fn has_plenty(&self, wanted: u64) -> bool {
-        let used = self.tables + self.anonymous + self.objects.pages();
-        self.total.saturating_sub(used) > self.total / PLENTY_OF + PLENTY + wanted
+        self.total.saturating_sub(self.used()) > self.total / PLENTY_OF + PLENTY + wanted
     }
 }
 

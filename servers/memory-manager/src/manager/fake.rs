@@ -65,6 +65,7 @@ pub(super) struct World {
     pub(super) contents: BTreeMap<Frame, u64>,
     pub(super) copies: Vec<Copy>,
     pub(super) images_readable: bool,
+    pub(super) heap_used_up: bool,
     /// The manager's handle table.
     handles: BTreeMap<RawHandle, Target>,
     next_handle: RawHandle,
@@ -169,6 +170,7 @@ impl FakeMachine {
         let tables = u64::from(TABLE_FRAMES.end - TABLE_FRAMES.start);
         let world = World {
             images_readable: true,
+            heap_used_up: false,
             zones: Zones::new([
                 (u64::from(TABLE_FRAMES.start), tables + frames / 2),
                 (0x1000, frames - frames / 2),
@@ -429,6 +431,10 @@ impl Machine for FakeMachine {
             assert_eq!(self.0.borrow_mut().mapped.insert(key, entry), None);
         }
         Ok(())
+    }
+
+    fn has_heap(&self) -> bool {
+        !self.0.borrow().heap_used_up
     }
 
     fn readable_pages(&self, memory: &FakeHandle) -> Result<u64, MemoryError> {

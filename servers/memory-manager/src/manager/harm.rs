@@ -83,6 +83,49 @@ fn a_fault_that_the_records_refuse_is_refused() {
 }
 
 #[test]
+fn the_last_frames_are_refused_to_who_has_much_without_an_end() {
+    let (mut manager, space) = with_space();
+    manager
+        .map_anonymous(name_of(space), 0x40_0000, 0x200, Protection::ReadWrite)
+        .unwrap();
+    let refused = (0x400..0x600)
+        .map(|page| manager.fault(space, &fault(page, WRITE)))
+        .find_map(Result::err);
+    assert_eq!(refused, Some(Refusal::OutOfMemory));
+    // They are for who has little.
+    assert!(manager.totals().free > 0);
+}
+
+#[test]
+fn pages_that_are_there_are_not_brought_again() {
+    let (mut manager, space) = with_space();
+    manager.fault(space, &fault(0x100, WRITE)).unwrap();
+    let list = &mut manager.spaces.live_mut(space).unwrap().frames;
+    let frame = manager.buddy.allocate(4).unwrap();
+    // As if what is there around a page were not looked for.
+    ends("a page with two frames", || {
+        manager
+            .residents
+            .insert_run(list, space, 0xfe..0x102, frame);
+    });
+}
+
+#[test]
+fn memory_of_the_manager_that_is_not_used_up_is_no_reason_to_refuse() {
+    let (manager, _) = with_space();
+    ends("room that is not seen", || {
+        manager.check_no_space(MemoryError::NoMemory);
+    });
+    ends("spaces that are not there", || {
+        manager.check_no_space(MemoryError::LimitReached);
+    });
+    assert!(!manager.is_used_up());
+    manager.machine.0.borrow_mut().heap_used_up = true;
+    assert!(manager.is_used_up());
+    manager.check_no_space(MemoryError::NoMemory);
+}
+
+#[test]
 fn a_frame_that_holds_a_page_is_not_given_out() {
     // Of a run, the second of its two frames.
     let (mut manager, space) = with_space();

@@ -28,6 +28,15 @@ impl<M: Machine> Manager<'_, M> {
         by: RequestName,
         process: M::Process,
     ) -> Result<M::Sender, MemoryError> {
+        self.make_space(by, process)
+            .inspect_err(|error| self.check_no_space(*error))
+    }
+
+    fn make_space(
+        &mut self,
+        by: RequestName,
+        process: M::Process,
+    ) -> Result<M::Sender, MemoryError> {
         let is_done = self.is_done(by);
         let process_number = self.machine.process_number(&process)?;
         if let Some(number) = self.spaces.of_process(process_number) {
