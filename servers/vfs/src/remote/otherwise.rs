@@ -18,7 +18,7 @@ pub(super) fn ask<A, T>(
 ) -> Result<T, Failure<FsError>>
 where
     A: Serialize,
-    T: DeserializeOwned,
+    T: Serialize + DeserializeOwned,
 {
     let methods = (0_u16..).zip(FileSystemSchema::SCHEMA.methods);
     let number = methods

@@ -33,8 +33,8 @@ impl Dispatch for Scripted {
     ) -> Result<Started, Status> {
         let answer = self.0.borrow_mut().pop().ok_or(Status::UnknownMethod)?;
         Ok(Started::Done(match answer {
-            Ok(outcome) => request.output.ok(&(outcome,)),
-            Err(error) => request.output.error(&error),
+            Ok(outcome) => request.output.ok::<FileSystemSchema, _>(&(outcome,)),
+            Err(error) => request.output.error::<FileSystemSchema, _>(&error),
         }))
     }
 }
