@@ -14,7 +14,7 @@ use libsys::abi::{Info, MAX_HANDLES, ObjectKind, REGISTER_BYTES, RawHandle};
 use libsys::encoding::{decode_prefix, left_behind};
 use libsys::ipc::{Incoming, Outgoing, Words};
 use libsys::{Handle, Kind};
-use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use libsys::encoding::{EncodeError, decode, encode};
@@ -167,6 +167,11 @@ impl<'de> Deserialize<'de> for ByteVec {
     }
 }
 
+#[inline(never)]
+fn is_copy(copy: &[u8], bytes: &[u8]) -> bool {
+    copy == bytes
+}
+
 struct ByteVisitor;
 
 impl<'de> Visitor<'de> for ByteVisitor {
@@ -176,8 +181,13 @@ impl<'de> Visitor<'de> for ByteVisitor {
         f.write_str("bytes")
     }
 
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-        Ok(bytes.to_vec())
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        let copy = bytes.to_vec();
+        // Names and content go on as they were read; nobody could tell later that they are not those.
+        if !is_copy(&copy, bytes) {
+            return Err(E::custom("the bytes changed on the way"));
+        }
+        Ok(copy)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<u8>, A::Error> {

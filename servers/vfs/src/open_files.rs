@@ -106,6 +106,11 @@ impl OpenFiles {
     pub(crate) fn next_file(&self, badge: u64) -> Result<FileId, FsError> {
         let all: usize = self.files.values().map(BTreeMap::len).sum();
         let own = self.files.get(&badge);
+        // A session of which no file is seen would have no limit.
+        assert!(
+            own.is_some() || self.files.range(badge..=badge).next().is_none(),
+            "the files of a session were not found"
+        );
         if own.is_some_and(|own| own.len() >= MAX_OPEN_FILES) || all >= MAX_FILES {
             return Err(FsError::TooManyFiles);
         }

@@ -5,7 +5,7 @@
 //! damaged, and a used entry is right only if it names the first descriptor of a busy slot.
 //!
 //! The area holds, from its start: descriptors, available ring, used ring, headers, status bytes.
-//! The driver never reads back what it wrote there for the device.
+//! Once the device may see a request the driver never reads back what it wrote there.
 
 use core::sync::atomic::{Ordering, fence};
 
@@ -69,6 +69,15 @@ pub(crate) struct Data {
     pub(crate) physical: u64,
     pub(crate) bytes: u32,
     pub(crate) device_writes: bool,
+}
+
+/// A piece of a request (virtio 1.2, 2.7.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Descriptor {
+    physical: u64,
+    bytes: u32,
+    flags: u16,
+    next: u16,
 }
 
 impl core::fmt::Display for Fault {
@@ -189,6 +198,11 @@ impl Queue {
             0,
         );
 
+        assert!(
+            self.holds(slot, header, data),
+            "a request in the queue is not the one that was to be there"
+        );
+
         let writable = data
             .filter(|data| data.device_writes)
             .map_or(0, |data| data.bytes);
@@ -199,6 +213,53 @@ impl Queue {
         fence(Ordering::SeqCst);
         self.next_available = self.next_available.wrapping_add(1);
         self.area.write_u16(AVAILABLE + 2, self.next_available);
+    }
+
+    /// Returns whether a slot holds this request: a device that is told a wrong place reads or writes the
+    /// memory of others. Apart from what wrote it, and before the device may see it.
+    #[inline(never)]
+    fn holds(&self, slot: usize, header: Header, data: Option<Data>) -> bool {
+        let head = slot * DESCRIPTORS_PER_SLOT;
+        let (header_at, status_at) = (HEADERS + slot * HEADER_BYTES, STATUSES + slot);
+        let status = Descriptor {
+            physical: self.physical + status_at as u64,
+            bytes: 1,
+            flags: DEVICE_WRITES,
+            next: 0,
+        };
+        let behind = [head + 2, head + 1][usize::from(data.is_some())];
+        let is_data_right = data.is_none_or(|data| {
+            let described = Descriptor {
+                physical: data.physical,
+                bytes: data.bytes,
+                flags: [NEXT, NEXT | DEVICE_WRITES][usize::from(data.device_writes)],
+                next: (head + 2) as u16,
+            };
+            self.descriptor(head + 1) == described
+        });
+        let first = self.descriptor(head);
+        is_data_right
+            && self.descriptor(head + 2) == status
+            && first.physical == self.physical + header_at as u64
+            && (first.bytes, first.flags) == (HEADER_BYTES as u32, NEXT)
+            && usize::from(first.next) == behind
+            && self.area.read_u32(header_at) == header.kind
+            && self.read_u64(header_at + 8) == header.sector
+            && self.area.read_u8(status_at) == STATUS_PENDING
+    }
+
+    fn descriptor(&self, index: usize) -> Descriptor {
+        let at = DESCRIPTORS + index * DESCRIPTOR_BYTES;
+        Descriptor {
+            physical: self.read_u64(at),
+            bytes: self.area.read_u32(at + 8),
+            flags: self.area.read_u16(at + 12),
+            next: self.area.read_u16(at + 14),
+        }
+    }
+
+    fn read_u64(&self, at: usize) -> u64 {
+        u64::from(self.area.read_u32(at + 4)) << u32::BITS | u64::from(self.area.read_u32(at))
     }
 
     /// Returns whether the device wants to be told about new requests.
@@ -261,5 +322,48 @@ impl Queue {
     fn write_u64(&self, at: usize, value: u64) {
         self.area.write_u32(at, value as u32);
         self.area.write_u32(at + 4, (value >> 32) as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use libsys::mappings::Mapping;
+
+    use super::{AREA_BYTES, Data, Header, Queue};
+    use crate::{Registers, Window};
+
+    #[test]
+    fn a_request_that_was_written_wrongly_is_noticed() {
+        let mapping = Rc::new(Mapping::on_heap(AREA_BYTES));
+        let window = || Window::new(Rc::clone(&mapping), 0, AREA_BYTES).unwrap();
+        let mut queue = Queue::new(window(), 1 << 32).unwrap();
+        queue.clear(256).unwrap();
+        let header = Header {
+            kind: 1,
+            sector: 0x1_0000_0007,
+        };
+        let data = Data {
+            physical: 0x1_2345_6000,
+            bytes: 4096,
+            device_writes: false,
+        };
+        let area = window();
+        for (slot, data) in [(2, Some(data)), (3, None)] {
+            queue.submit(slot, header, data);
+            assert!(queue.holds(slot, header, data));
+            assert!(!queue.holds(slot + 2, header, data));
+            let mut noticed = 0;
+            for at in 0..AREA_BYTES {
+                let byte = area.read_u8(at);
+                area.write_u8(at, byte ^ 1);
+                noticed += usize::from(!queue.holds(slot, header, data));
+                area.write_u8(at, byte);
+            }
+            // Two or three descriptors, the header but for the half that is reserved, the status.
+            let descriptors = 2 + usize::from(data.is_some());
+            assert_eq!(noticed, 16 * descriptors + 12 + 1);
+        }
     }
 }
