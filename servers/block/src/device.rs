@@ -140,12 +140,7 @@ impl Device {
         RingClient::guard(ring, events, LOOK_NS, move |progress| {
             match progress {
                 Progress::Fine => {}
-                Progress::Overdue(_) => {
-                    log::error!("disk {}: the driver takes too long", self.disk);
-                    // It may be this side that does not see the answer.
-                    libipc::doubt_oneself("ring");
-                    self.driver.client().report("ring");
-                }
+                Progress::Overdue(_) => self.distrust("takes too long"),
                 Progress::Unheard => libipc::doubt_oneself("ring"),
                 Progress::Lost => {
                     panic!("the driver of disk {} does not know its ring", self.disk)
@@ -179,8 +174,7 @@ impl Device {
                 self.finished.notify();
             }
             if exchange.take_doubts() {
-                log::error!("disk {}: the driver fails what it should not", self.disk);
-                self.driver.client().report("ring");
+                self.distrust("fails what it should not");
             }
             exchange.take_requests(&mut tables);
             exchange.flush();
@@ -190,6 +184,14 @@ impl Device {
             }
         }
         false
+    }
+
+    /// Has this server replaced, and if that was tried the driver: it may be this side that asks for
+    /// nonsense or does not see the answer.
+    fn distrust(&self, why: &str) {
+        log::error!("disk {}: the driver {why}", self.disk);
+        libipc::doubt_oneself("ring");
+        self.driver.client().report("ring");
     }
 
     /// Records what was done, once for all that was done without a pause.

@@ -155,11 +155,7 @@ impl Opener {
 fn get_on(clients: &Clients, progress: Progress) {
     match progress {
         Progress::Fine => {}
-        Progress::Overdue(_) => {
-            // It may be this side that does not see the answer.
-            libipc::doubt_oneself("ring");
-            clients.distrust("a read takes too long");
-        }
+        Progress::Overdue(_) => clients.distrust("a read takes too long"),
         Progress::Unheard => libipc::doubt_oneself("ring"),
         // The next instance of this server opens the device anew.
         Progress::Lost => panic!("the block server does not know the ring"),
@@ -175,9 +171,11 @@ impl OpenDevice for Opener {
 }
 
 impl Clients {
-    /// Has the block server replaced: no read of this program should fail.
+    /// Has this server replaced, and if that was tried the block server: no read of this program should
+    /// fail, and it may be this side that asks for nonsense or does not see the answer.
     fn distrust(&self, why: &str) {
         log::error!("block server: {why}");
+        libipc::doubt_oneself("read");
         self.block.client().report("read");
     }
 
