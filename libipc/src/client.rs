@@ -10,9 +10,12 @@ use libsys::{Error, Handle, Sender, ipc, service, time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{Contract, HANDSHAKE, Interface, Schema};
+use crate::schema::{COMPLAINT, Contract, HANDSHAKE, Interface, Schema};
 use crate::wire::{self, EncodeError, InHandles, OutHandles, Status};
 use crate::{ConnectError, Failure, Protocol};
+
+/// How long a client that got a wrong reply waits besides, for `init` or the server, ns.
+pub(crate) const PATIENCE_NS: u64 = 1_000_000_000;
 
 /// Names the interface of a generated client.
 pub trait Typed {
@@ -169,21 +172,37 @@ impl Client {
             return;
         }
         crate::doubt_this_side(method);
-        if doubt != Doubt::Own {
-            self.report(method);
+        let is_told = doubt == Doubt::Own || self.tell_init(method);
+        // Who refuses a request has doubted itself already.
+        if !is_told && doubt == Doubt::Nonsense {
+            self.complain(schema);
         }
     }
 
     /// Tells `init` of a server that is not in order; it ends the server then.
-    #[cfg(bare)]
     pub fn report(&self, method: &str) {
+        self.tell_init(method);
+    }
+
+    /// As [`Client::report`]; returns whether there was a way to.
+    #[cfg(bare)]
+    fn tell_init(&self, method: &str) -> bool {
         let Channel::Kernel(sender) = &self.channel;
-        crate::rubbish::report(sender, method);
+        crate::rubbish::report(sender, method)
     }
 
     /// Does nothing: on the host there is no `init`.
     #[cfg(not(bare))]
-    pub fn report(&self, _method: &str) {}
+    fn tell_init(&self, _method: &str) -> bool {
+        false
+    }
+
+    /// Tells a server that it is not in order. Most programs have no sender to `init`.
+    fn complain(&self, schema: &Schema) {
+        let client = self.with_deadline(PATIENCE_NS);
+        // It refuses, or its next instance does.
+        let _ = client.exchange(schema, COMPLAINT, &(), OutHandles::new());
+    }
 
     /// Compares schemas with the server. One that does not understand the greeting is reported and
     /// asked again.

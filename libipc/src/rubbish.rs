@@ -7,10 +7,9 @@ use libsys::startup::{self, Startup};
 use libsys::{Handle, Sender};
 use spin::Once;
 
+use crate::client::PATIENCE_NS;
 use crate::proto::init::InitClient;
 
-/// How long a client that got a wrong reply waits for `init` besides, ns.
-const PATIENCE_NS: u64 = 1_000_000_000;
 /// The name of the sender to `init`, which hears about itself as well.
 const INIT: &str = "init";
 /// Senders that have other names than their services.
@@ -18,17 +17,18 @@ const OTHER_NAMES: [(&str, &str); 1] = [("memory", "memory-manager")];
 /// The name of a server's own endpoint.
 const OWN: &str = "self";
 
-/// Reports the server behind a sender for what it did with a request to a method.
-pub(crate) fn report(sender: &Handle<Sender>, method: &str) {
+/// Reports the server behind a sender for what it did with a request to a method. Returns whether
+/// `init` could be told.
+pub(crate) fn report(sender: &Handle<Sender>, method: &str) -> bool {
     let Some(startup) = startup::read() else {
-        return;
+        return false;
     };
     let mut names = startup.handles.iter();
     let Some((name, _)) = names.find(|(_, handle)| *handle == sender.raw().0) else {
-        return;
+        return false;
     };
     let other = OTHER_NAMES.iter().find(|(sender, _)| sender == name);
-    tell(&startup, other.map_or(name, |(_, service)| service), method);
+    tell(&startup, other.map_or(name, |(_, service)| service), method)
 }
 
 /// What a server does that nobody else can end.
@@ -55,12 +55,12 @@ pub fn doubt_oneself(what: &str) {
     }
 }
 
-fn tell(startup: &Startup, name: &str, method: &str) {
+fn tell(startup: &Startup, name: &str, method: &str) -> bool {
     // A copy: the program may be using its own. `init` is not reported for what it does with this
     // report, as a copy has no name.
     let Some(init) = startup::take::<Sender>(startup, INIT).map(core::mem::ManuallyDrop::new)
     else {
-        return;
+        return false;
     };
     let told = init
         .duplicate(libsys::Rights::ALL)
@@ -72,4 +72,5 @@ fn tell(startup: &Startup, name: &str, method: &str) {
     if let Err(failure) = told {
         log::warn!("{name} not reported: {failure}");
     }
+    true
 }

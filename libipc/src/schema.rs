@@ -76,6 +76,10 @@ pub struct Schema {
 /// Number of the handshake, which every interface has.
 pub const HANDSHAKE: u16 = 0xffff;
 
+/// Number of a method that no interface has. A server that is asked for one doubts itself, so a client
+/// that has nobody to report it to asks for this.
+pub const COMPLAINT: u16 = 0xfffe;
+
 impl Schema {
     /// Makes the schema of an interface.
     pub const fn new(

@@ -62,14 +62,15 @@ impl EchoServer for Server {
     }
 }
 
-/// Calls with a mistake after so many sound writes and reads.
-fn call(number: u64, writes: u32, reads: u32) -> Option<Result<Number, Failure<Number>>> {
+/// Calls with a mistake after so many sound writes and reads. Returns what the client got, and how
+/// often the server doubted itself then; nothing if it ended.
+fn call(number: u64, writes: u32, reads: u32) -> Option<(Result<Number, Failure<Number>>, u32)> {
     let loopback = Loopback::new(EchoDispatcher::new(std::rc::Rc::new(Server)));
     let client = EchoClient::from_client(loopback.client());
     SOUND.set((writes, reads));
     let result = catch_unwind(AssertUnwindSafe(|| client.echo(Number(number))));
     SOUND.set((u32::MAX, u32::MAX));
-    result.ok()
+    Some((result.ok()?, loopback.suspects()))
 }
 
 #[test]
@@ -77,17 +78,19 @@ fn mistakes_in_replies_are_found_where_they_are_made() {
     let never = u32::MAX;
     for number in [0, 7] {
         let sound = || {
-            Some(match number {
+            let result = match number {
                 0 => Err(Failure::Server(Number(0))),
                 _ => Ok(Number(number)),
-            })
+            };
+            Some((result, 0))
         };
-        let refused = |protocol| Some(Err(Failure::Protocol(protocol)));
         assert_eq!(call(number, never, never), sound());
         // The request is the first that is written.
         assert_eq!(call(number, 1, never), None, "reply written");
         // Before it the server looks whether the reply can be read.
         let outcome = call(number, never, 2);
-        assert_eq!(outcome, refused(Protocol::BadReply), "reply read");
+        let refused = Err(Failure::Protocol(Protocol::BadReply));
+        // The client complains, as it has nobody to tell.
+        assert_eq!(outcome, Some((refused, 1)), "reply read");
     }
 }
