@@ -219,10 +219,12 @@ impl Channel {
             Poll::Ready(result) => State::Done(result),
             Poll::Pending => State::InFlight(future),
         };
+        let place = room.offset;
         let job = Some(Job { state, room });
         Pending {
             channel: Rc::clone(self),
             job,
+            place,
             bytes: bytes as usize,
         }
     }
@@ -235,6 +237,8 @@ type InFlight = Pin<Box<dyn Future<Output = Outcome>>>;
 pub(crate) struct Pending {
     channel: Rc<Channel>,
     job: Option<Job>,
+    /// Where the room is, told a second time: what lies in another one is another file's.
+    place: u64,
     bytes: usize,
 }
 
@@ -265,6 +269,7 @@ impl Future for Pending {
         let Some(Job { room, .. }) = self.job.take() else {
             return Poll::Pending;
         };
+        assert!(room.offset == self.place, "a read ends in another room");
         let channel = Rc::clone(&self.channel);
         Poll::Ready(match result {
             Ok(()) => Ok(Data {
