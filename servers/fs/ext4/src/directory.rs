@@ -126,14 +126,17 @@ impl<R: BlockReader> Volume<R> {
         let block_bytes = u64::from(self.superblock().block_bytes);
         self.check_directory_size(directory)?;
         let blocks = directory.bytes / block_bytes;
-        for index in from / block_bytes..blocks {
+        let mut next = from / block_bytes;
+        for index in next..blocks {
             let block = self.directory_block(directory, index).await?;
             let entries = Entries::new(block.bytes(), self.superblock().entry_kinds);
             let flow = give(entries, index * block_bytes, from, visit)?;
             if flow.is_break() {
-                break;
+                return Ok(());
             }
+            next = index + 1;
         }
+        assert!(next >= blocks, "a part of a directory was left out");
         Ok(())
     }
 
@@ -185,19 +188,24 @@ impl<R: BlockReader> Volume<R> {
 }
 
 /// Gives the entries of one stretch whose place is at or past `from`.
+///
+/// # Panics
+///
+/// When it comes to its end before the entries do: a name among the others would not be there.
 fn give(
-    entries: Entries<'_>,
+    mut entries: Entries<'_>,
     start: u64,
     from: u64,
     visit: &mut dyn FnMut(Entry<'_>, u64) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>> {
-    for entry in entries {
+    for entry in entries.by_ref() {
         let (at, entry) = entry?;
         let cookie = start + at as u64;
         if cookie >= from && entry.inode != 0 && visit(entry, cookie).is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
+    assert!(entries.next().is_none(), "names were left out");
     Ok(ControlFlow::Continue(()))
 }
 
