@@ -109,6 +109,14 @@ pub trait RingRequest: Copy + fmt::Debug {
     }
 }
 
+/// Ends a server that took an entry for another one: it would read or write somewhere else. No client
+/// can bring that about, as each entry that is read at all is the only one of its request.
+#[inline(never)]
+fn check<R: RingRequest>(request: R, entry: &Entry) {
+    let words = (entry.opcode, entry.arguments);
+    assert!(request.to_words() == words, "an entry was misread");
+}
+
 /// How a request ended, as its client sees it.
 pub type Outcome<R> = Result<<R as RingRequest>::Ok, Failure<<R as RingRequest>::Error>>;
 
@@ -277,7 +285,10 @@ impl<R: RingRequest> TypedRingServer<R> {
             let submission = self.ring.next_request()?;
             let (entry, id) = (submission.entry, submission.id);
             match R::from_words(entry.opcode, entry.arguments) {
-                Ok(request) => return Some(TypedSubmission { id, request }),
+                Ok(request) => {
+                    check(request, &entry);
+                    return Some(TypedSubmission { id, request });
+                }
                 Err(status) => self.ring.complete(id, status_word(status)),
             }
         }
