@@ -126,8 +126,9 @@ impl<R: BlockReader> Volume<R> {
         let block_bytes = u64::from(self.superblock().block_bytes);
         self.check_directory_size(directory)?;
         let blocks = directory.bytes / block_bytes;
-        let mut next = from / block_bytes;
-        for index in next..blocks {
+        let first = from / block_bytes;
+        let mut next = first;
+        for index in first..blocks {
             let block = self.directory_block(directory, index).await?;
             let entries = Entries::new(block.bytes(), self.superblock().entry_kinds);
             let flow = give(entries, index * block_bytes, from, visit)?;
