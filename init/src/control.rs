@@ -242,25 +242,11 @@ impl<S: Services> Control<S> {
         );
     }
 
-    /// Looks at what is noted before it is said that nothing is under a key.
-    ///
-    /// # Panics
-    ///
-    /// When something of this kind is noted.
-    #[cold]
-    #[inline(never)]
-    fn no_such_key(
-        &self,
-        caller: &Caller,
-        key: u64,
-        is_kind: impl Fn(&ledger::Kept) -> bool,
-    ) -> InitError {
-        let noted = self.services.noted(caller.badge, key);
-        assert!(
-            !noted.is_some_and(|kept| is_kind(&kept)),
-            "{noted:?} was not found in the vault"
-        );
-        InitError::NoSuchKey
+    /// Returns what is under a key, or that there is nothing, as it is noted too.
+    fn kept<'a>(&self, vault: &'a Vault<Kept>, caller: &Caller, key: u64) -> Option<&'a Kept> {
+        let kept = vault.get(caller.badge, key);
+        self.check_kept(vault, (caller.badge, key), kept.map(Kept::noted));
+        kept
     }
 
     async fn swap_to(
@@ -336,13 +322,10 @@ impl<S: Services> InitServer for Control<S> {
         caller: &Caller,
         key: u64,
     ) -> Result<Handle<Memory>, InitError> {
-        match self.vault.borrow().get(caller.badge, key) {
-            Some(kept @ Kept::Memory(memory)) => {
-                let vault = self.vault.borrow();
-                self.check_kept(&vault, (caller.badge, key), Some(kept.noted()));
-                self.services.copy(memory)
-            }
-            _ => Err(self.no_such_key(caller, key, |kept| matches!(kept, ledger::Kept::Memory(_)))),
+        let vault = self.vault.borrow();
+        match self.kept(&vault, caller, key) {
+            Some(Kept::Memory(memory)) => self.services.copy(memory),
+            _ => Err(InitError::NoSuchKey),
         }
     }
 
@@ -351,16 +334,10 @@ impl<S: Services> InitServer for Control<S> {
         caller: &Caller,
         key: u64,
     ) -> Result<Handle<Notification>, InitError> {
-        match self.vault.borrow().get(caller.badge, key) {
-            Some(kept @ Kept::Notification(notification)) => {
-                let vault = self.vault.borrow();
-                self.check_kept(&vault, (caller.badge, key), Some(kept.noted()));
-                self.services.copy(notification)
-            }
-            _ => {
-                let is_kind = |kept: &ledger::Kept| matches!(kept, ledger::Kept::Notification(_));
-                Err(self.no_such_key(caller, key, is_kind))
-            }
+        let vault = self.vault.borrow();
+        match self.kept(&vault, caller, key) {
+            Some(Kept::Notification(notification)) => self.services.copy(notification),
+            _ => Err(InitError::NoSuchKey),
         }
     }
 
