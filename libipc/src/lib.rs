@@ -32,6 +32,7 @@ pub mod ring;
 #[cfg(bare)]
 mod rubbish;
 pub mod schema;
+pub mod seal;
 pub mod server;
 pub mod spawn;
 pub mod stream;

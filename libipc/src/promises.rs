@@ -5,7 +5,7 @@
 //! as it costs next to nothing to check. A reply that is merely wrong passes.
 
 use crate::proto::disk::DiskInfo;
-use crate::proto::file_system::{Attributes, Inode, MAX_LINK_BYTES, Space, Transfer};
+use crate::proto::file_system::{Attributes, Inode, MAX_LINK_BYTES, Seal, Space, Transfer};
 use crate::proto::init::ServiceStatistics;
 use crate::proto::memory::MemoryTotals;
 use crate::proto::vfs::Written;
@@ -17,6 +17,22 @@ pub(crate) fn read<F>(_file: F, asked: Transfer, read: &u32) -> bool {
 
 /// No more is read than was asked for.
 pub(crate) fn read_small<F>(_file: F, _offset: u64, asked: u32, content: &[u8]) -> bool {
+    content.len() <= asked as usize
+}
+
+/// As [`read`], of a file system.
+pub(crate) fn sealed_read(_inode: Inode, asked: Transfer, _seal: Seal, read: &u32) -> bool {
+    *read <= asked.bytes
+}
+
+/// As [`read_small`], of a file system.
+pub(crate) fn sealed_read_small(
+    _inode: Inode,
+    _offset: u64,
+    asked: u32,
+    _seal: Seal,
+    content: &[u8],
+) -> bool {
     content.len() <= asked as usize
 }
 
@@ -41,6 +57,16 @@ pub(crate) fn stat(inode: Inode, attributes: &Attributes) -> bool {
 
 /// What is found has a possible size.
 pub(crate) fn find<D, N>(_from: D, _name: N, attributes: &Attributes) -> bool {
+    has_size(attributes)
+}
+
+/// As [`find`], in a file system.
+pub(crate) fn sealed_find(
+    _directory: Inode,
+    _name: &[u8],
+    _seal: Seal,
+    attributes: &Attributes,
+) -> bool {
     has_size(attributes)
 }
 

@@ -8,6 +8,8 @@
 //! and sequence number of the program's request. The server keeps the outcome of recent
 //! operations together with the change itself, so that a repeated one is answered and not run
 //! again.
+//!
+//! Requests that name something carry a [`Seal`] over what they ask for, last.
 
 use alloc::vec::Vec;
 
@@ -16,12 +18,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::stream::Batch;
 
+pub use crate::seal::Seal;
+
 /// Most bytes of file content in one message ([`FileSystem::read_small`], `write_small`).
 pub const MAX_SMALL_BYTES: usize = 3800;
 /// Most bytes of one name in a directory.
 pub const MAX_NAME_BYTES: usize = 255;
 /// Most bytes of the target of a symbolic link.
 pub const MAX_LINK_BYTES: usize = 3800;
+/// Bits of a mode that are permissions; those above would tell the kind, as in Unix.
+pub const PERMISSIONS: u16 = 0o7777;
 /// The number of a file or directory within its file system. Never used again for another one
 /// while the file system is mounted.
 #[derive(
@@ -240,6 +246,9 @@ pub enum FsError {
     Crashed,
     /// The file-system server cannot be reached, or does not speak this interface.
     Unavailable,
+    /// What the server did, or was about to do, is not what the [`Seal`] of the request says. One side
+    /// is damaged.
+    BrokenSeal,
 }
 
 impl FsError {
@@ -275,6 +284,7 @@ impl FsError {
             FsError::Busy => "in use as a mount point",
             FsError::Crashed => "file system crashed on this request",
             FsError::Unavailable => "file system not available",
+            FsError::BrokenSeal => "request was damaged on its way",
         }
     }
 }
@@ -288,7 +298,7 @@ impl core::fmt::Display for FsError {
 impl core::error::Error for FsError {}
 
 /// A file system, as the vfs sees it.
-#[crate::interface(version = 3)]
+#[crate::interface(version = 4)]
 #[compared]
 #[suspect(
     FsError::Damaged(_)
@@ -305,6 +315,7 @@ impl core::error::Error for FsError {}
         | FsError::Denied
         | FsError::TooManyFiles
         | FsError::Unavailable
+        | FsError::BrokenSeal
 )]
 pub trait FileSystem {
     /// Tells what the file system is. Fails with the reason when it cannot be mounted.
@@ -316,8 +327,8 @@ pub trait FileSystem {
     fn statfs() -> Result<Space, FsError>;
     /// Finds a name in a directory.
     #[idempotent]
-    #[ensures(crate::promises::find)]
-    fn lookup(directory: Inode, name: &[u8]) -> Result<Attributes, FsError>;
+    #[ensures(crate::promises::sealed_find)]
+    fn lookup(directory: Inode, name: &[u8], seal: Seal) -> Result<Attributes, FsError>;
     /// Tells about an inode.
     #[idempotent]
     #[ensures(crate::promises::stat)]
@@ -325,12 +336,17 @@ pub trait FileSystem {
     /// Reads into a memory object. Returns how many bytes were read: fewer than asked only at
     /// the end of the file.
     #[idempotent]
-    #[ensures(crate::promises::read)]
-    fn read(inode: Inode, transfer: Transfer, buffer: Handle<Memory>) -> Result<u32, FsError>;
+    #[ensures(crate::promises::sealed_read)]
+    fn read(
+        inode: Inode,
+        transfer: Transfer,
+        buffer: Handle<Memory>,
+        seal: Seal,
+    ) -> Result<u32, FsError>;
     /// Reads at most [`MAX_SMALL_BYTES`] bytes into the reply.
     #[idempotent]
-    #[ensures(crate::promises::read_small)]
-    fn read_small(inode: Inode, offset: u64, bytes: u32) -> Result<Vec<u8>, FsError>;
+    #[ensures(crate::promises::sealed_read_small)]
+    fn read_small(inode: Inode, offset: u64, bytes: u32, seal: Seal) -> Result<Vec<u8>, FsError>;
     /// Lists a directory, without `.` and `..`.
     #[stream]
     fn read_dir(directory: Inode) -> Result<Stream<DirectoryEntry, Cookie>, FsError>;
@@ -350,6 +366,7 @@ pub trait FileSystem {
         name: &[u8],
         kind: FileKind,
         mode: u16,
+        seal: Seal,
     ) -> Result<Outcome, FsError>;
     /// Makes a symbolic link.
     #[idempotent]
@@ -358,6 +375,7 @@ pub trait FileSystem {
         directory: Inode,
         name: &[u8],
         target: &[u8],
+        seal: Seal,
     ) -> Result<Outcome, FsError>;
     /// Removes a name. [`FileKind::Directory`] removes an empty directory, any other kind
     /// whatever is no directory.
@@ -367,6 +385,7 @@ pub trait FileSystem {
         directory: Inode,
         name: &[u8],
         kind: FileKind,
+        seal: Seal,
     ) -> Result<Outcome, FsError>;
     /// Moves a name, replacing a file or an empty directory there in one step.
     #[idempotent]
@@ -376,10 +395,16 @@ pub trait FileSystem {
         from_name: &[u8],
         to: Inode,
         to_name: &[u8],
+        seal: Seal,
     ) -> Result<Outcome, FsError>;
     /// Makes a file shorter, or longer with zeros.
     #[idempotent]
-    fn truncate(operation: Operation, inode: Inode, bytes: u64) -> Result<Outcome, FsError>;
+    fn truncate(
+        operation: Operation,
+        inode: Inode,
+        bytes: u64,
+        seal: Seal,
+    ) -> Result<Outcome, FsError>;
     /// Writes from a memory object. [`APPEND`] as offset writes at the end. All or nothing.
     #[idempotent]
     fn write(
@@ -387,6 +412,7 @@ pub trait FileSystem {
         inode: Inode,
         transfer: Transfer,
         buffer: Handle<Memory>,
+        seal: Seal,
     ) -> Result<Outcome, FsError>;
     /// Writes at most [`MAX_SMALL_BYTES`] bytes from the message; else as `write`.
     #[idempotent]
@@ -395,6 +421,7 @@ pub trait FileSystem {
         inode: Inode,
         offset: u64,
         content: &[u8],
+        seal: Seal,
     ) -> Result<Outcome, FsError>;
     /// Brings everything written so far to where it outlives a loss of power.
     #[idempotent]

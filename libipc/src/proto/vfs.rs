@@ -163,6 +163,7 @@ pub enum MountState {
         | FsError::BadFile
         | FsError::Denied
         | FsError::Unavailable
+        | FsError::BrokenSeal
 )]
 pub trait Vfs {
     /// Makes a sender with a badge of its own, for a child program. Its files are closed when

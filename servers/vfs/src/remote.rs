@@ -6,7 +6,7 @@ use core::cell::Cell;
 
 use libipc::proto::file_system::{
     APPEND, Attributes, Cookie, Description, DirectoryBatch, FileKind, FileSystemClient,
-    FileSystemSchema, FsError, Inode, Operation, Outcome, Space, Transfer,
+    FileSystemSchema, FsError, Inode, MAX_SMALL_BYTES, Operation, Outcome, Seal, Space, Transfer,
 };
 use libipc::wire::{ByteVec, Bytes};
 use libipc::{ConnectError, Failure, Interface};
@@ -110,7 +110,9 @@ impl Remote {
             return Err(self.told(failure));
         };
         let seen = again(self.client()?);
-        if matches!(seen, Err(Failure::Server(other)) if other == error) {
+        let is_same = matches!(seen, Err(Failure::Server(other)) if other == error);
+        // A seal is broken by one of the two, and the other side has doubted itself already.
+        if is_same && error != FsError::BrokenSeal {
             return Err(error);
         }
         log::error!("{}: \"{error}\" is not what it says again", self.service);
@@ -198,7 +200,8 @@ impl Backend for Remote {
     }
 
     fn lookup(&self, directory: Inode, name: &[u8]) -> FsResult<Attributes> {
-        match self.ask_once(|client| client.lookup(directory, name)) {
+        let seal = Seal::name(directory, name);
+        match self.ask_once(|client| client.lookup(directory, name, seal)) {
             // Most that create a file expect that; others look twice themselves.
             Err(Failure::Server(FsError::NotFound)) => Err(FsError::NotFound),
             found => found.or_else(|failure| {
@@ -219,15 +222,20 @@ impl Backend for Remote {
     }
 
     fn read(&self, inode: Inode, transfer: Transfer, buffer: &Handle<Memory>) -> FsResult<u32> {
-        self.ask_once(|client| client.read(inode, transfer, buffer))
-            .map_err(|failure| self.told(failure))
+        let ask = |client: &FileSystemClient| {
+            client.read(inode, transfer, buffer, Seal::shared(inode, transfer))
+        };
+        self.ask(ask, ask)
     }
 
     fn read_small(&self, inode: Inode, offset: u64, bytes: u32) -> FsResult<Vec<u8>> {
+        let bytes = bytes.min(MAX_SMALL_BYTES as u32);
+        let seal = Seal::transfer(inode, offset, bytes);
         self.ask(
-            |client| client.read_small(inode, offset, bytes),
+            |client| client.read_small(inode, offset, bytes, seal),
             |client| {
-                otherwise::ask(client, "read_small", &(inode, offset, bytes)).map(bytes_of_reply)
+                let read = (inode, offset, bytes, Seal::transfer(inode, offset, bytes));
+                otherwise::ask(client, "read_small", &read).map(bytes_of_reply)
             },
         )
     }
@@ -260,11 +268,13 @@ impl Backend for Remote {
         name: &[u8],
         (kind, mode): (FileKind, u16),
     ) -> FsResult<Outcome> {
+        let seal = || Seal::create(directory, name, kind, mode);
         self.change(
-            |client| client.create(operation, directory, name, kind, mode),
+            |client| client.create(operation, directory, name, kind, mode, seal()),
             is_of_name,
             |client| {
-                let change = (repeated(operation), directory, Bytes(name), kind, mode);
+                let name = Bytes(name);
+                let change = (repeated(operation), directory, name, kind, mode, seal());
                 otherwise::ask(client, "create", &change).map(|(it,)| it)
             },
         )
@@ -277,11 +287,13 @@ impl Backend for Remote {
         name: &[u8],
         target: &[u8],
     ) -> FsResult<Outcome> {
+        let seal = || Seal::symlink(directory, name, target);
         self.change(
-            |client| client.symlink(operation, directory, name, target),
+            |client| client.symlink(operation, directory, name, target, seal()),
             is_of_name,
             |client| {
-                let change = (repeated(operation), directory, Bytes(name), Bytes(target));
+                let names = (Bytes(name), Bytes(target));
+                let change = (repeated(operation), directory, names.0, names.1, seal());
                 otherwise::ask(client, "symlink", &change).map(|(it,)| it)
             },
         )
@@ -294,11 +306,12 @@ impl Backend for Remote {
         name: &[u8],
         kind: FileKind,
     ) -> FsResult<Outcome> {
+        let seal = || Seal::name(directory, name);
         self.change(
-            |client| client.unlink(operation, directory, name, kind),
+            |client| client.unlink(operation, directory, name, kind, seal()),
             is_of_name,
             |client| {
-                let change = (repeated(operation), directory, Bytes(name), kind);
+                let change = (repeated(operation), directory, Bytes(name), kind, seal());
                 otherwise::ask(client, "unlink", &change).map(|(it,)| it)
             },
         )
@@ -310,23 +323,25 @@ impl Backend for Remote {
         (from, from_name): (Inode, &[u8]),
         (to, to_name): (Inode, &[u8]),
     ) -> FsResult<Outcome> {
+        let seal = || Seal::rename((from, from_name), (to, to_name));
         self.change(
-            |client| client.rename(operation, from, from_name, to, to_name),
+            |client| client.rename(operation, from, from_name, to, to_name, seal()),
             is_of_name,
             |client| {
                 let names = (Bytes(from_name), Bytes(to_name));
-                let change = (repeated(operation), from, names.0, to, names.1);
+                let change = (repeated(operation), from, names.0, to, names.1, seal());
                 otherwise::ask(client, "rename", &change).map(|(it,)| it)
             },
         )
     }
 
     fn truncate(&self, operation: Operation, inode: Inode, bytes: u64) -> FsResult<Outcome> {
+        let seal = || Seal::truncate(inode, bytes);
         self.change(
-            |client| client.truncate(operation, inode, bytes),
+            |client| client.truncate(operation, inode, bytes, seal()),
             |outcome| outcome.inode == inode,
             |client| {
-                let change = (repeated(operation), inode, bytes);
+                let change = (repeated(operation), inode, bytes, seal());
                 otherwise::ask(client, "truncate", &change).map(|(it,)| it)
             },
         )
@@ -340,10 +355,11 @@ impl Backend for Remote {
         buffer: &Handle<Memory>,
     ) -> FsResult<Outcome> {
         let place = (transfer.offset, transfer.bytes);
+        let seal = || Seal::shared(inode, transfer);
         self.change(
-            |client| client.write(operation, inode, transfer, buffer),
+            |client| client.write(operation, inode, transfer, buffer, seal()),
             |outcome| is_of_write(outcome, inode, place),
-            |client| client.write(repeated(operation), inode, transfer, buffer),
+            |client| client.write(repeated(operation), inode, transfer, buffer, seal()),
         )
     }
 
@@ -354,11 +370,12 @@ impl Backend for Remote {
         offset: u64,
         content: &[u8],
     ) -> FsResult<Outcome> {
+        let seal = || Seal::transfer(inode, offset, content.len() as u32);
         self.change(
-            |client| client.write_small(operation, inode, offset, content),
+            |client| client.write_small(operation, inode, offset, content, seal()),
             |outcome| is_of_write(outcome, inode, (offset, content.len() as u32)),
             |client| {
-                let change = (repeated(operation), inode, offset, Bytes(content));
+                let change = (repeated(operation), inode, offset, Bytes(content), seal());
                 otherwise::ask(client, "write_small", &change).map(|(it,)| it)
             },
         )
@@ -378,7 +395,8 @@ fn lookup_otherwise(
     directory: Inode,
     name: &[u8],
 ) -> Result<Attributes, Failure<FsError>> {
-    otherwise::ask(client, "lookup", &(directory, Bytes(name))).map(|(it,)| it)
+    let seal = Seal::name(directory, name);
+    otherwise::ask(client, "lookup", &(directory, Bytes(name), seal)).map(|(it,)| it)
 }
 
 /// Takes the content out of a reply of bytes.

@@ -31,6 +31,8 @@ pub enum Error {
     NameTooLong,
     /// The receiver of the bytes refused them.
     Sink,
+    /// What was read is not what the request sealed.
+    Seal,
 }
 
 impl fmt::Display for Error {
@@ -47,6 +49,7 @@ impl fmt::Display for Error {
             Error::BadName => f.write_str("empty name"),
             Error::NameTooLong => f.write_str("name too long"),
             Error::Sink => f.write_str("the buffer refused the bytes"),
+            Error::Seal => f.write_str("another request was answered"),
         }
     }
 }

@@ -56,8 +56,8 @@ enum PlaceKind {
 }
 
 impl<R: BlockReader> Volume<R> {
-    /// Reads `bytes` bytes of a file from `offset` on, or as many as there are, and returns how
-    /// many that were.
+    /// Reads `bytes` bytes of a file from `offset` on, or as many as there are, and returns which
+    /// were read.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl<R: BlockReader> Volume<R> {
         offset: u64,
         bytes: u64,
         sink: &mut impl Sink,
-    ) -> Result<u64> {
+    ) -> Result<Range<u64>> {
         match inode.kind {
             Kind::File => self.read_contents(inode, offset, bytes, sink).await,
             Kind::Directory => Err(Error::IsADirectory),
@@ -107,13 +107,14 @@ impl<R: BlockReader> Volume<R> {
         offset: u64,
         bytes: u64,
         sink: &mut impl Sink,
-    ) -> Result<u64> {
+    ) -> Result<Range<u64>> {
         let end = offset.saturating_add(bytes).min(inode.bytes);
         if offset >= end {
-            return Ok(0);
+            return Ok(offset..offset);
         }
         if inode.layout == Layout::Inline {
-            return read_inline(inode, offset, end, sink);
+            read_inline(inode, offset, end, sink)?;
+            return Ok(offset..end);
         }
         let mut parts: VecDeque<Part<R>> = VecDeque::new();
         let (mut planned, mut delivered) = (offset, offset);
@@ -142,7 +143,7 @@ impl<R: BlockReader> Volume<R> {
                 delivered += part_bytes;
             }
         }
-        Ok(end - offset)
+        Ok(offset..delivered)
     }
 
     /// Finds the stretch at `at` and starts to read it. `None` when there is no room at the
@@ -358,7 +359,7 @@ impl Sink for Vec<u8> {
     }
 }
 
-fn read_inline(inode: &Inode, offset: u64, end: u64, sink: &mut impl Sink) -> Result<u64> {
+fn read_inline(inode: &Inode, offset: u64, end: u64, sink: &mut impl Sink) -> Result<()> {
     let mut start = 0;
     for part in inode.inline_parts() {
         let part_end = start + part.len() as u64;
@@ -368,7 +369,7 @@ fn read_inline(inode: &Inode, offset: u64, end: u64, sink: &mut impl Sink) -> Re
         }
         start = part_end;
     }
-    Ok(end - offset)
+    Ok(())
 }
 
 /// Widens a range of the device to whole sectors.

@@ -16,7 +16,7 @@ use libipc::Caller;
 use libipc::proto::file_system::{
     Attributes, Cookie, Damage, Description, DirectoryBatch, DirectoryEntry, FileKind,
     FileSystemServer, FsAccess, FsError, Inode, MAX_LINK_BYTES, MAX_SMALL_BYTES, Operation,
-    Outcome, Space, Transfer,
+    Outcome, Seal, Space, Transfer,
 };
 use libipc::sync::Mutex;
 use libsys::{Handle, Memory};
@@ -156,6 +156,7 @@ impl<O: OpenDevice> Service<O> {
             Error::NameTooLong => FsError::NameTooLong,
             Error::Stale => FsError::Stale,
             Error::Sink => FsError::BadBuffer,
+            Error::Seal => FsError::BrokenSeal,
         }
     }
 
@@ -166,9 +167,11 @@ impl<O: OpenDevice> Service<O> {
         Ok((volume, inode))
     }
 
-    async fn try_lookup(&self, directory: Inode, name: &[u8]) -> Result<Attributes> {
+    async fn try_lookup(&self, directory: Inode, name: &[u8], seal: Seal) -> Result<Attributes> {
         let (volume, directory) = self.inode(directory).await?;
-        let number = volume.lookup(&directory, name).await?;
+        let found = volume.lookup(&directory, name).await;
+        check(seal, Seal::name(Inode(directory.number.into()), name))?;
+        let number = found?;
         match volume.inode(number).await {
             Ok(inode) => {
                 volume.check_place(&directory, &inode).await?;
@@ -182,15 +185,28 @@ impl<O: OpenDevice> Service<O> {
         }
     }
 
+    /// Reads the part of a file under a seal into a sink, which puts it to where the transfer says.
     async fn try_read(
         &self,
         inode: Inode,
-        offset: u64,
-        bytes: u32,
+        transfer: Transfer,
+        seal: Seal,
         sink: &mut impl Sink,
     ) -> Result<u32> {
+        // A wrong place in the buffer would be somebody else's.
+        check(seal, Seal::shared(inode, transfer))?;
         let (volume, inode) = self.inode(inode).await?;
-        let count = volume.read(&inode, offset, bytes.into(), sink).await?;
+        let Transfer { offset, bytes, .. } = transfer;
+        let read = volume.read(&inode, offset, bytes.into(), sink).await;
+        let used = Transfer {
+            offset: read.as_ref().map_or(offset, |read| read.start),
+            ..transfer
+        };
+        check(seal, Seal::shared(Inode(inode.number.into()), used))?;
+        let read = read?;
+        let count = read.end - read.start;
+        let is_all = count == bytes.into() || read.end == inode.bytes.max(read.start);
+        assert!(is_all, "too little is read");
         // Never more than was asked for.
         Ok(u32::try_from(count).unwrap_or(bytes))
     }
@@ -268,6 +284,11 @@ impl Sink for Buffer<'_> {
     }
 }
 
+/// Holds the seal of a request against what was done.
+fn check(seal: Seal, done: Seal) -> Result<()> {
+    seal.check(done).map_err(|_| Error::Seal)
+}
+
 fn file_kind(kind: Kind) -> FileKind {
     match kind {
         Kind::File => FileKind::Regular,
@@ -312,8 +333,9 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         _caller: &Caller,
         directory: Inode,
         name: Vec<u8>,
+        seal: Seal,
     ) -> core::result::Result<Attributes, FsError> {
-        self.answer(async || self.try_lookup(directory, &name).await)
+        self.answer(async || self.try_lookup(directory, &name, seal).await)
             .await
     }
 
@@ -332,14 +354,14 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         inode: Inode,
         transfer: Transfer,
         buffer: Handle<Memory>,
+        seal: Seal,
     ) -> core::result::Result<u32, FsError> {
         self.answer(async || {
             let mut sink = Buffer {
                 memory: &buffer,
                 start: transfer.buffer_offset,
             };
-            self.try_read(inode, transfer.offset, transfer.bytes, &mut sink)
-                .await
+            self.try_read(inode, transfer, seal, &mut sink).await
         })
         .await
     }
@@ -350,11 +372,19 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         inode: Inode,
         offset: u64,
         bytes: u32,
+        seal: Seal,
     ) -> core::result::Result<Vec<u8>, FsError> {
-        let bytes = bytes.min(MAX_SMALL_BYTES as u32);
+        if bytes as usize > MAX_SMALL_BYTES {
+            return Err(FsError::Invalid);
+        }
+        let transfer = Transfer {
+            offset,
+            bytes,
+            buffer_offset: 0,
+        };
         self.answer(async || {
             let mut content = Vec::new();
-            self.try_read(inode, offset, bytes, &mut content).await?;
+            self.try_read(inode, transfer, seal, &mut content).await?;
             Ok(content)
         })
         .await
@@ -395,6 +425,7 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         _name: Vec<u8>,
         _kind: FileKind,
         _mode: u16,
+        _seal: Seal,
     ) -> core::result::Result<Outcome, FsError> {
         Err(FsError::ReadOnly)
     }
@@ -406,6 +437,7 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         _directory: Inode,
         _name: Vec<u8>,
         _target: Vec<u8>,
+        _seal: Seal,
     ) -> core::result::Result<Outcome, FsError> {
         Err(FsError::ReadOnly)
     }
@@ -417,6 +449,7 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         _directory: Inode,
         _name: Vec<u8>,
         _kind: FileKind,
+        _seal: Seal,
     ) -> core::result::Result<Outcome, FsError> {
         Err(FsError::ReadOnly)
     }
@@ -429,6 +462,7 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         _from_name: Vec<u8>,
         _to: Inode,
         _to_name: Vec<u8>,
+        _seal: Seal,
     ) -> core::result::Result<Outcome, FsError> {
         Err(FsError::ReadOnly)
     }
@@ -439,6 +473,7 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         _operation: Operation,
         _inode: Inode,
         _bytes: u64,
+        _seal: Seal,
     ) -> core::result::Result<Outcome, FsError> {
         Err(FsError::ReadOnly)
     }
@@ -450,6 +485,7 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         _inode: Inode,
         _transfer: Transfer,
         _buffer: Handle<Memory>,
+        _seal: Seal,
     ) -> core::result::Result<Outcome, FsError> {
         Err(FsError::ReadOnly)
     }
@@ -461,6 +497,7 @@ impl<O: OpenDevice> FileSystemServer for Service<O> {
         _inode: Inode,
         _offset: u64,
         _content: Vec<u8>,
+        _seal: Seal,
     ) -> core::result::Result<Outcome, FsError> {
         Err(FsError::ReadOnly)
     }

@@ -4,11 +4,10 @@ use alloc::vec::Vec;
 
 use libipc::proto::file_system::{
     Attributes, Cookie, DirectoryBatch, DirectoryEntry, FileKind, FsError, Inode, MAX_LINK_BYTES,
-    Operation, Outcome, Space,
+    Operation, Outcome, PERMISSIONS, Seal, Space,
 };
 use libsys::state::{Full, Purpose, Region, Report, StateMemory};
 
-use crate::asked::Asked;
 use crate::blocks::{BLOCK_BYTES, Blocks};
 use crate::tree::{Change, Content, NewNode, Node, ROOT, Record, Tree, check_name};
 
@@ -33,8 +32,19 @@ pub struct Stamp {
     pub operation: Operation,
     /// Seconds of the clock for file times.
     pub now_s: i64,
-    /// What was asked for, if somebody took it down.
-    pub asked: Option<Asked>,
+    /// The seal of the request, if it has one.
+    pub seal: Option<Seal>,
+}
+
+impl Stamp {
+    /// Holds the seal of the request against what is about to be done.
+    ///
+    /// # Errors
+    ///
+    /// `BrokenSeal`.
+    fn check(&self, done: Seal) -> Result<(), FsError> {
+        self.seal.map_or(Ok(()), |seal| seal.check(done))
+    }
 }
 
 impl<M: StateMemory> TmpFs<M> {
@@ -111,15 +121,19 @@ impl<M: StateMemory> TmpFs<M> {
         Ok(attributes(self.tree.state().node(inode.0)?, inode.0))
     }
 
-    /// Finds a name.
+    /// Finds the name under a seal.
     ///
     /// # Errors
     ///
-    /// `NotFound`, `NotADirectory`, `Stale`.
-    pub fn lookup(&self, directory: Inode, name: &[u8]) -> Result<Attributes, FsError> {
-        let found = self.tree.state().find(directory.0, name)?;
-        let (inode, node) = found.ok_or(FsError::NotFound)?;
-        Ok(attributes(node, inode))
+    /// `NotFound`, `NotADirectory`, `Stale`, `BrokenSeal`.
+    pub fn lookup(&self, directory: Inode, name: &[u8], seal: Seal) -> Result<Attributes, FsError> {
+        let found = self.tree.state().find(directory.0, name);
+        if let Ok(Some((inode, node))) = found {
+            seal.check(node.name())?;
+            return Ok(attributes(node, inode));
+        }
+        seal.check(Seal::name(directory, name))?;
+        Err(found.err().unwrap_or(FsError::NotFound))
     }
 
     /// Looks whether an error is right about a name that is to be made, or that of a node of a kind to
@@ -225,7 +239,7 @@ impl<M: StateMemory> TmpFs<M> {
     ///
     /// # Errors
     ///
-    /// `Exists`, `Invalid`, `NameTooLong`, `NoSpace`, `NotADirectory`, `Stale`.
+    /// `Exists`, `Invalid`, `NameTooLong`, `NoSpace`, `NotADirectory`, `Stale`, `BrokenSeal`.
     pub fn create(
         &mut self,
         stamp: Stamp,
@@ -238,7 +252,8 @@ impl<M: StateMemory> TmpFs<M> {
             FileKind::Directory => NewNode::Directory,
             FileKind::Symlink | FileKind::Special => return Err(FsError::Invalid),
         };
-        self.insert(stamp, directory, name, (node, mode & 0o7777))
+        stamp.check(Seal::create(directory, name, kind, mode))?;
+        self.insert(stamp, directory, name, (node, mode & PERMISSIONS))
     }
 
     /// Makes a symbolic link.
@@ -253,6 +268,7 @@ impl<M: StateMemory> TmpFs<M> {
         name: &[u8],
         target: &[u8],
     ) -> Result<Outcome, FsError> {
+        stamp.check(Seal::symlink(directory, name, target))?;
         if target.is_empty() {
             return Err(FsError::Invalid);
         }
@@ -305,7 +321,7 @@ impl<M: StateMemory> TmpFs<M> {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `NotEmpty`, `IsADirectory`, `NotADirectory`, `NoSpace`, `Stale`.
+    /// `NotFound`, `NotEmpty`, `IsADirectory`, `NotADirectory`, `NoSpace`, `Stale`, `BrokenSeal`.
     pub fn unlink(
         &mut self,
         stamp: Stamp,
@@ -313,6 +329,7 @@ impl<M: StateMemory> TmpFs<M> {
         name: &[u8],
         kind: FileKind,
     ) -> Result<Outcome, FsError> {
+        stamp.check(Seal::name(directory, name))?;
         if let Some(outcome) = self.completed(stamp) {
             return Ok(outcome);
         }
@@ -346,13 +363,14 @@ impl<M: StateMemory> TmpFs<M> {
     /// # Errors
     ///
     /// `NotFound`, `NotEmpty`, `IsADirectory`, `NotADirectory`, `Invalid` for a directory into
-    /// itself, `NoSpace`, `Stale`.
+    /// itself, `NoSpace`, `Stale`, `BrokenSeal`.
     pub fn rename(
         &mut self,
         stamp: Stamp,
         (from, from_name): (Inode, &[u8]),
         (to, to_name): (Inode, &[u8]),
     ) -> Result<Outcome, FsError> {
+        stamp.check(Seal::rename((from, from_name), (to, to_name)))?;
         if let Some(outcome) = self.completed(stamp) {
             return Ok(outcome);
         }
@@ -437,11 +455,11 @@ impl<M: StateMemory> TmpFs<M> {
         let Stamp {
             operation,
             now_s,
-            asked,
+            seal,
         } = stamp;
         // Before it counts: a next instance could only make the wrong change again.
         assert!(
-            asked.is_none_or(|asked| asked.is_done_by(&change, outcome)),
+            seal.is_none_or(|seal| change.is_sealed_by(seal, outcome)),
             "another change was asked for"
         );
         let is_kept = !self.tree.memory().is_volatile();

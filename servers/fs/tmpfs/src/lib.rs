@@ -16,14 +16,12 @@
 
 extern crate alloc;
 
-mod asked;
 mod blocks;
 mod files;
 mod outcomes;
 pub mod service;
 mod tree;
 
-pub use asked::Asked;
 pub use blocks::BLOCK_BYTES;
 pub use files::{MIN_BYTES, Stamp, TmpFs};
 

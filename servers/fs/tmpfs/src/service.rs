@@ -8,13 +8,13 @@ use core::cell::RefCell;
 use libipc::Caller;
 use libipc::proto::file_system::{
     Attributes, Cookie, Description, DirectoryBatch, FileKind, FileSystemServer, FsAccess, FsError,
-    Inode, MAX_SMALL_BYTES, Operation, Outcome, Space, Transfer,
+    Inode, MAX_SMALL_BYTES, Operation, Outcome, Seal, Space, Transfer,
 };
 use libsys::abi::PAGE_SIZE;
 use libsys::state::StateMemory;
 use libsys::{Handle, Memory};
 
-use crate::{Asked, Stamp, TmpFs};
+use crate::{Stamp, TmpFs};
 
 /// A tmpfs that answers requests.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl<M: StateMemory> Service<M> {
     }
 
     /// Stamps an operation. It is a repeated one also when it was this server that died.
-    fn stamp(&self, operation: Operation, caller: &Caller, asked: Asked) -> Stamp {
+    fn stamp(&self, operation: Operation, caller: &Caller, seal: Seal) -> Stamp {
         let repeated = operation.repeated || caller.redelivered;
         Stamp {
             operation: Operation {
@@ -42,7 +42,7 @@ impl<M: StateMemory> Service<M> {
                 ..operation
             },
             now_s: (self.now_s)(),
-            asked: Some(asked),
+            seal: Some(seal),
         }
     }
 }
@@ -67,9 +67,10 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         _caller: &Caller,
         directory: Inode,
         name: Vec<u8>,
+        seal: Seal,
     ) -> Result<Attributes, FsError> {
         let fs = self.fs.borrow();
-        fs.sane(fs.lookup(directory, &name))
+        fs.sane(fs.lookup(directory, &name, seal))
     }
 
     async fn stat(&self, _caller: &Caller, inode: Inode) -> Result<Attributes, FsError> {
@@ -83,11 +84,10 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         inode: Inode,
         transfer: Transfer,
         buffer: Handle<Memory>,
+        seal: Seal,
     ) -> Result<u32, FsError> {
         let fs = self.fs.borrow();
-        let count = fs.read(inode, transfer.offset, transfer.bytes, |position, bytes| {
-            let at = transfer.buffer_offset.checked_add(position as u64);
-            let at = at.ok_or(FsError::BadBuffer)?;
+        let count = fs.read(inode, transfer, seal, |at, bytes| {
             buffer.write(at, bytes).map_err(|_| FsError::BadBuffer)
         });
         fs.sane(count)
@@ -99,12 +99,16 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         inode: Inode,
         offset: u64,
         bytes: u32,
+        seal: Seal,
     ) -> Result<Vec<u8>, FsError> {
-        let bytes = bytes.min(MAX_SMALL_BYTES as u32);
+        if bytes as usize > MAX_SMALL_BYTES {
+            return Err(FsError::Invalid);
+        }
+        let transfer = in_message(offset, bytes);
         let mut content = vec![0; bytes as usize];
         let fs = self.fs.borrow();
-        let count = fs.read(inode, offset, bytes, |position, piece| {
-            let place = &mut content[position..position + piece.len()];
+        let count = fs.read(inode, transfer, seal, |at, piece| {
+            let place = &mut content[at as usize..at as usize + piece.len()];
             place.copy_from_slice(piece);
             check_copy(place, piece);
             Ok(())
@@ -144,9 +148,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         name: Vec<u8>,
         kind: FileKind,
         mode: u16,
+        seal: Seal,
     ) -> Result<Outcome, FsError> {
-        let asked = Asked::name(directory, &name);
-        let stamp = self.stamp(operation, caller, asked);
+        let stamp = self.stamp(operation, caller, seal);
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.create(stamp, directory, &name, (kind, mode));
         fs.sane(outcome)
@@ -159,9 +163,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         directory: Inode,
         name: Vec<u8>,
         target: Vec<u8>,
+        seal: Seal,
     ) -> Result<Outcome, FsError> {
-        let asked = Asked::name(directory, &name);
-        let stamp = self.stamp(operation, caller, asked);
+        let stamp = self.stamp(operation, caller, seal);
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.symlink(stamp, directory, &name, &target);
         fs.sane(outcome)
@@ -174,9 +178,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         directory: Inode,
         name: Vec<u8>,
         kind: FileKind,
+        seal: Seal,
     ) -> Result<Outcome, FsError> {
-        let asked = Asked::name(directory, &name);
-        let stamp = self.stamp(operation, caller, asked);
+        let stamp = self.stamp(operation, caller, seal);
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.unlink(stamp, directory, &name, kind);
         fs.sane(outcome)
@@ -190,9 +194,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         from_name: Vec<u8>,
         to: Inode,
         to_name: Vec<u8>,
+        seal: Seal,
     ) -> Result<Outcome, FsError> {
-        let asked = Asked::names((from, &from_name), (to, &to_name));
-        let stamp = self.stamp(operation, caller, asked);
+        let stamp = self.stamp(operation, caller, seal);
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.rename(stamp, (from, &from_name), (to, &to_name));
         fs.sane(outcome)
@@ -204,9 +208,9 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         operation: Operation,
         inode: Inode,
         bytes: u64,
+        seal: Seal,
     ) -> Result<Outcome, FsError> {
-        let asked = Asked::bytes(inode, 0, bytes);
-        let stamp = self.stamp(operation, caller, asked);
+        let stamp = self.stamp(operation, caller, seal);
         let mut fs = self.fs.borrow_mut();
         let outcome = fs.truncate(stamp, inode, bytes);
         fs.sane(outcome)
@@ -219,27 +223,18 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         inode: Inode,
         transfer: Transfer,
         buffer: Handle<Memory>,
+        seal: Seal,
     ) -> Result<Outcome, FsError> {
-        let Transfer {
-            offset,
-            bytes,
-            buffer_offset,
-        } = transfer;
         // Checked before anything is touched, so that a short buffer leaves no half write.
         let room = buffer.info().map_err(|_| FsError::BadBuffer)?.pages * PAGE_SIZE as u64;
-        if buffer_offset
-            .checked_add(bytes.into())
-            .is_none_or(|end| end > room)
-        {
+        let end = transfer.buffer_offset.checked_add(transfer.bytes.into());
+        if end.is_none_or(|end| end > room) {
             return Err(FsError::BadBuffer);
         }
-        let asked = Asked::bytes(inode, offset, bytes.into());
-        let stamp = self.stamp(operation, caller, asked);
+        let stamp = self.stamp(operation, caller, seal);
         let mut fs = self.fs.borrow_mut();
-        let outcome = fs.write(stamp, inode, (offset, bytes), |position, place| {
-            buffer
-                .read(buffer_offset + position as u64, place)
-                .map_err(|_| FsError::BadBuffer)
+        let outcome = fs.write(stamp, inode, transfer, |at, place| {
+            buffer.read(at, place).map_err(|_| FsError::BadBuffer)
         });
         fs.sane(outcome)
     }
@@ -251,13 +246,13 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
         inode: Inode,
         offset: u64,
         content: Vec<u8>,
+        seal: Seal,
     ) -> Result<Outcome, FsError> {
-        let asked = Asked::bytes(inode, offset, content.len() as u64);
-        let stamp = self.stamp(operation, caller, asked);
-        let bytes = content.len() as u32;
+        let stamp = self.stamp(operation, caller, seal);
+        let transfer = in_message(offset, content.len() as u32);
         let mut fs = self.fs.borrow_mut();
-        let outcome = fs.write(stamp, inode, (offset, bytes), |position, place| {
-            let piece = &content[position..position + place.len()];
+        let outcome = fs.write(stamp, inode, transfer, |at, place| {
+            let piece = &content[at as usize..at as usize + place.len()];
             place.copy_from_slice(piece);
             check_copy(place, piece);
             Ok(())
@@ -268,6 +263,15 @@ impl<M: StateMemory> FileSystemServer for Service<M> {
     async fn sync(&self, _caller: &Caller) -> Result<(), FsError> {
         // Memory is all there is.
         Ok(())
+    }
+}
+
+/// Returns the transfer between a file and the bytes of a message.
+const fn in_message(offset: u64, bytes: u32) -> Transfer {
+    Transfer {
+        offset,
+        bytes,
+        buffer_offset: 0,
     }
 }
 

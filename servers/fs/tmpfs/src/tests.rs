@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use libipc::proto::file_system::{
-    APPEND, Cookie, FileKind, FsError, Inode, MAX_NAME_BYTES, Operation, Outcome,
+    APPEND, Attributes, Cookie, FileKind, FsError, Inode, MAX_NAME_BYTES, Operation, Outcome, Seal,
+    Transfer,
 };
 use libsys::state::StateMemory;
 use libsys::state::fake::FakeMemory;
@@ -42,7 +43,7 @@ fn stamp(operation: Operation) -> Stamp {
     Stamp {
         operation,
         now_s: 0,
-        asked: None,
+        seal: None,
     }
 }
 
@@ -67,6 +68,20 @@ fn restart(fs: TestFs) -> TestFs {
     reopen(&tree, &data)
 }
 
+/// Finds a name as the service does.
+fn lookup(fs: &TestFs, directory: Inode, name: &[u8]) -> Result<Attributes, FsError> {
+    fs.lookup(directory, name, Seal::name(directory, name))
+}
+
+/// Returns a transfer from or to the start of a buffer.
+fn transfer(offset: u64, bytes: u32) -> Transfer {
+    Transfer {
+        offset,
+        bytes,
+        buffer_offset: 0,
+    }
+}
+
 fn write(
     fs: &mut TestFs,
     operation: Operation,
@@ -78,9 +93,9 @@ fn write(
     fs.write(
         stamp(operation),
         inode,
-        (offset, bytes),
-        |position, place| {
-            place.copy_from_slice(&content[position..position + place.len()]);
+        transfer(offset, bytes),
+        |at, place| {
+            place.copy_from_slice(&content[at as usize..at as usize + place.len()]);
             Ok(())
         },
     )
@@ -88,8 +103,10 @@ fn write(
 
 fn read(fs: &TestFs, inode: Inode, offset: u64, bytes: u32) -> Result<Vec<u8>, FsError> {
     let mut content = vec![0xee; bytes as usize];
-    let count = fs.read(inode, offset, bytes, |position, piece| {
-        content[position..position + piece.len()].copy_from_slice(piece);
+    let transfer = transfer(offset, bytes);
+    let seal = Seal::shared(inode, transfer);
+    let count = fs.read(inode, transfer, seal, |at, piece| {
+        content[at as usize..at as usize + piece.len()].copy_from_slice(piece);
         Ok(())
     })?;
     content.truncate(count as usize);
@@ -171,11 +188,11 @@ fn files_survive_a_restart() {
     .unwrap();
     let fs = restart(fs);
     assert_eq!(
-        fs.lookup(fs.root(), "grüße".as_bytes()).unwrap().bytes,
+        lookup(&fs, fs.root(), "grüße".as_bytes()).unwrap().bytes,
         10_000
     );
     assert_eq!(read_all(&fs, inode), content);
-    let link = fs.lookup(below, b"link").unwrap();
+    let link = lookup(&fs, below, b"link").unwrap();
     assert_eq!((link.kind, link.modified_s), (FileKind::Symlink, 5));
     assert_eq!(fs.read_link(link.inode).unwrap(), b"../gr");
 }
@@ -334,7 +351,7 @@ fn rename_follows_the_rules_of_unix() {
     assert_eq!(rename(&mut fs, (root, b"f"), (root, b"g")), Ok(f));
     assert_eq!(fs.space().free_blocks, free + 1);
     assert_eq!(rename(&mut fs, (root, b"g"), (root, b"g")), Ok(f));
-    assert_eq!(fs.lookup(root, b"g").unwrap().inode, f);
+    assert_eq!(lookup(&fs, root, b"g").unwrap().inode, f);
     assert_eq!(rename(&mut fs, (root, b"g"), (b, b"deep")), Ok(f));
     assert_eq!(rename(&mut fs, (a, b"b"), (root, b"b")), Ok(b));
     assert_eq!(

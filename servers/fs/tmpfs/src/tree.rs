@@ -5,7 +5,7 @@ use alloc::collections::btree_map::Entry;
 use alloc::vec::Vec;
 
 use libipc::proto::file_system::{
-    Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES, Outcome,
+    Attributes, Damage, FileKind, FsError, Inode, MAX_NAME_BYTES, Outcome, Seal,
 };
 use libsys::state::{Look, NoPrevious, State};
 use serde::{Deserialize, Serialize, Serializer};
@@ -17,9 +17,10 @@ mod checks;
 #[cfg(test)]
 mod harm;
 mod own;
+mod sealed;
 
 use checks::{are_within, is_listed};
-use own::{Kept, Own, label};
+use own::{Kept, Own};
 
 /// The root directory.
 pub(crate) const ROOT: u64 = 1;
@@ -156,7 +157,7 @@ impl Default for Tree {
             modified_s: 0,
             own: Own {
                 inode: ROOT,
-                label: 0,
+                name: Seal::default(),
             },
         };
         Tree {
@@ -185,6 +186,11 @@ impl Node {
             bytes,
             modified_s: self.modified_s,
         }
+    }
+
+    /// Returns the seal of its name; the default if it has none.
+    pub(crate) fn name(&self) -> Seal {
+        self.own.name
     }
 
     pub(crate) fn is_directory(&self) -> bool {
@@ -344,7 +350,7 @@ impl Tree {
         }
         let own = Own {
             inode,
-            label: label(directory, &name),
+            name: Seal::name(Inode(directory), &name),
         };
         let Some(entries) = self.entries_mut(directory) else {
             return false;
@@ -435,7 +441,7 @@ impl Tree {
             return false;
         };
         let is_meant = outcome.is_none_or(|outcome| outcome.inode.0 == moved);
-        let new_label = label(to, &to_name);
+        let new_name = Seal::name(Inode(to), &to_name);
         let Some(entries) = self.entries_mut(to).filter(|_| is_meant) else {
             self.put_back(from, from_name, moved);
             return false;
@@ -451,7 +457,7 @@ impl Tree {
             self.nodes.remove(&replaced);
         }
         if let Some(node) = self.nodes.get_mut(&moved) {
-            node.own.label = new_label;
+            node.own.name = new_name;
             if let Content::Directory { parent, .. } = &mut node.content {
                 *parent = to;
             }

@@ -9,7 +9,8 @@ use ext4::service::{OpenDevice, Service};
 use fixtures::{Ext4, Tree, debugfs};
 use libipc::Caller;
 use libipc::proto::file_system::{
-    Cookie, Damage, FileKind, FileSystemServer, FsError, Inode, Operation, Outcome,
+    Attributes, Cookie, Damage, FileKind, FileSystemServer, FsError, Inode, MAX_SMALL_BYTES,
+    Operation, Outcome, Seal,
 };
 
 use crate::Folder;
@@ -64,6 +65,56 @@ fn list(service: &Service<Opener>, directory: Inode) -> BTreeMap<Vec<u8>, FileKi
     names
 }
 
+/// Finds a name as the vfs does.
+fn lookup(
+    service: &Service<Opener>,
+    directory: Inode,
+    name: &str,
+) -> std::result::Result<Attributes, FsError> {
+    let name = name.as_bytes();
+    let seal = Seal::name(directory, name);
+    block_on(service.lookup(&CALLER, directory, name.to_vec(), seal))
+}
+
+/// Reads from a file as the vfs does.
+fn read(
+    service: &Service<Opener>,
+    inode: Inode,
+    offset: u64,
+    bytes: u32,
+) -> std::result::Result<Vec<u8>, FsError> {
+    let seal = Seal::transfer(inode, offset, bytes);
+    block_on(service.read_small(&CALLER, inode, offset, bytes, seal))
+}
+
+#[test]
+fn what_does_not_fit_its_seal_is_not_answered() {
+    let folder = Folder::new("service-seal");
+    let image = fixtures::sample_image(folder.path()).unwrap();
+    let (service, _) = service(FakeDevice::open(&image.path), 0);
+    let root = Inode(2);
+    let file = lookup(&service, root, "hello.txt").unwrap().inode;
+    let ask = |directory, name: &str, seal| {
+        let found = service.lookup(&CALLER, directory, name.as_bytes().to_vec(), seal);
+        block_on(found).map(|found| found.inode)
+    };
+    let seal = Seal::name(root, b"hello.txt");
+    assert_eq!(ask(root, "hello.txt", seal), Ok(file));
+    // Neither an answer nor an error is what was asked for.
+    for (directory, name) in [(root, "hello"), (file, "hello.txt"), (root, "")] {
+        assert_eq!(ask(directory, name, seal), Err(FsError::BrokenSeal));
+    }
+    let read = |inode, offset, bytes, seal| {
+        block_on(service.read_small(&CALLER, inode, offset, bytes, seal))
+    };
+    let seal = Seal::transfer(file, 6, 4);
+    assert_eq!(read(file, 6, 4, seal).as_deref(), Ok(b"from".as_slice()));
+    for (inode, offset, bytes) in [(root, 6, 4), (file, 5, 4), (file, 6, 5)] {
+        let refused = read(inode, offset, bytes, seal);
+        assert_eq!(refused, Err(FsError::BrokenSeal));
+    }
+}
+
 #[test]
 fn files_are_found_listed_and_read_through_the_interface() {
     let folder = Folder::new("service");
@@ -74,14 +125,12 @@ fn files_are_found_listed_and_read_through_the_interface() {
         (description.kind.as_str(), description.label.as_str()),
         ("ext4", "skink")
     );
-    let find = |directory, name: &str| {
-        block_on(service.lookup(&CALLER, directory, name.as_bytes().to_vec()))
-    };
+    let find = |directory, name: &str| lookup(&service, directory, name);
     let many = find(description.root, "many").unwrap();
     assert_eq!(many.kind, FileKind::Directory);
     assert_eq!(list(&service, many.inode).len(), 1000);
     let file = find(many.inode, "file-0123").unwrap();
-    let bytes = block_on(service.read_small(&CALLER, file.inode, 0, u32::MAX)).unwrap();
+    let bytes = read(&service, file.inode, 0, MAX_SMALL_BYTES as u32).unwrap();
     assert_eq!(bytes, b"number 123\n");
     assert_eq!(file.bytes, bytes.len() as u64);
     let links = find(description.root, "links").unwrap();
@@ -114,10 +163,8 @@ fn a_directory_is_found_in_one_place_only() {
         debugfs(&image, links).unwrap();
         let (service, _) = service(FakeDevice::open(&image), 0);
         let root = block_on(service.describe(&CALLER)).unwrap().root;
-        let find = |directory, name: &str| {
-            let found = service.lookup(&CALLER, directory, name.as_bytes().to_vec());
-            block_on(found).map(|found| found.inode)
-        };
+        let find =
+            |directory, name: &str| lookup(&service, directory, name).map(|found| found.inode);
         let b = find(find(root, "a").unwrap(), "b").unwrap();
         assert_eq!(find(b, "file"), find(b, "twice"));
         let damaged = Err(FsError::Damaged(Damage::Directory));
@@ -169,6 +216,7 @@ fn nothing_can_be_changed() {
             vec![b'x'],
             FileKind::Regular,
             0o644,
+            Seal::default(),
         )),
         block_on(service.unlink(
             &CALLER,
@@ -176,8 +224,9 @@ fn nothing_can_be_changed() {
             root,
             b"hello.txt".to_vec(),
             FileKind::Regular,
+            Seal::default(),
         )),
-        block_on(service.truncate(&CALLER, operation, root, 0)),
+        block_on(service.truncate(&CALLER, operation, root, 0, Seal::default())),
     ];
     assert_eq!(refused, [Err(FsError::ReadOnly); 3]);
 }
@@ -209,10 +258,8 @@ fn what_is_damaged_in_memory_only_is_read_again() {
     let folder = Folder::new("service-memory");
     let image = fixtures::sample_image(folder.path()).unwrap();
     let device = FakeDevice::open(&image.path);
-    let find = |service: &Service<Opener>| {
-        let name = b"hello.txt".to_vec();
-        block_on(service.lookup(&CALLER, Inode(2), name)).map(|found| found.inode)
-    };
+    let find =
+        |service: &Service<Opener>| lookup(service, Inode(2), "hello.txt").map(|found| found.inode);
     let (good, _) = service(device.clone(), 0);
     let before = device.reads();
     let expected = find(&good).unwrap();

@@ -93,7 +93,7 @@ fn compare_file(volume: &TestVolume, inode: &Inode, path: &Path) {
             let count = (range.end - at).min(300_007);
             let mut part = Vec::new();
             let read = block_on(volume.read(inode, at, count, &mut part)).unwrap();
-            assert_eq!(read, part.len() as u64);
+            assert_eq!(read, at..at + part.len() as u64);
             found.append(&mut part);
         }
         assert!(found == expected, "{} differs", path.display());

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use libipc::proto::file_system::{APPEND, FsError, Inode, Outcome};
+use libipc::proto::file_system::{APPEND, FsError, Inode, Outcome, Seal, Transfer};
 use libsys::state::StateMemory;
 
 use super::{Stamp, TmpFs};
@@ -25,32 +25,40 @@ struct Segment {
 }
 
 impl<M: StateMemory> TmpFs<M> {
-    /// Reads up to `bytes` bytes, giving them to `sink` piece by piece with their place in the
-    /// transfer. Returns how many there were.
+    /// Reads the part of a file under a seal, giving it to `sink` piece by piece with their place in the
+    /// buffer. Returns how many bytes there were.
     ///
     /// # Errors
     ///
-    /// `IsADirectory`, `Stale`, and those of the sink.
+    /// `IsADirectory`, `Stale`, `BrokenSeal`, and those of the sink.
     pub fn read(
         &self,
         inode: Inode,
-        offset: u64,
-        bytes: u32,
-        mut sink: impl FnMut(usize, &[u8]) -> Result<(), FsError>,
+        transfer: Transfer,
+        seal: Seal,
+        mut sink: impl FnMut(u64, &[u8]) -> Result<(), FsError>,
     ) -> Result<u32, FsError> {
+        seal.check(Seal::shared(inode, transfer))?;
+        let Transfer {
+            offset,
+            bytes: asked,
+            buffer_offset,
+        } = transfer;
         let (size, _) = self.tree.state().file(inode.0)?;
-        let asked = bytes;
-        let bytes = u64::from(bytes).min(size.saturating_sub(offset));
+        let bytes = u64::from(asked).min(size.saturating_sub(offset));
         let segments = self.segments(inode, offset, bytes as usize)?;
         self.check_length(offset, asked, bytes, size);
         self.check_segments(inode, offset, bytes as usize, &segments);
         for segment in segments {
+            let place = buffer_offset
+                .checked_add(segment.position as u64)
+                .ok_or(FsError::BadBuffer)?;
             match segment.at {
-                Some(at) => sink(segment.position, self.data.view(at..at + segment.bytes))?,
+                Some(at) => sink(place, self.data.view(at..at + segment.bytes))?,
                 None => {
                     for skipped in (0..segment.bytes).step_by(BLOCK_BYTES) {
                         let part = (segment.bytes - skipped).min(BLOCK_BYTES);
-                        sink(segment.position + skipped, &ZEROS[..part])?;
+                        sink(place.saturating_add(skipped as u64), &ZEROS[..part])?;
                     }
                 }
             }
@@ -62,8 +70,9 @@ impl<M: StateMemory> TmpFs<M> {
     ///
     /// # Errors
     ///
-    /// `TooLarge`, `IsADirectory`, `NoSpace`, `Stale`.
+    /// `TooLarge`, `IsADirectory`, `NoSpace`, `Stale`, `BrokenSeal`.
     pub fn truncate(&mut self, stamp: Stamp, inode: Inode, bytes: u64) -> Result<Outcome, FsError> {
+        stamp.check(Seal::truncate(inode, bytes))?;
         if let Some(outcome) = self.completed(stamp) {
             return Ok(outcome);
         }
@@ -95,20 +104,31 @@ impl<M: StateMemory> TmpFs<M> {
         Ok(outcome)
     }
 
-    /// Writes `bytes` bytes that `source` gives piece by piece for their place in the transfer.
+    /// Writes bytes that `source` gives piece by piece for their place in the buffer.
     /// [`APPEND`] as offset writes at the end.
     ///
     /// # Errors
     ///
-    /// `NoSpace`, `TooLarge`, `IsADirectory`, `Stale`, and those of the source. The size of the
-    /// file is then as before.
+    /// `NoSpace`, `TooLarge`, `IsADirectory`, `Stale`, `BrokenSeal`, and those of the source. The size of
+    /// the file is then as before.
     pub fn write(
         &mut self,
         stamp: Stamp,
         inode: Inode,
-        (offset, bytes): (u64, u32),
-        source: impl FnMut(usize, &mut [u8]) -> Result<(), FsError>,
+        transfer: Transfer,
+        mut source: impl FnMut(u64, &mut [u8]) -> Result<(), FsError>,
     ) -> Result<Outcome, FsError> {
+        stamp.check(Seal::shared(inode, transfer))?;
+        let Transfer {
+            offset,
+            bytes,
+            buffer_offset,
+        } = transfer;
+        // A change says where in the file, and no more.
+        let stamp = Stamp {
+            seal: stamp.seal.map(|seal| seal.at(buffer_offset)),
+            ..stamp
+        };
         if let Some(outcome) = self.completed(stamp) {
             return Ok(outcome);
         }
@@ -128,9 +148,11 @@ impl<M: StateMemory> TmpFs<M> {
             .filter(|&end| end <= MAX_FILE_BYTES);
         let end = end.ok_or(FsError::TooLarge)?;
         let fresh = self.take_blocks(inode, offset, end)?;
-        let filled = self
-            .clear_behind_end(inode, size, offset)
-            .and_then(|()| self.fill(inode, (offset, bytes), &fresh, source));
+        let filled = self.clear_behind_end(inode, size, offset).and_then(|()| {
+            self.fill(inode, (offset, bytes), &fresh, |position, place| {
+                source(buffer_offset.saturating_add(position as u64), place)
+            })
+        });
         let change = Change::Write {
             inode: inode.0,
             bytes: size.max(end),

@@ -2,7 +2,7 @@
 
 use libipc::proto::file_system::{APPEND, FileKind, Operation};
 
-use super::{TestFs, contents, new_fs, read_all, reopen, stamp, write};
+use super::{TestFs, contents, lookup, new_fs, read_all, reopen, stamp, write};
 use libsys::state::fake::FakeMemory;
 
 /// A change of the file system, by path-less names in the root.
@@ -17,7 +17,7 @@ enum Step {
 
 fn run(fs: &mut TestFs, operation: Operation, step: &Step) {
     let root = fs.root();
-    let inode = |fs: &TestFs, name: &str| fs.lookup(root, name.as_bytes()).unwrap().inode;
+    let inode = |fs: &TestFs, name: &str| lookup(&fs, root, name.as_bytes()).unwrap().inode;
     match step {
         Step::Create(name) => {
             let kind = (FileKind::Regular, 0o644);
@@ -139,7 +139,7 @@ fn cut(
         paths == before.keys().collect::<Vec<_>>() || paths == after.keys().collect::<Vec<_>>()
     );
     if let Step::Write(name, ..) = step {
-        let inode = fs.lookup(fs.root(), name.as_bytes()).unwrap().inode;
+        let inode = lookup(&fs, fs.root(), name.as_bytes()).unwrap().inode;
         assert!(read_all(&fs, inode).len() >= before[&format!("/{name}")].as_ref().unwrap().len());
     }
     let again = Operation {

@@ -8,7 +8,7 @@ use libsys::state::State as _;
 use crate::outcomes::Completed;
 use crate::tree::{Change, NewNode, Record, Run, Tree};
 
-use super::{Operations, TestFs, new_fs, reopen};
+use super::{Operations, TestFs, lookup, new_fs, read, reopen, transfer};
 
 /// Something that goes wrong.
 type Harm = fn(&mut TestFs);
@@ -29,14 +29,14 @@ fn with_files() -> TestFs {
 fn a_name_without_its_node_is_no_answer_when_the_region_has_the_node() {
     let mut fs = with_files();
     fs.tree.corrupt(|tree| tree.lose_node(3));
-    let answer = fs.lookup(fs.root(), b"b");
+    let answer = lookup(&fs, fs.root(), b"b");
     assert_eq!(answer, Err(FsError::Damaged(Damage::Directory)));
     let passed_on = catch_unwind(AssertUnwindSafe(|| fs.sane(answer)));
     assert!(passed_on.is_err());
     // The next instance has it.
     let (tree, data) = fs.into_memory();
     let fs = reopen(&tree, &data);
-    fs.sane(fs.lookup(fs.root(), b"b")).unwrap();
+    fs.sane(lookup(&fs, fs.root(), b"b")).unwrap();
 }
 
 #[test]
@@ -118,24 +118,34 @@ fn blocks_that_are_not_those_of_the_file_are_not_read_or_written() {
     for (what, damage) in damages {
         let mut fs = with_files();
         for inode in [2, 3] {
-            fs.write(operations.stamp(), Inode(inode), (0, 9000), |at, place| {
-                place.copy_from_slice(&content[at..at + place.len()]);
-                Ok(())
-            })
+            fs.write(
+                operations.stamp(),
+                Inode(inode),
+                transfer(0, 9000),
+                |at, place| {
+                    place.copy_from_slice(&content[at as usize..at as usize + place.len()]);
+                    Ok(())
+                },
+            )
             .unwrap();
         }
         damage(&mut fs);
         let inode = if what.contains("lost") { 3 } else { 2 };
-        let read = |fs: &TestFs| fs.read(Inode(inode), 0, 9000, |_, _| Ok(()));
+        let read = |fs: &TestFs| read(fs, Inode(inode), 0, 9000);
         let answer = catch_unwind(AssertUnwindSafe(|| fs.sane(read(&fs))));
         assert!(answer.is_err(), "{what} was read");
         let write = catch_unwind(AssertUnwindSafe(|| {
-            let written = fs.write(operations.stamp(), Inode(inode), (10, 10), |_, _| Ok(()));
+            let written = fs.write(
+                operations.stamp(),
+                Inode(inode),
+                transfer(10, 10),
+                |_, _| Ok(()),
+            );
             written.map_err(|_| ())
         }));
         assert!(!matches!(write, Ok(Ok(_))), "{what} was written");
         let (tree, data) = fs.into_memory();
-        assert_eq!(read(&reopen(&tree, &data)), Ok(9000));
+        assert_eq!(read(&reopen(&tree, &data)).unwrap(), content);
     }
 }
 
@@ -166,7 +176,7 @@ fn an_error_that_is_not_right_is_not_given() {
         let is_given = catch_unwind(AssertUnwindSafe(check)).is_ok();
         assert_eq!(is_given, is_right, "{name:?} {kind:?} {error:?}");
     }
-    let none = fs.lookup(Inode(2), b"a").map(drop);
+    let none = lookup(&fs, Inode(2), b"a").map(drop);
     assert_eq!(none, Err(FsError::NotADirectory));
 }
 
@@ -194,8 +204,8 @@ fn names_that_do_not_lead_to_their_nodes_are_not_given() {
                 .unwrap();
         };
         let find = |fs: &mut TestFs| {
-            let found = fs.lookup(fs.root(), b"0A");
-            let _: Result<Attributes, FsError> = found.or(fs.lookup(fs.root(), b"b"));
+            let found = lookup(&fs, fs.root(), b"0A");
+            let _: Result<Attributes, FsError> = found.or(lookup(&fs, fs.root(), b"b"));
         };
         let remove = |fs: &mut TestFs| {
             let root = fs.root();
@@ -373,11 +383,11 @@ fn attributes_that_are_not_those_of_the_node_are_seen() {
 #[test]
 fn a_block_that_was_lost_is_no_hole() {
     let (mut fs, mut operations) = (with_files(), Operations(50));
-    fs.write(operations.stamp(), Inode(2), (0, 9000), |_, _| Ok(()))
-        .unwrap();
+    fs.write(operations.stamp(), Inode(2), transfer(0, 9000), |_, _| {
+        Ok(())
+    })
+    .unwrap();
     fs.tree.corrupt(|tree| tree.lose_block(2, 1));
-    let read = catch_unwind(AssertUnwindSafe(|| {
-        fs.read(Inode(2), 4096, 10, |_, _| Ok(()))
-    }));
+    let read = catch_unwind(AssertUnwindSafe(|| read(&fs, Inode(2), 4096, 10)));
     assert!(read.is_err());
 }

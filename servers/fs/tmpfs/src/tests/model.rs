@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use libipc::proto::file_system::{FileKind, FsError, Inode};
 use proptest::prelude::{Strategy, any, prop, prop_oneof, proptest};
 
-use super::{BLOCK_BYTES, Operations, TestFs, contents, new_fs, restart, write};
+use super::{BLOCK_BYTES, Operations, TestFs, contents, lookup, new_fs, restart, write};
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -94,7 +94,7 @@ impl Model {
 fn parent_and_name<'a>(fs: &TestFs, path: &'a str) -> Result<(Inode, &'a [u8]), FsError> {
     let (parent, name) = path.rsplit_once('/').unwrap();
     let inode = match parent.strip_prefix('/') {
-        Some(parent) => fs.lookup(fs.root(), parent.as_bytes())?.inode,
+        Some(parent) => lookup(&fs, fs.root(), parent.as_bytes())?.inode,
         None => fs.root(),
     };
     Ok((inode, name.as_bytes()))
@@ -102,7 +102,7 @@ fn parent_and_name<'a>(fs: &TestFs, path: &'a str) -> Result<(Inode, &'a [u8]), 
 
 fn find(fs: &TestFs, path: &str) -> Result<Inode, FsError> {
     let (parent, name) = parent_and_name(fs, path)?;
-    Ok(fs.lookup(parent, name)?.inode)
+    Ok(lookup(&fs, parent, name)?.inode)
 }
 
 /// A file system and the model of it.

@@ -4,10 +4,10 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
-use libipc::proto::file_system::{Attributes, Cookie, DirectoryBatch, FileKind};
+use libipc::proto::file_system::{Attributes, Cookie, DirectoryBatch, FileKind, Inode, Seal};
+use libipc::seal::part_word;
 
-use super::own::part_word;
-use super::{Change, Content, Node, Record, Run, Tree, first_index_behind, label};
+use super::{Change, Content, Node, Record, Run, Tree, first_index_behind};
 
 /// A directory is small up to so many names.
 const FEW_ENTRIES: usize = 32;
@@ -36,7 +36,7 @@ impl Node {
 
     /// Returns whether the node knows that this is its name.
     pub(crate) fn is_named(&self, directory: u64, name: &[u8]) -> bool {
-        self.own.label == label(directory, name)
+        self.own.name == Seal::name(Inode(directory), name)
     }
 }
 
