@@ -203,6 +203,7 @@ fn give(
         let (at, entry) = entry?;
         let cookie = start + at as u64;
         if cookie >= from && entry.inode != 0 && visit(entry, cookie).is_break() {
+            entries.check(at, entry);
             return Ok(ControlFlow::Break(()));
         }
     }
@@ -267,6 +268,21 @@ impl<'a> Entries<'a> {
                 name,
             },
         ))
+    }
+
+    /// Looks at an entry once more, as bytes.
+    ///
+    /// # Panics
+    ///
+    /// When it is another one.
+    #[inline(never)]
+    fn check(&self, at: usize, entry: Entry<'_>) {
+        let bytes = self.fields.all().get(at..).unwrap_or_default();
+        let name = bytes.get(HEADER_BYTES..).unwrap_or_default();
+        let is_right = bytes.starts_with(&entry.inode.to_le_bytes())
+            && bytes.get(6).copied() == u8::try_from(entry.name.len()).ok()
+            && name.starts_with(entry.name);
+        assert!(is_right, "an entry was misread");
     }
 
     fn entry_bytes(&self) -> Result<usize> {

@@ -7,6 +7,7 @@ use core::ops::Range;
 use crate::device::{BlockReader, MAX_READ_BYTES, SECTOR_BYTES, Sink};
 use crate::error::{Damage, Error, Result};
 use crate::inode::{BLOCK_AREA_BYTES, Inode, Kind, Layout};
+use crate::map::Run;
 use crate::readahead::{Ahead, AheadState, MAX_ENTRIES};
 use crate::volume::Volume;
 
@@ -156,6 +157,7 @@ impl<R: BlockReader> Volume<R> {
         no_room: NoRoom,
     ) -> Result<Option<Part<R>>> {
         let place = self.place(inode, at, end).await?;
+        self.verify_place(inode, at, &place).await?;
         let bytes = place.bytes;
         let offset = match place.kind {
             PlaceKind::Zeros => {
@@ -174,14 +176,14 @@ impl<R: BlockReader> Volume<R> {
         };
         let ahead = self.read_ahead.borrow_mut().take(offset);
         if let Some(read) = ahead {
+            let is_in_it = (read.offset..read.offset + read.bytes).contains(&offset);
+            assert!(is_in_it, "another read was taken");
             let bytes = bytes.min(read.offset + read.bytes - offset);
             return Ok(Some(Part {
                 bytes,
                 source: Source::Device { offset, read },
             }));
         }
-        // Not for what was read ahead, as it takes as long as to find the place.
-        self.verify_place(inode, at, (offset, bytes)).await?;
         let (first, length) = whole_sectors(offset, bytes);
         let pending = match self.reader().try_start(first, length) {
             Some(pending) => pending,
@@ -240,21 +242,21 @@ impl<R: BlockReader> Volume<R> {
         })
     }
 
-    /// Looks in another way whether a stretch begins where it is said to: the bytes of another file
-    /// would look as good as those of this one. If it does not, the next instance reads it.
-    async fn verify_place(
-        &self,
-        inode: &Inode,
-        at: u64,
-        (offset, bytes): (u64, u64),
-    ) -> Result<()> {
+    /// Looks in another way whether a stretch begins where it is said to. If it does not, the next
+    /// instance reads it.
+    async fn verify_place(&self, inode: &Inode, at: u64, place: &Place) -> Result<()> {
         let block_bytes = u64::from(self.superblock().block_bytes);
-        let run = self.map(inode, at / block_bytes).await?;
-        let is_right = run.physical == Some(offset / block_bytes)
-            && offset % block_bytes == at % block_bytes
-            && bytes.div_ceil(block_bytes) <= run.blocks;
-        if !is_right {
-            log::error!("inode {}: byte {at} is not at {offset}", inode.number);
+        let within = at % block_bytes;
+        let (physical, found_within) = match place.kind {
+            PlaceKind::Zeros => (None, within),
+            PlaceKind::Journal { block, within } => (Some(block), within),
+            PlaceKind::Device { offset } => (Some(offset / block_bytes), offset % block_bytes),
+        };
+        let blocks = (within + place.bytes).div_ceil(block_bytes);
+        let run = Run { blocks, physical };
+        let is_there = self.has_run(inode, at / block_bytes, run).await?;
+        if found_within != within || !is_there {
+            log::error!("inode {}: byte {at} is elsewhere", inode.number);
             libipc::doubt_oneself("read");
         }
         Ok(())

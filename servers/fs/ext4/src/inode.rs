@@ -60,6 +60,19 @@ impl Kind {
         })
     }
 
+    /// Returns the upper four bits of a mode.
+    fn bits(self) -> u8 {
+        match self {
+            Kind::Pipe => 1,
+            Kind::CharacterDevice => 2,
+            Kind::Directory => 4,
+            Kind::BlockDevice => 6,
+            Kind::File => 8,
+            Kind::Link => 10,
+            Kind::Socket => 12,
+        }
+    }
+
     fn from_mode(mode: u16) -> Option<Kind> {
         Some(match mode & 0xf000 {
             0x1000 => Kind::Pipe,
@@ -177,7 +190,28 @@ impl Inode {
             checksum_seed,
         };
         inode.check_size()?;
+        inode.check_fields(bytes.all());
         Ok(inode)
+    }
+
+    /// Looks at the fields that say what and where the contents are once more, as bytes.
+    ///
+    /// # Panics
+    ///
+    /// When they are not what was read of them.
+    #[inline(never)]
+    fn check_fields(&self, bytes: &[u8]) {
+        let [low, high] = [0x4, 0x6c].map(|at| bytes.get(at..at + 4).unwrap_or_default());
+        let size = self.bytes.to_le_bytes();
+        let area = bytes.get(BLOCK_AREA_AT..BLOCK_AREA_AT + BLOCK_AREA_BYTES);
+        let kind = bytes.get(1).map(|byte| byte >> 4);
+        let is_right = size.starts_with(low)
+            && size.ends_with(high)
+            && area == Some(&self.block_area)
+            && kind == Some(self.kind.bits())
+            && (bytes.get(0x23).is_some_and(|byte| byte & 0x10 != 0))
+                == (self.layout == Layout::Inline);
+        assert!(is_right, "an inode was misread");
     }
 
     /// Returns the two parts of the inline contents, as long as the file's size says.

@@ -11,6 +11,8 @@ use crate::inode::{Inode, Layout};
 use crate::superblock::Checksums;
 use crate::volume::Volume;
 
+mod again;
+
 const EXTENT_MAGIC: u16 = 0xf30a;
 const EXTENT_BYTES: usize = 12;
 /// Deepest extent tree that the format allows.

@@ -299,6 +299,28 @@ fn file_kind(kind: Kind) -> FileKind {
 }
 
 fn attributes(inode: &inode::Inode) -> Attributes {
+    let attributes = attributes_of(inode);
+    check_attributes(inode, &attributes);
+    attributes
+}
+
+/// Looks at attributes once more.
+///
+/// # Panics
+///
+/// When they are not those of the inode.
+#[inline(never)]
+fn check_attributes(inode: &inode::Inode, told: &Attributes) {
+    let is_right = (told.inode, told.bytes) == (Inode(inode.number.into()), inode.bytes)
+        && (told.mode, told.links) == (inode.permissions, inode.links.into())
+        && (told.owner, told.group) == (inode.user, inode.group)
+        && told.modified_s == inode.modified.seconds
+        && (told.kind == FileKind::Directory) == (inode.kind == Kind::Directory)
+        && (told.kind == FileKind::Regular) == (inode.kind == Kind::File);
+    assert!(is_right, "an inode is told wrongly");
+}
+
+fn attributes_of(inode: &inode::Inode) -> Attributes {
     Attributes {
         inode: Inode(inode.number.into()),
         kind: file_kind(inode.kind),
