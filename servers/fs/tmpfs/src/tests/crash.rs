@@ -17,7 +17,7 @@ enum Step {
 
 fn run(fs: &mut TestFs, operation: Operation, step: &Step) {
     let root = fs.root();
-    let inode = |fs: &TestFs, name: &str| lookup(&fs, root, name.as_bytes()).unwrap().inode;
+    let inode = |fs: &TestFs, name: &str| lookup(fs, root, name.as_bytes()).unwrap().inode;
     match step {
         Step::Create(name) => {
             let kind = (FileKind::Regular, 0o644);

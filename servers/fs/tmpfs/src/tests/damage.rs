@@ -204,8 +204,8 @@ fn names_that_do_not_lead_to_their_nodes_are_not_given() {
                 .unwrap();
         };
         let find = |fs: &mut TestFs| {
-            let found = lookup(&fs, fs.root(), b"0A");
-            let _: Result<Attributes, FsError> = found.or(lookup(&fs, fs.root(), b"b"));
+            let found = lookup(fs, fs.root(), b"0A");
+            let _: Result<Attributes, FsError> = found.or(lookup(fs, fs.root(), b"b"));
         };
         let remove = |fs: &mut TestFs| {
             let root = fs.root();

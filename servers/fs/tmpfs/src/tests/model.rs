@@ -94,7 +94,7 @@ impl Model {
 fn parent_and_name<'a>(fs: &TestFs, path: &'a str) -> Result<(Inode, &'a [u8]), FsError> {
     let (parent, name) = path.rsplit_once('/').unwrap();
     let inode = match parent.strip_prefix('/') {
-        Some(parent) => lookup(&fs, fs.root(), parent.as_bytes())?.inode,
+        Some(parent) => lookup(fs, fs.root(), parent.as_bytes())?.inode,
         None => fs.root(),
     };
     Ok((inode, name.as_bytes()))
@@ -102,7 +102,7 @@ fn parent_and_name<'a>(fs: &TestFs, path: &'a str) -> Result<(Inode, &'a [u8]), 
 
 fn find(fs: &TestFs, path: &str) -> Result<Inode, FsError> {
     let (parent, name) = parent_and_name(fs, path)?;
-    Ok(lookup(&fs, parent, name)?.inode)
+    Ok(lookup(fs, parent, name)?.inode)
 }
 
 /// A file system and the model of it.
