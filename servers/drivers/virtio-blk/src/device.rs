@@ -3,7 +3,7 @@
 use libipc::proto::block::IoError;
 use serde::{Deserialize, Serialize};
 
-use crate::queue::{Data, Header, MAX_SLOTS};
+use crate::queue::{Data, Header, MAX_SLOTS, UsedSlot};
 use crate::{Fault, Queue, Registers, SetupError, Transport};
 
 /// Feature bits.
@@ -70,11 +70,53 @@ pub struct Transfer {
     pub token: u64,
 }
 
+/// What a device was told to do, read back from its queue when it was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// What it did.
+    pub kind: Kind,
+    /// First sector.
+    pub sector: u64,
+    /// Physical address of the data.
+    pub physical: u64,
+    /// Bytes of data.
+    pub bytes: u32,
+}
+
+impl Told {
+    /// Reads a used slot; `None` if there is no request in it.
+    #[inline(never)]
+    fn read(used: &UsedSlot) -> Option<Told> {
+        let (kind, data) = match (used.header.kind, used.data) {
+            (0, Some(data)) if data.device_writes => (Kind::Read, data),
+            (1, Some(data)) if !data.device_writes => (Kind::Write, data),
+            (4, None) => {
+                let (physical, bytes, device_writes) = (0, 0, false);
+                let nothing = Data {
+                    physical,
+                    bytes,
+                    device_writes,
+                };
+                (Kind::Flush, nothing)
+            }
+            _ => return None,
+        };
+        Some(Told {
+            kind,
+            sector: used.header.sector,
+            physical: data.physical,
+            bytes: data.bytes,
+        })
+    }
+}
+
 /// A transfer that is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Completion {
     /// The transfer as it was submitted.
     pub transfer: Transfer,
+    /// What the device was told; `None` if it was told nothing that makes sense, or was given up.
+    pub told: Option<Told>,
     /// How it went.
     pub outcome: Result<(), IoError>,
 }
@@ -193,7 +235,12 @@ impl<R: Registers> Device<R> {
             0 => Ok(()),
             _ => Err(IoError::Device),
         };
-        Ok(Some(Completion { transfer, outcome }))
+        let told = Told::read(&used);
+        Ok(Some(Completion {
+            transfer,
+            told,
+            outcome,
+        }))
     }
 
     /// Returns whether the device says that it is broken, or is no longer there.

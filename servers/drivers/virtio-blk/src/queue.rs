@@ -5,7 +5,8 @@
 //! damaged, and a used entry is right only if it names the first descriptor of a busy slot.
 //!
 //! The area holds, from its start: descriptors, available ring, used ring, headers, status bytes.
-//! Once the device may see a request the driver never reads back what it wrote there.
+//! Once the device may see a request, the driver does not rely on what it wrote there: it reads that
+//! back once more only to tell what the device was told.
 
 use core::sync::atomic::{Ordering, fence};
 
@@ -101,6 +102,10 @@ pub(crate) struct UsedSlot {
     pub(crate) status: u8,
     /// Bytes that the device says it wrote, the status byte included.
     pub(crate) written: u32,
+    /// What lies in the slot: a device could have changed it.
+    pub(crate) header: Header,
+    /// The data part, if the first descriptor leads to one.
+    pub(crate) data: Option<Data>,
 }
 
 /// A queue in DMA memory.
@@ -299,11 +304,34 @@ impl Queue {
         }
         self.next_used = self.next_used.wrapping_add(1);
         self.busy[slot] = None;
+        let (header, data) = self.request(slot);
         Ok(Some(UsedSlot {
             slot,
             status,
             written,
+            header,
+            data,
         }))
+    }
+
+    /// Reads the request in a slot back.
+    #[inline(never)]
+    fn request(&self, slot: usize) -> (Header, Option<Data>) {
+        let (head, header_at) = (slot * DESCRIPTORS_PER_SLOT, HEADERS + slot * HEADER_BYTES);
+        let header = Header {
+            kind: self.area.read_u32(header_at),
+            sector: self.read_u64(header_at + 8),
+        };
+        let has_data = usize::from(self.descriptor(head).next) == head + 1;
+        let data = has_data.then(|| {
+            let described = self.descriptor(head + 1);
+            Data {
+                physical: described.physical,
+                bytes: described.bytes,
+                device_writes: described.flags & DEVICE_WRITES != 0,
+            }
+        });
+        (header, data)
     }
 
     fn ring_place(&self, index: u16) -> usize {
@@ -353,6 +381,7 @@ mod tests {
         for (slot, data) in [(2, Some(data)), (3, None)] {
             queue.submit(slot, header, data);
             assert!(queue.holds(slot, header, data));
+            assert_eq!(queue.request(slot), (header, data));
             assert!(!queue.holds(slot + 2, header, data));
             let mut noticed = 0;
             for at in 0..AREA_BYTES {
