@@ -172,6 +172,28 @@ mod tests {
     }
 
     #[test]
+    fn receipts_are_part_of_the_wire() {
+        let request = |operation, buffer, offset, sector, sectors| Request {
+            operation,
+            buffer: BufferId(buffer),
+            offset,
+            sector,
+            sectors,
+        };
+        // Summed up sector by sector with another program.
+        for (request, word) in [
+            (
+                request(Operation::Read, 3, 4096, 100, 8),
+                0x2ed6_204f_afc2_8854,
+            ),
+            (request(Operation::Write, 1, 0, 7, 1), 0x2051_0d37_c3e3_e8cb),
+            (Request::flush(), 0x14d0_49bb_1331_11eb),
+        ] {
+            assert_eq!(Receipt::of(&request).to_word(), word);
+        }
+    }
+
+    #[test]
     fn a_flush_has_a_receipt_and_words_with_more_bits_are_none() {
         let flush = Receipt::of(&Request::flush());
         assert_ne!(flush, Receipt::default());
