@@ -3,7 +3,7 @@
 use libipc::proto::block::IoError;
 use serde::{Deserialize, Serialize};
 
-use crate::queue::{Data, Header, MAX_SLOTS, UsedSlot};
+use crate::queue::{Data, Header, MAX_SLOTS};
 use crate::{Fault, Queue, Registers, SetupError, Transport};
 
 /// Feature bits.
@@ -70,7 +70,7 @@ pub struct Transfer {
     pub token: u64,
 }
 
-/// What a device was told to do, read back from its queue when it was done.
+/// What a device was told to do, read back from its queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Told {
     /// What it did.
@@ -84,10 +84,10 @@ pub struct Told {
 }
 
 impl Told {
-    /// Reads a used slot; `None` if there is no request in it.
+    /// Reads what lay in a slot; `None` if that is no request.
     #[inline(never)]
-    fn read(used: &UsedSlot) -> Option<Told> {
-        let (kind, data) = match (used.header.kind, used.data) {
+    fn read((header, data): (Header, Option<Data>)) -> Option<Told> {
+        let (kind, data) = match (header.kind, data) {
             (0, Some(data)) if data.device_writes => (Kind::Read, data),
             (1, Some(data)) if !data.device_writes => (Kind::Write, data),
             (4, None) => {
@@ -103,7 +103,7 @@ impl Told {
         };
         Some(Told {
             kind,
-            sector: used.header.sector,
+            sector: header.sector,
             physical: data.physical,
             bytes: data.bytes,
         })
@@ -235,7 +235,7 @@ impl<R: Registers> Device<R> {
             0 => Ok(()),
             _ => Err(IoError::Device),
         };
-        let told = Told::read(&used);
+        let told = Told::read(used.told);
         Ok(Some(Completion {
             transfer,
             told,
@@ -313,5 +313,32 @@ impl<R: Registers> Device<R> {
             max_sectors,
             features,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Data, Header, Kind, Told};
+
+    #[test]
+    fn a_header_that_does_not_fit_its_data_is_no_request() {
+        let data = |device_writes| {
+            Some(Data {
+                physical: 4096,
+                bytes: 512,
+                device_writes,
+            })
+        };
+        let read = |kind, data| Told::read((Header { kind, sector: 7 }, data));
+        let told = read(0, data(true)).unwrap();
+        assert_eq!((told.kind, told.sector), (Kind::Read, 7));
+        assert_eq!((told.physical, told.bytes), (4096, 512));
+        assert_eq!(read(1, data(false)).unwrap().kind, Kind::Write);
+        assert_eq!(read(4, None).unwrap().kind, Kind::Flush);
+        for (kind, data) in [(0, data(false)), (0, None), (1, data(true)), (1, None)] {
+            assert_eq!(read(kind, data), None);
+        }
+        assert_eq!(read(4, data(true)), None);
+        assert_eq!(read(2, data(true)), None);
     }
 }

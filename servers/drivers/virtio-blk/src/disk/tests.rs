@@ -71,7 +71,7 @@ fn reads_and_writes_move_the_data() {
 }
 
 #[test]
-fn a_receipt_tells_what_lies_in_the_queue() {
+fn a_device_that_changes_its_queue_does_not_change_the_receipt() {
     let (fake, area) = Fake::new(256);
     let queue = area.alias().unwrap();
     let mut disk = Disk::new(fake.set_up(area).unwrap());
@@ -81,26 +81,13 @@ fn a_receipt_tells_what_lies_in_the_queue() {
         is_writable: true,
     };
     assert!(disk.register(BUFFER, buffer));
-    let read = |offset, sector, sectors| {
-        let request = request(Operation::Read, offset, sector, sectors);
-        Ok(Receipt::of(&request))
-    };
-    let nothing = Ok(Receipt::default());
-    // Header and data descriptor of the first slot, changed behind the driver's back.
-    for (at, byte, told) in [
-        (12 * 1024 + 8, 8, read(512, 8, 1)),
-        (16 + 1, 4, read(1024, 9, 1)),
-        (16 + 9, 4, read(512, 9, 2)),
-        (16 + 8, 1, nothing),
-        (12 * 1024, 1, nothing),
-        (12 * 1024, 4, nothing),
-    ] {
-        disk.accept(1, &request(Operation::Read, 512, 9, 1), 0)
-            .unwrap();
+    let read = request(Operation::Read, 512, 9, 1);
+    // Sector, kind, address, length.
+    for at in [12 * 1024 + 8, 12 * 1024, 16 + 1, 16 + 9] {
+        disk.accept(1, &read, 0).unwrap();
         fake.serve(1);
-        queue.write_u8(at, byte).unwrap();
-        let done = poll(&mut disk);
-        assert_eq!(done[0].outcome, told, "{at}");
+        queue.write_u8(at, 4).unwrap();
+        assert_eq!(poll(&mut disk)[0].outcome, Ok(Receipt::of(&read)));
     }
 }
 
