@@ -28,6 +28,7 @@ pub mod golden;
 pub mod loopback;
 mod promises;
 pub mod proto;
+mod receipt;
 pub mod ring;
 #[cfg(bare)]
 mod rubbish;

@@ -295,6 +295,13 @@ impl<R: RingRequest> TypedRingServer<R> {
         None
     }
 
+    /// Reads a request that is not completed once more; `None` if its entry is none (any more), or
+    /// if this ring does not have it.
+    pub fn request(&self, id: &SubmissionId) -> Option<R> {
+        let entry = self.ring.entry(id)?;
+        R::from_words(entry.opcode, entry.arguments).ok()
+    }
+
     /// Completes a request. Tell the client by [`TypedRingServer::flush`], once for many.
     pub fn complete(&mut self, id: SubmissionId, result: Result<R::Ok, R::Error>) {
         self.ring.complete(id, result_word(result));

@@ -138,6 +138,21 @@ fn what_a_dead_server_had_taken_comes_again() {
 }
 
 #[test]
+fn what_was_taken_can_be_read_again_until_it_is_completed() {
+    let (client, _, memory) = ring();
+    let mut server = TypedRingServer::<SampleEntry>::attach(memory.alias().unwrap()).unwrap();
+    let add = SampleEntry::RingAdd { a: 1, b: 2 };
+    client.submit(1, add).unwrap();
+    let id = server.next_request().unwrap().id;
+    assert_eq!(server.request(&id), Some(add));
+    // As a slot that was completed by another instance, and is another's now.
+    let mut other = TypedRingServer::<SampleEntry>::attach(memory).unwrap();
+    assert_eq!(other.request(&id), None, "it was not given out here");
+    serve(&mut other);
+    assert_eq!(other.request(&id), None, "it is completed");
+}
+
+#[test]
 fn entries_that_are_no_request_are_completed_and_never_seen() {
     let (client, raw, memory) = ring();
     let mut server = TypedRingServer::<SampleEntry>::attach(memory).unwrap();

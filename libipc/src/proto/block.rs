@@ -3,6 +3,7 @@
 //! A client shares a ring ([`crate::typed_ring`]) and buffers with the server, and then talks
 //! through the ring alone: each entry is a [`BlockEntry`]. Ring and buffers belong to the client; a
 //! restarted server finds what was not completed and does it again, so a client only sees a pause.
+//! A completion tells by its [`Receipt`] what was transferred: compare it with that of the request.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,6 +12,8 @@ use libsys::{Handle, Memory, Notification};
 use serde::{Deserialize, Serialize};
 
 use crate::typed_ring::Word;
+
+pub use crate::receipt::Receipt;
 
 /// Bytes in a sector: the unit of positions and lengths, whatever the device's own block size.
 pub const SECTOR_BYTES: u64 = 512;
@@ -140,6 +143,18 @@ impl Request {
             sectors: 0,
         }
     }
+
+    /// Makes the request for a part of the sectors of this one, the first of them `from` sectors
+    /// behind its first. The caller vouches for there being so many.
+    #[must_use]
+    pub const fn part(&self, from: u64, sectors: u64) -> Self {
+        Request {
+            offset: self.offset.wrapping_add(from.wrapping_mul(SECTOR_BYTES)),
+            sector: self.sector.wrapping_add(from),
+            sectors,
+            ..*self
+        }
+    }
 }
 
 impl From<BlockEntry> for Request {
@@ -231,7 +246,7 @@ impl core::fmt::Display for IoError {
 }
 
 /// Block devices, by queues of requests.
-#[crate::interface(version = 4)]
+#[crate::interface(version = 5)]
 #[compared]
 #[suspect(BlockError::NoQueue | BlockError::Driver | BlockError::Refused)]
 pub trait Block {
@@ -269,17 +284,18 @@ pub trait Block {
     fn statistics(device: u32) -> Result<Statistics, BlockError>;
 
     /// Fills a part of a buffer from the device. `offset` is the first byte within the buffer, a
-    /// multiple of [`SECTOR_BYTES`].
+    /// multiple of [`SECTOR_BYTES`]. The answer is the [`Receipt`] of what was transferred: one
+    /// that is not [`Receipt::of`] the request says that the request was not done.
     #[ring]
-    fn read(buffer: BufferId, offset: u64, sector: u64, sectors: u64) -> Result<(), IoError>;
+    fn read(buffer: BufferId, offset: u64, sector: u64, sectors: u64) -> Result<Receipt, IoError>;
 
     /// Writes a part of a buffer to the device, as `read` reads it.
     #[ring]
-    fn write(buffer: BufferId, offset: u64, sector: u64, sectors: u64) -> Result<(), IoError>;
+    fn write(buffer: BufferId, offset: u64, sector: u64, sectors: u64) -> Result<Receipt, IoError>;
 
     /// Makes everything durable whose writing was completed before.
     #[ring]
-    fn flush() -> Result<(), IoError>;
+    fn flush() -> Result<Receipt, IoError>;
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! The block server shares one ring per disk with the driver. Its entries are
 //! [`BlockEntry`]s whose buffers were registered here; the driver finds the physical
-//! addresses itself. It keeps ring, wake-up and buffers where they outlive it, so that after a
+//! addresses itself, and answers with the receipt of what it told the device. It keeps ring, wake-up and buffers where they outlive it, so that after a
 //! restart it goes on with what is not completed.
 
 use alloc::vec::Vec;
@@ -53,7 +53,7 @@ impl core::fmt::Display for DiskError {
 }
 
 /// Disks, by one ring each.
-#[crate::interface(version = 4, ring = BlockEntry)]
+#[crate::interface(version = 5, ring = BlockEntry)]
 #[compared]
 #[suspect(DiskError::BadRing | DiskError::Refused)]
 pub trait Disk {

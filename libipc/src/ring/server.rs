@@ -167,6 +167,13 @@ impl<M: RingMemory> RingServer<M> {
         None
     }
 
+    /// Copies the entry of a submission that is not completed once more; `None` for one that this
+    /// ring does not have. A client that keeps to the rules has not changed it meanwhile.
+    pub fn entry(&self, id: &SubmissionId) -> Option<Entry> {
+        let taken = self.taken.get(id.slot).copied()?;
+        (taken & !CANCEL == id.stamp).then(|| self.shared.entry(id.slot))
+    }
+
     /// Completes a submission. Tell the client by [`RingServer::flush`], once for many.
     #[inline]
     pub fn complete(&mut self, id: SubmissionId, result: i64) {

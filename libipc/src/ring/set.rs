@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use libsys::mappings::Mapping;
 use libsys::{Handle, Notification};
 
+use super::layout::Entry;
 use super::memory::RingMemory;
 use super::server::{RingServer, Submission, SubmissionId};
 
@@ -130,6 +131,11 @@ impl<K: Copy + Ord, M: RingMemory> RingSet<K, M> {
             }
         }
         None
+    }
+
+    /// Copies the entry of a submission of a ring once more; see [`RingServer::entry`].
+    pub fn entry(&self, key: K, id: &SubmissionId) -> Option<Entry> {
+        self.members.get(&key)?.ring.entry(id)
     }
 
     /// Completes a submission of a ring. Tell the clients by [`RingSet::flush`], once for many.

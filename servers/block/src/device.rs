@@ -173,8 +173,12 @@ impl Device {
             if exchange.take_answers() {
                 self.finished.notify();
             }
-            if exchange.take_doubts() {
-                self.distrust("fails what it should not");
+            let doubts = exchange.take_doubts();
+            if doubts.this_side {
+                libipc::doubt_oneself("ring");
+            }
+            if doubts.driver {
+                self.distrust("fails what it should not, or does something else");
             }
             exchange.take_requests(&mut tables);
             exchange.flush();

@@ -17,6 +17,6 @@ mod scheduler;
 )]
 mod tables;
 
-pub use exchange::{Exchange, begin};
+pub use exchange::{Doubts, Exchange, begin};
 pub use scheduler::{Answer, BufferView, Limits, Origin, Scheduler};
 pub use tables::{Buffer, MAX_BUFFERS, MAX_CRASHES, MAX_QUEUES, Queue, Record, Tables, Totals};

@@ -4,11 +4,14 @@
 //! request that goes on where the last waiting one ends, in the same buffer, is joined with it.
 //! The order is that of arrival (the elevator `none`): who needs an order between two requests
 //! waits for the first to be answered.
+//!
+//! What the driver says it did is compared with the requests of the clients, part by part. The
+//! answer to a request is made of what the driver said, so that its client can compare as well.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use libipc::proto::block::{IoError, Operation, Request, SECTOR_BYTES, Statistics};
+use libipc::proto::block::{IoError, Operation, Receipt, Request, SECTOR_BYTES, Statistics};
 
 use crate::Totals;
 
@@ -52,8 +55,8 @@ pub struct BufferView {
 pub struct Answer {
     /// Whose it is.
     pub origin: Origin,
-    /// How it went.
-    pub outcome: Result<(), IoError>,
+    /// How it went, and what was transferred.
+    pub outcome: Result<Receipt, IoError>,
 }
 
 /// An accepted request that is not answered yet.
@@ -63,15 +66,25 @@ struct Ticket {
     request: Request,
     /// Parts of it that are not done.
     parts_left: usize,
-    outcome: Result<(), IoError>,
+    /// What its parts transferred, or why one of them failed.
+    outcome: Result<Receipt, IoError>,
+}
+
+/// Some sectors of a ticket's request.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    ticket: u64,
+    /// Sectors of the request that are in front of them.
+    from: u64,
+    sectors: u64,
 }
 
 /// What goes to the driver as one request.
 #[derive(Debug)]
 struct Job {
     request: Request,
-    /// Tickets of which it does a part, with the sectors of each, in the order of sectors.
-    parts: Vec<(u64, u64)>,
+    /// What it does of which tickets, in the order of sectors.
+    parts: Vec<Part>,
     /// Whether others may be joined with it.
     is_open: bool,
     /// Whether the driver has failed it before.
@@ -171,7 +184,7 @@ impl Scheduler {
         }
         let ticket = self.number();
         let parts_left = self.enqueue(ticket, request);
-        let outcome = Ok(());
+        let outcome = Ok(Receipt::default());
         self.tickets.insert(
             ticket,
             Ticket {
@@ -207,8 +220,8 @@ impl Scheduler {
     /// have.
     pub fn try_again(&mut self, tag: u64, is_attached: impl Fn(u32) -> bool) -> bool {
         let tickets = &self.tickets;
-        let is_wanted = |(ticket, _): &(u64, u64)| {
-            let known = tickets.get(ticket);
+        let is_wanted = |part: &Part| {
+            let known = tickets.get(&part.ticket);
             known.is_some_and(|known| is_attached(known.origin.queue))
         };
         let job = self.at_driver.get(&tag);
@@ -226,12 +239,33 @@ impl Scheduler {
         true
     }
 
+    /// Returns whether a receipt of the driver is that of the parts which were to be done under
+    /// this tag. They are worked out from the requests of the clients, not from what went to the
+    /// driver.
+    #[inline(never)]
+    pub fn was_asked(&self, tag: u64, receipt: Receipt) -> bool {
+        let job = self.at_driver.get(&tag);
+        job.is_none_or(|job| self.receipt_of(&job.parts) == receipt)
+    }
+
+    /// Returns the receipt for parts that are done as they should be.
+    fn receipt_of(&self, parts: &[Part]) -> Receipt {
+        let receipts = parts.iter().filter_map(|part| {
+            let request = &self.tickets.get(&part.ticket)?.request;
+            Some(match request.operation {
+                Operation::Flush => Receipt::of(request),
+                _ => Receipt::of(&request.part(part.from, part.sectors)),
+            })
+        });
+        receipts.sum()
+    }
+
     /// Notes that the driver is done with a request, and adds the answers that are complete now.
     /// Returns false for a tag that the driver does not have.
     pub fn complete(
         &mut self,
         tag: u64,
-        outcome: Result<(), IoError>,
+        outcome: Result<Receipt, IoError>,
         answers: &mut Vec<Answer>,
     ) -> bool {
         let Some(job) = self.at_driver.remove(&tag) else {
@@ -241,8 +275,15 @@ impl Scheduler {
             self.retry_apart(&job);
             return true;
         }
-        for (ticket, _) in job.parts {
-            self.finish_part(ticket, outcome, answers);
+        let Some((first, rest)) = job.parts.split_first() else {
+            return true;
+        };
+        // What the driver said goes to the clients whole: the first one has what the others leave.
+        let others = self.receipt_of(rest);
+        self.finish_part(first.ticket, outcome.map(|all| all - others), answers);
+        for part in rest {
+            let own = self.receipt_of(core::slice::from_ref(part));
+            self.finish_part(part.ticket, outcome.map(|_| own), answers);
         }
         true
     }
@@ -253,13 +294,13 @@ impl Scheduler {
         let tickets = &mut self.tickets;
         // A job has parts of one buffer, so of one queue.
         self.waiting.retain(|job| {
-            let is_cancelled = job.parts.iter().any(|(ticket, _)| {
+            let is_cancelled = job.parts.iter().any(|part| {
                 tickets
-                    .get(ticket)
+                    .get(&part.ticket)
                     .is_some_and(|known| known.origin.queue == queue)
             });
-            for (ticket, _) in job.parts.iter().filter(|_| is_cancelled) {
-                if let Some(known) = tickets.get_mut(ticket) {
+            for part in job.parts.iter().filter(|_| is_cancelled) {
+                if let Some(known) = tickets.get_mut(&part.ticket) {
                     known.parts_left -= 1;
                 }
             }
@@ -271,9 +312,9 @@ impl Scheduler {
     /// Returns whether the driver has requests of a queue.
     pub fn is_at_driver(&self, queue: u32) -> bool {
         let mut parts = self.at_driver.values().flat_map(|job| &job.parts);
-        parts.any(|(ticket, _)| {
+        parts.any(|part| {
             self.tickets
-                .get(ticket)
+                .get(&part.ticket)
                 .is_some_and(|known| known.origin.queue == queue)
         })
     }
@@ -332,20 +373,24 @@ impl Scheduler {
     fn enqueue(&mut self, ticket: u64, request: &Request) -> usize {
         if request.operation == Operation::Flush {
             // Whatever else the client wrote into it means nothing.
-            self.push(ticket, Request::flush());
+            let (from, sectors) = (0, 0);
+            let part = Part {
+                ticket,
+                from,
+                sectors,
+            };
+            self.push(part, Request::flush());
             return 1;
         }
         let (mut done, mut parts) = (0, 0);
         while done < request.sectors {
             let sectors = (request.sectors - done).min(self.limits.max_sectors);
-            let offset = request.offset + done * SECTOR_BYTES;
-            let part = Request {
-                offset,
-                sector: request.sector + done,
+            let part = Part {
+                ticket,
+                from: done,
                 sectors,
-                ..*request
             };
-            self.push(ticket, part);
+            self.push(part, request.part(done, sectors));
             done += sectors;
             parts += 1;
         }
@@ -353,30 +398,29 @@ impl Scheduler {
     }
 
     /// Queues a part, joined with the last waiting job where that is possible.
-    fn push(&mut self, ticket: u64, part: Request) {
+    fn push(&mut self, part: Part, request: Request) {
         if let Some(last) = self.waiting.back_mut()
             && last.is_open
-            && last.request.sectors + part.sectors <= self.limits.max_sectors
+            && last.request.sectors + request.sectors <= self.limits.max_sectors
         {
-            if follows(&last.request, &part) {
-                last.parts.push((ticket, part.sectors));
-                last.request.sectors += part.sectors;
+            if follows(&last.request, &request) {
+                last.parts.push(part);
+                last.request.sectors += request.sectors;
                 self.statistics.merged += 1;
                 return;
             }
-            if follows(&part, &last.request) {
-                last.parts.insert(0, (ticket, part.sectors));
-                let sectors = last.request.sectors + part.sectors;
-                last.request = Request { sectors, ..part };
+            if follows(&request, &last.request) {
+                last.parts.insert(0, part);
+                let sectors = last.request.sectors + request.sectors;
+                last.request = Request { sectors, ..request };
                 self.statistics.merged += 1;
                 return;
             }
         }
-        let parts = Vec::from([(ticket, part.sectors)]);
-        let is_open = part.operation != Operation::Flush;
+        let is_open = request.operation != Operation::Flush;
         self.waiting.push_back(Job {
-            request: part,
-            parts,
+            request,
+            parts: Vec::from([part]),
             is_open,
             is_again: false,
         });
@@ -385,18 +429,11 @@ impl Scheduler {
     /// Queues the parts of a failed job one by one, so that only those fail that must.
     fn retry_apart(&mut self, job: &Job) {
         let mut done = job.request.sectors;
-        for &(ticket, sectors) in job.parts.iter().rev() {
-            done -= sectors;
-            let request = Request {
-                offset: job.request.offset + done * SECTOR_BYTES,
-                sector: job.request.sector + done,
-                sectors,
-                ..job.request
-            };
-            let parts = Vec::from([(ticket, sectors)]);
+        for part in job.parts.iter().rev() {
+            done -= part.sectors;
             self.waiting.push_front(Job {
-                request,
-                parts,
+                request: job.request.part(done, part.sectors),
+                parts: Vec::from([*part]),
                 is_open: false,
                 is_again: job.is_again,
             });
@@ -406,7 +443,7 @@ impl Scheduler {
     fn finish_part(
         &mut self,
         number: u64,
-        outcome: Result<(), IoError>,
+        outcome: Result<Receipt, IoError>,
         answers: &mut Vec<Answer>,
     ) {
         let Some(ticket) = self.tickets.get_mut(&number) else {
@@ -414,7 +451,9 @@ impl Scheduler {
         };
         ticket.parts_left -= 1;
         // The first failure is the answer.
-        ticket.outcome = ticket.outcome.and(outcome);
+        ticket.outcome = ticket
+            .outcome
+            .and_then(|before| outcome.map(|receipt| before + receipt));
         if ticket.parts_left > 0 {
             return;
         }
@@ -432,9 +471,9 @@ impl Scheduler {
         statistics.requests += 1;
         match (ticket.outcome, ticket.request.operation) {
             (Err(_), _) => statistics.failed += 1,
-            (Ok(()), Operation::Read) => statistics.sectors_read += ticket.request.sectors,
-            (Ok(()), Operation::Write) => statistics.sectors_written += ticket.request.sectors,
-            (Ok(()), Operation::Flush) => {}
+            (Ok(_), Operation::Read) => statistics.sectors_read += ticket.request.sectors,
+            (Ok(_), Operation::Write) => statistics.sectors_written += ticket.request.sectors,
+            (Ok(_), Operation::Flush) => {}
         }
     }
 }

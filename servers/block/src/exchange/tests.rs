@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use libipc::Failure;
-use libipc::proto::block::{BlockEntry, BufferId, IoError, Operation, Request};
+use libipc::proto::block::{BlockEntry, BufferId, IoError, Operation, Receipt, Request};
 use libipc::ring::{Entry, RingClient, RingMemory as _, RingWord as _, bytes_for};
 use libipc::typed_ring::{RingRequest as _, TypedRingServer, TypedSubmission, outcome_of};
 use libsys::mappings::Mapping;
@@ -10,7 +10,7 @@ use libsys::state::{MIN_REGION_BYTES, Purpose, Region};
 use libsys::{Handle, RawHandle};
 use proptest::prelude::*;
 
-use super::Exchange;
+use super::{Doubts, Exchange};
 use crate::{Buffer, Limits, Queue, Record, Scheduler, Tables, begin};
 
 const SLOTS: usize = 8;
@@ -55,7 +55,7 @@ impl Driver {
                 Operation::Flush => {}
             }
         }
-        self.ring.complete(submission.id, Ok(()));
+        self.ring.complete(submission.id, Ok(Receipt::of(&request)));
     }
 }
 
@@ -127,6 +127,148 @@ fn copy(mapping: &Mapping) -> Mapping {
     copy
 }
 
+/// A sector into the first place of the buffer of queue 1.
+fn read(sector: u64) -> Request {
+    let (operation, buffer) = (Operation::Read, BufferId(11));
+    let (offset, sectors) = (0, 1);
+    Request {
+        operation,
+        buffer,
+        offset,
+        sector,
+        sectors,
+    }
+}
+
+/// A client of queue 1, a device, and the driver behind it.
+struct Line {
+    client: RingClient,
+    /// The ring of the client.
+    memory: Mapping,
+    exchange: Exchange,
+    tables: Region<Tables, FakeMemory>,
+    driver: TypedRingServer<BlockEntry>,
+}
+
+impl Line {
+    fn new() -> Line {
+        let to_driver = Mapping::on_heap(bytes_for(SLOTS));
+        let rings = [(); 2].map(|()| Mapping::on_heap(bytes_for(SLOTS)));
+        let client = RingClient::create(rings[0].alias().unwrap(), SLOTS).unwrap();
+        RingClient::create(rings[1].alias().unwrap(), SLOTS).unwrap();
+        let exchange = exchange(&to_driver, &rings);
+        let [memory, _] = rings;
+        Line {
+            client,
+            memory,
+            exchange,
+            tables: tables(),
+            driver: TypedRingServer::attach(to_driver).unwrap(),
+        }
+    }
+
+    fn submit(&mut self, request: Request) {
+        let entry = BlockEntry::from(request).to_entry(request.sector);
+        self.client.submit(&entry).unwrap();
+        self.exchange.raise(1 << 1);
+    }
+
+    /// Has the driver answer what the server hands on; returns what it was asked for.
+    fn turn(&mut self, answer: impl Fn(&Request) -> Result<Receipt, IoError>) -> Vec<Request> {
+        self.exchange.take_requests(&mut self.tables);
+        let mut asked = Vec::new();
+        while let Some(submission) = self.driver.next_request() {
+            let request = submission.request.into();
+            self.driver.complete(submission.id, answer(&request));
+            asked.push(request);
+        }
+        self.exchange.take_answers();
+        asked
+    }
+
+    /// Changes the sector of the entry in the ring, which is the only one with such a number.
+    fn change(&self, sector: u64, to: u64) {
+        let words = self.memory.words();
+        let is_opcode = |word: u64| word & 0xffff_ffff == 1;
+        // Behind user data, opcode and flags, buffer and offset.
+        let at = (4..words.len())
+            .find(|at| words[*at].read() == sector && is_opcode(words[at - 3].read()))
+            .unwrap();
+        words[at].write(to);
+    }
+
+    fn outcome(&self) -> Option<Result<Receipt, Failure<IoError>>> {
+        let completion = self.client.next_completion()?;
+        Some(outcome_of(completion.result))
+    }
+}
+
+fn as_asked(request: &Request) -> Result<Receipt, IoError> {
+    Ok(Receipt::of(request))
+}
+
+/// What a driver answers that reads the next sector.
+fn next_sector(request: &Request) -> Result<Receipt, IoError> {
+    as_asked(&Request {
+        sector: request.sector + 1,
+        ..*request
+    })
+}
+
+#[test]
+fn a_driver_that_did_something_else_is_asked_again_and_doubted() {
+    let mut line = Line::new();
+    line.submit(read(5));
+    assert_eq!(line.turn(next_sector), [read(5)]);
+    assert_eq!(line.outcome(), None);
+    let (driver, this_side) = (true, false);
+    let doubts = Doubts { driver, this_side };
+    assert_eq!(line.exchange.take_doubts(), doubts);
+    assert_eq!(line.turn(as_asked), [read(5)]);
+    assert_eq!(line.outcome(), Some(Ok(Receipt::of(&read(5)))));
+    assert_eq!(line.exchange.take_doubts(), Doubts::default());
+    // Twice is enough.
+    line.submit(read(6));
+    line.turn(next_sector);
+    line.turn(next_sector);
+    let failed = Err(Failure::Server(IoError::Device));
+    assert_eq!(line.outcome(), Some(failed));
+    assert_eq!(line.exchange.scheduler().totals().failed, 1);
+}
+
+#[test]
+fn an_entry_for_which_something_else_was_done_is_taken_again() {
+    let mut line = Line::new();
+    line.submit(read(5));
+    line.exchange.take_requests(&mut line.tables);
+    // As if the entry had been read wrongly: what stands there now is what the client asked for.
+    line.change(5, 7);
+    let (driver, this_side) = (false, true);
+    let doubts = Doubts { driver, this_side };
+    assert_eq!(line.turn(as_asked), [read(5)]);
+    assert_eq!(
+        (line.outcome(), line.exchange.take_doubts()),
+        (None, doubts)
+    );
+    assert_eq!(line.turn(as_asked), [read(7)]);
+    assert_eq!(line.outcome(), Some(Ok(Receipt::of(&read(7)))));
+    assert_eq!(line.exchange.take_doubts(), Doubts::default());
+}
+
+#[test]
+fn a_client_that_changes_its_entry_again_and_again_is_answered() {
+    let mut line = Line::new();
+    line.submit(read(5));
+    line.exchange.take_requests(&mut line.tables);
+    line.change(5, 7);
+    line.turn(as_asked);
+    line.exchange.take_requests(&mut line.tables);
+    line.change(7, 9);
+    line.turn(as_asked);
+    assert_eq!(line.outcome(), Some(Ok(Receipt::of(&read(7)))));
+    assert!(line.exchange.take_doubts().this_side);
+}
+
 #[test]
 fn an_entry_over_which_the_server_crashes_twice_fails_alone() {
     let to_driver = Mapping::on_heap(bytes_for(SLOTS));
@@ -134,16 +276,8 @@ fn an_entry_over_which_the_server_crashes_twice_fails_alone() {
     let client = RingClient::create(rings[0].alias().unwrap(), SLOTS).unwrap();
     RingClient::create(rings[1].alias().unwrap(), SLOTS).unwrap();
     for number in 0..4 {
-        let request = Request {
-            operation: Operation::Read,
-            buffer: BufferId(11),
-            offset: 0,
-            sector: number,
-            sectors: 1,
-        };
-        client
-            .submit(&BlockEntry::from(request).to_entry(number))
-            .unwrap();
+        let entry = BlockEntry::from(read(number)).to_entry(number);
+        client.submit(&entry).unwrap();
     }
     // The ring's stamps count from 1.
     const POISON: u64 = 2;
@@ -160,17 +294,19 @@ fn an_entry_over_which_the_server_crashes_twice_fails_alone() {
     for _ in 0..8 {
         exchange.take_requests(&mut tables);
         while let Some(submission) = ring.next_request() {
-            ring.complete(submission.id, Ok(()));
+            let receipt = Receipt::of(&submission.request.into());
+            ring.complete(submission.id, Ok(receipt));
         }
         exchange.take_answers();
         while let Some(completion) = client.next_completion() {
-            let outcome = outcome_of::<(), IoError>(completion.result);
+            let outcome = outcome_of::<Receipt, IoError>(completion.result);
             outcomes.insert(completion.user_data, outcome);
         }
     }
     let crashed = Err(Failure::Server(IoError::Crashed));
     for number in 0..4 {
-        let expected = if number == POISON { crashed } else { Ok(()) };
+        let receipt = Ok(Receipt::of(&read(number)));
+        let expected = if number == POISON { crashed } else { receipt };
         assert_eq!(outcomes[&number], expected, "{number}");
     }
     assert_eq!(tables.state().blame(1, POISON + 1), 0);
@@ -298,8 +434,11 @@ proptest! {
                         prop_assert_eq!(outcome, Err(Failure::Server(IoError::BadBuffer)));
                         continue;
                     }
-                    prop_assert_eq!(outcome, Ok(()));
                     let (first, buffer) = (client as u64 * 100 + place, client as u32 + 11);
+                    let operation = if is_write { Operation::Write } else { Operation::Read };
+                    let (buffer_id, offset) = (BufferId(buffer), place * 512);
+                    let asked = Request { operation, buffer: buffer_id, offset, sector: first, sectors };
+                    prop_assert_eq!(outcome, Ok(Receipt::of(&asked)));
                     for i in 0..sectors {
                         let on_disk = driver.disk[(first + i) as usize];
                         prop_assert_eq!(driver.buffers[&(buffer, place + i)], on_disk);
@@ -309,6 +448,7 @@ proptest! {
                 }
             }
         }
+        prop_assert_eq!(exchange.take_doubts(), Doubts::default());
         prop_assert!(open.iter().all(BTreeMap::is_empty), "never completed: {:?}", open);
     }
 }

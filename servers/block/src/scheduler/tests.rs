@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use libipc::proto::block::{BufferId, IoError, Operation, Request};
+use libipc::proto::block::{BufferId, IoError, Operation, Receipt, Request};
 use proptest::prelude::*;
 
 use super::{Answer, BufferView, Limits, Origin, Scheduler};
@@ -38,10 +38,16 @@ fn submit(scheduler: &mut Scheduler, token: u64, request: &Request) -> Result<()
     scheduler.submit(origin(token), request, Some(BUFFER))
 }
 
-fn complete(scheduler: &mut Scheduler, tag: u64, outcome: Result<(), IoError>) -> Vec<Answer> {
+fn complete(scheduler: &mut Scheduler, tag: u64, outcome: Result<Receipt, IoError>) -> Vec<Answer> {
     let mut answers = Vec::new();
+    assert!(outcome.is_ok_and(|receipt| scheduler.was_asked(tag, receipt)) || outcome.is_err());
     assert!(scheduler.complete(tag, outcome, &mut answers));
     answers
+}
+
+/// What a driver answers that did a request.
+fn done(request: &Request) -> Result<Receipt, IoError> {
+    Ok(Receipt::of(request))
 }
 
 #[test]
@@ -100,12 +106,12 @@ fn long_requests_are_split_and_answered_once() {
         requests,
         [read(3, 100, 8), read(11, 108, 8), read(19, 116, 4)]
     );
-    assert_eq!(complete(&mut scheduler, parts[2].0, Ok(())), []);
+    assert_eq!(complete(&mut scheduler, parts[2].0, done(&parts[2].1)), []);
     assert_eq!(
         complete(&mut scheduler, parts[0].0, Err(IoError::Device)),
         []
     );
-    let answers = complete(&mut scheduler, parts[1].0, Ok(()));
+    let answers = complete(&mut scheduler, parts[1].0, done(&parts[1].1));
     assert_eq!(
         answers,
         [Answer {
@@ -145,12 +151,12 @@ fn neighbours_are_joined_and_apart_again_when_they_fail() {
             outcome: Err(IoError::Device)
         }]
     );
-    let answers = complete(&mut scheduler, apart[0].0, Ok(()));
+    let answers = complete(&mut scheduler, apart[0].0, done(&apart[0].1));
     assert_eq!(
         answers,
         [Answer {
             origin: origin(3),
-            outcome: Ok(())
+            outcome: done(&read(0, 10, 2))
         }]
     );
 }
@@ -166,8 +172,8 @@ fn the_driver_never_has_more_than_it_can_take() {
     scheduler.put_back(parts[3].0);
     let (tag, request) = scheduler.next_for_driver().unwrap();
     assert_eq!(request, parts[3].1);
-    assert_eq!(complete(&mut scheduler, tag, Ok(())).len(), 1);
-    assert!(!scheduler.complete(tag, Ok(()), &mut Vec::new()));
+    assert_eq!(complete(&mut scheduler, tag, done(&request)).len(), 1);
+    assert!(!scheduler.complete(tag, done(&request), &mut Vec::new()));
 }
 
 #[test]
@@ -177,18 +183,18 @@ fn a_cancelled_queue_gets_no_answers_for_what_waited() {
     submit(&mut scheduler, 2, &Request::flush()).unwrap();
     let other = Origin { queue: 2, token: 3 };
     scheduler.submit(other, &Request::flush(), None).unwrap();
-    let (tag, _) = scheduler.next_for_driver().unwrap();
+    let (tag, request) = scheduler.next_for_driver().unwrap();
     scheduler.cancel(1);
     assert!(scheduler.is_at_driver(1) && scheduler.uses_buffer(1));
-    assert_eq!(complete(&mut scheduler, tag, Ok(())).len(), 1);
+    assert_eq!(complete(&mut scheduler, tag, done(&request)).len(), 1);
     assert!(!scheduler.is_at_driver(1) && !scheduler.uses_buffer(1));
     let (tag, _) = scheduler.next_for_driver().unwrap();
-    let answers = complete(&mut scheduler, tag, Ok(()));
+    let answers = complete(&mut scheduler, tag, done(&Request::flush()));
     assert_eq!(
         answers,
         [Answer {
             origin: other,
-            outcome: Ok(())
+            outcome: done(&Request::flush())
         }]
     );
     assert_eq!(scheduler.next_for_driver(), None);
@@ -256,8 +262,12 @@ proptest! {
                     let is_write = request.operation == Operation::Write;
                     moved.insert((is_write, request.buffer, place, request.sector + i));
                 }
-                Ok(())
+                done(&request)
             };
+            prop_assert!(outcome.is_err() || scheduler.was_asked(tag, Receipt::of(&request)));
+            let other = Request { sector: request.sector ^ 1, ..request };
+            let is_flush = request.operation == Operation::Flush;
+            prop_assert!(is_flush || !scheduler.was_asked(tag, Receipt::of(&other)));
             let mut new = Vec::new();
             prop_assert!(scheduler.complete(tag, outcome, &mut new));
             for answer in new {
@@ -269,7 +279,8 @@ proptest! {
             let range = request.sector..request.sector + request.sectors;
             let is_flush = request.operation == Operation::Flush;
             let must_fail = !is_flush && failing.iter().any(|bad| range.contains(bad));
-            prop_assert_eq!(answers[&token].is_err(), must_fail);
+            let expected = if must_fail { Err(IoError::Device) } else { done(&request) };
+            prop_assert_eq!(answers[&token], expected);
             for i in 0..request.sectors {
                 let is_write = request.operation == Operation::Write;
                 let place = (is_write, request.buffer, request.offset / 512 + i, request.sector + i);
@@ -278,6 +289,47 @@ proptest! {
         }
         prop_assert_eq!(scheduler.statistics().in_flight, 0);
     }
+}
+
+#[test]
+fn a_receipt_for_a_part_of_what_was_joined_is_none_for_all() {
+    let mut scheduler = Scheduler::new(LIMITS);
+    let parts = [read(2, 12, 2), read(4, 14, 1), read(0, 10, 2)];
+    for (token, part) in (1..).zip(&parts) {
+        submit(&mut scheduler, token, part).unwrap();
+    }
+    let (joined, request) = scheduler.next_for_driver().unwrap();
+    for part in &parts {
+        assert!(!scheduler.was_asked(joined, Receipt::of(part)));
+    }
+    let answers = complete(&mut scheduler, joined, done(&request));
+    let told: BTreeMap<_, _> = answers
+        .iter()
+        .map(|answer| (answer.origin.token, answer.outcome))
+        .collect();
+    assert_eq!(told, (1..).zip(parts.iter().map(done)).collect());
+}
+
+#[test]
+fn what_the_driver_did_wrong_reaches_the_client_whole() {
+    let mut scheduler = Scheduler::new(LIMITS);
+    let (first, second) = (read(0, 10, 2), read(2, 12, 2));
+    submit(&mut scheduler, 1, &first).unwrap();
+    submit(&mut scheduler, 2, &second).unwrap();
+    let (joined, request) = scheduler.next_for_driver().unwrap();
+    let wrong = Receipt::of(&Request {
+        sector: 11,
+        ..request
+    });
+    // Nobody looked at it.
+    let mut answers = Vec::new();
+    assert!(scheduler.complete(joined, Ok(wrong), &mut answers));
+    let told: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.outcome.unwrap())
+        .collect();
+    assert_eq!(told.iter().copied().sum::<Receipt>(), wrong);
+    assert_ne!(told, [Receipt::of(&first), Receipt::of(&second)]);
 }
 
 #[test]

@@ -70,11 +70,53 @@ pub struct Transfer {
     pub token: u64,
 }
 
+/// What a device was told to do, read back from its queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// What it did.
+    pub kind: Kind,
+    /// First sector.
+    pub sector: u64,
+    /// Physical address of the data.
+    pub physical: u64,
+    /// Bytes of data.
+    pub bytes: u32,
+}
+
+impl Told {
+    /// Reads what lay in a slot; `None` if that is no request.
+    #[inline(never)]
+    fn read((header, data): (Header, Option<Data>)) -> Option<Told> {
+        let (kind, data) = match (header.kind, data) {
+            (0, Some(data)) if data.device_writes => (Kind::Read, data),
+            (1, Some(data)) if !data.device_writes => (Kind::Write, data),
+            (4, None) => {
+                let (physical, bytes, device_writes) = (0, 0, false);
+                let nothing = Data {
+                    physical,
+                    bytes,
+                    device_writes,
+                };
+                (Kind::Flush, nothing)
+            }
+            _ => return None,
+        };
+        Some(Told {
+            kind,
+            sector: header.sector,
+            physical: data.physical,
+            bytes: data.bytes,
+        })
+    }
+}
+
 /// A transfer that is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Completion {
     /// The transfer as it was submitted.
     pub transfer: Transfer,
+    /// What the device was told; `None` if it was told nothing that makes sense, or was given up.
+    pub told: Option<Told>,
     /// How it went.
     pub outcome: Result<(), IoError>,
 }
@@ -193,7 +235,12 @@ impl<R: Registers> Device<R> {
             0 => Ok(()),
             _ => Err(IoError::Device),
         };
-        Ok(Some(Completion { transfer, outcome }))
+        let told = Told::read(used.told);
+        Ok(Some(Completion {
+            transfer,
+            told,
+            outcome,
+        }))
     }
 
     /// Returns whether the device says that it is broken, or is no longer there.
@@ -266,5 +313,32 @@ impl<R: Registers> Device<R> {
             max_sectors,
             features,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Data, Header, Kind, Told};
+
+    #[test]
+    fn a_header_that_does_not_fit_its_data_is_no_request() {
+        let data = |device_writes| {
+            Some(Data {
+                physical: 4096,
+                bytes: 512,
+                device_writes,
+            })
+        };
+        let read = |kind, data| Told::read((Header { kind, sector: 7 }, data));
+        let told = read(0, data(true)).unwrap();
+        assert_eq!((told.kind, told.sector), (Kind::Read, 7));
+        assert_eq!((told.physical, told.bytes), (4096, 512));
+        assert_eq!(read(1, data(false)).unwrap().kind, Kind::Write);
+        assert_eq!(read(4, None).unwrap().kind, Kind::Flush);
+        for (kind, data) in [(0, data(false)), (0, None), (1, data(true)), (1, None)] {
+            assert_eq!(read(kind, data), None);
+        }
+        assert_eq!(read(4, data(true)), None);
+        assert_eq!(read(2, data(true)), None);
     }
 }

@@ -8,9 +8,9 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use libipc::proto::block::{BufferId, IoError, Operation, Request, SECTOR_BYTES};
+use libipc::proto::block::{BufferId, IoError, Operation, Receipt, Request, SECTOR_BYTES};
 
-use crate::{Completion, Device, Fault, Geometry, Kind, Registers, Transfer};
+use crate::{Completion, Device, Fault, Geometry, Kind, Registers, Told, Transfer};
 
 /// Most buffers that one disk has.
 pub const MAX_BUFFERS: usize = 96;
@@ -45,8 +45,8 @@ pub enum Accepted {
 pub struct Done {
     /// The number that came with the request.
     pub token: u64,
-    /// How it went.
-    pub outcome: Result<(), IoError>,
+    /// How it went, and what the device was told to transfer.
+    pub outcome: Result<Receipt, IoError>,
 }
 
 #[derive(Debug)]
@@ -241,6 +241,7 @@ impl<R: Registers> Disk<R> {
             self.finish(
                 Completion {
                     transfer,
+                    told: None,
                     outcome: Err(IoError::Gone),
                 },
                 done,
@@ -249,7 +250,13 @@ impl<R: Registers> Disk<R> {
     }
 
     fn finish(&mut self, completion: Completion, done: &mut Vec<Done>) {
-        let Completion { transfer, outcome } = completion;
+        let Completion {
+            transfer,
+            told,
+            outcome,
+        } = completion;
+        // What makes no sense is the receipt of nothing.
+        let receipt = told.and_then(|told| self.receipt(transfer.buffer, &told));
         if transfer.kind != Kind::Flush
             && let Some(known) = self.buffers.get_mut(&transfer.buffer)
         {
@@ -257,8 +264,29 @@ impl<R: Registers> Disk<R> {
         }
         done.push(Done {
             token: transfer.token,
-            outcome,
+            outcome: outcome.map(|()| receipt.unwrap_or_default()),
         });
+    }
+
+    /// Returns the receipt for what the device was told to do with a buffer.
+    #[inline(never)]
+    fn receipt(&self, buffer: u32, told: &Told) -> Option<Receipt> {
+        let operation = match told.kind {
+            Kind::Read => Operation::Read,
+            Kind::Write => Operation::Write,
+            Kind::Flush => return Some(Receipt::of(&Request::flush())),
+        };
+        let known = &self.buffers.get(&buffer)?.buffer;
+        let bytes = u64::from(told.bytes);
+        bytes.is_multiple_of(SECTOR_BYTES).then(|| {
+            Receipt::of(&Request {
+                operation,
+                buffer: BufferId(buffer),
+                offset: told.physical.wrapping_sub(known.physical),
+                sector: told.sector,
+                sectors: bytes / SECTOR_BYTES,
+            })
+        })
     }
 
     /// Checks a request and finds where its data is.

@@ -31,7 +31,7 @@ mod queue;
 mod registers;
 mod transport;
 
-pub use device::{Completion, Device, Geometry, Kind, Transfer};
+pub use device::{Completion, Device, Geometry, Kind, Told, Transfer};
 pub use disk::{Accepted, Buffer, Disk, Done, MAX_BUFFERS, STALL_NS};
 pub use flight_log::FlightLog;
 pub use flights::{Asked, Flight, Flights};

@@ -5,7 +5,8 @@
 //! damaged, and a used entry is right only if it names the first descriptor of a busy slot.
 //!
 //! The area holds, from its start: descriptors, available ring, used ring, headers, status bytes.
-//! Once the device may see a request the driver never reads back what it wrote there.
+//! Once the device may see a request the driver never reads back what it wrote there: it does so
+//! before, and keeps what it read.
 
 use core::sync::atomic::{Ordering, fence};
 
@@ -101,6 +102,17 @@ pub(crate) struct UsedSlot {
     pub(crate) status: u8,
     /// Bytes that the device says it wrote, the status byte included.
     pub(crate) written: u32,
+    /// What the device was told.
+    pub(crate) told: (Header, Option<Data>),
+}
+
+/// A slot that the device has.
+#[derive(Clone, Copy, Debug)]
+struct Busy {
+    /// Most bytes that the device may write.
+    limit: u32,
+    /// What lay in the slot before the device could see it.
+    told: (Header, Option<Data>),
 }
 
 /// A queue in DMA memory.
@@ -110,8 +122,7 @@ pub struct Queue {
     area: Window,
     physical: u64,
     size: u16,
-    /// Most bytes that the device may write for each busy slot.
-    busy: [Option<u32>; MAX_SLOTS],
+    busy: [Option<Busy>; MAX_SLOTS],
     /// Index of the next available entry, as in the ring: it wraps at 2^16.
     next_available: u16,
     /// Index of the next used entry.
@@ -198,15 +209,17 @@ impl Queue {
             0,
         );
 
+        let told = self.holds(slot, header, data);
         assert!(
-            self.holds(slot, header, data),
+            told.is_some(),
             "a request in the queue is not the one that was to be there"
         );
 
         let writable = data
             .filter(|data| data.device_writes)
             .map_or(0, |data| data.bytes);
-        self.busy[slot] = Some(writable.saturating_add(1));
+        let limit = writable.saturating_add(1);
+        self.busy[slot] = told.map(|told| Busy { limit, told });
         let entry = AVAILABLE + 4 + 2 * self.ring_place(self.next_available);
         self.area.write_u16(entry, head as u16);
         // The device may read the entry as soon as it sees the index.
@@ -215,10 +228,15 @@ impl Queue {
         self.area.write_u16(AVAILABLE + 2, self.next_available);
     }
 
-    /// Returns whether a slot holds this request: a device that is told a wrong place reads or writes the
+    /// Returns what a slot holds if it is this request: a device that is told a wrong place reads or writes the
     /// memory of others. Apart from what wrote it, and before the device may see it.
     #[inline(never)]
-    fn holds(&self, slot: usize, header: Header, data: Option<Data>) -> bool {
+    fn holds(
+        &self,
+        slot: usize,
+        header: Header,
+        data: Option<Data>,
+    ) -> Option<(Header, Option<Data>)> {
         let head = slot * DESCRIPTORS_PER_SLOT;
         let (header_at, status_at) = (HEADERS + slot * HEADER_BYTES, STATUSES + slot);
         let status = Descriptor {
@@ -228,6 +246,7 @@ impl Queue {
             next: 0,
         };
         let behind = [head + 2, head + 1][usize::from(data.is_some())];
+        let second = data.map(|_| self.descriptor(head + 1));
         let is_data_right = data.is_none_or(|data| {
             let described = Descriptor {
                 physical: data.physical,
@@ -235,17 +254,26 @@ impl Queue {
                 flags: [NEXT, NEXT | DEVICE_WRITES][usize::from(data.device_writes)],
                 next: (head + 2) as u16,
             };
-            self.descriptor(head + 1) == described
+            second == Some(described)
         });
         let first = self.descriptor(head);
-        is_data_right
+        let read = Header {
+            kind: self.area.read_u32(header_at),
+            sector: self.read_u64(header_at + 8),
+        };
+        let is_right = is_data_right
             && self.descriptor(head + 2) == status
             && first.physical == self.physical + header_at as u64
             && (first.bytes, first.flags) == (HEADER_BYTES as u32, NEXT)
             && usize::from(first.next) == behind
-            && self.area.read_u32(header_at) == header.kind
-            && self.read_u64(header_at + 8) == header.sector
-            && self.area.read_u8(status_at) == STATUS_PENDING
+            && read == header
+            && self.area.read_u8(status_at) == STATUS_PENDING;
+        let told = second.map(|second| Data {
+            physical: second.physical,
+            bytes: second.bytes,
+            device_writes: second.flags & DEVICE_WRITES != 0,
+        });
+        is_right.then_some((read, told))
     }
 
     fn descriptor(&self, index: usize) -> Descriptor {
@@ -287,7 +315,8 @@ impl Queue {
         let written = self.area.read_u32(entry + 4);
         let slot = id / DESCRIPTORS_PER_SLOT;
         let known = self.busy.get(slot).copied().flatten();
-        let Some(limit) = known.filter(|_| id.is_multiple_of(DESCRIPTORS_PER_SLOT)) else {
+        let Some(Busy { limit, told }) = known.filter(|_| id.is_multiple_of(DESCRIPTORS_PER_SLOT))
+        else {
             return Err(Fault::UnknownId);
         };
         if written > limit {
@@ -303,6 +332,7 @@ impl Queue {
             slot,
             status,
             written,
+            told,
         }))
     }
 
@@ -352,13 +382,13 @@ mod tests {
         let area = window();
         for (slot, data) in [(2, Some(data)), (3, None)] {
             queue.submit(slot, header, data);
-            assert!(queue.holds(slot, header, data));
-            assert!(!queue.holds(slot + 2, header, data));
+            assert_eq!(queue.holds(slot, header, data), Some((header, data)));
+            assert_eq!(queue.holds(slot + 2, header, data), None);
             let mut noticed = 0;
             for at in 0..AREA_BYTES {
                 let byte = area.read_u8(at);
                 area.write_u8(at, byte ^ 1);
-                noticed += usize::from(!queue.holds(slot, header, data));
+                noticed += usize::from(queue.holds(slot, header, data).is_none());
                 area.write_u8(at, byte);
             }
             // Two or three descriptors, the header but for the half that is reserved, the status.

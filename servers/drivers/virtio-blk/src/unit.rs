@@ -186,6 +186,10 @@ impl Unit {
                 // Another disk may have waited for that.
                 self.ring(&self.shared.everyone);
             }
+            if !attached.intake.was_asked(&done) {
+                log::error!("disk {}: the device did something else", self.bit);
+                libipc::doubt_oneself("ring");
+            }
             attached.intake.answer(&mut done, &mut log);
             attached.intake.take_requests(&mut disk, &mut log, now);
             attached.intake.flush(&attached.wake);

@@ -16,10 +16,10 @@ use core::task::{Context, Poll, Waker};
 
 use ext4::device::{BlockReader, MAX_READ_BYTES, SECTOR_BYTES};
 use ext4::error::{Error, Result};
+use ext4::reading::{Outcome, Reading};
 use ext4::service::OpenDevice;
-use libipc::Failure;
 use libipc::events::Events;
-use libipc::proto::block::{BlockClient, BlockEntry, BlockSchema, BufferId, IoError};
+use libipc::proto::block::{BlockClient, BlockEntry, BlockSchema, BufferId};
 use libipc::proto::memory::{MemoryManagerClient, MemoryManagerSchema};
 use libipc::ring::{Progress, RingClient, pages_for};
 use libipc::schema::Interface as _;
@@ -205,41 +205,44 @@ struct Channel {
 impl Channel {
     /// Starts a read into a room.
     fn start(self: &Rc<Self>, room: Room, offset: u64, bytes: u64) -> Pending {
-        let read = BlockEntry::Read {
+        let reading = Reading {
             buffer: self.buffer,
-            offset: room.offset,
-            sector: offset / SECTOR_BYTES,
-            sectors: bytes / SECTOR_BYTES,
+            place: room.offset,
+            offset,
+            bytes,
         };
-        let ring = self.ring.clone();
+        let state = self.ask(&reading);
+        Pending {
+            channel: Rc::clone(self),
+            job: Some(Job { state, room }),
+            reading,
+            is_again: false,
+        }
+    }
+
+    fn ask(&self, reading: &Reading) -> State {
+        let (ring, read) = (self.ring.clone(), reading.entry());
         let mut future: InFlight = Box::pin(async move { ring.request(read).await });
         // The first poll submits it; whoever waits for it later polls it with a real waker.
         let mut context = Context::from_waker(Waker::noop());
-        let state = match future.as_mut().poll(&mut context) {
+        match future.as_mut().poll(&mut context) {
             Poll::Ready(result) => State::Done(result),
             Poll::Pending => State::InFlight(future),
-        };
-        let place = room.offset;
-        let job = Some(Job { state, room });
-        Pending {
-            channel: Rc::clone(self),
-            job,
-            place,
-            bytes: bytes as usize,
         }
     }
 }
 
-type Outcome = core::result::Result<(), Failure<IoError>>;
 type InFlight = Pin<Box<dyn Future<Output = Outcome>>>;
 
 /// A read at the block server.
 pub(crate) struct Pending {
     channel: Rc<Channel>,
     job: Option<Job>,
-    /// Where the room is, told a second time: what lies in another one is another file's.
-    place: u64,
-    bytes: usize,
+    /// What is read. Where the room is is told here a second time: what lies in another one is
+    /// another file's.
+    reading: Reading,
+    /// Whether it went wrong before.
+    is_again: bool,
 }
 
 struct Job {
@@ -256,32 +259,40 @@ impl Future for Pending {
     type Output = Result<Data>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Data>> {
-        let Some(job) = &mut self.job else {
-            return Poll::Pending;
-        };
-        let result = match &mut job.state {
-            State::Done(result) => *result,
-            State::InFlight(future) => match future.as_mut().poll(context) {
-                Poll::Ready(result) => result,
-                Poll::Pending => return Poll::Pending,
-            },
-        };
-        let Some(Job { room, .. }) = self.job.take() else {
-            return Poll::Pending;
-        };
-        assert!(room.offset == self.place, "a read ends in another room");
-        let channel = Rc::clone(&self.channel);
-        Poll::Ready(match result {
-            Ok(()) => Ok(Data {
-                channel,
-                room,
-                bytes: self.bytes,
-            }),
-            Err(why) => {
-                channel.clients.distrust("a read failed");
-                Err(failed("read", &why))
+        loop {
+            let Some(job) = &mut self.job else {
+                return Poll::Pending;
+            };
+            let result = match &mut job.state {
+                State::Done(result) => *result,
+                State::InFlight(future) => match future.as_mut().poll(context) {
+                    Poll::Ready(result) => result,
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            let Some(Job { room, .. }) = self.job.take() else {
+                return Poll::Pending;
+            };
+            let reading = self.reading;
+            assert!(room.offset == reading.place, "a read ends in another room");
+            let channel = Rc::clone(&self.channel);
+            let Err(why) = reading.check(result) else {
+                return Poll::Ready(Ok(Data {
+                    channel,
+                    room,
+                    bytes: reading.bytes as usize,
+                }));
+            };
+            let error = failed("read", &why);
+            if self.is_again {
+                return Poll::Ready(Err(error));
             }
-        })
+            channel.clients.distrust("a read failed");
+            // By now another instance may serve.
+            let state = channel.ask(&reading);
+            self.is_again = true;
+            self.job = Some(Job { state, room });
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub mod inode;
 mod journal;
 mod map;
 mod readahead;
+pub mod reading;
 pub mod service;
 pub mod superblock;
 mod volume;

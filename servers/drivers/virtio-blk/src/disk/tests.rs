@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use libipc::proto::block::{BufferId, IoError, Operation, Request};
+use libipc::proto::block::{BufferId, IoError, Operation, Receipt, Request};
 
 use super::{Accepted, Buffer, Disk, Done, STALL_NS};
 use crate::fake::{DATA, Fake, Group, Lie, SECTORS};
@@ -42,19 +42,24 @@ fn poll(disk: &mut Disk<Group>) -> Vec<Done> {
 fn reads_and_writes_move_the_data() {
     let (fake, mut disk) = disk(256);
     fake.0.borrow_mut().data[512..1024].fill(0xab);
-    disk.accept(1, &request(Operation::Write, 512, 9, 1), 0)
-        .unwrap();
+    let (write, read) = (
+        request(Operation::Write, 512, 9, 1),
+        request(Operation::Read, 1024, 8, 3),
+    );
+    disk.accept(1, &write, 0).unwrap();
     disk.kick();
     fake.serve(1);
-    disk.accept(2, &request(Operation::Read, 1024, 8, 3), 0)
-        .unwrap();
+    disk.accept(2, &read, 0).unwrap();
+    fake.serve(1);
+    disk.accept(3, &Request::flush(), 0).unwrap();
     fake.serve(1);
     let done = poll(&mut disk);
     assert_eq!(
         done.iter()
             .map(|d| (d.token, d.outcome))
             .collect::<Vec<_>>(),
-        [(1, Ok(())), (2, Ok(()))]
+        [(1, write), (2, read), (3, Request::flush())]
+            .map(|(token, request)| (token, Ok(Receipt::of(&request))))
     );
     let state = fake.0.borrow();
     assert_eq!(
@@ -63,6 +68,27 @@ fn reads_and_writes_move_the_data() {
     );
     assert!(state.data[1536..2048].iter().all(|byte| *byte == 0xab));
     assert_eq!(state.kicks, 1);
+}
+
+#[test]
+fn a_device_that_changes_its_queue_does_not_change_the_receipt() {
+    let (fake, area) = Fake::new(256);
+    let queue = area.alias().unwrap();
+    let mut disk = Disk::new(fake.set_up(area).unwrap());
+    let buffer = Buffer {
+        physical: DATA,
+        bytes: 64 * 512,
+        is_writable: true,
+    };
+    assert!(disk.register(BUFFER, buffer));
+    let read = request(Operation::Read, 512, 9, 1);
+    // Sector, kind, address, length.
+    for at in [12 * 1024 + 8, 12 * 1024, 16 + 1, 16 + 9] {
+        disk.accept(1, &read, 0).unwrap();
+        fake.serve(1);
+        queue.write_u8(at, 4).unwrap();
+        assert_eq!(poll(&mut disk)[0].outcome, Ok(Receipt::of(&read)));
+    }
 }
 
 #[test]
@@ -155,7 +181,7 @@ fn every_lie_leads_to_a_reset_and_the_request_is_done_again() {
             poll(&mut disk),
             [Done {
                 token: 9,
-                outcome: Ok(())
+                outcome: Ok(Receipt::of(&request(Operation::Read, 0, 4, 1)))
             }],
             "{lie:?}"
         );

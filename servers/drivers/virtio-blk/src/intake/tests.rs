@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use libipc::Failure;
-use libipc::proto::block::{BlockEntry, BufferId, IoError, Request};
+use libipc::proto::block::{BlockEntry, BufferId, IoError, Operation, Receipt, Request};
 use libipc::ring::{Entry, RingClient, bytes_for};
 use libipc::typed_ring::{RingRequest as _, outcome_of};
 use libsys::mappings::Mapping;
@@ -52,6 +52,7 @@ impl Driver {
     fn pump(&mut self) {
         let mut done = Vec::new();
         let _ = self.disk.poll(0, &mut done);
+        assert!(self.intake.was_asked(&done));
         self.intake.answer(&mut done, &mut self.log);
         self.intake.take_requests(&mut self.disk, &mut self.log, 0);
     }
@@ -77,19 +78,25 @@ fn schema_changes_only_with_a_migration() {
     libsys::golden_schema!("tests/golden/state.txt", Flights);
 }
 
-/// Reads a sector into the first place of the buffer.
-fn read(client: &RingClient, user_data: u64, sector: u64) {
-    let (buffer, offset, sectors) = (BufferId(1), 0, 1);
-    let read = BlockEntry::Read {
+/// A sector into the first place of the buffer.
+fn one_sector(sector: u64) -> Request {
+    let (operation, buffer) = (Operation::Read, BufferId(1));
+    let (offset, sectors) = (0, 1);
+    Request {
+        operation,
         buffer,
         offset,
         sector,
         sectors,
-    };
+    }
+}
+
+fn read(client: &RingClient, user_data: u64, sector: u64) {
+    let read = BlockEntry::from(one_sector(sector));
     client.submit(&read.to_entry(user_data)).unwrap();
 }
 
-fn outcomes(client: &RingClient) -> BTreeMap<u64, Result<(), Failure<IoError>>> {
+fn outcomes(client: &RingClient) -> BTreeMap<u64, Result<Receipt, Failure<IoError>>> {
     let completions = std::iter::from_fn(|| client.next_completion());
     completions
         .map(|completion| (completion.user_data, outcome_of(completion.result)))
@@ -128,10 +135,36 @@ fn a_request_that_crashes_the_driver_fails_alone() {
     }
     let crashed = Err(Failure::Server(IoError::Crashed));
     for (number, outcome) in answers {
-        let expected = if number == POISON { crashed } else { Ok(()) };
+        let sector = if number < 6 { number } else { 1 };
+        let done = Ok(Receipt::of(&one_sector(sector)));
+        let expected = if number == POISON { crashed } else { done };
         assert_eq!(outcome, expected, "{number}");
     }
     assert!(!driver.log.flights().is_careful());
+}
+
+#[test]
+fn a_device_that_was_told_something_else_is_noticed() {
+    let (fake, area) = Fake::new(64);
+    let ring = Mapping::on_heap(bytes_for(SLOTS));
+    let client = RingClient::create(ring.alias().unwrap(), SLOTS).unwrap();
+    let mut driver = Driver::start(&fake, &area, &ring);
+    read(&client, 0, 5);
+    // As if a field of the entry had been mixed up on its way to the device.
+    let wrong = Request {
+        offset: 512,
+        ..one_sector(5)
+    };
+    driver.disk.accept(7, &wrong, 0).unwrap();
+    let submission = driver.intake.ring.next_request().unwrap();
+    driver.intake.submissions.insert(7, submission.id);
+    fake.serve(1);
+    let mut done = Vec::new();
+    assert_eq!(driver.disk.poll(0, &mut done), None);
+    assert!(!driver.intake.was_asked(&done));
+    // Whoever gets the answer sees it as well.
+    driver.intake.answer(&mut done, &mut driver.log);
+    assert_eq!(outcomes(&client)[&0], Ok(Receipt::of(&wrong)));
 }
 
 /// What happens next.
@@ -224,7 +257,9 @@ proptest! {
                 let request = open.remove(&completion.user_data);
                 prop_assert!(request.is_some(), "completed twice");
                 let Some(Some((place, sector))) = request else { continue };
-                prop_assert_eq!(outcome_of::<(), IoError>(completion.result), Ok(()));
+                let asked = Request { offset: place * 512, ..one_sector(sector) };
+                let outcome = outcome_of::<Receipt, IoError>(completion.result);
+                prop_assert_eq!(outcome, Ok(Receipt::of(&asked)));
                 let state = fake.0.borrow();
                 let data = &state.data[place as usize * 512..][..512];
                 prop_assert_eq!(data, &state.disk[sector as usize * 512..][..512]);
