@@ -15,6 +15,9 @@
 //! kernel says that it has to answer has lost one: its next instance gets it again. Where the manifest
 //! sets a limit, the age of the oldest is watched as well.
 //!
+//! A loop that turns can also do the same again and again, without ever waiting for the next message,
+//! and leave no time for others: [`Unrest`].
+//!
 //! The clock of a guest goes on while its host runs something else, so CPU time is not all that it
 //! seems. Each look counts at most for the time that it was planned for: a guest that stood still
 //! for a second between two looks has not gained a second of evidence.
@@ -186,6 +189,34 @@ impl Watcher {
         }
         self.held_ns += elapsed_ns;
         settings.request_ms != 0 && self.held_ns >= u64::from(settings.request_ms) * MS
+    }
+}
+
+/// The CPU time that a server has used since it was last seen to wait for a message. All that it has to
+/// do together takes less than its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unrest {
+    last_cpu_ns: u64,
+    busy_ns: u64,
+}
+
+impl Unrest {
+    /// Notes what is seen `elapsed_ns` after the last look: whether it waits, and what CPU time it has
+    /// used in all. Returns whether it used `limit_ns` without being seen to wait.
+    pub fn is_endless(
+        &mut self,
+        doing: Doing,
+        cpu_ns: u64,
+        elapsed_ns: u64,
+        limit_ns: u64,
+    ) -> bool {
+        let used_ns = cpu_ns.saturating_sub(self.last_cpu_ns).min(elapsed_ns);
+        self.last_cpu_ns = cpu_ns;
+        self.busy_ns = match doing {
+            Doing::Waiting => 0,
+            Doing::Running | Doing::Sleeping => self.busy_ns + used_ns,
+        };
+        self.busy_ns >= limit_ns
     }
 }
 

@@ -86,6 +86,7 @@ mod tests {
             is_stream: false,
             digest: signature_digest(signature),
             reads: None,
+            handles: (0, 0),
         }
     }
 

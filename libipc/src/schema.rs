@@ -37,6 +37,8 @@ pub struct Method {
     /// Whether a client can read these bytes as its reply; asked before they are sent, where the client
     /// could not ask once more.
     pub reads: Option<Reads>,
+    /// The least and the most handles that go with a value that it returns. With an error none do.
+    pub handles: (u8, u8),
 }
 
 /// What the entries of a ring may be; see [`typed_ring`](crate::typed_ring).
@@ -64,9 +66,9 @@ pub struct Schema {
     pub hash: u64,
     /// Its methods; the number of a method is its place.
     pub methods: &'static [Method],
-    /// Whether replies of some of them are [looked at](Method::reads): for servers to which each
-    /// instruction counts.
-    pub has_reads: bool,
+    /// Whether replies are [looked at](Method::reads) before they are sent: not those of servers to which
+    /// each instruction counts.
+    pub is_looked_at: bool,
     /// Whether servers compare the replies that they write and read with what these say.
     pub is_compared: bool,
     /// Its ring, if it has one.
@@ -91,9 +93,9 @@ impl Schema {
         let name_hash = fnv1a(FNV_START, name.as_bytes());
         let hash = fnv1a(name_hash, &version.to_le_bytes());
         let hash = lines(hash, signatures);
-        let (mut has_reads, mut at) = (false, 0);
+        let (mut is_looked_at, mut at) = (false, 0);
         while at < methods.len() {
-            has_reads |= methods[at].reads.is_some();
+            is_looked_at |= methods[at].reads.is_some();
             at += 1;
         }
         let id = (name_hash ^ name_hash >> 16 ^ name_hash >> 32 ^ name_hash >> 48) as u16;
@@ -103,7 +105,7 @@ impl Schema {
             id,
             hash,
             methods,
-            has_reads,
+            is_looked_at,
             is_compared: false,
             ring: None,
         }
@@ -114,6 +116,7 @@ impl Schema {
     pub const fn compared(self) -> Schema {
         Schema {
             is_compared: true,
+            is_looked_at: true,
             ..self
         }
     }

@@ -267,6 +267,11 @@ impl OutHandles {
         self.count == 0
     }
 
+    /// Returns how many there are.
+    pub fn count(&self) -> u8 {
+        self.count
+    }
+
     /// Returns the handles in order.
     pub fn iter(&self) -> impl Iterator<Item = OutHandle> {
         let both = self.raw.iter().zip(&self.kinds).take(self.count.into());

@@ -419,9 +419,8 @@ impl Keeper {
         // Those that are nearly due too, so that all are looked at in one turn from then on.
         let services = self.supervisor.borrow().to_look_at(now + LOOK_SLACK_NS);
         for service in services {
-            let Some(look) = self.look(service) else {
-                continue;
-            };
+            // One that cannot be seen is looked at again after a while, and not at once and for ever.
+            let look = self.look(service).unwrap_or_default();
             let action = self.supervisor.borrow_mut().looked(service, look, now);
             if action == Some(Action::End(service)) {
                 log::warn!("{} hangs: {look:?}", self.kits[service].service.name);

@@ -6,7 +6,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use init::heartbeat::{Doing, Judgement, Look, Watcher};
+use init::heartbeat::{Doing, Judgement, Look, Unrest, Watcher};
 use init::swap;
 use libipc::proto::init::Cause;
 use libsys::mappings::Reservation;
@@ -45,6 +45,12 @@ const BLOCK: Heartbeat = Heartbeat {
     request_ms: 0,
 };
 
+/// How much CPU time `init` uses at most without waiting for a message in between, ns, and where a false
+/// alarm is possible. Its loop may turn for nothing: then nobody else gets on.
+const BUSY_NS: u64 = 1_000 * time::MS;
+/// See [`BUSY_NS`].
+const CAREFUL_BUSY_NS: u64 = 10_000 * time::MS;
+
 /// Turns of the main loop.
 static TURNS: AtomicU64 = AtomicU64::new(0);
 
@@ -82,21 +88,42 @@ fn watch(wake: &Handle<Notification>, careful_until: u64) -> ! {
     let now = time::now();
     let mut watchers = [(LOOP, Doing::Running), (BLOCK, Doing::Sleeping)]
         .map(|(settings, doing)| (Watcher::new(&settings, now), settings, doing));
+    let mut unrest = Unrest::default();
+    let mut last_look = now;
     loop {
         let next = watchers
             .iter()
             .map(|(watcher, ..)| watcher.next_look())
             .min();
         time::sleep_until(next.unwrap_or(0));
-        let (cpu_ns, forgotten) = process.info().map_or((0, 0), |info| {
+        let (cpu_ns, forgotten, is_idle) = process.info().map_or((0, 0, true), |info| {
             // Only the main thread waits for messages, and all but swaps are answered when it does.
             let is_idle = info.receiving > 0;
             let forgotten = info.duties.saturating_sub(swap::waiting());
             (
                 info.cpu_ns + info.served_ns,
                 if is_idle { forgotten } else { 0 },
+                is_idle,
             )
         });
+        let now = time::now();
+        let limit_ns = if now < careful_until {
+            CAREFUL_BUSY_NS
+        } else {
+            BUSY_NS
+        };
+        // As for a heartbeat, a look counts for no more than the time that was planned.
+        let elapsed_ns = (now - last_look).min(u64::from(LOOP.period_ms) * time::MS);
+        last_look = now;
+        let doing = if is_idle {
+            Doing::Waiting
+        } else {
+            Doing::Running
+        };
+        if unrest.is_endless(doing, cpu_ns, elapsed_ns, limit_ns) {
+            // It does not come back, and there is nobody to tell.
+            let _ = process.kill(EXIT_CODE);
+        }
         for (watcher, settings, doing) in &mut watchers {
             let now = time::now();
             if watcher.next_look() > now {

@@ -41,6 +41,39 @@ fn billed(used: u64, now: u64, phase: u64, since: u64) -> u64 {
     used.saturating_sub(open.min(now - since))
 }
 
+#[test]
+fn a_loop_that_never_waits_is_endless() {
+    const LIMIT: u64 = 100 * MS;
+    let mut unrest = Unrest::default();
+    let looks = |unrest: &mut Unrest, cpu: &mut u64, count, doing: fn(u64) -> Doing| {
+        (0..count).find(|at| {
+            *cpu += 9 * MS;
+            unrest.is_endless(doing(*at), *cpu, 10 * MS, LIMIT)
+        })
+    };
+    let mut cpu = 0;
+    // Busy, but seen to wait now and then.
+    assert_eq!(
+        looks(&mut unrest, &mut cpu, 500, |at| match at % 10 {
+            0 => Doing::Waiting,
+            _ => Doing::Running,
+        }),
+        None
+    );
+    assert_eq!(looks(&mut unrest, &mut cpu, 1, |_| Doing::Waiting), None);
+    assert_eq!(
+        looks(&mut unrest, &mut cpu, 500, |_| Doing::Running),
+        Some(11)
+    );
+    // Neither a stopped clock nor a sleep is work.
+    unrest = Unrest::default();
+    for _ in 0..500 {
+        assert!(!unrest.is_endless(Doing::Running, cpu, 10 * MS, LIMIT));
+    }
+    unrest = Unrest::default();
+    assert!(!unrest.is_endless(Doing::Running, 1_000 * MS, 10 * MS, LIMIT));
+}
+
 proptest! {
     /// A server turns, then loops for ever; whatever the phases of turns, looks and bills.
     #[test]

@@ -39,6 +39,12 @@ fn schema(interface: &Interface) -> TokenStream {
         let is_stream = method.stream.is_some();
         let signature = &method.signature;
         let reads = reads(method);
+        let handles = method.ok.parts().iter().filter_map(|part| match part {
+            OutputPart::Handle(handle) => Some(u8::from(!handle.is_optional)),
+            _ => None,
+        });
+        let least: u8 = handles.clone().sum();
+        let most = handles.count() as u8;
         quote! {
             ::libipc::schema::Method {
                 name: #text,
@@ -46,6 +52,7 @@ fn schema(interface: &Interface) -> TokenStream {
                 is_stream: #is_stream,
                 digest: ::libipc::schema::signature_digest(#signature),
                 reads: #reads,
+                handles: (#least, #most),
             }
         }
     });

@@ -20,13 +20,15 @@ use super::{Caller, ReplyJournal};
 use crate::client::{Hello, Welcome};
 use crate::events::{Events, PlainFuture};
 use crate::executor::Slots;
-use crate::schema::{Contract, HANDSHAKE, Reads, Schema};
+use crate::schema::{Contract, HANDSHAKE, Method, Schema};
 use crate::wire::{self, InHandles, Status};
 
 mod output;
 mod understanding;
+mod whole;
 
 pub use output::{Answer, Output};
+use whole::is_whole;
 
 /// A request that runs.
 pub type RequestFuture = Placed<Answer>;
@@ -125,8 +127,8 @@ pub(crate) struct Request<R> {
     future: RequestFuture,
     caller: Caller,
     contract: Contract,
-    /// Whether its reply can be read: see [`Method::reads`](crate::schema::Method::reads).
-    reads: Option<Reads>,
+    /// What its reply is held against; `None` for an interface whose replies are not looked at.
+    method: Option<&'static Method>,
     reply: R,
     /// When it began to wait, ns since boot.
     since: u64,
@@ -270,8 +272,8 @@ impl<R> Core<R> {
         };
         match dispatcher.start(method, request, &mut Context::from_waker(waker)) {
             Ok(Started::Done(answer)) => {
-                if schema.has_reads {
-                    self.check_reply(reads_of(schema, method), &answer);
+                if schema.is_looked_at {
+                    self.check_reply(looked_at(schema, method), &answer);
                 }
                 if self.journal.is_some() {
                     self.journal_answer(caller, contract_of(schema, method), &answer);
@@ -283,7 +285,7 @@ impl<R> Core<R> {
                     future,
                     caller,
                     contract: contract_of(schema, method),
-                    reads: reads_of(schema, method),
+                    method: looked_at(schema, method),
                     reply,
                     since: time::now().max(1),
                 });
@@ -299,16 +301,16 @@ impl<R> Core<R> {
         }
     }
 
-    /// Ends this instance if a reply cannot be read by a client that could not ask once more: the next
-    /// one gets the request again, and knows what was done.
+    /// Ends this instance if a reply, on its way from where it was written, has become one that the
+    /// method cannot have, or cannot be read by a client that could not ask once more: the next instance
+    /// gets the request again, and knows what was done.
     #[inline]
-    fn check_reply(&self, reads: Option<Reads>, answer: &Answer) {
-        if let Some(reads) = reads
-            && answer.status == Status::Answer
-        {
-            let is_read = self.output.with(answer.len(), reads);
-            assert!(is_read, "a reply cannot be read");
-        }
+    fn check_reply(&self, method: Option<&Method>, answer: &Answer) {
+        let Some(method) = method else { return };
+        let is_whole = self
+            .output
+            .with(answer.len(), |bytes| is_whole(method, answer, bytes));
+        assert!(is_whole, "a reply cannot be read");
     }
 
     /// Keeps a request that has to wait.
@@ -427,7 +429,7 @@ impl<R> Core<R> {
             }
             Poll::Ready(answer) => {
                 self.slots.release(slot);
-                self.check_reply(request.reads, &answer);
+                self.check_reply(request.method, &answer);
                 self.journal_answer(request.caller, request.contract, &answer);
                 self.places.recycle(request.future);
                 if request.since == self.oldest {
@@ -490,10 +492,11 @@ fn contract_of(schema: &Schema, method: u16) -> Contract {
     known.map_or(Contract::Idempotent, |method| method.contract)
 }
 
-/// Returns what tells whether a reply of the method can be read.
+/// Returns the method, if its replies are looked at.
 #[inline]
-fn reads_of(schema: &Schema, method: u16) -> Option<Reads> {
-    schema.methods.get(usize::from(method))?.reads
+fn looked_at(schema: &'static Schema, method: u16) -> Option<&'static Method> {
+    let method = schema.methods.get(usize::from(method));
+    method.filter(|_| schema.is_looked_at)
 }
 
 /// Compares the client's schema with ours.

@@ -4,7 +4,8 @@ use super::writer::Sink;
 
 /// Takes the bytes of a value, and looks whether they are what is there.
 pub(super) struct Comparer<'a> {
-    rest: &'a [u8],
+    bytes: &'a [u8],
+    used: usize,
     /// Whether anything was missing or different.
     differs: bool,
 }
@@ -12,37 +13,32 @@ pub(super) struct Comparer<'a> {
 impl<'a> Comparer<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Comparer {
-            rest: bytes,
+            bytes,
+            used: 0,
             differs: false,
         }
     }
 
-    /// Returns how many bytes are left behind the value; `None` when those before are not its own.
+    /// Returns how many bytes are those of the value; `None` when they are others.
+    #[inline]
     pub(super) fn finish(self) -> Option<usize> {
-        (!self.differs).then_some(self.rest.len())
+        (!self.differs).then_some(self.used)
     }
 }
 
 impl Sink for Comparer<'_> {
     #[inline]
     fn put<const N: usize>(&mut self, bytes: [u8; N]) {
-        match self.rest.split_first_chunk() {
-            Some((found, rest)) => {
-                self.differs |= *found != bytes;
-                self.rest = rest;
-            }
-            None => self.differs = true,
-        }
+        let end = self.used + N;
+        let found = self.bytes.get(self.used..end);
+        self.differs |= found.and_then(<[u8]>::as_array) != Some(&bytes);
+        self.used = end;
     }
 
     #[inline]
     fn put_slice(&mut self, bytes: &[u8]) {
-        match self.rest.split_at_checked(bytes.len()) {
-            Some((found, rest)) => {
-                self.differs |= found != bytes;
-                self.rest = rest;
-            }
-            None => self.differs = true,
-        }
+        let end = self.used + bytes.len();
+        self.differs |= self.bytes.get(self.used..end) != Some(bytes);
+        self.used = end;
     }
 }

@@ -1,11 +1,8 @@
 //! The real kernel behind [`Machine`].
 
-use alloc::alloc::{alloc, dealloc};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::alloc::Layout;
-use core::hint::black_box;
 use core::ops::Range;
 
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
@@ -18,7 +15,7 @@ use libsys::{
     startup, time,
 };
 use memory_manager::journal::RawHandle;
-use memory_manager::machine::{Copy, End, Extent, Life, Machine, MappedRun, Target};
+use memory_manager::machine::{Adopted, Copy, End, Extent, Life, Machine, MappedRun, Target};
 use memory_manager::manager::{Content, Mapping};
 use memory_manager::spaces::{Era, client_badge, pager_badge};
 use memory_manager::zones::Zones;
@@ -37,9 +34,6 @@ const ERA_BITS: u32 = 18;
 const PAUSE_NS: u64 = 50_000;
 /// Bytes at the start of a page, and at the ends of an object, that are looked at again.
 const LOOKED_AT: usize = 64;
-
-/// Bytes of the heap that are more than any list grows by for a request.
-const HEAP_ROOM: usize = 256 * 1024;
 
 /// The kernel, and what is needed to ask it for things.
 pub(crate) struct Kernel {
@@ -284,7 +278,7 @@ impl Machine for Kernel {
         process: &Handle<Process>,
         era: Era,
         space: u32,
-    ) -> Result<Handle<Sender>, MemoryError> {
+    ) -> Result<Adopted<Handle<Sender>>, MemoryError> {
         let pager = self
             .endpoint
             .mint(pager_badge(era, space))
@@ -295,7 +289,17 @@ impl Machine for Kernel {
             .map_err(memory_error)?;
         process.watch(&self.death).map_err(memory_error)?;
         process.set_pager(&pager).map_err(memory_error)?;
-        Ok(client)
+        Ok(Adopted {
+            client_badge: badge(&client)?,
+            pager_badge: badge(&pager)?,
+            sender: client,
+        })
+    }
+
+    fn has_ended(&self, process: &Handle<Process>) -> bool {
+        process
+            .info()
+            .is_ok_and(|info| info.state != ProcessState::Alive as u32)
     }
 
     fn life(&self, process: &Handle<Process>) -> Life {
@@ -409,32 +413,23 @@ impl Machine for Kernel {
         let zones = self.zones.all().iter();
         let zone = zones.rev().find(|zone| zone.first <= first);
         let physical = zone.map(|zone| zone.physical + u64::from(first - zone.first));
-        check_object(
-            &given,
-            physical.unwrap_or(u64::MAX).saturating_mul(PAGE_BYTES),
-            pages,
-        );
-        Ok((kept, given))
-    }
-
-    fn has_heap(&self) -> bool {
-        let layout = Layout::new::<[u8; HEAP_ROOM]>();
-        // SAFETY: the layout has a size, and what is given is given back with the same one.
-        unsafe {
-            // Black, or nothing would be asked for.
-            let place = black_box(alloc(layout));
-            if place.is_null() {
-                return false;
-            }
-            dealloc(place, layout);
+        let physical = physical.unwrap_or(u64::MAX).saturating_mul(PAGE_BYTES);
+        for memory in [&kept, &given] {
+            check_object(memory, physical, pages);
         }
-        true
+        Ok((kept, given))
     }
 
     fn is_used(&self, memory: &Handle<Memory>) -> bool {
         // Frames are never taken on a guess.
         memory.info().map_or(true, |info| info.references > 1)
     }
+}
+
+/// Asks the kernel for the badge of a sender.
+fn badge(sender: &Handle<Sender>) -> Result<u64, MemoryError> {
+    let info = sender.handle_info().map_err(memory_error)?;
+    Ok(info.badge)
 }
 
 /// Tells which process is behind a handle. The handle stays open.

@@ -68,6 +68,17 @@ pub struct Extent {
     pub references: u64,
 }
 
+/// A process whose pager this has become.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Adopted<S> {
+    /// The sender for its space.
+    pub sender: S,
+    /// The badge of that sender, as the kernel knows it.
+    pub client_badge: u64,
+    /// The badge with which its faults come, as the kernel knows it.
+    pub pager_badge: u64,
+}
+
 /// Why a process is ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
@@ -144,7 +155,7 @@ pub trait Machine {
     /// `MissingRight`, `BadHandle`.
     fn process_number(&self, process: &Self::Process) -> Result<u64, MemoryError>;
 
-    /// Makes this the pager of the process, watches the process for its end, and returns the
+    /// Makes this the pager of the process, watches the process for its end, and makes the
     /// sender for the space, whose number is of this era.
     ///
     /// # Errors
@@ -155,7 +166,10 @@ pub trait Machine {
         process: &Self::Process,
         era: Era,
         space: u32,
-    ) -> Result<Self::Sender, MemoryError>;
+    ) -> Result<Adopted<Self::Sender>, MemoryError>;
+
+    /// Returns whether the process has ended, though all of it may not be gone yet.
+    fn has_ended(&self, process: &Self::Process) -> bool;
 
     /// Tells how far the end of the process has got.
     fn life(&self, process: &Self::Process) -> Life;
@@ -219,9 +233,6 @@ pub trait Machine {
         first: Frame,
         pages: u32,
     ) -> Result<(Self::Memory, Self::Memory), MemoryError>;
-
-    /// Returns whether the manager's own heap has room for more than any request takes of it.
-    fn has_heap(&self) -> bool;
 
     /// Returns whether others than the manager still use an object.
     fn is_used(&self, memory: &Self::Memory) -> bool;

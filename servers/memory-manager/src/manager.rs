@@ -275,6 +275,7 @@ impl<'a, M: Machine> Manager<'a, M> {
 
     fn make_object(&mut self, by: RequestName, pages: u64) -> Result<M::Memory, MemoryError> {
         let owner = by.space(self.era).unwrap_or(0);
+        self.check_owner(by, owner);
         // It is not kept who asked: if it was made and not given, it is unused.
         let _ = self.is_done(by);
         let count = u32::try_from(pages)
@@ -335,7 +336,7 @@ impl<'a, M: Machine> Manager<'a, M> {
             pages,
             owner,
         });
-        self.check_object(first, pages);
+        self.check_object(first, record);
         Ok(given)
     }
 

@@ -68,6 +68,11 @@ impl<M> Objects<M> {
         pages.sum::<u64>() == self.pages
     }
 
+    /// Returns the one that was added last, if none was taken away since.
+    pub fn newest(&self) -> Option<&Object<M>> {
+        self.list.last()
+    }
+
     /// Returns how many objects have frames of a range.
     pub fn count_in(&self, frames: Range<Frame>) -> usize {
         let has_some = |object: &&Object<M>| {

@@ -8,6 +8,7 @@
 //!
 //! Faults that are resolved pay nothing for that.
 
+use alloc::rc::Rc;
 use core::fmt::Arguments;
 use core::ops::Range;
 
@@ -20,12 +21,14 @@ use skink_abi::layout::USER_END;
 
 use super::{MAX_ALL_REGIONS, MAX_IMAGES, Manager};
 use crate::PAGE_BYTES;
-use crate::journal::{RawHandle, RequestName};
-use crate::machine::{Life, Machine};
+use crate::journal::{ObjectRecord, RawHandle, RequestName, SpaceRecord};
+use crate::machine::{Adopted, Life, Machine};
 use crate::objects::MAX_ALL_OBJECTS;
-use crate::regions::{Backing, Region};
+use crate::regions::{Backing, PrivateImage, Region};
 use crate::resolve::Refusal;
-use crate::spaces::{MAX_SPACES, client_badge};
+use crate::spaces::{
+    MAX_SPACES, client_badge, generation_of, slot_of, space_of_badge, space_of_pager,
+};
 
 /// Bits of a page-fault error code.
 const WRITE: u64 = 1 << 1;
@@ -41,7 +44,7 @@ enum Wish {
     /// A region of zeros there.
     Zeros(Protection),
     /// A region of an image there.
-    Image(Protection),
+    Image(ImageSegment),
     /// No region there.
     Nothing,
     /// To use what is there so.
@@ -87,8 +90,12 @@ impl<M: Machine> Manager<'_, M> {
         memory: M::Memory,
     ) -> Result<(), MemoryError> {
         let result = self.put_image(by, segment, memory);
-        let wish = Wish::Image(segment.protection);
-        self.check(by, wish, (segment.address, segment.pages), result)
+        self.check(
+            by,
+            Wish::Image(*segment),
+            (segment.address, segment.pages),
+            result,
+        )
     }
 
     /// Unmaps a range and frees its frames.
@@ -142,6 +149,7 @@ impl<M: Machine> Manager<'_, M> {
                     self.has_come_about(number, wish, &range),
                     "{wish:?} of {range:?} has not come about"
                 );
+                self.check_noted(by);
                 true
             }
             Err(MemoryError::NoSpace) => !self.is_live_badge(by.badge),
@@ -163,21 +171,24 @@ impl<M: Machine> Manager<'_, M> {
         let Some((_, space)) = self.spaces.all_numbered().find(|(n, _)| *n == number) else {
             return false;
         };
-        let agrees = |(own, written): (&Region<_>, &Region<RawHandle>)| {
+        let agrees = |(own, written): (&Region<Rc<M::Memory>>, &Region<RawHandle>)| {
             own.range == written.range
                 && own.protection == written.protection
                 && kind(&own.backing) == kind(&written.backing)
+                && image(own).map(|image| M::memory_handle(image)) == image(written).copied()
         };
         let own = space.regions.all();
-        let is_one = |protection: Protection| {
+        let is_one = |protection: Protection, wanted: Option<(u64, u64)>| {
             recorded.iter().any(|region| {
                 region.range.first() == range.start
                     && region.range.end() == range.end
                     && region.protection == protection
+                    && kind(&region.backing) == wanted
             })
         };
         let is_as_wished = match wish {
-            Wish::Zeros(protection) | Wish::Image(protection) => is_one(protection),
+            Wish::Zeros(protection) => is_one(protection, Some((0, 0))),
+            Wish::Image(segment) => is_one(segment.protection, shown(&segment)),
             Wish::Nothing => {
                 let is_there = |page| self.residents.find(number, page).is_some();
                 !touched(recorded, range).any(|_| true) && !range.clone().any(is_there)
@@ -201,10 +212,12 @@ impl<M: Machine> Manager<'_, M> {
     ) -> bool {
         let recorded = self.recorded(number);
         match (error, wish) {
-            (MemoryError::Overlap, _) => touched(recorded, range).next().is_some(),
+            (MemoryError::Overlap, Wish::Zeros(_) | Wish::Image(_)) => {
+                touched(recorded, range).next().is_some()
+            }
             (MemoryError::NotMapped, Wish::Nothing) => touched(recorded, range).next().is_none(),
             (MemoryError::NotMapped, Wish::Use(_)) => !is_covered(recorded, range),
-            (MemoryError::SharedRegion, _) => {
+            (MemoryError::SharedRegion, Wish::Nothing | Wish::Use(_)) => {
                 touched(recorded, range).any(|region| matches!(region.backing, Backing::Shared))
             }
             (MemoryError::LimitReached, _) => {
@@ -216,8 +229,15 @@ impl<M: Machine> Manager<'_, M> {
                     || images.count() >= MAX_IMAGES - 2
             }
             (MemoryError::NoMemory, _) => self.is_used_up(),
+            // For zeros the kernel is not asked.
+            (_, Wish::Zeros(_)) => false,
+            (MemoryError::ProcessDead, _) => self.has_ended(number),
+            (MemoryError::PastEnd | MemoryError::BadHandle | MemoryError::InTheWay, wish) => {
+                is_for_kernel(wish)
+            }
             // What only the kernel knows.
-            _ => true,
+            (MemoryError::MissingRight | MemoryError::NoKernelMemory, _) => true,
+            _ => false,
         }
     }
 
@@ -283,23 +303,124 @@ impl<M: Machine> Manager<'_, M> {
                 let records = self.journal.records();
                 records.spaces().len() + records.objects().len() >= MAX_SPACES / 2
             }
-            _ => true,
+            // Looked for in the records already, or by who asked the kernel.
+            MemoryError::AlreadyRegistered | MemoryError::ProcessDead => true,
+            // What only the kernel knows.
+            MemoryError::MissingRight | MemoryError::BadHandle | MemoryError::NoKernelMemory => {
+                true
+            }
+            _ => false,
         };
         if !is_right {
             doubt(format_args!("a space: {error:?} is no right answer"));
         }
     }
 
-    /// Looks whether the frames of a new object are its own.
+    /// Looks whether a number for a space was never given out.
+    ///
+    /// # Panics
+    ///
+    /// When it was, as far as anything is written down.
+    #[inline(never)]
+    pub(super) fn check_new(&self, number: u32) {
+        let taken = self.journal.records().taken();
+        let last = taken.get(slot_of(number)).copied().unwrap_or(0);
+        assert!(
+            generation_of(number) > last && slot_of(number) <= taken.len(),
+            "the number {number:#x} was that of a space before"
+        );
+    }
+
+    /// Looks whether the kernel will name a space by the number that was taken for it last, and
+    /// returns its sender.
+    ///
+    /// # Panics
+    ///
+    /// When it will not.
+    #[inline(never)]
+    pub(super) fn check_adopted(&self, number: u32, adopted: Adopted<M::Sender>) -> M::Sender {
+        let Adopted {
+            sender,
+            client_badge,
+            pager_badge,
+        } = adopted;
+        let records = self.journal.records();
+        let era = records.era().unwrap_or_default();
+        let last = records.taken().get(slot_of(number)).copied();
+        let is_right = last == Some(generation_of(number))
+            && space_of_badge(era, client_badge) == Some(number)
+            && space_of_pager(era, client_badge).is_none()
+            && space_of_pager(era, pager_badge) == Some(number);
+        assert!(is_right, "the senders of {number:#x} name something else");
+        sender
+    }
+
+    /// Looks whether a process has become a space with nothing in it, and no other one, and the records
+    /// say the same.
+    ///
+    /// # Panics
+    ///
+    /// When it has not.
+    #[inline(never)]
+    pub(super) fn check_made(&self, number: u32, process_number: u64) {
+        let records = self.journal.records();
+        let is_it = |space: &&SpaceRecord| space.process_number == process_number;
+        let mut own = self.spaces.all_numbered();
+        let is_made = own.find(|(n, _)| *n == number).is_some_and(|(_, space)| {
+            let handle = M::process_handle(&space.process);
+            let written = records.spaces().get(&number);
+            written.filter(is_it).is_some_and(|written| {
+                written.process == handle && written.regions.all().is_empty()
+            }) && self.machine.process_number(&space.process) == Ok(process_number)
+                && space.process_number == process_number
+                && space.regions.all().is_empty()
+        });
+        assert!(
+            is_made && records.spaces().values().filter(is_it).count() == 1,
+            "the process is not the space {number:#x}"
+        );
+    }
+
+    /// Looks whether a request that changed something is written down as the last one.
+    ///
+    /// # Panics
+    ///
+    /// When it is not: if it came again it would be carried out twice.
+    #[inline(never)]
+    pub(super) fn check_noted(&self, by: RequestName) {
+        let last = self.journal.records().last();
+        assert!(last == Some(by), "the last request is not written down");
+    }
+
+    /// Looks whether an object is for who asked for it.
+    ///
+    /// # Panics
+    ///
+    /// When it is for somebody else.
+    #[inline(never)]
+    pub(super) fn check_owner(&self, by: RequestName, owner: u32) {
+        let era = self.journal.records().era().unwrap_or_default();
+        let is_space = by.badge == client_badge(era, by.badge as u32);
+        let asked = if is_space { by.badge as u32 } else { 0 };
+        assert!(owner == asked, "an object for somebody else");
+    }
+
+    /// Looks whether the frames of a new object are its own, and the record is that of it.
     ///
     /// # Panics
     ///
     /// When somebody else has some of them, or they are not written down.
     #[inline(never)]
-    pub(super) fn check_object(&self, first: u32, pages: u32) {
-        let end = first + pages;
+    pub(super) fn check_object(&self, first: u32, record: ObjectRecord) {
+        let end = first + record.pages;
+        let pages = record.pages;
         let written = self.journal.records().objects().get(&first);
-        let is_own = written.is_some_and(|object| object.pages == pages)
+        let newest = self.objects.newest().is_some_and(|object| {
+            (object.first, object.pages, object.owner) == (first, pages, record.owner)
+                && M::memory_handle(&object.memory) == record.memory
+        });
+        let is_own = written == Some(&record)
+            && newest
             && self.objects.count_in(first..end) == 1
             && self.residents.absent_from(first, end) == pages
             && !(self.buddy.is_free(first) || self.buddy.is_free(end - 1))
@@ -343,6 +464,13 @@ impl<M: Machine> Manager<'_, M> {
         space.is_none_or(|space| self.machine.life(&space.process) != Life::Gone)
     }
 
+    /// Returns whether the process of a space has ended.
+    fn has_ended(&self, number: u32) -> bool {
+        let mut spaces = self.spaces.all_numbered();
+        let space = spaces.find(|(n, _)| *n == number);
+        space.is_none_or(|(_, space)| self.machine.has_ended(&space.process))
+    }
+
     /// Returns whether the image behind a page can be read.
     fn is_readable(&self, number: u32, page: u64) -> bool {
         let mut spaces = self.spaces.all_numbered();
@@ -360,14 +488,14 @@ impl<M: Machine> Manager<'_, M> {
         wanted.is_some_and(|(wanted, _)| readable.is_ok_and(|pages| wanted < pages))
     }
 
-    /// Returns whether the heap is used up, or so much is written down that there may be no room for
-    /// more: both have room for all that the limits allow.
+    /// Returns whether so much is written down that heap or journal may have no room for more: both
+    /// have room for all that the limits allow. The heap itself is no witness. It may be used up by a
+    /// mistake of its own; the next instance has a new one.
     pub(super) fn is_used_up(&self) -> bool {
         let records = self.journal.records();
         let spaces = records.spaces();
         let regions: usize = spaces.values().map(|space| space.regions.all().len()).sum();
-        !self.machine.has_heap()
-            || spaces.len() >= MAX_SPACES / 2
+        spaces.len() >= MAX_SPACES / 2
             || regions >= MAX_ALL_REGIONS / 2
             || records.objects().len() >= MAX_ALL_OBJECTS / 2
     }
@@ -398,6 +526,14 @@ impl<M: Machine> Manager<'_, M> {
 fn doubt(why: Arguments<'_>) {
     log::error!("{why}");
     libipc::doubt_oneself("memory");
+}
+
+/// Looks whether a process that cannot be adopted has ended, if that is why.
+#[cold]
+pub(super) fn check_not_adopted<M: Machine>(machine: &M, process: &M::Process, error: MemoryError) {
+    if error == MemoryError::ProcessDead && !machine.has_ended(process) {
+        doubt(format_args!("a process that lives is taken for dead"));
+    }
 }
 
 /// Looks whether nothing is mapped in a process that is said to be gone. The kernel tells nothing of one
@@ -449,6 +585,20 @@ fn is_possible(address: u64, pages: u64) -> bool {
 /// Returns whether the kernel, too, may say that the range is bad.
 fn is_for_kernel(wish: Wish) -> bool {
     matches!(wish, Wish::Image(_))
+}
+
+/// Returns the image behind a region.
+fn image<I>(region: &Region<I>) -> Option<&I> {
+    match &region.backing {
+        Backing::Private(PrivateImage { memory, .. }) => Some(memory),
+        Backing::Anonymous | Backing::Shared => None,
+    }
+}
+
+/// Returns how the pages of a segment are backed, but for the image.
+fn shown(segment: &ImageSegment) -> Option<(u64, u64)> {
+    let is_private = segment.protection == Protection::ReadWrite;
+    is_private.then_some((segment.page_offset, segment.file_bytes))
 }
 
 /// Returns how pages are backed, but for the image.

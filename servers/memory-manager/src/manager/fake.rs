@@ -16,10 +16,10 @@ use skink_abi::FaultMessage;
 
 use super::{Content, Manager, Mapping, Tables};
 use crate::journal::{OpenError, RawHandle, RequestName};
-use crate::machine::{self, Copy, End, Extent, Life, Machine, MappedRun};
+use crate::machine::{self, Adopted, Copy, End, Extent, Life, Machine, MappedRun};
 use crate::rebuild::Found;
 use crate::residents::Residents;
-use crate::spaces::{Era, client_badge, space_of_badge};
+use crate::spaces::{Era, client_badge, pager_badge, space_of_badge};
 use crate::zones::Zones;
 use crate::{Frame, PAGE_BYTES};
 
@@ -65,7 +65,8 @@ pub(super) struct World {
     pub(super) contents: BTreeMap<Frame, u64>,
     pub(super) copies: Vec<Copy>,
     pub(super) images_readable: bool,
-    pub(super) heap_used_up: bool,
+    /// Bits of the badges of senders that the manager gets wrong.
+    pub(super) wrong_badges: u64,
     /// The manager's handle table.
     handles: BTreeMap<RawHandle, Target>,
     next_handle: RawHandle,
@@ -170,7 +171,6 @@ impl FakeMachine {
         let tables = u64::from(TABLE_FRAMES.end - TABLE_FRAMES.start);
         let world = World {
             images_readable: true,
-            heap_used_up: false,
             zones: Zones::new([
                 (u64::from(TABLE_FRAMES.start), tables + frames / 2),
                 (0x1000, frames - frames / 2),
@@ -355,7 +355,7 @@ impl Machine for FakeMachine {
         process: &FakeHandle,
         era: Era,
         space: u32,
-    ) -> Result<FakeHandle, MemoryError> {
+    ) -> Result<Adopted<FakeHandle>, MemoryError> {
         self.step();
         assert!(
             self.0.borrow_mut().minted.insert(client_badge(era, space)),
@@ -364,10 +364,21 @@ impl Machine for FakeMachine {
         let sender = self.handle(Target::Sender(space));
         self.step();
         let process = process.process();
+        let wrong = self.0.borrow().wrong_badges;
         match self.0.borrow().lives[process] {
             Life::Gone => Err(MemoryError::ProcessDead),
-            _ => Ok(sender),
+            _ => Ok(Adopted {
+                sender,
+                client_badge: client_badge(era, space) ^ wrong,
+                pager_badge: pager_badge(era, space) ^ wrong,
+            }),
         }
+    }
+
+    fn has_ended(&self, process: &FakeHandle) -> bool {
+        let process = process.process();
+        let world = self.0.borrow();
+        world.lives[process] == Life::Gone || world.dying.contains(&process)
     }
 
     fn life(&self, process: &FakeHandle) -> Life {
@@ -431,10 +442,6 @@ impl Machine for FakeMachine {
             assert_eq!(self.0.borrow_mut().mapped.insert(key, entry), None);
         }
         Ok(())
-    }
-
-    fn has_heap(&self) -> bool {
-        !self.0.borrow().heap_used_up
     }
 
     fn readable_pages(&self, memory: &FakeHandle) -> Result<u64, MemoryError> {

@@ -7,7 +7,9 @@ use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
 
 use super::Manager;
 use super::fake::{FakeMachine, fault, manager, name_of, process, register};
+use crate::journal::ObjectRecord;
 use crate::machine::Life;
+use crate::regions::Backing;
 use crate::resolve::Refusal;
 
 const WRITE: u64 = 6;
@@ -119,10 +121,81 @@ fn memory_of_the_manager_that_is_not_used_up_is_no_reason_to_refuse() {
     ends("spaces that are not there", || {
         manager.check_no_space(MemoryError::LimitReached);
     });
+    ends("an error that cannot be", || {
+        manager.check_no_space(MemoryError::Overlap);
+    });
+    let (mut manager, machine) = super::fake::manager(256);
     assert!(!manager.is_used_up());
-    manager.machine.0.borrow_mut().heap_used_up = true;
+    for _ in 0..crate::spaces::MAX_SPACES / 2 {
+        let process = process(&machine);
+        register(&mut manager, process).unwrap();
+    }
     assert!(manager.is_used_up());
     manager.check_no_space(MemoryError::NoMemory);
+}
+
+#[test]
+fn a_space_is_not_made_under_another_name() {
+    // Of the number, of the era, and the one that tells a pager from a client.
+    for bit in [0, 40, 62] {
+        let (mut manager, machine) = manager(64);
+        let process = process(&machine);
+        machine.0.borrow_mut().wrong_badges = 1 << bit;
+        ends("a badge of something else", || {
+            let _ = register(&mut manager, process);
+        });
+        // The next instance is asked once more.
+        assert!(manager.journal.records().spaces().is_empty());
+    }
+    let (manager, space) = with_space();
+    ends("a number that was given out", || manager.check_new(space));
+    ends("a space that is laid out", || manager.check_made(space, 0));
+    ends("a space that is not there", || {
+        manager.check_made(space + 1, 0)
+    });
+    ends("a request that is not noted", || {
+        let by = name_of(space);
+        manager.check_noted(by);
+    });
+    ends("an owner that did not ask", || {
+        manager.check_owner(name_of(space), space + 1);
+    });
+    manager.check_owner(name_of(space), space);
+}
+
+#[test]
+fn an_object_is_written_down_as_it_is() {
+    let (mut manager, space) = with_space();
+    let _given = manager.create_object(name_of(space), 4).unwrap();
+    let (&first, &record) = manager.journal.records().objects().iter().next().unwrap();
+    manager.check_object(first, record);
+    for wrong in [
+        ObjectRecord {
+            memory: record.memory + 1,
+            ..record
+        },
+        ObjectRecord { pages: 2, ..record },
+        ObjectRecord {
+            owner: space + 1,
+            ..record
+        },
+    ] {
+        ends("another object", || manager.check_object(first, wrong));
+    }
+}
+
+#[test]
+fn an_image_is_shown_as_it_was_asked_for() {
+    let (mut manager, space) = with_space();
+    let space = manager.spaces.live_mut(space).unwrap();
+    let Backing::Private(image) = &mut space.regions.find_mut(0x200).unwrap().backing else {
+        panic!("no image")
+    };
+    image.memory = std::rc::Rc::new(manager.machine.image(4));
+    let by = name_of(manager.spaces.all_numbered().next().unwrap().0);
+    ends("another image", || {
+        let _ = manager.map_anonymous(by, 0x60_0000, 1, Protection::Read);
+    });
 }
 
 #[test]

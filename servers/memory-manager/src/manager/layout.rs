@@ -8,7 +8,7 @@ use core::slice;
 use libipc::proto::memory::{ImageSegment, MemoryError, Protection};
 use skink_abi::MAX_BATCH;
 
-use super::Manager;
+use super::{Manager, doubt};
 use crate::PAGE_BYTES;
 use crate::journal::{Journal, Record, RegionRecord, RequestName, SpacePages};
 use crate::machine::Machine;
@@ -47,7 +47,10 @@ impl<M: Machine> Manager<'_, M> {
             return self.rename_space(number);
         }
         let number = self.take_number()?;
-        let sender = self.machine.adopt(&process, self.era, number)?;
+        let adopted = self.machine.adopt(&process, self.era, number);
+        let adopted = adopted
+            .inspect_err(|error| doubt::check_not_adopted(&self.machine, &process, *error))?;
+        let sender = self.check_adopted(number, adopted);
         self.journal.add(Record::SpaceMade {
             space: number,
             process: M::process_handle(&process),
@@ -64,7 +67,8 @@ impl<M: Machine> Manager<'_, M> {
             is_gone: false,
         };
         self.spaces.insert(number, space);
-        self.check_registered(process_number);
+        self.check_made(number, process_number);
+        self.check_noted(by);
         Ok(sender)
     }
 
@@ -78,18 +82,22 @@ impl<M: Machine> Manager<'_, M> {
             space.regions.all().is_empty() && space.frames.count() == 0,
             "nobody could lay it out"
         );
-        let sender = self.machine.adopt(&space.process, self.era, to)?;
+        let process_number = space.process_number;
+        let adopted = self.machine.adopt(&space.process, self.era, to)?;
+        let sender = self.check_adopted(to, adopted);
         self.journal.add(Record::SpaceRenamed { from, to })?;
         if let Some(space) = self.spaces.remove(from) {
             self.spaces.insert(to, space);
         }
         self.unanswered = None;
+        self.check_made(to, process_number);
         Ok(sender)
     }
 
     /// Takes a number for a space: whatever happens, no other one will have it.
     fn take_number(&mut self) -> Result<u32, MemoryError> {
         let number = self.spaces.take_number()?;
+        self.check_new(number);
         self.journal.add(Record::NumberTaken(number))?;
         Ok(number)
     }
