@@ -18,11 +18,6 @@ use comparer::Comparer;
 use reader::Reader;
 use writer::{Room, Writer};
 
-/// A room of so many bytes is enough for nearly all values that are kept: the compiler then knows that
-/// there is room for all that stands before the first part of unknown length, and does not ask for each
-/// number.
-pub const AMPLE_BYTES: usize = 256;
-
 /// Why a value was not written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EncodeError {
@@ -65,23 +60,6 @@ pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut [u8]) -> Result<usi
 /// not inlined, so that it looks at memory and not at what the compiler believes to be there.
 #[inline(never)]
 pub fn left_behind<T: Serialize + ?Sized>(value: &T, bytes: &[u8]) -> Option<usize> {
-    let used = compare(value, bytes)?;
-    Some(bytes.len() - used)
-}
-
-/// Returns how many of some bytes are those of a value, as [`left_behind`] does. Where there are
-/// [`AMPLE_BYTES`] it takes half the time: the compiler then knows that all numbers are there that stand
-/// before the first part of unknown length.
-#[inline(never)]
-pub fn length_in<T: Serialize + ?Sized>(value: &T, bytes: &[u8]) -> Option<usize> {
-    if bytes.len() < AMPLE_BYTES {
-        return left_behind(value, bytes).map(|left| bytes.len() - left);
-    }
-    compare(value, bytes)
-}
-
-#[inline(always)]
-fn compare<T: Serialize + ?Sized>(value: &T, bytes: &[u8]) -> Option<usize> {
     let mut comparer = Writer(Comparer::new(bytes));
     value.serialize(&mut comparer).ok()?;
     comparer.0.finish()
@@ -104,7 +82,7 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AMPLE_BYTES, EncodeError, decode, decode_prefix, encode, left_behind, length_in};
+    use super::{EncodeError, decode, decode_prefix, encode, left_behind};
 
     #[test]
     fn bytes_left_over_are_counted() {
@@ -130,15 +108,6 @@ mod tests {
             }
         }
         assert_eq!(left_behind(&1.5_f64, &room), None);
-        assert_eq!(length_in(&value, &room), Some(used));
-        let mut ample = [0; AMPLE_BYTES];
-        ample[..used].copy_from_slice(&room[..used]);
-        assert_eq!(length_in(&value, &ample), Some(used));
-        for at in 0..used {
-            ample[at] ^= 1;
-            assert_eq!(length_in(&value, &ample), None);
-            ample[at] ^= 1;
-        }
     }
 
     #[test]

@@ -4,8 +4,7 @@ use super::writer::Sink;
 
 /// Takes the bytes of a value, and looks whether they are what is there.
 pub(super) struct Comparer<'a> {
-    bytes: &'a [u8],
-    used: usize,
+    rest: &'a [u8],
     /// Whether anything was missing or different.
     differs: bool,
 }
@@ -13,32 +12,37 @@ pub(super) struct Comparer<'a> {
 impl<'a> Comparer<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Comparer {
-            bytes,
-            used: 0,
+            rest: bytes,
             differs: false,
         }
     }
 
-    /// Returns how many bytes are those of the value; `None` when they are others.
-    #[inline]
+    /// Returns how many bytes are left behind the value; `None` when those before are not its own.
     pub(super) fn finish(self) -> Option<usize> {
-        (!self.differs).then_some(self.used)
+        (!self.differs).then_some(self.rest.len())
     }
 }
 
 impl Sink for Comparer<'_> {
     #[inline]
     fn put<const N: usize>(&mut self, bytes: [u8; N]) {
-        let end = self.used + N;
-        let found = self.bytes.get(self.used..end);
-        self.differs |= found.and_then(<[u8]>::as_array) != Some(&bytes);
-        self.used = end;
+        match self.rest.split_first_chunk() {
+            Some((found, rest)) => {
+                self.differs |= *found != bytes;
+                self.rest = rest;
+            }
+            None => self.differs = true,
+        }
     }
 
     #[inline]
     fn put_slice(&mut self, bytes: &[u8]) {
-        let end = self.used + bytes.len();
-        self.differs |= self.bytes.get(self.used..end) != Some(bytes);
-        self.used = end;
+        match self.rest.split_at_checked(bytes.len()) {
+            Some((found, rest)) => {
+                self.differs |= found != bytes;
+                self.rest = rest;
+            }
+            None => self.differs = true,
+        }
     }
 }

@@ -23,7 +23,7 @@ pub(super) use self::check::check_committed;
 use super::crc32c::{crc32c_of_both, crc32c_of_word, crc32c_of_words};
 use super::mend::{flipped_bit, with_bit_flipped};
 use super::{HALVES_AT, Look, StateMemory, crc32c, word};
-use crate::encoding::{AMPLE_BYTES, EncodeError, encode, length_in};
+use crate::encoding::{EncodeError, encode, left_behind};
 
 /// Bytes of a word.
 const WORD: usize = 8;
@@ -37,6 +37,10 @@ const RESERVE_DIVISOR: usize = 16;
 /// replayed in one to two microseconds, so that this is some 5 ms; and what a snapshot costs is
 /// spread over thousands of records.
 const SHORT_JOURNAL_BYTES: usize = 256 * 1024;
+/// A room of so many bytes is enough for nearly all records: the compiler then knows that there is
+/// room for all that stands before the first part of unknown length, and does not ask for each number.
+/// Where less is left a record is encoded elsewhere, and moved.
+const AMPLE_BYTES: usize = 256;
 /// How much longer than its snapshot a journal may be: replaying takes not much longer than
 /// reading the snapshot does, and records pay for snapshots in proportion.
 const JOURNAL_PER_SNAPSHOT: usize = 2;
@@ -377,18 +381,15 @@ impl Half {
                 Err(error) => (room.len(), Err(error)),
             }
         })?;
-        let written = match look {
+        let payload = match look {
             Look::None => None,
-            Look::Value => Some(self.check_end(memory, header, next)),
+            Look::Value => Some(memory.view(place..next)),
             Look::Whole => Some(self.check_written(memory, header, next)),
         };
         // Zeros fill the last word up.
-        let is_meant = |written| {
-            length_in(record, written)
-                .is_some_and(|bytes| (next - place).wrapping_sub(bytes) < WORD)
-        };
+        let is_meant = |read| left_behind(record, read).is_some_and(|left| left < WORD);
         assert!(
-            written.is_none_or(is_meant),
+            payload.is_none_or(is_meant),
             "a record would not be read as it was meant"
         );
         (self.position, self.position_seed) = (next, next_seed);
@@ -413,7 +414,6 @@ impl Half {
 /// there are; the last word of the room is never one of them, but may be written to.
 #[inline]
 fn encode_words<T: Serialize>(value: &T, room: &mut [u8]) -> Result<usize, EncodeError> {
-    // Where less is left than ample a record is encoded elsewhere, and moved.
     let mut scratch = None;
     let place = if room.len() < AMPLE_BYTES {
         scratch_in(&mut scratch)

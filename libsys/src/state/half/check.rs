@@ -45,28 +45,6 @@ impl Half {
         payload.as_flattened()
     }
 
-    /// Looks whether the record that was written at the present position is as long as this header says, and
-    /// whether the end of the journal will be read behind it. Returns its payload with what is behind it.
-    ///
-    /// # Panics
-    ///
-    /// When it will not.
-    #[inline(never)]
-    pub(super) fn check_end<'a, M: StateMemory>(
-        &self,
-        memory: &'a M,
-        header: u64,
-        next: usize,
-    ) -> &'a [u8] {
-        let seed_behind = crc32c_of_word(self.seed, next as u64);
-        if next != self.position + WORD * parts(header).0
-            || word(memory, next) != end_marker(seed_behind)
-        {
-            unreadable();
-        }
-        memory.view(self.position + RECORD_HEADER_BYTES..self.end)
-    }
-
     /// Looks whether the snapshot that was written to this half will be read, with an empty journal
     /// behind it.
     ///

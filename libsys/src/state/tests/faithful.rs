@@ -3,11 +3,9 @@
 use std::ops::RangeBounds;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use serde::{Deserialize, Serialize};
-
 use super::{Row, Table, TestRegion};
 use crate::state::fake::FakeMemory;
-use crate::state::{Look, MIN_REGION_BYTES, NoPrevious, Purpose, Region, State, StateMemory};
+use crate::state::{MIN_REGION_BYTES, Purpose, Region, StateMemory};
 
 /// What goes wrong with a store.
 #[derive(Clone, Copy, Debug)]
@@ -99,47 +97,6 @@ fn a_record_that_cannot_be_read_does_not_count() {
         ends(Fault::Committed(bit), append, &[&table(&[1, 2])]);
     }
     ends(Fault::LeftOut, append, &[&table(&[1])]);
-}
-
-/// Of which each record is looked at in the cheaper way.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Names(Vec<(u64, Option<Vec<u8>>)>);
-
-impl State for Names {
-    type Record = (u64, Option<Vec<u8>>);
-    type Previous = NoPrevious;
-    const SCHEMA: &'static str = "test.names";
-
-    fn look_at(_record: &Self::Record) -> Look {
-        Look::Value
-    }
-
-    fn apply(&mut self, record: Self::Record) {
-        self.0.push(record);
-    }
-}
-
-#[test]
-fn a_record_that_is_not_what_was_meant_does_not_count() {
-    // With ample room behind it, and at the very end of a half.
-    for first in [20, 1800] {
-        let record = (7, Some(vec![9; 21]));
-        // A number, a mark, a length and the bytes fill four words.
-        for bit in 0..8 * (32 + 8) {
-            let inner = FakeMemory::new(4 * MIN_REGION_BYTES);
-            let memory = Faulty { inner, fault: None };
-            let (mut region, _) = Region::<Names, _>::open(memory).unwrap();
-            region
-                .append((1, Some(vec![1; first])), Purpose::Grow)
-                .unwrap();
-            region.memory.fault = Some(Fault::Filled(bit));
-            let append = || region.append(record.clone(), Purpose::Grow);
-            let result = catch_unwind(AssertUnwindSafe(append));
-            // But for the zero that fills the last word up.
-            let is_noticed = (64..72).contains(&bit) || result.is_err();
-            assert!(is_noticed, "bit {bit} behind {first} bytes");
-        }
-    }
 }
 
 #[test]
