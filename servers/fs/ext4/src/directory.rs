@@ -6,6 +6,8 @@
 use alloc::rc::Rc;
 use core::ops::ControlFlow;
 
+use libipc::proto::file_system::Seal;
+
 use crate::cache::{Block, Purpose};
 use crate::checksum::crc32c;
 use crate::device::BlockReader;
@@ -42,6 +44,11 @@ impl<R: BlockReader> Volume<R> {
     ///
     /// `NotFound`, `NotADirectory`, `BadName`, `NameTooLong`, `Damaged`, `Device`.
     pub async fn lookup(&self, directory: &Inode, name: &[u8]) -> Result<u32> {
+        self.find(directory, name).await.map(|(inode, _)| inode)
+    }
+
+    /// As [`Volume::lookup`]; tells also the seal of the name that was found.
+    pub(crate) async fn find(&self, directory: &Inode, name: &[u8]) -> Result<(u32, Seal)> {
         match name.len() {
             0 => return Err(Error::BadName),
             1..=MAX_NAME_BYTES => {}
@@ -52,7 +59,8 @@ impl<R: BlockReader> Volume<R> {
             if entry.name != name {
                 return ControlFlow::Continue(());
             }
-            found = Ok(entry.inode);
+            let seal = Seal::name(directory.id(), entry.name);
+            found = Ok((entry.inode, seal));
             ControlFlow::Break(())
         })
         .await?;
@@ -270,18 +278,21 @@ impl<'a> Entries<'a> {
         ))
     }
 
-    /// Looks at an entry once more, as bytes.
+    /// Looks at number and length of an entry once more, as bytes.
     ///
     /// # Panics
     ///
-    /// When it is another one.
+    /// When they are not what was read of them.
     #[inline(never)]
     fn check(&self, at: usize, entry: Entry<'_>) {
         let bytes = self.fields.all().get(at..).unwrap_or_default();
-        let name = bytes.get(HEADER_BYTES..).unwrap_or_default();
-        let is_right = bytes.starts_with(&entry.inode.to_le_bytes())
-            && bytes.get(6).copied() == u8::try_from(entry.name.len()).ok()
-            && name.starts_with(entry.name);
+        let is_right = bytes
+            .first_chunk()
+            .is_some_and(|header: &[u8; HEADER_BYTES]| {
+                let [i0, i1, i2, i3, _, _, name_bytes, _] = *header;
+                u32::from_le_bytes([i0, i1, i2, i3]) == entry.inode
+                    && usize::from(name_bytes) == entry.name.len()
+            });
         assert!(is_right, "an entry was misread");
     }
 

@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use libipc::proto::file_system::Inode as Number;
+
 use crate::checksum::crc32c;
 use crate::error::{Damage, Error, Result};
 use crate::fields::{Fields, join};
@@ -14,6 +16,8 @@ pub const ROOT: u32 = 2;
 pub const BLOCK_AREA_BYTES: usize = 60;
 
 const BLOCK_AREA_AT: usize = 0x28;
+/// Bytes of the shortest inode.
+const SHORTEST: usize = 128;
 const CHECKSUM_LOW_AT: usize = 0x7c;
 const EXTRA_AT: usize = 0x80;
 const CHECKSUM_HIGH_AT: usize = 0x82;
@@ -201,17 +205,19 @@ impl Inode {
     /// When they are not what was read of them.
     #[inline(never)]
     fn check_fields(&self, bytes: &[u8]) {
-        let [low, high] = [0x4, 0x6c].map(|at| bytes.get(at..at + 4).unwrap_or_default());
-        let size = self.bytes.to_le_bytes();
-        let area = bytes.get(BLOCK_AREA_AT..BLOCK_AREA_AT + BLOCK_AREA_BYTES);
-        let kind = bytes.get(1).map(|byte| byte >> 4);
-        let is_right = size.starts_with(low)
-            && size.ends_with(high)
-            && area == Some(&self.block_area)
-            && kind == Some(self.kind.bits())
-            && (bytes.get(0x23).is_some_and(|byte| byte & 0x10 != 0))
-                == (self.layout == Layout::Inline);
+        let is_right = bytes.first_chunk().is_some_and(|bytes: &[u8; SHORTEST]| {
+            let size = [0x4, 0x5, 0x6, 0x7, 0x6c, 0x6d, 0x6e, 0x6f].map(|at| bytes[at]);
+            let area = bytes[BLOCK_AREA_AT..].first_chunk();
+            (u64::from_le_bytes(size), bytes[1] >> 4) == (self.bytes, self.kind.bits())
+                && area == Some(&self.block_area)
+                && (bytes[0x23] & 0x10 != 0) == (self.layout == Layout::Inline)
+        });
         assert!(is_right, "an inode was misread");
+    }
+
+    /// Returns its number as the interface has it.
+    pub fn id(&self) -> Number {
+        Number(self.number.into())
     }
 
     /// Returns the two parts of the inline contents, as long as the file's size says.

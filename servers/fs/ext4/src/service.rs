@@ -169,9 +169,13 @@ impl<O: OpenDevice> Service<O> {
 
     async fn try_lookup(&self, directory: Inode, name: &[u8], seal: Seal) -> Result<Attributes> {
         let (volume, directory) = self.inode(directory).await?;
-        let found = volume.lookup(&directory, name).await;
-        check(seal, Seal::name(Inode(directory.number.into()), name))?;
-        let number = found?;
+        let found = volume.find(&directory, name).await;
+        let used = match &found {
+            Ok((_, found)) => *found,
+            Err(_) => Seal::name(directory.id(), name),
+        };
+        check(seal, used)?;
+        let (number, _) = found?;
         match volume.inode(number).await {
             Ok(inode) => {
                 volume.check_place(&directory, &inode).await?;
@@ -202,7 +206,7 @@ impl<O: OpenDevice> Service<O> {
             offset: read.as_ref().map_or(offset, |read| read.start),
             ..transfer
         };
-        check(seal, Seal::shared(Inode(inode.number.into()), used))?;
+        check(seal, Seal::shared(inode.id(), used))?;
         let read = read?;
         let count = read.end - read.start;
         let is_all = count == bytes.into() || read.end == inode.bytes.max(read.start);
@@ -311,7 +315,7 @@ fn attributes(inode: &inode::Inode) -> Attributes {
 /// When they are not those of the inode.
 #[inline(never)]
 fn check_attributes(inode: &inode::Inode, told: &Attributes) {
-    let is_right = (told.inode, told.bytes) == (Inode(inode.number.into()), inode.bytes)
+    let is_right = (told.inode, told.bytes) == (inode.id(), inode.bytes)
         && (told.mode, told.links) == (inode.permissions, inode.links.into())
         && (told.owner, told.group) == (inode.user, inode.group)
         && told.modified_s == inode.modified.seconds
@@ -322,7 +326,7 @@ fn check_attributes(inode: &inode::Inode, told: &Attributes) {
 
 fn attributes_of(inode: &inode::Inode) -> Attributes {
     Attributes {
-        inode: Inode(inode.number.into()),
+        inode: inode.id(),
         kind: file_kind(inode.kind),
         mode: inode.permissions,
         links: inode.links.into(),
