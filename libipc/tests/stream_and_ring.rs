@@ -220,7 +220,12 @@ struct Liar {
 
 impl Dispatch for Liar {
     fn schema(&self) -> &'static Schema {
-        SampleSchema::SCHEMA
+        // A server in order would notice.
+        const SCHEMA: Schema = Schema {
+            is_looked_at: false,
+            ..*SampleSchema::SCHEMA
+        };
+        &SCHEMA
     }
 
     fn start(
