@@ -24,10 +24,11 @@ mod worker;
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use init::control::{self, Control};
-use init::ledger::Kept;
+use init::ledger::{Kept, Record};
 use init::vault::Vault;
 use libipc::Server;
 use libipc::proto::init::InitDispatcher;
@@ -105,11 +106,19 @@ fn take_vault_up(book: &Book) -> Vault<control::Kept> {
             Kept::Memory(number) => adopt(number).map(control::Kept::Memory),
             Kept::Notification(number) => adopt(number).map(control::Kept::Notification),
         };
-        let put = taken_up.map(|thing| vault.put(client, key, thing));
-        match put {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => log::error!("vault of {client:#x}, key {key:#x}: {error}"),
-            Err(error) => log::error!("vault of {client:#x}, key {key:#x}: {error}"),
+        let put = taken_up
+            .map_err(|error| error.to_string())
+            .and_then(|thing| {
+                let put = vault.put(client, key, thing);
+                put.map_err(|error| error.to_string())
+            });
+        if let Err(error) = put {
+            log::error!("vault of {client:#x}, key {key:#x}: lost: {error}");
+            // So that its owner hears of it, and makes it anew.
+            let kept = None;
+            if let Err(error) = book.note(Record::Vault { client, key, kept }) {
+                log::error!("vault of {client:#x}, key {key:#x}: {error}");
+            }
         }
     }
     vault

@@ -376,7 +376,10 @@ fn arm(index: u16, method: &Method, interface: &Interface) -> TokenStream {
         #index => {
             let (#(#patterns,)*): (#(#types,)*) = __payload.decode()?;
             #(#converts)*
+            // Never dropped: the server lives as long as its process. A count that is wrong would take it
+            // apart, and close handles that the next instance needs.
             let __server = ::libipc::alloc::rc::Rc::clone(&self.server);
+            let __server = ::core::mem::ManuallyDrop::new(__server);
             let __output = ::core::clone::Clone::clone(__output);
             let __begun = __places.begin(
                 async move {

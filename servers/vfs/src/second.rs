@@ -7,7 +7,7 @@
 
 use alloc::vec::Vec;
 
-use libipc::proto::file_system::{Attributes, FileKind, FsAccess, FsError};
+use libipc::proto::file_system::{Attributes, FileKind, FsAccess, FsError, MAX_LINK_BYTES};
 use libipc::proto::vfs::{MAX_NAME_BYTES, MAX_PATH_BYTES};
 
 use crate::backend::{Backend, FsResult};
@@ -20,19 +20,35 @@ pub(crate) struct Name<'a> {
     path: &'a [u8],
     /// Whether what it names may be missing.
     is_new: bool,
+    /// Whether it is to become a link with too long a target.
+    is_too_long: bool,
 }
 
 impl<'a> Name<'a> {
     /// Names what must be there.
     pub(crate) fn of(path: &'a [u8]) -> Self {
-        let is_new = false;
-        Name { path, is_new }
+        Name {
+            path,
+            is_new: false,
+            is_too_long: false,
+        }
     }
 
     /// Names what need not be there.
     pub(crate) fn of_new(path: &'a [u8]) -> Self {
-        let is_new = true;
-        Name { path, is_new }
+        Name {
+            path,
+            is_new: true,
+            is_too_long: false,
+        }
+    }
+
+    /// Names a link that need not be there.
+    pub(crate) fn of_link(path: &'a [u8], target: &[u8]) -> Self {
+        Name {
+            is_too_long: target.len() > MAX_LINK_BYTES,
+            ..Name::of_new(path)
+        }
     }
 }
 
@@ -84,7 +100,12 @@ fn is_possible<B: Backend>(
     error: FsError,
 ) -> Option<bool> {
     let mut is_one = false;
-    for &Name { path, is_new } in names {
+    for &Name {
+        path,
+        is_new,
+        is_too_long,
+    } in names
+    {
         let here = look(mounts, path)?;
         let has_slash = path.ends_with(b"/");
         let kind = here.as_ref().map(|seen| seen.place.attributes().kind);
@@ -102,6 +123,8 @@ fn is_possible<B: Backend>(
                 let above = look(mounts, directory_of(path))?;
                 !is_writable(mounts, &above) || (here.is_ok() && !is_writable(mounts, &here))
             }
+            // Its names are short: it would not have been looked at else.
+            FsError::NameTooLong => is_too_long,
             FsError::Busy => here.is_ok_and(|seen| holds_mount(mounts, &seen.path)),
             // Of others there is nothing to be seen in a path.
             _ => true,
@@ -208,7 +231,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::rc::Rc;
 
-    use libipc::proto::file_system::{FileKind, FsAccess, FsError};
+    use libipc::proto::file_system::{FileKind, FsAccess, FsError, MAX_LINK_BYTES};
 
     use super::{Name, check, settle};
     use crate::Mount;
@@ -282,7 +305,8 @@ mod tests {
             |path: &'static str| Name::of_new(path.as_bytes()),
         );
         use FsError::{
-            Busy, CrossesMounts, Exists, IsADirectory, NotADirectory, NotEmpty, NotFound, ReadOnly,
+            Busy, CrossesMounts, Exists, IsADirectory, NameTooLong, NotADirectory, NotEmpty,
+            NotFound, ReadOnly,
         };
         for (name, error) in [
             (old("/tmp/none"), NotFound),
@@ -298,6 +322,10 @@ mod tests {
             (old("/tmp"), Busy),
             (old("/"), Busy),
             (old("/tmp/file"), CrossesMounts),
+            (
+                Name::of_link(b"/tmp/none", &[b'x'; MAX_LINK_BYTES + 1]),
+                NameTooLong,
+            ),
             // Of these it knows nothing.
             (old("/link"), NotFound),
             (new("/tmp/./x"), Exists),
@@ -315,6 +343,8 @@ mod tests {
             (new("/tmp/none"), ReadOnly),
             (old("/tmp/file"), ReadOnly),
             (old("/tmp/file"), Busy),
+            (new("/tmp/none"), NameTooLong),
+            (Name::of_link(b"/tmp/none", b"short"), NameTooLong),
         ] {
             assert!(!is_believed(&[name], error), "{name:?}: {error}");
         }

@@ -191,7 +191,7 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
     ) -> Result<(), FsError> {
         let mut vfs = self.vfs.borrow_mut();
         let made = vfs.symlink(caller, &path, &target);
-        vfs.of_names(&[Name::of_new(&path)], made)
+        vfs.of_names(&[Name::of_link(&path, &target)], made)
     }
 
     async fn unlink(&self, caller: &Caller, path: Vec<u8>) -> Result<(), FsError> {

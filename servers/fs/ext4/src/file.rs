@@ -18,6 +18,8 @@ const MAX_LINK_BYTES: u64 = 4096;
 
 /// A stretch of a file that comes from one place.
 struct Part<R: BlockReader> {
+    /// First byte of the file in it.
+    at: u64,
     /// Bytes of the file in it.
     bytes: u64,
     source: Source<R>,
@@ -140,6 +142,7 @@ impl<R: BlockReader> Volume<R> {
             }
             if let Some(part) = parts.pop_front() {
                 let part_bytes = part.bytes;
+                assert!(part.at == delivered, "a part of a file goes elsewhere");
                 self.deliver(part, delivered - offset, sink).await?;
                 delivered += part_bytes;
             }
@@ -162,12 +165,14 @@ impl<R: BlockReader> Volume<R> {
         let offset = match place.kind {
             PlaceKind::Zeros => {
                 return Ok(Some(Part {
+                    at,
                     bytes,
                     source: Source::Zeros,
                 }));
             }
             PlaceKind::Journal { block, within } => {
                 return Ok(Some(Part {
+                    at,
                     bytes,
                     source: Source::Journal { block, within },
                 }));
@@ -180,6 +185,7 @@ impl<R: BlockReader> Volume<R> {
             assert!(is_in_it, "another read was taken");
             let bytes = bytes.min(read.offset + read.bytes - offset);
             return Ok(Some(Part {
+                at,
                 bytes,
                 source: Source::Device { offset, read },
             }));
@@ -199,6 +205,7 @@ impl<R: BlockReader> Volume<R> {
             state,
         };
         Ok(Some(Part {
+            at,
             bytes,
             source: Source::Device { offset, read },
         }))
