@@ -82,8 +82,7 @@ pub const MIN_REGION_BYTES: usize = 1024;
 pub enum Look {
     /// Not at all: where a lost record costs little, and each instruction counts.
     None,
-    /// Whether its bytes are those of its value, and its checksum is theirs: about what it cost to
-    /// encode it.
+    /// Whether its bytes are those of its value: about what it cost to encode it.
     Value,
     /// Besides as the next instance will read it, with its checksum and the end of the journal: some
     /// hundred instructions more, for a state that is worth nothing without any one of its records.

@@ -383,7 +383,7 @@ impl Half {
         })?;
         let payload = match look {
             Look::None => None,
-            Look::Value => Some(self.check_sum(memory, header, next)),
+            Look::Value => Some(memory.view(place..next)),
             Look::Whole => Some(self.check_written(memory, header, next)),
         };
         // Zeros fill the last word up.

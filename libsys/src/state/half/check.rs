@@ -45,29 +45,6 @@ impl Half {
         payload.as_flattened()
     }
 
-    /// Looks whether the checksum in a header is that of the record that was written at the present
-    /// position. Returns its payload.
-    ///
-    /// # Panics
-    ///
-    /// When it is not: this record and those behind it would be lost.
-    #[inline(never)]
-    pub(super) fn check_sum<'a, M: StateMemory>(
-        &self,
-        memory: &'a M,
-        header: u64,
-        next: usize,
-    ) -> &'a [u8] {
-        let payload = memory.view(self.position + RECORD_HEADER_BYTES..next);
-        let words = payload.as_chunks::<WORD>().0;
-        let (length, checksum) = parts(header);
-        let sum = crc32c_of_words(self.position_seed, words);
-        if (words.len() + 1, sum) != (length, checksum) {
-            unreadable();
-        }
-        payload
-    }
-
     /// Looks whether the snapshot that was written to this half will be read, with an empty journal
     /// behind it.
     ///
@@ -110,29 +87,4 @@ pub(in crate::state) fn check_committed<M: StateMemory>(memory: &M, at: usize, v
 #[cold]
 fn unreadable() -> ! {
     panic!("what was written to the state region cannot be read")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-
-    use super::Half;
-    use crate::state::fake::FakeMemory;
-    use crate::state::{Look, MIN_REGION_BYTES, word};
-
-    #[test]
-    fn a_header_that_is_not_that_of_its_record_is_found() {
-        let mut memory = FakeMemory::new(MIN_REGION_BYTES);
-        let before = Half::of_epoch(MIN_REGION_BYTES, 1);
-        let mut after = Half::of_epoch(MIN_REGION_BYTES, 1);
-        after.append(&mut memory, &7_u64, Look::None).unwrap();
-        let header = word(&memory, before.position);
-        let payload = before.check_sum(&memory, header, after.position);
-        assert_eq!(payload, 7_u64.to_le_bytes());
-        for bit in 0..u64::BITS {
-            let wrong = header ^ 1 << bit;
-            let check = AssertUnwindSafe(|| before.check_sum(&memory, wrong, after.position).len());
-            assert!(catch_unwind(check).is_err(), "{bit}");
-        }
-    }
 }
