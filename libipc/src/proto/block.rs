@@ -132,6 +132,17 @@ pub struct Request {
 }
 
 impl Request {
+    /// Makes the request to read sectors into a place of a buffer.
+    pub const fn read(buffer: BufferId, offset: u64, sector: u64, sectors: u64) -> Self {
+        Request {
+            operation: Operation::Read,
+            buffer,
+            offset,
+            sector,
+            sectors,
+        }
+    }
+
     /// Makes the request to flush.
     pub const fn flush() -> Self {
         let buffer = BufferId(0);

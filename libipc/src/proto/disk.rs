@@ -2,8 +2,8 @@
 //!
 //! The block server shares one ring per disk with the driver. Its entries are
 //! [`BlockEntry`]s whose buffers were registered here; the driver finds the physical
-//! addresses itself, and answers with the receipt of what it told the device. It keeps ring, wake-up and buffers where they outlive it, so that after a
-//! restart it goes on with what is not completed.
+//! addresses itself, and answers with the receipt of what it told the device. It keeps ring, wake-up
+//! and buffers where they outlive it, so that after a restart it goes on with what is not completed.
 
 use alloc::vec::Vec;
 

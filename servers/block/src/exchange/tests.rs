@@ -129,15 +129,7 @@ fn copy(mapping: &Mapping) -> Mapping {
 
 /// A sector into the first place of the buffer of queue 1.
 fn read(sector: u64) -> Request {
-    let (operation, buffer) = (Operation::Read, BufferId(11));
-    let (offset, sectors) = (0, 1);
-    Request {
-        operation,
-        buffer,
-        offset,
-        sector,
-        sectors,
-    }
+    Request::read(BufferId(11), 0, sector, 1)
 }
 
 /// A client of queue 1, a device, and the driver behind it.

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use libipc::Failure;
-use libipc::proto::block::{BlockEntry, BufferId, IoError, Operation, Receipt, Request};
+use libipc::proto::block::{BlockEntry, BufferId, IoError, Receipt, Request};
 
 use crate::device::SECTOR_BYTES;
 
@@ -62,13 +62,8 @@ impl Reading {
     #[inline(never)]
     pub fn check(&self, outcome: Outcome) -> Result<(), Fault> {
         let receipt = outcome.map_err(Fault::Failed)?;
-        let asked = Request {
-            operation: Operation::Read,
-            buffer: self.buffer,
-            offset: self.place,
-            sector: self.offset / SECTOR_BYTES,
-            sectors: self.bytes / SECTOR_BYTES,
-        };
+        let (sector, sectors) = (self.offset / SECTOR_BYTES, self.bytes / SECTOR_BYTES);
+        let asked = Request::read(self.buffer, self.place, sector, sectors);
         if receipt == Receipt::of(&asked) {
             Ok(())
         } else {

@@ -17,10 +17,12 @@ mod checks;
 #[cfg(test)]
 mod harm;
 mod own;
+mod run;
 mod sealed;
 
 use checks::{are_within, is_listed};
 use own::{Kept, Own};
+pub(crate) use run::Run;
 
 /// The root directory.
 pub(crate) const ROOT: u64 = 1;
@@ -66,14 +68,6 @@ pub(crate) enum Content {
     },
     /// The target.
     Symlink { target: Vec<u8> },
-}
-
-/// Blocks that follow each other both in a file and in the data area.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Run {
-    pub(crate) index: u32,
-    pub(crate) block: u32,
-    pub(crate) count: u32,
 }
 
 /// What a new node is to be.
@@ -550,37 +544,6 @@ impl State for Tree {
         if let (Some(completed), true) = (record.completes, is_made) {
             self.outcomes.add(completed);
         }
-    }
-}
-
-impl Run {
-    /// Returns each place in the file with its block.
-    fn pairs(&self) -> impl Iterator<Item = (u32, u32)> + use<> {
-        let Run {
-            index,
-            block,
-            count,
-        } = *self;
-        // A sum past the end can only be damage; it leads to a block that does not exist.
-        (0..count).map(move |i| (index.saturating_add(i), block.saturating_add(i)))
-    }
-
-    /// Joins places and blocks, given in the order of places, into runs.
-    pub(crate) fn join(pairs: &[(u32, u32)]) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        for &(index, block) in pairs {
-            match runs.last_mut() {
-                Some(run) if run.index + run.count == index && run.block + run.count == block => {
-                    run.count += 1;
-                }
-                _ => runs.push(Run {
-                    index,
-                    block,
-                    count: 1,
-                }),
-            }
-        }
-        runs
     }
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use libipc::Failure;
-use libipc::proto::block::{BlockEntry, BufferId, IoError, Operation, Receipt, Request};
+use libipc::proto::block::{BlockEntry, BufferId, IoError, Receipt, Request};
 use libipc::ring::{Entry, RingClient, bytes_for};
 use libipc::typed_ring::{RingRequest as _, outcome_of};
 use libsys::mappings::Mapping;
@@ -80,15 +80,7 @@ fn schema_changes_only_with_a_migration() {
 
 /// A sector into the first place of the buffer.
 fn one_sector(sector: u64) -> Request {
-    let (operation, buffer) = (Operation::Read, BufferId(1));
-    let (offset, sectors) = (0, 1);
-    Request {
-        operation,
-        buffer,
-        offset,
-        sector,
-        sectors,
-    }
+    Request::read(BufferId(1), 0, sector, 1)
 }
 
 fn read(client: &RingClient, user_data: u64, sector: u64) {
