@@ -124,11 +124,11 @@ fn bring_up(rsdp: Option<u64>) {
     let machine = MACHINE.get().expect("discovered just now");
     apic::map(machine.local_apic).expect("a fresh pool has room");
     let stack = paging::make_stack(smp::STACK_PAGES).expect("a fresh pool has room");
-    let fatal_stacks = smp::make_fatal_stacks().expect("a fresh pool has room");
+    let trap_stacks = smp::make_trap_stacks().expect("a fresh pool has room");
     let this = apic::id();
     apic::enable();
     // SAFETY: the first processor, once, with stacks of its own.
-    unsafe { cpu::init(0, this, stack, fatal_stacks) };
+    unsafe { cpu::init(0, this, stack, trap_stacks) };
     fpu::init();
     let rate = time::calibrate(machine.hpet, apic::timer_count_up);
     apic::set_timer_rate(rate);

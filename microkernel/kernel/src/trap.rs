@@ -38,11 +38,14 @@ extern "C" fn on_trap(thread: &'static Thread) {
     sched::finish(&mut held);
 }
 
-/// Entry of traps from the kernel itself: interrupts while the CPU is idle. Anything else is a
-/// mistake in the kernel.
+/// Entry of traps from the kernel itself: interrupts while the CPU is idle, and places in programs that
+/// are watched. Anything else is a mistake in the kernel.
 #[unsafe(no_mangle)]
 extern "C" fn on_kernel_trap(registers: &Registers) {
     let vector = registers.vector.get();
+    if vector == DEBUG && watch::on_kernel_trap() {
+        return;
+    }
     if vector < 32 {
         report_fatal(registers);
     }

@@ -92,6 +92,8 @@ pub(crate) fn play(program: &Program) -> i32 {
         "bequeath" => quota::bequeath(&role),
         #[cfg(bare)]
         "stepper" => stepper::run(&role),
+        #[cfg(bare)]
+        "leaper" => stepper::leap(&role),
         "storm-client" => storm::call(&role),
         "storm-server" => storm::serve(&role),
         "notifier" => server::notify(&role),

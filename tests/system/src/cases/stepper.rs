@@ -20,10 +20,19 @@ pub(super) struct Stepper<'a> {
 impl<'a> Stepper<'a> {
     /// Starts one.
     pub(super) fn start(context: &'a Context) -> Result<Self, String> {
+        Stepper::in_role(context, "stepper", 2)
+    }
+
+    /// Starts a child in the role `leaper`, whose thread waits, and goes to where there is nothing.
+    pub(super) fn leaper(context: &'a Context) -> Result<Self, String> {
+        Stepper::in_role(context, "leaper", 1)
+    }
+
+    fn in_role(context: &'a Context, role: &str, threads: u16) -> Result<Self, String> {
         let memory: Handle<Memory> = wire::object(context, 1)?;
         let go = || Handle::<Notification>::create().map_err(because("notification"));
         let go = [go()?, go()?];
-        let spawn = context.role("stepper", &[]);
+        let spawn = context.role(role, &[]);
         let spawn = spawn.handle("counts", &memory, Rights::ALL);
         let spawn = spawn.handle("go0", &go[0], Rights::ALL);
         let spawn = spawn.handle("go1", &go[1], Rights::ALL);
@@ -37,7 +46,7 @@ impl<'a> Stepper<'a> {
             go,
         };
         // One that did not wait yet would count the way there as well.
-        stepper.until("waiting", |info| info.receiving + info.waiting == 2)?;
+        stepper.until("waiting", |info| info.receiving + info.waiting == threads)?;
         Ok(stepper)
     }
 
@@ -85,10 +94,15 @@ impl<'a> Stepper<'a> {
         }
     }
 
+    /// Waits until it has ended, and returns how.
+    pub(super) fn ended(&self) -> Result<ProcessInfo, String> {
+        self.until("gone", |info| info.state == 2)?;
+        self.process.info().map_err(because("info"))
+    }
+
     /// Waits until it has ended, as it should.
     pub(super) fn end(&self) -> Result<(), String> {
-        self.until("gone", |info| info.state == 2)?;
-        let end = self.process.info().map_err(because("info"))?;
+        let end = self.ended()?;
         let is_killed = end.reason == ExitReason::Killed as u32 && end.code == 0;
         ensure!(is_killed, "it ended by {}", ending(&end));
         Ok(())

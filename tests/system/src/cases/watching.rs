@@ -2,17 +2,21 @@
 
 use alloc::string::String;
 
-use libsys::abi::WatchKind;
+use libsys::abi::{ExitReason, WatchKind};
 use libsys::{Error, Rights, time};
 
 use super::stepper::Stepper;
 use crate::Test;
-use crate::context::{Context, because, ensure};
+use crate::context::{Context, because, ending, ensure};
 
 pub(super) const TESTS: &[Test] = &[
     Test {
         name: "watching.a-place-is-reached-only-by-its-process",
         run: places,
+    },
+    Test {
+        name: "watching.a-place-may-be-reached-beside-a-fault",
+        run: beside_a_fault,
     },
     Test {
         name: "watching.only-who-may-debug-watches",
@@ -59,6 +63,30 @@ fn places(context: &Context) -> Result<(), String> {
         let count = watched.count(0)?;
         time::sleep(30 * time::MS);
         ensure!(watched.count(0)? > count, "{kind:?}: it does not go on");
+    }
+    Ok(())
+}
+
+/// An instruction that reads the place and then faults: the debug exception comes when the kernel has
+/// been entered for the fault, and has no stack yet.
+fn beside_a_fault(context: &Context) -> Result<(), String> {
+    let system = context.system();
+    for is_watched in [true, false] {
+        let (leaper, other) = (Stepper::leaper(context)?, Stepper::start(context)?);
+        let target = if is_watched { &leaper } else { &other };
+        let place = leaper.counted_word()?;
+        let watched = system.watch_place(&target.process, place, WatchKind::Access);
+        watched.map_err(because("watch"))?;
+        leaper.go(0)?;
+        let end = leaper.ended()?;
+        let is_fault = end.reason == ExitReason::Fault as u32;
+        ensure!(is_fault, "it ended by {}", ending(&end));
+        let reached = system.watch_place(&target.process, 0, WatchKind::None);
+        let reached = reached.map_err(because("look"))?;
+        ensure!(
+            reached == is_watched || context.cpus()? > 1,
+            "reached: {reached}, watched: {is_watched}"
+        );
     }
     Ok(())
 }

@@ -5,9 +5,9 @@ use core::arch::asm;
 use libsys::abi::{FOREVER, Syscall};
 use libsys::mappings::Mapping;
 use libsys::thread::{self, ThreadPlace};
-use libsys::{Handle, MapFlags, Memory, Notification};
+use libsys::{Handle, MapFlags, Memory, Notification, ipc};
 
-use super::{BAD_ROLE, Role, WRONG};
+use super::{BAD_ROLE, NON_CANONICAL, Role, WRONG};
 
 /// Where the second thread lives.
 const SECOND: u64 = 0x61_0000_0000;
@@ -17,8 +17,7 @@ const STACK_PAGES: u64 = 6;
 /// the object `counts` with every second instruction, for ever. The two words behind these tell where
 /// the instructions are that do so, the next one where the first word is here.
 pub(super) fn run(role: &Role<'_>) -> Result<i32, i32> {
-    let counts: Handle<Memory> = role.take("counts")?;
-    let counts = Mapping::map(&counts, MapFlags::READ | MapFlags::WRITE).map_err(|_| WRONG)?;
+    let counts = counts(role)?;
     let word = |index: usize| {
         counts
             .atomic_u64(index * 8)
@@ -40,6 +39,24 @@ pub(super) fn run(role: &Role<'_>) -> Result<i32, i32> {
     };
     let _second = thread::spawn(&place, move || count(&other, second)).map_err(|_| WRONG)?;
     count(&go, first)
+}
+
+/// Waits for the notification `go0`; then it goes to where the first word of the object `counts` says,
+/// which is nowhere. The fifth word tells where the first one is here.
+pub(super) fn leap(role: &Role<'_>) -> Result<i32, i32> {
+    let counts = counts(role)?;
+    let first = counts.atomic_u64(0).map_err(|_| WRONG)?.as_ptr() as u64;
+    super::memory::put(first, NON_CANONICAL);
+    super::memory::put(first + 32, first);
+    let go: Handle<Notification> = role.take("go0")?;
+    ipc::wait(&go, FOREVER).map_err(|_| WRONG)?;
+    // SAFETY: the process ends here.
+    unsafe { asm!("jmp qword ptr [{}]", in(reg) first, options(noreturn)) }
+}
+
+fn counts(role: &Role<'_>) -> Result<Mapping, i32> {
+    let counts: Handle<Memory> = role.take("counts")?;
+    Mapping::map(&counts, MapFlags::READ | MapFlags::WRITE).map_err(|_| WRONG)
 }
 
 /// Waits, and counts from then on.

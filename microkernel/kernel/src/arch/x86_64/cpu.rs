@@ -10,7 +10,7 @@ use x86_64::registers::model_specific::{GsBase, KernelGsBase, LStar, Msr, SFMask
 use x86_64::registers::rflags::RFlags;
 
 use super::entry::{Registers, syscall_entry};
-use super::tables::DescriptorTables;
+use super::tables::{DescriptorTables, TrapStacks};
 use crate::cell::Field;
 use crate::sched::CpuSched;
 use crate::thread::Thread;
@@ -181,9 +181,9 @@ pub(crate) fn all() -> impl Iterator<Item = &'static CpuLocal> {
 /// # Safety
 ///
 /// 1. Each index is used once, each processor calls this once.
-/// 2. `stack_top` is the end of a mapped stack that is this processor's alone, and `fatal_stacks`
-///    are the ends of three more.
-pub(crate) unsafe fn init(index: u32, apic_id: u32, stack_top: u64, fatal_stacks: [u64; 3]) {
+/// 2. `stack_top` is the end of a mapped stack that is this processor's alone, and `trap_stacks`
+///    are the ends of more.
+pub(crate) unsafe fn init(index: u32, apic_id: u32, stack_top: u64, trap_stacks: TrapStacks) {
     let cpu = by_index(index);
     cpu.this
         .store(core::ptr::from_ref(cpu).cast_mut(), Ordering::Relaxed);
@@ -193,7 +193,7 @@ pub(crate) unsafe fn init(index: u32, apic_id: u32, stack_top: u64, fatal_stacks
     // SAFETY: by caller's duty 1 nobody else looks at these tables; they are never moved.
     let tables = unsafe { &mut *cpu.tables.get() };
     // SAFETY: the tables live for ever, the stacks are by caller's duty 2.
-    unsafe { tables.load(fatal_stacks) };
+    unsafe { tables.load(trap_stacks) };
     GsBase::write(VirtAddr::from_ptr(cpu));
     KernelGsBase::write(VirtAddr::zero());
     enable_protection();

@@ -252,6 +252,8 @@ unsafe extern "C" {
     pub(super) static trap_stubs: u8;
     /// Stub of the non-maskable interrupt.
     pub(super) fn nmi_entry();
+    /// Stub of the debug exception.
+    pub(super) fn debug_entry();
     /// Stub of the double fault.
     pub(super) fn double_fault_entry();
     /// Stub of the machine check.

@@ -187,6 +187,51 @@ trap_from_kernel:
     add rsp, 16
     iretq
 
+# A debug exception has a stack of its own, as it may come before the entry has one: a place that is
+# watched is reached, and right then something else happens. From Ring 3 the frame goes to where those of
+# all other traps are.
+.balign 16
+.global debug_entry
+debug_entry:
+    test byte ptr [rsp + 8], 3
+    jz 4f
+    swapgs
+    mov gs:[{CPU_SCRATCH}], rdi
+    mov rdi, gs:[{CPU_ENTRY_STACK}]
+    pop qword ptr [rdi - 40]
+    pop qword ptr [rdi - 32]
+    pop qword ptr [rdi - 24]
+    pop qword ptr [rdi - 16]
+    pop qword ptr [rdi - 8]
+    lea rsp, [rdi - 40]
+    mov rdi, gs:[{CPU_SCRATCH}]
+    swapgs
+    push 0
+    push 1
+    jmp trap_common
+4:
+    push 0
+    push 1
+    push_general
+    xor ebx, ebx
+    mov ecx, 0xc0000101
+    rdmsr
+    test edx, edx
+    js 5f
+    swapgs
+    inc ebx
+5:
+    mov rdi, rsp
+    cld
+    call on_kernel_trap
+    test ebx, ebx
+    jz 6f
+    swapgs
+6:
+    pop_general
+    add rsp, 16
+    iretq
+
 # NMI, double fault and machine check have stacks of their own and never return. They may come
 # between the entry and its swapgs, so gs is found by the sign of its base.
 .macro fatal name, vector, has_code

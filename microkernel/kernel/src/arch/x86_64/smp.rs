@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use skink_abi::{Error, PAGE_SIZE};
 
+use super::tables::TrapStacks;
 use super::{apic, cpu, fpu, paging, physical, time};
 
 core::arch::global_asm!(include_str!("smp.s"));
@@ -17,27 +18,27 @@ unsafe extern "C" {
 pub(crate) const TRAMPOLINE: u64 = 0x8000;
 /// Pages of a processor's kernel stack.
 pub(crate) const STACK_PAGES: u64 = 8;
-/// Pages of the stack of a fatal trap.
-pub(crate) const FATAL_STACK_PAGES: u64 = 2;
+/// Pages of the stack of a trap that has one of its own.
+pub(crate) const TRAP_STACK_PAGES: u64 = 2;
 /// How long a processor may take to start, ms.
 const PATIENCE_MS: u64 = 3000;
 
 static STARTING: AtomicU32 = AtomicU32::new(0);
 static STARTED: AtomicU32 = AtomicU32::new(0);
-static FATAL_STACKS: spin::Mutex<[u64; 3]> = spin::Mutex::new([0; 3]);
+static NEXT_TRAP_STACKS: spin::Mutex<TrapStacks> = spin::Mutex::new([0; 4]);
 static BOOT_STACK: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
 
-/// Makes the three stacks for fatal traps of a processor.
+/// Makes the stacks of a processor for traps that have their own.
 ///
 /// # Errors
 ///
 /// `NoMemory`.
-pub(crate) fn make_fatal_stacks() -> Result<[u64; 3], Error> {
-    Ok([
-        paging::make_stack(FATAL_STACK_PAGES)?,
-        paging::make_stack(FATAL_STACK_PAGES)?,
-        paging::make_stack(FATAL_STACK_PAGES)?,
-    ])
+pub(crate) fn make_trap_stacks() -> Result<TrapStacks, Error> {
+    let mut stacks = TrapStacks::default();
+    for end in &mut stacks {
+        *end = paging::make_stack(TRAP_STACK_PAGES)?;
+    }
+    Ok(stacks)
 }
 
 /// Starts a processor and waits until it runs. Returns whether it does.
@@ -47,7 +48,7 @@ pub(crate) fn make_fatal_stacks() -> Result<[u64; 3], Error> {
 /// `NoMemory` for its stacks.
 pub(crate) fn start(index: u32, apic_id: u32) -> Result<bool, Error> {
     let stack = paging::make_stack(STACK_PAGES)?;
-    *FATAL_STACKS.lock() = make_fatal_stacks()?;
+    *NEXT_TRAP_STACKS.lock() = make_trap_stacks()?;
     BOOT_STACK.store(stack, Ordering::Relaxed);
     STARTING.store(index, Ordering::Relaxed);
     install(stack);
@@ -80,11 +81,11 @@ fn install(stack: u64) {
 /// Where a processor comes out of the trampoline, on its own stack.
 extern "C" fn start_here() -> ! {
     let index = STARTING.load(Ordering::Relaxed);
-    let fatal_stacks = *FATAL_STACKS.lock();
+    let trap_stacks = *NEXT_TRAP_STACKS.lock();
     let stack = BOOT_STACK.load(Ordering::Relaxed);
     apic::enable();
     // SAFETY: the starter made the stacks for this index alone and waits until STARTED.
-    unsafe { cpu::init(index, apic::id(), stack, fatal_stacks) };
+    unsafe { cpu::init(index, apic::id(), stack, trap_stacks) };
     fpu::init();
     STARTED.store(index, Ordering::Release);
     crate::sched::run_processor()

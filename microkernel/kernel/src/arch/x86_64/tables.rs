@@ -9,7 +9,7 @@ use x86_64::structures::idt::InterruptDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 use x86_64::{PrivilegeLevel, structures::gdt::DescriptorFlags};
 
-use super::entry::{double_fault_entry, machine_check_entry, nmi_entry, trap_stubs};
+use super::entry::{debug_entry, double_fault_entry, machine_check_entry, nmi_entry, trap_stubs};
 
 /// The tables of one processor.
 pub(super) struct DescriptorTables {
@@ -21,6 +21,9 @@ pub(super) struct DescriptorTables {
 const NMI_STACK: u16 = 0;
 const DOUBLE_FAULT_STACK: u16 = 1;
 const MACHINE_CHECK_STACK: u16 = 2;
+const DEBUG_STACK: u16 = 3;
+/// Ends of the stacks of a processor for these traps, in this order.
+pub(crate) type TrapStacks = [u64; 4];
 
 static IDT: Once<InterruptDescriptorTable> = Once::new();
 
@@ -58,10 +61,12 @@ impl DescriptorTables {
     ///
     /// 1. `self` lives for ever and is not used by another processor.
     /// 2. The stacks are mapped and this processor's alone.
-    pub(super) unsafe fn load(&'static mut self, fatal_stacks: [u64; 3]) {
+    pub(super) unsafe fn load(&'static mut self, trap_stacks: TrapStacks) {
         // The struct is packed: whole fields only.
         let mut stacks = [VirtAddr::zero(); 7];
-        stacks[..3].copy_from_slice(&fatal_stacks.map(VirtAddr::new_truncate));
+        for (place, end) in stacks.iter_mut().zip(trap_stacks) {
+            *place = VirtAddr::new_truncate(end);
+        }
         self.tss.interrupt_stack_table = stacks;
         let kernel_code = self.gdt.append(Descriptor::kernel_code_segment());
         let kernel_data = self.gdt.append(Descriptor::kernel_data_segment());
@@ -97,7 +102,10 @@ fn make_idt() -> InterruptDescriptorTable {
     // stack indices are those that `load` fills.
     unsafe {
         idt.divide_error.set_handler_addr(stub(0));
-        idt.debug.set_handler_addr(stub(1));
+        let debug = VirtAddr::new(debug_entry as *const () as u64);
+        idt.debug
+            .set_handler_addr(debug)
+            .set_stack_index(DEBUG_STACK);
         let nmi = VirtAddr::new(nmi_entry as *const () as u64);
         idt.non_maskable_interrupt
             .set_handler_addr(nmi)
