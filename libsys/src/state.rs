@@ -348,9 +348,15 @@ impl<S: State, M: StateMemory> Region<S, M> {
                 self.get_ready()?;
             }
             let look = S::look_at(&record);
+            let at = self.half.position();
             if let Err(error) = self.half.append(&mut self.memory, &record, look) {
                 return self.append_in_other_half(record, purpose, error);
             }
+            self.state.apply(record);
+            if self.half.is_sampled(at) {
+                self.check_sample(at);
+            }
+            return Ok(());
         }
         self.state.apply(record);
         Ok(())
@@ -372,6 +378,21 @@ impl<S: State, M: StateMemory> Region<S, M> {
         // After this it fits.
         self.make_room(needed, purpose)?;
         self.append(record, purpose)
+    }
+
+    /// Looks whether the next instance will be able to read the record that was appended at a place.
+    ///
+    /// # Panics
+    ///
+    /// When it will not, nor, it must be feared, those before it. Other code has written the state down
+    /// anew by then, for the next instance.
+    #[cold]
+    #[inline(never)]
+    fn check_sample(&mut self, at: usize) {
+        if !self.half.can_read_from(&self.memory, at) {
+            let is_kept = self.shorten().is_ok();
+            panic!("a record cannot be read; written down anew: {is_kept}");
+        }
     }
 
     /// Writes a new snapshot before a record, where there should be one.

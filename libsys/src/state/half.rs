@@ -41,6 +41,8 @@ const SHORT_JOURNAL_BYTES: usize = 256 * 1024;
 /// room for all that stands before the first part of unknown length, and does not ask for each number.
 /// Where less is left a record is encoded elsewhere, and moved.
 const AMPLE_BYTES: usize = 256;
+/// A record that reaches across a multiple of so many bytes is looked at.
+const SAMPLED_EVERY_BYTES: usize = 512;
 /// How much longer than its snapshot a journal may be: replaying takes not much longer than
 /// reading the snapshot does, and records pay for snapshots in proportion.
 const JOURNAL_PER_SNAPSHOT: usize = 2;
@@ -398,6 +400,30 @@ impl Half {
             check_committed(memory, at, header);
         }
         Ok(())
+    }
+
+    /// Returns where the next record goes.
+    #[inline]
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Returns whether the last record, which is at a place, is one of those that are looked at: one of a
+    /// dozen. To read each again would take half as long as to write it; and an instruction that goes
+    /// wrong goes wrong for all of them.
+    #[inline]
+    pub(super) fn is_sampled(&self, at: usize) -> bool {
+        (self.position ^ at) & SAMPLED_EVERY_BYTES != 0
+    }
+
+    /// Returns whether the last record, which is at a place, can be read, and the end of the journal
+    /// behind it.
+    pub(super) fn can_read_from<M: StateMemory>(mut self, memory: &M, at: usize) -> bool {
+        let (end, mut mended) = (self.position, 0);
+        self.move_to(at);
+        let is_good = matches!(self.next_record(memory, &mut mended), Some(Read::Good(_)));
+        let is_last = self.position == end && self.next_record(memory, &mut mended).is_none();
+        is_good && is_last && mended == 0
     }
 
     /// Returns the checksum of a payload whose header is at `at`.

@@ -3,9 +3,11 @@
 use std::ops::RangeBounds;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Row, Table, TestRegion};
 use crate::state::fake::FakeMemory;
-use crate::state::{MIN_REGION_BYTES, Purpose, Region, StateMemory};
+use crate::state::{Look, MIN_REGION_BYTES, NoPrevious, Purpose, Region, State, StateMemory};
 
 /// What goes wrong with a store.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +18,8 @@ enum Fault {
     Committed(usize),
     /// A word is not committed.
     LeftOut,
+    /// The checksums of records of so many words are wrong.
+    Records(u32),
 }
 
 /// Memory whose stores go wrong when told so.
@@ -49,6 +53,9 @@ impl StateMemory for Faulty {
     fn commit(&mut self, at: usize, value: u64) {
         match self.fault {
             Some(Fault::LeftOut) => {}
+            Some(Fault::Records(words)) if value as u32 == words + 1 => {
+                self.inner.commit(at, value ^ 0b11 << 40);
+            }
             Some(Fault::Committed(bit)) => self.inner.commit(at, value ^ 1 << bit),
             _ => self.inner.commit(at, value),
         }
@@ -121,4 +128,52 @@ fn nothing_is_written_where_the_journal_does_not_end() {
     region.half = before.half;
     let result = catch_unwind(AssertUnwindSafe(|| region.append(row(3), Purpose::Grow)));
     assert!(result.is_err());
+}
+
+/// A state whose records are not looked at one by one.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+struct Sum(u64);
+
+impl State for Sum {
+    type Record = [u64; 3];
+    type Previous = NoPrevious;
+    const SCHEMA: &'static str = "test.sum";
+
+    fn look_at(_record: &[u64; 3]) -> Look {
+        Look::None
+    }
+
+    fn apply(&mut self, record: [u64; 3]) {
+        self.0 += record[0];
+    }
+}
+
+#[test]
+fn records_that_cannot_be_read_are_found_before_long_and_the_state_is_kept() {
+    let inner = FakeMemory::new(MIN_REGION_BYTES);
+    let memory = Faulty { inner, fault: None };
+    let (mut region, _) = Region::<Sum, _>::open(memory).unwrap();
+    // One byte and twice ten: three words.
+    let record = [1, u64::MAX, u64::MAX];
+    let mut appended = 0;
+    let mut append = |region: &mut Region<Sum, Faulty>| {
+        appended += 1;
+        let append = AssertUnwindSafe(|| region.append(record, Purpose::Grow));
+        (appended, catch_unwind(append))
+    };
+    for _ in 0..5 {
+        append(&mut region).1.unwrap().unwrap();
+    }
+    region.memory.fault = Some(Fault::Records(3));
+    let count = loop {
+        let (count, result) = append(&mut region);
+        assert!(count <= 5 + 512 / 32, "it was not noticed");
+        if result.is_err() {
+            break count;
+        }
+    };
+    let survivor = region.into_memory().inner.survivor();
+    let (next, report) = Region::<Sum, _>::open(survivor).unwrap();
+    assert!(!report.has_losses(), "{report}");
+    assert_eq!(next.state().0, count);
 }
