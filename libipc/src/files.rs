@@ -24,8 +24,8 @@ use libsys::{Handle, Memory, Sender};
 
 use crate::proto::memory::MemoryManagerClient;
 use crate::proto::vfs::{
-    Attributes, DirectoryEntry, FileId, FileKind, FsError, LastLink, MAX_PATH_BYTES,
-    MAX_SMALL_BYTES, MountInfo, OpenOptions, Space, Transfer, VfsClient,
+    APPEND, Attributes, DirectoryEntry, FileId, FileKind, FsError, Inode, LastLink, MAX_PATH_BYTES,
+    MAX_SMALL_BYTES, MountInfo, OpenOptions, Seal, Space, Transfer, VfsClient,
 };
 use crate::{ConnectError, Failure};
 
@@ -149,6 +149,8 @@ impl Files {
         Ok(File {
             files: self.clone(),
             id: opened.file,
+            inode: opened.attributes.inode,
+            is_append: options.append,
             position: 0,
             is_open: true,
         })
@@ -377,6 +379,9 @@ pub enum SeekFrom {
 pub struct File {
     files: Files,
     id: FileId,
+    /// What its requests are sealed with.
+    inode: Inode,
+    is_append: bool,
     position: u64,
     is_open: bool,
 }
@@ -416,7 +421,9 @@ impl File {
     fn read_chunk(&self, offset: u64, bytes: &mut [u8]) -> FileResult<usize> {
         let vfs = &self.files.shared.vfs;
         if bytes.len() <= MAX_SMALL_BYTES {
-            let content = vfs.read_small(self.id, offset, bytes.len() as u32)?;
+            let wanted = bytes.len() as u32;
+            let seal = Seal::transfer(self.inode, offset, wanted);
+            let content = vfs.read_small(self.id, offset, wanted, seal)?;
             let count = content.len().min(bytes.len());
             bytes[..count].copy_from_slice(&content[..count]);
             return Ok(count);
@@ -430,7 +437,8 @@ impl File {
             bytes: bytes.len() as u32,
             buffer_offset: 0,
         };
-        let count = vfs.read(self.id, transfer, buffer)?;
+        let seal = Seal::shared(self.inode, transfer);
+        let count = vfs.read(self.id, transfer, buffer, seal)?;
         let count = (count as usize).min(bytes.len());
         buffer.read(0, &mut bytes[..count])?;
         Ok(count)
@@ -457,21 +465,24 @@ impl File {
         let vfs = &self.files.shared.vfs;
         let mut offset = offset;
         for chunk in bytes.chunks(self.chunk(bytes.len()).max(1)) {
+            let bytes = chunk.len() as u32;
+            let place = if self.is_append { APPEND } else { offset };
+            // In a long transfer it is the same: the buffer is filled from its start.
+            let seal = Seal::transfer(self.inode, place, bytes);
             let written = if chunk.len() <= MAX_SMALL_BYTES {
-                vfs.write_small(self.id, offset, chunk)?
+                vfs.write_small(self.id, offset, chunk, seal)?
             } else {
                 let buffer = self
                     .files
                     .buffer()
                     .ok_or(Failure::Server(FsError::BadBuffer))?;
                 buffer.write(0, chunk)?;
-                let bytes = chunk.len() as u32;
                 let transfer = Transfer {
                     offset,
                     bytes,
                     buffer_offset: 0,
                 };
-                vfs.write(self.id, transfer, buffer)?
+                vfs.write(self.id, transfer, buffer, seal)?
             };
             offset = written.offset.saturating_add(written.bytes.into());
         }
@@ -522,7 +533,8 @@ impl File {
     ///
     /// As [`File::write_all`].
     pub fn set_size(&self, bytes: u64) -> FileResult<()> {
-        self.files.shared.vfs.truncate(self.id, bytes)
+        let seal = Seal::truncate(self.inode, bytes);
+        self.files.shared.vfs.truncate(self.id, bytes, seal)
     }
 
     /// Closes the file and says whether that went well.

@@ -102,6 +102,8 @@ pub(crate) fn doubt_this_side(what: &str) {
 /// `#[ensures(path)]` names a function that tells whether a reply can be true: it gets the arguments
 /// as the client has them, without handles, and a reference to what is returned. A client whose
 /// server breaks such a promise gets [`Protocol::BrokenPromise`] and never sees the reply.
+/// `#[sealed(path)]` names a function that makes the last argument of the others: the method of the
+/// client does so itself; see [`seal`].
 ///
 /// `#[compared]` before the trait has servers compare the replies that they write and read with what
 /// these say, in another way than that in which they did it: one that is damaged ends before anyone

@@ -11,38 +11,34 @@ use crate::proto::memory::MemoryTotals;
 use crate::proto::vfs::Written;
 
 /// No more is read than was asked for.
-pub(crate) fn read<F>(_file: F, asked: Transfer, read: &u32) -> bool {
+pub(crate) fn read<F>(_file: F, asked: Transfer, _seal: Seal, read: &u32) -> bool {
     *read <= asked.bytes
 }
 
 /// No more is read than was asked for.
-pub(crate) fn read_small<F>(_file: F, _offset: u64, asked: u32, content: &[u8]) -> bool {
-    content.len() <= asked as usize
-}
-
-/// As [`read`], of a file system.
-pub(crate) fn sealed_read(inode: Inode, asked: Transfer, _seal: Seal, told: &u32) -> bool {
-    read(inode, asked, told)
-}
-
-/// As [`read_small`], of a file system.
-pub(crate) fn sealed_read_small(
-    inode: Inode,
-    offset: u64,
+pub(crate) fn read_small<F>(
+    _file: F,
+    _offset: u64,
     asked: u32,
     _seal: Seal,
     content: &[u8],
 ) -> bool {
-    read_small(inode, offset, asked, content)
+    content.len() <= asked as usize
 }
 
 /// All is written or nothing.
-pub(crate) fn write<F>(_file: F, asked: Transfer, written: &Written) -> bool {
+pub(crate) fn write<F>(_file: F, asked: Transfer, _seal: Seal, written: &Written) -> bool {
     written.bytes == asked.bytes && has_end(written)
 }
 
 /// All is written or nothing.
-pub(crate) fn write_small<F>(_file: F, _offset: u64, content: &[u8], written: &Written) -> bool {
+pub(crate) fn write_small<F>(
+    _file: F,
+    _offset: u64,
+    content: &[u8],
+    _seal: Seal,
+    written: &Written,
+) -> bool {
     written.bytes as usize == content.len() && has_end(written)
 }
 
@@ -127,10 +123,11 @@ mod tests {
         #[test]
         fn counts_are_bounded_by_what_was_asked(asked: u32, told: u32, offset: u64) {
             let transfer = Transfer { offset: 0, bytes: asked, buffer_offset: 0 };
-            prop_assert_eq!(read((), transfer, &told), told <= asked);
+            let seal = Seal::shared(Inode(1), transfer);
+            prop_assert_eq!(read((), transfer, seal, &told), told <= asked);
             let written = Written { offset, bytes: told };
             let fits = offset.checked_add(told.into()).is_some();
-            prop_assert_eq!(write((), transfer, &written), told == asked && fits);
+            prop_assert_eq!(write((), transfer, seal, &written), told == asked && fits);
         }
 
         #[test]

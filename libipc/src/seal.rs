@@ -8,11 +8,15 @@
 //! its seal before it counts. This is the end-to-end argument (Saltzer, Reed and Clark, ACM TOCS 2(4),
 //! 1984) inside one machine.
 //!
+//! A program seals what it asks of an open file for the file system, with the inode that it got when it
+//! opened the file: the `vfs` passes such a seal on and cannot take one file for another.
+//!
 //! A seal is no secret and protects against mistakes only.
 
 use serde::{Deserialize, Serialize};
 
 use crate::proto::file_system::{FileKind, FsError, Inode, PERMISSIONS, Transfer};
+use crate::proto::vfs::{FileId, LastLink, OpenOptions};
 
 /// Multiplier of the sum over names: that of `FxHash`, which mixes well enough to tell names apart.
 const FACTOR: u64 = 0x517c_c1b7_2722_0a95;
@@ -42,6 +46,43 @@ impl Seal {
     /// Seals a name that is to be moved.
     pub fn rename((from, from_name): (Inode, &[u8]), (to, to_name): (Inode, &[u8])) -> Seal {
         Seal(Seal::name(from, from_name).0.rotate_left(1) ^ Seal::name(to, to_name).0)
+    }
+
+    /// Seals a path of which something is asked.
+    pub fn path(path: &[u8]) -> Seal {
+        Seal::name(Inode(0), path)
+    }
+
+    /// Seals the path of a file that is to be opened.
+    pub fn open(path: &[u8], options: OpenOptions) -> Seal {
+        let OpenOptions {
+            access,
+            create,
+            truncate,
+            append,
+        } = options;
+        let choices = [access as u8, create as u8, truncate.into(), append.into()];
+        Seal::path(path).with(u32::from_le_bytes(choices))
+    }
+
+    /// Seals the path of what is to be told about.
+    pub fn stat(path: &[u8], last: LastLink) -> Seal {
+        Seal::path(path).with(last as u32)
+    }
+
+    /// Seals two paths, in their order; or a link's path and its target.
+    pub fn paths(first: &[u8], second: &[u8]) -> Seal {
+        Seal(sum(Seal::path(first).0.into(), second))
+    }
+
+    /// Seals an open file of which something is asked.
+    pub const fn file(file: FileId) -> Seal {
+        Seal(half(file.0 as u64))
+    }
+
+    /// Adds what is small to a seal.
+    const fn with(self, small: u32) -> Seal {
+        Seal(self.0 ^ small.wrapping_mul(FACTOR as u32))
     }
 
     /// Seals a size that a file is to get.
@@ -128,6 +169,7 @@ mod tests {
 
     use super::{Seal, part_word};
     use crate::proto::file_system::{FileKind, FsError, Inode, Transfer};
+    use crate::proto::vfs::{Access, Create, FileId, LastLink, OpenOptions};
 
     #[test]
     fn parts_of_words_differ_if_their_bytes_do() {
@@ -175,6 +217,35 @@ mod tests {
         seals.dedup();
         assert_eq!(seals.len(), count);
         assert!(!seals.contains(&Seal::default()));
+    }
+
+    #[test]
+    fn seals_tell_what_is_asked_of_paths_apart() {
+        let mut seals = Vec::new();
+        let paths: [&[u8]; 4] = [b"/", b"/a", b"/a/", b"/12345678"];
+        for path in paths {
+            for access in [Access::Read, Access::Write, Access::ReadWrite] {
+                for create in [Create::Never, Create::IfMissing, Create::New] {
+                    for (truncate, append) in [(false, false), (true, false), (false, true)] {
+                        let options = OpenOptions {
+                            access,
+                            create,
+                            truncate,
+                            append,
+                        };
+                        seals.push(Seal::open(path, options));
+                    }
+                }
+            }
+            let stat = |last| Seal::stat(path, last);
+            assert_ne!(stat(LastLink::Follow), stat(LastLink::Keep));
+            seals.extend(paths.map(|second| Seal::paths(path, second)));
+        }
+        seals.extend((0..100).map(|file| Seal::file(FileId(file))));
+        let count = seals.len();
+        seals.sort_unstable_by_key(|seal| seal.0);
+        seals.dedup();
+        assert_eq!(seals.len(), count);
     }
 
     proptest! {

@@ -12,7 +12,6 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::convert::Infallible;
 use core::fmt;
 
 use libsys::abi::{FOREVER, FaultMessage, Info, MapItem};
@@ -74,6 +73,8 @@ pub struct Server {
     rest: Rest,
     /// A reply that goes out with the next wait.
     held: Option<ipc::Answer>,
+    /// Whether replies are looked at until they are sent.
+    is_compared: bool,
 }
 
 impl fmt::Debug for Server {
@@ -98,6 +99,7 @@ impl Server {
             self_tests: Vec::new(),
             rest: Rest::default(),
             held: None,
+            is_compared: false,
         }
     }
 
@@ -166,6 +168,7 @@ impl Server {
     /// As [`Server::run`], with the dispatchers that were added.
     pub fn serve(mut self) -> ! {
         let schemas: Vec<_> = self.core.schemas().collect();
+        self.is_compared = schemas.iter().any(|schema| schema.is_compared);
         gate::pass(&schemas, || self.test_self());
         let page = service::page();
         if let Some(page) = page {
@@ -330,16 +333,16 @@ impl Server {
         let (outcome, bytes) = match item {
             Some(item) => {
                 let output = self.core.output();
-                let Ok(bytes) =
-                    output.write_with(|page| Ok::<_, Infallible>(fault::write_item(&item, page)));
+                let bytes = output.write_words(|page| fault::write_item(&item, page));
                 (Outcome::Mapped, bytes)
             }
             None => (Outcome::Refused, 0),
         };
-        self.held = Some(ipc::Answer {
+        self.hold(ipc::Answer {
             reply: request.reply,
             label: outcome as u32,
             bytes: bytes as u32,
+            is_compared: false,
         });
     }
 
@@ -350,11 +353,20 @@ impl Server {
         if let Some(handles) = answer.handles {
             return answer_with_handles(reply, label, bytes, *handles);
         }
-        self.held = Some(ipc::Answer {
+        self.hold(ipc::Answer {
             reply,
             label,
             bytes,
+            is_compared: self.is_compared,
         });
+    }
+
+    /// Holds a reply to send it with the next wait. One that was held before is sent by then: to drop
+    /// it would be to fail a caller for a mistake of this process.
+    #[inline]
+    fn hold(&mut self, answer: ipc::Answer) {
+        assert!(self.held.is_none(), "a reply is held over another");
+        self.held = Some(answer);
     }
 
     /// Sends the reply that is held.
@@ -365,7 +377,8 @@ impl Server {
         let bytes = answer.bytes as usize;
         match ipc::reply(answer.reply, answer.label, bytes, &Outgoing::NONE) {
             Ok(()) | Err(Error::ReplyGone) => {}
-            Err(error) => log::warn!("reply not sent: {error}"),
+            // As where it goes out with the wait: the next instance answers.
+            Err(error) => handle_failure(error),
         }
     }
 }

@@ -7,6 +7,8 @@
 
 mod handles;
 
+use core::hint::black_box;
+
 use skink_abi::{Info, MAX_HANDLES, MAX_MESSAGE_BYTES, REGISTER_BYTES, RawHandle, Syscall};
 
 pub use self::handles::{Incoming, Outgoing};
@@ -133,6 +135,7 @@ pub fn write_payload<E>(
     with_page(|page| {
         let bytes = f(page)?;
         end_last_word(page, bytes);
+        note_written(bytes as u64);
         Ok(bytes)
     })
 }
@@ -288,6 +291,29 @@ pub struct Answer {
     pub label: u32,
     /// Length of the payload.
     pub bytes: u32,
+    /// Whether what is about to be sent is held against this and the page once more.
+    pub is_compared: bool,
+}
+
+impl Answer {
+    /// Ends the process if what is about to be sent is not this answer: an instruction that went wrong
+    /// on the way there would have the caller believe what nobody said.
+    #[inline(always)]
+    fn compare(&self, registers: &IpcRegisters, words: Option<&[u64; REGISTER_BYTES / 8]>) {
+        let info = Info(black_box(registers.info));
+        let mut differences = info.0 ^ Info::new(self.label, self.bytes as usize, 0).0;
+        // A reply has a payload or a label that says why there is none.
+        if self.bytes != 0 {
+            differences |= u64::from(self.label) | (u64::from(self.bytes) ^ written());
+        }
+        if let Some(words) = words {
+            // A sum, which is 0 if nothing differs, is less to run than a comparison for each word.
+            let page_words = with_page(|page| page_words(black_box(page)));
+            let pairs = words.iter().zip(page_words);
+            differences = pairs.fold(differences, |sum, (word, other)| sum | (word ^ other));
+        }
+        assert!(differences == 0, "a reply changes on its way out");
+    }
 }
 
 /// Sends an answer, if there is one, and waits for the next message, of which a short payload is
@@ -303,11 +329,14 @@ pub fn answer_and_receive(
     deadline: u64,
 ) -> Result<(Received, Words)> {
     let (mut registers, syscall, reply) = match answer {
-        Some(answer) => (
-            outgoing(answer.label, answer.bytes as usize, &Outgoing::NONE)?,
-            Syscall::ReplyReceive,
-            answer.reply.into_raw().0,
-        ),
+        Some(answer) => {
+            let (registers, words) =
+                prepared(answer.label, answer.bytes as usize, &Outgoing::NONE)?;
+            if answer.is_compared {
+                answer.compare(&registers, words.as_ref());
+            }
+            (registers, Syscall::ReplyReceive, answer.reply.into_raw().0)
+        }
         None => (IpcRegisters::default(), Syscall::Receive, 0),
     };
     registers.handles = u64::from(reply) | u64::from(endpoint.raw().0) << 32;
@@ -373,27 +402,44 @@ pub fn wait(notification: &Handle<Notification>, deadline: u64) -> Result<u64> {
 /// last byte as far as its last word goes. Of the words behind that the kernel takes none.
 #[inline]
 fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters> {
-    let info = Info::new(label, bytes, handles.count).moving(handles.moved);
-    let mut registers = IpcRegisters {
-        info: info.0,
-        ..IpcRegisters::default()
-    };
+    prepared(label, bytes, handles).map(|(registers, _)| registers)
+}
+
+/// As [`outgoing`]; also returns the words that are in the registers.
+#[inline(always)]
+fn prepared(
+    label: u32,
+    bytes: usize,
+    handles: &Outgoing,
+) -> Result<(IpcRegisters, Option<[u64; REGISTER_BYTES / 8]>)> {
     if bytes > MAX_MESSAGE_BYTES {
         return Err(Error::MessageTooLong);
     }
-    if (1..=REGISTER_BYTES).contains(&bytes) {
-        with_page(|page| {
-            let mut words = [0; REGISTER_BYTES / 8];
-            for (word, chunk) in words.iter_mut().zip(page.as_chunks::<8>().0) {
-                *word = u64::from_le_bytes(*chunk);
-            }
-            registers.set_words(&words);
-        });
+    let mut registers = IpcRegisters {
+        info: Info::new(label, bytes, handles.count)
+            .moving(handles.moved)
+            .0,
+        ..IpcRegisters::default()
+    };
+    let is_short = (1..=REGISTER_BYTES).contains(&bytes);
+    let words = is_short.then(|| with_page(|page| page_words(page)));
+    if let Some(words) = &words {
+        registers.set_words(words);
     }
     if handles.count > 0 {
         set_send_handles(handles.handles);
     }
-    Ok(registers)
+    Ok((registers, words))
+}
+
+/// Returns the words with which a payload begins.
+#[inline(always)]
+fn page_words(page: &[u8; MAX_MESSAGE_BYTES]) -> [u64; REGISTER_BYTES / 8] {
+    let mut words = [0; REGISTER_BYTES / 8];
+    for (word, chunk) in words.iter_mut().zip(page.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*chunk);
+    }
+    words
 }
 
 /// Prepares the registers of a message of words.
@@ -481,6 +527,32 @@ fn sequence() -> u64 {
 
 #[cfg(not(bare))]
 fn sequence() -> u64 {
+    0
+}
+
+/// Which of the thread's own words tells how long the payload is that it wrote last.
+#[cfg(bare)]
+const WRITTEN: usize = 0;
+
+#[cfg(bare)]
+#[inline]
+fn note_written(bytes: u64) {
+    // SAFETY: the control page is always mapped and is the thread's own.
+    unsafe { (*raw::thread_control()).local[WRITTEN] = bytes };
+}
+
+#[cfg(bare)]
+#[inline]
+fn written() -> u64 {
+    // SAFETY: the control page is always mapped and is the thread's own.
+    unsafe { (*raw::thread_control()).local[WRITTEN] }
+}
+
+#[cfg(not(bare))]
+fn note_written(_bytes: u64) {}
+
+#[cfg(not(bare))]
+fn written() -> u64 {
     0
 }
 

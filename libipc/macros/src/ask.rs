@@ -158,15 +158,27 @@ fn checked(method: &Method) -> Option<TokenStream> {
     })
 }
 
+/// Makes the seal of a request that has one.
+pub(crate) fn seal(method: &Method) -> Option<TokenStream> {
+    let path = method.sealed.as_ref()?;
+    let seal = &method.arguments.last()?.name;
+    let asked = asked(method);
+    Some(quote! { let #seal = #path(#(#asked),*); })
+}
+
+/// The values that the client is called with.
+fn asked(method: &Method) -> impl Iterator<Item = &syn::Ident> {
+    let arguments = method.client_arguments().iter();
+    arguments
+        .filter(|argument| !matches!(argument.kind, ArgumentKind::Handle(_)))
+        .map(|argument| &argument.name)
+}
+
 /// The expression that tells whether the reply can be true. The arguments have been sent, so they
 /// can be given away.
 fn promise(method: &Method) -> Option<TokenStream> {
     let own = method.ensures.as_ref().map(|path| {
-        let asked = method
-            .arguments
-            .iter()
-            .filter(|argument| !matches!(argument.kind, ArgumentKind::Handle(_)))
-            .map(|argument| &argument.name);
+        let asked = asked(method);
         quote! { #path(#(#asked,)* &__reply) }
     });
     let cursor = method.arguments.last().filter(|_| method.stream.is_some());

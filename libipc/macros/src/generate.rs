@@ -156,9 +156,10 @@ fn client(interface: &Interface) -> TokenStream {
 fn client_method(index: u16, method: &Method) -> TokenStream {
     let Method { docs, error, .. } = method;
     let name = method.call_name();
-    let parameters = method.arguments.iter().map(client_parameter);
+    let parameters = method.client_arguments().iter().map(client_parameter);
     let ok = output_type(&method.ok);
     let contract = contract_doc(method);
+    let seal = ask::seal(method);
     let body = ask::client_body(index, method);
     let iterator = stream::iterator(method);
     quote! {
@@ -171,6 +172,7 @@ fn client_method(index: u16, method: &Method) -> TokenStream {
             &self,
             #(#parameters),*
         ) -> ::core::result::Result<#ok, ::libipc::Failure<#error>> {
+            #seal
             #body
         }
     }

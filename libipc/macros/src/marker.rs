@@ -64,18 +64,30 @@ impl Marker {
 
 /// The attribute that names what holds for every reply.
 const ENSURES: &str = "ensures";
+/// The attribute that names what makes the seal of a request.
+const SEALED: &str = "sealed";
 
 /// Finds the function that tells whether a reply can be true, if the method names one.
 pub(crate) fn ensures(function: &TraitItemFn) -> Result<Option<Path>> {
-    let attributes = function.attrs.iter();
-    let mut found = attributes.filter(|attribute| attribute.path().is_ident(ENSURES));
+    function_of(function, ENSURES)
+}
+
+/// Finds the function that makes the seal of a request, if the method names one.
+pub(crate) fn sealed(function: &TraitItemFn) -> Result<Option<Path>> {
+    function_of(function, SEALED)
+}
+
+/// Finds the function that an attribute of a method names.
+fn function_of(method: &TraitItemFn, attribute: &str) -> Result<Option<Path>> {
+    let attributes = method.attrs.iter();
+    let mut found = attributes.filter(|found| found.path().is_ident(attribute));
     let first = found.next().map(Attribute::parse_args).transpose()?;
     match found.next() {
         Some(second) => Err(Error::new(
             second.span(),
             format!(
-                "method `{}` has two #[ensures]: make one function of them",
-                function.sig.ident
+                "method `{}` has two #[{attribute}]: make one function of them",
+                method.sig.ident
             ),
         )),
         None => Ok(first),
@@ -131,7 +143,8 @@ pub(crate) fn marker(function: &TraitItemFn) -> Result<Marker> {
     let name = &function.sig.ident;
     let mut found = None;
     for attribute in &function.attrs {
-        if attribute.path().is_ident("doc") || attribute.path().is_ident(ENSURES) {
+        let is_other = ["doc", ENSURES, SEALED].map(|other| attribute.path().is_ident(other));
+        if is_other.contains(&true) {
             continue;
         }
         let refused = |why: &str| {

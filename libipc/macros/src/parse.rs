@@ -12,7 +12,7 @@ use syn::{
     PathArguments, Result, ReturnType, Token, TraitItem, TraitItemFn, Type, Visibility,
 };
 
-use crate::marker::{Attributes, Contract, Marker, ensures, marker};
+use crate::marker::{Attributes, Contract, Marker, ensures, marker, sealed};
 use crate::ring::{Ring, RingMethod, check_results};
 use crate::stream::Stream;
 
@@ -57,6 +57,8 @@ pub(crate) struct Method {
     pub(crate) stream: Option<Stream>,
     /// What tells whether a reply can be true.
     pub(crate) ensures: Option<Path>,
+    /// What makes the last argument of the others.
+    pub(crate) sealed: Option<Path>,
     /// The signature as text, for the schema hash.
     pub(crate) signature: String,
 }
@@ -171,12 +173,12 @@ impl Interface {
                 Marker::Call(contract) => methods.push(Method::new(&function, contract)?),
                 Marker::Stream => methods.push(Method::stream(&function)?),
                 Marker::Ring => {
-                    if let Some(path) = ensures(&function)? {
+                    if let Some(path) = ensures(&function)?.or(sealed(&function)?) {
                         return Err(Error::new(
                             path.span(),
                             format!(
-                                "ring method `{}` cannot have #[ensures]: look at completions \
-                                 where they are taken",
+                                "ring method `{}` cannot have #[ensures] or #[sealed]: look at \
+                                 completions where they are taken",
                                 function.sig.ident
                             ),
                         ));
@@ -229,6 +231,8 @@ impl Method {
             .collect::<Result<Vec<_>>>()?;
         let (ok, error) = output(&name, &function.sig.output)?;
         check_limits(&name, &arguments, &ok)?;
+        let sealed = sealed(function)?;
+        check_seal(&name, &arguments, sealed.as_ref())?;
         Ok(Method {
             docs: docs_of(function),
             contract,
@@ -237,6 +241,7 @@ impl Method {
             error,
             stream: None,
             ensures: ensures(function)?,
+            sealed,
             signature: signature(function, contract.attribute()),
             name,
         })
@@ -245,6 +250,10 @@ impl Method {
     /// A batch is asked for by its cursor, so it may be asked for again.
     fn stream(function: &TraitItemFn) -> Result<Method> {
         let mut method = Method::new(function, Contract::Idempotent)?;
+        if let Some(path) = &method.sealed {
+            let why = format!("stream `{}` cannot have #[sealed]", method.name);
+            return Err(Error::new(path.span(), why));
+        }
         method.signature = signature(function, "stream");
         Stream::add_to(&mut method)?;
         Ok(method)
@@ -256,12 +265,32 @@ impl Method {
         self.arguments.iter().any(is_moved)
     }
 
+    /// Returns the arguments of the method of the client: the seal it makes itself.
+    pub(crate) fn client_arguments(&self) -> &[Argument] {
+        match self.arguments.split_last() {
+            Some((_, others)) if self.sealed.is_some() => others,
+            _ => &self.arguments,
+        }
+    }
+
     /// Returns the name of the method of the client that makes the call.
     pub(crate) fn call_name(&self) -> Ident {
         match &self.stream {
             Some(stream) => stream.batch_name.clone(),
             None => self.name.clone(),
         }
+    }
+}
+
+/// Checks that a request that is sealed has a place for the seal, behind what it is made of.
+fn check_seal(name: &Ident, arguments: &[Argument], sealed: Option<&Path>) -> Result<()> {
+    let is_value = |last: &Argument| matches!(last.kind, ArgumentKind::Owned(_));
+    match sealed {
+        Some(path) if !arguments.last().is_some_and(is_value) => Err(Error::new(
+            path.span(),
+            format!("method `{name}` has #[sealed]: its last argument must be the seal, a value"),
+        )),
+        _ => Ok(()),
     }
 }
 

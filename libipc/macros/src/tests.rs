@@ -405,3 +405,32 @@ fn promises_are_about_replies_of_calls() {
         "needs a restart contract",
     );
 }
+
+#[test]
+fn seals_are_the_last_argument_of_a_call() {
+    body("#[idempotent] #[sealed(a::b)] fn go(x: u32, seal: Seal) -> Result<u32, E>;").unwrap();
+    for (method, because) in [
+        (
+            "#[idempotent] #[sealed(a)] fn go() -> Result<(), E>;",
+            "its last argument must be the seal",
+        ),
+        (
+            "#[idempotent] #[sealed(a)] fn go(x: &u32) -> Result<(), E>;",
+            "its last argument must be the seal",
+        ),
+        (
+            "#[idempotent] #[sealed(a)] #[sealed(b)] fn go(x: u32) -> Result<(), E>;",
+            "method `go` has two #[sealed]",
+        ),
+        (
+            "#[sealed(a)] #[stream] fn go(x: u32) -> Result<Stream<u8, u32>, E>;",
+            "stream `go` cannot have #[sealed]",
+        ),
+        (
+            "#[ring] #[sealed(a)] fn go(x: u32) -> Result<(), E>;",
+            "ring method `go` cannot have #[ensures] or #[sealed]",
+        ),
+    ] {
+        refused(method, because);
+    }
+}

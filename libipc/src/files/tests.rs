@@ -7,11 +7,14 @@ use libsys::{Handle, Memory, Sender};
 use super::{Files, SeekFrom, for_each_piece};
 use crate::loopback::Loopback;
 use crate::proto::vfs::{
-    Attributes, Cookie, Create, DirectoryBatch, DirectoryEntry, FileId, FileKind, FsError, Inode,
-    LastLink, MAX_PATH_BYTES, MountInfo, OpenOptions, Opened, Space, Transfer, VfsClient,
-    VfsDispatcher, VfsServer, Written,
+    APPEND, Attributes, Cookie, Create, DirectoryBatch, DirectoryEntry, FileId, FileKind, FsError,
+    Inode, LastLink, MAX_PATH_BYTES, MountInfo, OpenOptions, Opened, Seal, Space, Transfer,
+    VfsClient, VfsDispatcher, VfsServer, Written,
 };
 use crate::{Caller, Failure};
+
+/// All files have it.
+const INODE: Inode = Inode(1);
 
 type OpenPath = (Vec<u8>, OpenOptions);
 
@@ -35,7 +38,7 @@ impl Fake {
         let nodes = self.nodes.borrow();
         let node = nodes.get(path).ok_or(FsError::NotFound)?;
         Ok(Attributes {
-            inode: Inode(1),
+            inode: INODE,
             kind: if node.is_some() {
                 FileKind::Regular
             } else {
@@ -61,7 +64,9 @@ impl VfsServer for Fake {
         _: &Caller,
         path: Vec<u8>,
         options: OpenOptions,
+        seal: Seal,
     ) -> Result<Opened, FsError> {
+        seal.check(Seal::open(&path, options))?;
         if options.create == Create::IfMissing {
             self.nodes
                 .borrow_mut()
@@ -82,7 +87,8 @@ impl VfsServer for Fake {
         })
     }
 
-    async fn close(&self, _: &Caller, file: FileId) -> Result<(), FsError> {
+    async fn close(&self, _: &Caller, file: FileId, seal: Seal) -> Result<(), FsError> {
+        seal.check(Seal::file(file))?;
         self.path(file)?;
         self.open.borrow_mut()[file.0 as usize] = None;
         Ok(())
@@ -94,6 +100,7 @@ impl VfsServer for Fake {
         _: FileId,
         _: Transfer,
         _: Handle<Memory>,
+        _: Seal,
     ) -> Result<u32, FsError> {
         Err(FsError::BadBuffer)
     }
@@ -104,7 +111,9 @@ impl VfsServer for Fake {
         file: FileId,
         offset: u64,
         bytes: u32,
+        seal: Seal,
     ) -> Result<Vec<u8>, FsError> {
+        seal.check(Seal::transfer(INODE, offset, bytes))?;
         let (path, _) = self.path(file)?;
         let nodes = self.nodes.borrow();
         let content = nodes[&path].as_ref().ok_or(FsError::IsADirectory)?;
@@ -119,6 +128,7 @@ impl VfsServer for Fake {
         _: FileId,
         _: Transfer,
         _: Handle<Memory>,
+        _: Seal,
     ) -> Result<Written, FsError> {
         Err(FsError::BadBuffer)
     }
@@ -129,8 +139,11 @@ impl VfsServer for Fake {
         file: FileId,
         offset: u64,
         content: Vec<u8>,
+        seal: Seal,
     ) -> Result<Written, FsError> {
         let (path, options) = self.path(file)?;
+        let place = if options.append { APPEND } else { offset };
+        seal.check(Seal::transfer(INODE, place, content.len() as u32))?;
         let mut nodes = self.nodes.borrow_mut();
         let known = nodes
             .get_mut(&path)
@@ -150,7 +163,14 @@ impl VfsServer for Fake {
         })
     }
 
-    async fn truncate(&self, _: &Caller, file: FileId, bytes: u64) -> Result<(), FsError> {
+    async fn truncate(
+        &self,
+        _: &Caller,
+        file: FileId,
+        bytes: u64,
+        seal: Seal,
+    ) -> Result<(), FsError> {
+        seal.check(Seal::truncate(INODE, bytes))?;
         let (path, _) = self.path(file)?;
         if let Some(Some(content)) = self.nodes.borrow_mut().get_mut(&path) {
             content.resize(bytes as usize, 0);
@@ -158,11 +178,19 @@ impl VfsServer for Fake {
         Ok(())
     }
 
-    async fn stat_file(&self, _: &Caller, file: FileId) -> Result<Attributes, FsError> {
+    async fn stat_file(&self, _: &Caller, file: FileId, seal: Seal) -> Result<Attributes, FsError> {
+        seal.check(Seal::file(file))?;
         self.attributes(&self.path(file)?.0)
     }
 
-    async fn stat(&self, _: &Caller, path: Vec<u8>, _: LastLink) -> Result<Attributes, FsError> {
+    async fn stat(
+        &self,
+        _: &Caller,
+        path: Vec<u8>,
+        last: LastLink,
+        seal: Seal,
+    ) -> Result<Attributes, FsError> {
+        seal.check(Seal::stat(&path, last))?;
         self.attributes(&path)
     }
 
@@ -188,26 +216,29 @@ impl VfsServer for Fake {
         Ok(batch)
     }
 
-    async fn read_link(&self, _: &Caller, _: Vec<u8>) -> Result<Vec<u8>, FsError> {
+    async fn read_link(&self, _: &Caller, _: Vec<u8>, _: Seal) -> Result<Vec<u8>, FsError> {
         Err(FsError::Invalid)
     }
 
-    async fn canonical(&self, _: &Caller, path: Vec<u8>) -> Result<Vec<u8>, FsError> {
+    async fn canonical(&self, _: &Caller, path: Vec<u8>, seal: Seal) -> Result<Vec<u8>, FsError> {
+        seal.check(Seal::path(&path))?;
         Ok(path)
     }
 
-    async fn make_dir(&self, _: &Caller, path: Vec<u8>) -> Result<(), FsError> {
+    async fn make_dir(&self, _: &Caller, path: Vec<u8>, seal: Seal) -> Result<(), FsError> {
+        seal.check(Seal::path(&path))?;
         match self.nodes.borrow_mut().insert(path, None) {
             None => Ok(()),
             Some(_) => Err(FsError::Exists),
         }
     }
 
-    async fn symlink(&self, _: &Caller, _: Vec<u8>, _: Vec<u8>) -> Result<(), FsError> {
+    async fn symlink(&self, _: &Caller, _: Vec<u8>, _: Vec<u8>, _: Seal) -> Result<(), FsError> {
         Err(FsError::Unsupported)
     }
 
-    async fn unlink(&self, _: &Caller, path: Vec<u8>) -> Result<(), FsError> {
+    async fn unlink(&self, _: &Caller, path: Vec<u8>, seal: Seal) -> Result<(), FsError> {
+        seal.check(Seal::path(&path))?;
         self.nodes
             .borrow_mut()
             .remove(&path)
@@ -215,7 +246,8 @@ impl VfsServer for Fake {
             .ok_or(FsError::NotFound)
     }
 
-    async fn remove_dir(&self, _: &Caller, path: Vec<u8>) -> Result<(), FsError> {
+    async fn remove_dir(&self, _: &Caller, path: Vec<u8>, seal: Seal) -> Result<(), FsError> {
+        seal.check(Seal::path(&path))?;
         self.nodes
             .borrow_mut()
             .remove(&path)
@@ -223,7 +255,14 @@ impl VfsServer for Fake {
             .ok_or(FsError::NotFound)
     }
 
-    async fn rename(&self, _: &Caller, from: Vec<u8>, to: Vec<u8>) -> Result<(), FsError> {
+    async fn rename(
+        &self,
+        _: &Caller,
+        from: Vec<u8>,
+        to: Vec<u8>,
+        seal: Seal,
+    ) -> Result<(), FsError> {
+        seal.check(Seal::paths(&from, &to))?;
         let mut nodes = self.nodes.borrow_mut();
         let node = nodes.remove(&from).ok_or(FsError::NotFound)?;
         nodes.insert(to, node);

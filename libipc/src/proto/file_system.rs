@@ -336,7 +336,7 @@ pub trait FileSystem {
     /// Reads into a memory object. Returns how many bytes were read: fewer than asked only at
     /// the end of the file.
     #[idempotent]
-    #[ensures(crate::promises::sealed_read)]
+    #[ensures(crate::promises::read)]
     fn read(
         inode: Inode,
         transfer: Transfer,
@@ -345,7 +345,7 @@ pub trait FileSystem {
     ) -> Result<u32, FsError>;
     /// Reads at most [`MAX_SMALL_BYTES`] bytes into the reply.
     #[idempotent]
-    #[ensures(crate::promises::sealed_read_small)]
+    #[ensures(crate::promises::read_small)]
     fn read_small(inode: Inode, offset: u64, bytes: u32, seal: Seal) -> Result<Vec<u8>, FsError>;
     /// Lists a directory, without `.` and `..`.
     #[stream]

@@ -4,6 +4,9 @@
 //! links are resolved by the vfs. A program keeps its own current directory and file positions
 //! (`libipc::files` does both). Open files belong to the badge of the sender: they are closed
 //! when its last sender is closed, and no other badge can name them.
+//!
+//! Requests carry a [`Seal`] over what they ask for. That of a read, a write or a change of size of an
+//! open file is the one of the file system, over the inode in [`Opened`].
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::file_system::{
     APPEND, Attributes, Cookie, Damage, DirectoryBatch, DirectoryEntry, FileKind, FsAccess,
-    FsError, Inode, MAX_LINK_BYTES, MAX_NAME_BYTES, MAX_SMALL_BYTES, Space, Transfer,
+    FsError, Inode, MAX_LINK_BYTES, MAX_NAME_BYTES, MAX_SMALL_BYTES, Seal, Space, Transfer,
 };
 
 /// Most bytes of a path, of both together in a rename: one message must hold them.
@@ -151,7 +154,7 @@ pub enum MountState {
 }
 
 /// The tree of files.
-#[crate::interface(version = 3)]
+#[crate::interface(version = 4)]
 #[compared]
 #[suspect(
     FsError::Damaged(_)
@@ -173,66 +176,93 @@ pub trait Vfs {
 
     /// Opens a file. Directories cannot be opened: list them with `read_dir`.
     #[exactly_once]
-    fn open(path: &[u8], options: OpenOptions) -> Result<Opened, FsError>;
+    #[sealed(Seal::open)]
+    fn open(path: &[u8], options: OpenOptions, seal: Seal) -> Result<Opened, FsError>;
     /// Closes a file.
     #[exactly_once]
-    fn close(file: FileId) -> Result<(), FsError>;
+    #[sealed(Seal::file)]
+    fn close(file: FileId, seal: Seal) -> Result<(), FsError>;
     /// Reads into a memory object. Returns how many bytes were read: fewer than asked only at
     /// the end of the file.
     #[idempotent]
     #[ensures(crate::promises::read)]
-    fn read(file: FileId, transfer: Transfer, buffer: Handle<Memory>) -> Result<u32, FsError>;
+    fn read(
+        file: FileId,
+        transfer: Transfer,
+        buffer: Handle<Memory>,
+        seal: Seal,
+    ) -> Result<u32, FsError>;
     /// Reads at most [`MAX_SMALL_BYTES`] bytes into the reply.
     #[idempotent]
     #[ensures(crate::promises::read_small)]
-    fn read_small(file: FileId, offset: u64, bytes: u32) -> Result<Vec<u8>, FsError>;
-    /// Writes from a memory object: all of it or nothing.
+    fn read_small(file: FileId, offset: u64, bytes: u32, seal: Seal) -> Result<Vec<u8>, FsError>;
+    /// Writes from a memory object: all of it or nothing. The seal of a file opened for appending is that
+    /// of the offset [`APPEND`].
     #[exactly_once]
     #[ensures(crate::promises::write)]
-    fn write(file: FileId, transfer: Transfer, buffer: Handle<Memory>) -> Result<Written, FsError>;
-    /// Writes at most [`MAX_SMALL_BYTES`] bytes from the message: all of it or nothing.
+    fn write(
+        file: FileId,
+        transfer: Transfer,
+        buffer: Handle<Memory>,
+        seal: Seal,
+    ) -> Result<Written, FsError>;
+    /// As [`Vfs::write`], at most [`MAX_SMALL_BYTES`] bytes from the message.
     #[exactly_once]
     #[ensures(crate::promises::write_small)]
-    fn write_small(file: FileId, offset: u64, content: &[u8]) -> Result<Written, FsError>;
+    fn write_small(
+        file: FileId,
+        offset: u64,
+        content: &[u8],
+        seal: Seal,
+    ) -> Result<Written, FsError>;
     /// Makes an open file shorter, or longer with zeros.
     #[exactly_once]
-    fn truncate(file: FileId, bytes: u64) -> Result<(), FsError>;
+    fn truncate(file: FileId, bytes: u64, seal: Seal) -> Result<(), FsError>;
     /// Tells about an open file.
     #[idempotent]
     #[ensures(crate::promises::stat_file)]
-    fn stat_file(file: FileId) -> Result<Attributes, FsError>;
+    #[sealed(Seal::file)]
+    fn stat_file(file: FileId, seal: Seal) -> Result<Attributes, FsError>;
 
     /// Tells what a path names.
     #[idempotent]
     #[ensures(crate::promises::find)]
-    fn stat(path: &[u8], last: LastLink) -> Result<Attributes, FsError>;
+    #[sealed(Seal::stat)]
+    fn stat(path: &[u8], last: LastLink, seal: Seal) -> Result<Attributes, FsError>;
     /// Lists a directory, without `.` and `..`.
     #[stream]
     fn read_dir(path: &[u8]) -> Result<Stream<DirectoryEntry, Cookie>, FsError>;
     /// Returns the target of a symbolic link.
     #[idempotent]
     #[ensures(crate::promises::read_link)]
-    fn read_link(path: &[u8]) -> Result<Vec<u8>, FsError>;
+    #[sealed(Seal::path)]
+    fn read_link(path: &[u8], seal: Seal) -> Result<Vec<u8>, FsError>;
     /// Returns the path without `.`, `..` and symbolic links. It must exist.
     #[idempotent]
     #[ensures(crate::promises::canonical)]
-    fn canonical(path: &[u8]) -> Result<Vec<u8>, FsError>;
+    #[sealed(Seal::path)]
+    fn canonical(path: &[u8], seal: Seal) -> Result<Vec<u8>, FsError>;
     /// Makes a directory.
     #[exactly_once]
-    fn make_dir(path: &[u8]) -> Result<(), FsError>;
+    #[sealed(Seal::path)]
+    fn make_dir(path: &[u8], seal: Seal) -> Result<(), FsError>;
     /// Makes a symbolic link at `path`.
     #[exactly_once]
-    fn symlink(path: &[u8], target: &[u8]) -> Result<(), FsError>;
+    #[sealed(Seal::paths)]
+    fn symlink(path: &[u8], target: &[u8], seal: Seal) -> Result<(), FsError>;
     /// Removes a file or a symbolic link.
     #[exactly_once]
-    fn unlink(path: &[u8]) -> Result<(), FsError>;
+    #[sealed(Seal::path)]
+    fn unlink(path: &[u8], seal: Seal) -> Result<(), FsError>;
     /// Removes an empty directory.
     #[exactly_once]
-    fn remove_dir(path: &[u8]) -> Result<(), FsError>;
+    #[sealed(Seal::path)]
+    fn remove_dir(path: &[u8], seal: Seal) -> Result<(), FsError>;
     /// Moves a file or directory within one file system, replacing a file or an empty directory
     /// there in one step.
     #[exactly_once]
-    fn rename(from: &[u8], to: &[u8]) -> Result<(), FsError>;
+    #[sealed(Seal::paths)]
+    fn rename(from: &[u8], to: &[u8], seal: Seal) -> Result<(), FsError>;
 
     /// Lists what is mounted where.
     #[idempotent]

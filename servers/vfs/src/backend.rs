@@ -4,14 +4,15 @@ use alloc::vec::Vec;
 
 use libipc::proto::file_system::{
     Attributes, Cookie, Description, DirectoryBatch, FileKind, FsError, Inode, Operation, Outcome,
-    Space, Transfer,
+    Seal, Space, Transfer,
 };
 use libsys::{Handle, Memory};
 
 /// The result of a request to a file system.
 pub type FsResult<T> = Result<T, FsError>;
 
-/// A file system. The methods are those of `libipc::proto::file_system`.
+/// A file system. The methods are those of `libipc::proto::file_system`. Seals of transfers come from who
+/// asked for them; those of names are made here, where the names are.
 #[expect(
     missing_docs,
     reason = "each method is documented once, at the interface"
@@ -26,8 +27,14 @@ pub trait Backend {
         self.lookup(directory, name)
     }
     fn stat(&self, inode: Inode) -> FsResult<Attributes>;
-    fn read(&self, inode: Inode, transfer: Transfer, buffer: &Handle<Memory>) -> FsResult<u32>;
-    fn read_small(&self, inode: Inode, offset: u64, bytes: u32) -> FsResult<Vec<u8>>;
+    fn read(
+        &self,
+        inode: Inode,
+        transfer: Transfer,
+        buffer: &Handle<Memory>,
+        seal: Seal,
+    ) -> FsResult<u32>;
+    fn read_small(&self, inode: Inode, offset: u64, bytes: u32, seal: Seal) -> FsResult<Vec<u8>>;
     fn read_dir(&self, directory: Inode, from: Cookie) -> FsResult<DirectoryBatch>;
     fn read_link(&self, inode: Inode) -> FsResult<Vec<u8>>;
     fn outcome(&self, operation: Operation) -> FsResult<Option<Outcome>>;
@@ -58,13 +65,20 @@ pub trait Backend {
         from: (Inode, &[u8]),
         to: (Inode, &[u8]),
     ) -> FsResult<Outcome>;
-    fn truncate(&self, operation: Operation, inode: Inode, bytes: u64) -> FsResult<Outcome>;
+    fn truncate(
+        &self,
+        operation: Operation,
+        inode: Inode,
+        bytes: u64,
+        seal: Seal,
+    ) -> FsResult<Outcome>;
     fn write(
         &self,
         operation: Operation,
         inode: Inode,
         transfer: Transfer,
         buffer: &Handle<Memory>,
+        seal: Seal,
     ) -> FsResult<Outcome>;
     fn write_small(
         &self,
@@ -72,6 +86,7 @@ pub trait Backend {
         inode: Inode,
         offset: u64,
         content: &[u8],
+        seal: Seal,
     ) -> FsResult<Outcome>;
     fn sync(&self) -> FsResult<()>;
 }

@@ -7,7 +7,7 @@ use core::cell::{Cell, RefCell};
 
 use libipc::proto::file_system::{
     APPEND, Attributes, Cookie, Description, DirectoryBatch, DirectoryEntry, FileKind, FsAccess,
-    FsError, Inode, Operation, Outcome, Space, Transfer,
+    FsError, Inode, Operation, Outcome, Seal, Space, Transfer,
 };
 use libsys::{Handle, Memory};
 
@@ -209,11 +209,11 @@ impl Backend for Rc<FakeFs> {
         self.attributes(inode.0)
     }
 
-    fn read(&self, _: Inode, _: Transfer, _: &Handle<Memory>) -> FsResult<u32> {
+    fn read(&self, _: Inode, _: Transfer, _: &Handle<Memory>, _: Seal) -> FsResult<u32> {
         Err(FsError::BadBuffer)
     }
 
-    fn read_small(&self, inode: Inode, offset: u64, bytes: u32) -> FsResult<Vec<u8>> {
+    fn read_small(&self, inode: Inode, offset: u64, bytes: u32, _: Seal) -> FsResult<Vec<u8>> {
         self.check()?;
         let nodes = self.nodes.borrow();
         let content = &nodes.get(&inode.0).ok_or(FsError::Stale)?.content;
@@ -297,7 +297,13 @@ impl Backend for Rc<FakeFs> {
         })
     }
 
-    fn truncate(&self, operation: Operation, inode: Inode, bytes: u64) -> FsResult<Outcome> {
+    fn truncate(
+        &self,
+        operation: Operation,
+        inode: Inode,
+        bytes: u64,
+        _: Seal,
+    ) -> FsResult<Outcome> {
         self.change(operation, |nodes| {
             let node = nodes.get_mut(&inode.0).ok_or(FsError::Stale)?;
             node.content.resize(bytes as usize, 0);
@@ -305,7 +311,14 @@ impl Backend for Rc<FakeFs> {
         })
     }
 
-    fn write(&self, _: Operation, _: Inode, _: Transfer, _: &Handle<Memory>) -> FsResult<Outcome> {
+    fn write(
+        &self,
+        _: Operation,
+        _: Inode,
+        _: Transfer,
+        _: &Handle<Memory>,
+        _: Seal,
+    ) -> FsResult<Outcome> {
         Err(FsError::BadBuffer)
     }
 
@@ -315,6 +328,7 @@ impl Backend for Rc<FakeFs> {
         inode: Inode,
         offset: u64,
         content: &[u8],
+        _: Seal,
     ) -> FsResult<Outcome> {
         self.change(operation, |nodes| {
             let known = &mut nodes.get_mut(&inode.0).ok_or(FsError::Stale)?.content;

@@ -6,7 +6,7 @@ use core::cell::Cell;
 
 use libipc::proto::file_system::{
     APPEND, Attributes, Cookie, Description, DirectoryBatch, FileKind, FileSystemClient,
-    FileSystemSchema, FsError, Inode, MAX_SMALL_BYTES, Operation, Outcome, Seal, Space, Transfer,
+    FileSystemSchema, FsError, Inode, Operation, Outcome, Seal, Space, Transfer,
 };
 use libipc::wire::{ByteVec, Bytes};
 use libipc::{ConnectError, Failure, Interface};
@@ -221,20 +221,22 @@ impl Backend for Remote {
         )
     }
 
-    fn read(&self, inode: Inode, transfer: Transfer, buffer: &Handle<Memory>) -> FsResult<u32> {
-        let ask = |client: &FileSystemClient| {
-            client.read(inode, transfer, buffer, Seal::shared(inode, transfer))
-        };
+    fn read(
+        &self,
+        inode: Inode,
+        transfer: Transfer,
+        buffer: &Handle<Memory>,
+        seal: Seal,
+    ) -> FsResult<u32> {
+        let ask = |client: &FileSystemClient| client.read(inode, transfer, buffer, seal);
         self.ask(ask, ask)
     }
 
-    fn read_small(&self, inode: Inode, offset: u64, bytes: u32) -> FsResult<Vec<u8>> {
-        let bytes = bytes.min(MAX_SMALL_BYTES as u32);
-        let seal = Seal::transfer(inode, offset, bytes);
+    fn read_small(&self, inode: Inode, offset: u64, bytes: u32, seal: Seal) -> FsResult<Vec<u8>> {
         self.ask(
             |client| client.read_small(inode, offset, bytes, seal),
             |client| {
-                let read = (inode, offset, bytes, Seal::transfer(inode, offset, bytes));
+                let read = (inode, offset, bytes, seal);
                 otherwise::ask(client, "read_small", &read).map(bytes_of_reply)
             },
         )
@@ -335,13 +337,18 @@ impl Backend for Remote {
         )
     }
 
-    fn truncate(&self, operation: Operation, inode: Inode, bytes: u64) -> FsResult<Outcome> {
-        let seal = || Seal::truncate(inode, bytes);
+    fn truncate(
+        &self,
+        operation: Operation,
+        inode: Inode,
+        bytes: u64,
+        seal: Seal,
+    ) -> FsResult<Outcome> {
         self.change(
-            |client| client.truncate(operation, inode, bytes, seal()),
+            |client| client.truncate(operation, inode, bytes, seal),
             |outcome| outcome.inode == inode,
             |client| {
-                let change = (repeated(operation), inode, bytes, seal());
+                let change = (repeated(operation), inode, bytes, seal);
                 otherwise::ask(client, "truncate", &change).map(|(it,)| it)
             },
         )
@@ -353,13 +360,13 @@ impl Backend for Remote {
         inode: Inode,
         transfer: Transfer,
         buffer: &Handle<Memory>,
+        seal: Seal,
     ) -> FsResult<Outcome> {
         let place = (transfer.offset, transfer.bytes);
-        let seal = || Seal::shared(inode, transfer);
         self.change(
-            |client| client.write(operation, inode, transfer, buffer, seal()),
+            |client| client.write(operation, inode, transfer, buffer, seal),
             |outcome| is_of_write(outcome, inode, place),
-            |client| client.write(repeated(operation), inode, transfer, buffer, seal()),
+            |client| client.write(repeated(operation), inode, transfer, buffer, seal),
         )
     }
 
@@ -369,13 +376,13 @@ impl Backend for Remote {
         inode: Inode,
         offset: u64,
         content: &[u8],
+        seal: Seal,
     ) -> FsResult<Outcome> {
-        let seal = || Seal::transfer(inode, offset, content.len() as u32);
         self.change(
-            |client| client.write_small(operation, inode, offset, content, seal()),
+            |client| client.write_small(operation, inode, offset, content, seal),
             |outcome| is_of_write(outcome, inode, (offset, content.len() as u32)),
             |client| {
-                let change = (repeated(operation), inode, offset, Bytes(content), seal());
+                let change = (repeated(operation), inode, offset, Bytes(content), seal);
                 otherwise::ask(client, "write_small", &change).map(|(it,)| it)
             },
         )

@@ -99,6 +99,9 @@ fn is_possible<B: Backend>(
     names: &[Name<'_>],
     error: FsError,
 ) -> Option<bool> {
+    if error == FsError::CrossesMounts {
+        return are_apart(mounts, names);
+    }
     let mut is_one = false;
     for &Name {
         path,
@@ -131,6 +134,24 @@ fn is_possible<B: Backend>(
         };
     }
     Some(is_one)
+}
+
+/// Returns whether names are not all in one file system; `None` if that cannot be told.
+fn are_apart<B: Backend>(mounts: &[Mount<B>], names: &[Name<'_>]) -> Option<bool> {
+    let mut first = None;
+    for name in names {
+        let Ok(Walked {
+            place: Place::Node { mount, .. },
+            ..
+        }) = look(mounts, directory_of(name.path))?
+        else {
+            return None;
+        };
+        if *first.get_or_insert(mount) != mount {
+            return Some(true);
+        }
+    }
+    Some(false)
 }
 
 /// Returns whether what was seen is in a file system that can be changed.
@@ -320,7 +341,6 @@ mod tests {
             (old("/file"), ReadOnly),
             (old("/tmp"), Busy),
             (old("/"), Busy),
-            (old("/tmp/file"), CrossesMounts),
             // Of these it knows nothing.
             (old("/link"), NotFound),
             (new("/tmp/./x"), Exists),
@@ -341,6 +361,8 @@ mod tests {
         ] {
             assert!(!is_believed(&[name], error), "{name:?}: {error}");
         }
+        let crosses = |to| is_believed(&[old("/tmp/file"), new(to)], CrossesMounts);
+        assert!(crosses("/new") && !crosses("/tmp/dir/new"));
         // One reason is enough.
         assert!(is_believed(&[old("/tmp/none"), new("/tmp/new")], NotFound));
         assert!(!is_believed(&[old("/tmp/file"), new("/tmp/new")], NotFound));

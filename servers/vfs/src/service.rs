@@ -8,7 +8,7 @@ use core::fmt;
 use libipc::Caller;
 use libipc::proto::vfs::{
     Attributes, Cookie, Create, DirectoryBatch, FileId, FileKind, FsError, LastLink, MountInfo,
-    OpenOptions, Opened, Space, Transfer, VfsServer, Written,
+    OpenOptions, Opened, Seal, Space, Transfer, VfsServer, Written,
 };
 use libsys::state::{ExportError, StateMemory};
 use libsys::{Handle, Memory, Sender};
@@ -81,7 +81,9 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         caller: &Caller,
         path: Vec<u8>,
         options: OpenOptions,
+        seal: Seal,
     ) -> Result<Opened, FsError> {
+        seal.check(Seal::open(&path, options))?;
         let name = match options.create {
             Create::Never => Name::of(&path),
             Create::IfMissing | Create::New => Name::of_new(&path),
@@ -91,7 +93,8 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         vfs.of_names(&[name], opened)
     }
 
-    async fn close(&self, caller: &Caller, file: FileId) -> Result<(), FsError> {
+    async fn close(&self, caller: &Caller, file: FileId, seal: Seal) -> Result<(), FsError> {
+        seal.check(Seal::file(file))?;
         let mut vfs = self.vfs.borrow_mut();
         let closed = vfs.close(caller, file);
         vfs.of_file(closed)
@@ -103,9 +106,10 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         file: FileId,
         transfer: Transfer,
         buffer: Handle<Memory>,
+        seal: Seal,
     ) -> Result<u32, FsError> {
         let vfs = self.vfs.borrow();
-        vfs.of_file(vfs.read(caller, file, transfer, &buffer))
+        vfs.of_file(vfs.read(caller, file, transfer, &buffer, seal))
     }
 
     async fn read_small(
@@ -114,9 +118,10 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         file: FileId,
         offset: u64,
         bytes: u32,
+        seal: Seal,
     ) -> Result<Vec<u8>, FsError> {
         let vfs = self.vfs.borrow();
-        vfs.of_file(vfs.read_small(caller, file, offset, bytes))
+        vfs.of_file(vfs.read_small(caller, file, (offset, bytes), seal))
     }
 
     async fn write(
@@ -125,9 +130,10 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         file: FileId,
         transfer: Transfer,
         buffer: Handle<Memory>,
+        seal: Seal,
     ) -> Result<Written, FsError> {
         let vfs = self.vfs.borrow();
-        vfs.of_file(vfs.write(caller, file, transfer, &buffer))
+        vfs.of_file(vfs.write(caller, file, transfer, &buffer, seal))
     }
 
     async fn write_small(
@@ -136,17 +142,30 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         file: FileId,
         offset: u64,
         content: Vec<u8>,
+        seal: Seal,
     ) -> Result<Written, FsError> {
         let vfs = self.vfs.borrow();
-        vfs.of_file(vfs.write_small(caller, file, offset, &content))
+        vfs.of_file(vfs.write_small(caller, file, (offset, &content), seal))
     }
 
-    async fn truncate(&self, caller: &Caller, file: FileId, bytes: u64) -> Result<(), FsError> {
+    async fn truncate(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        bytes: u64,
+        seal: Seal,
+    ) -> Result<(), FsError> {
         let vfs = self.vfs.borrow();
-        vfs.of_file(vfs.truncate(caller, file, bytes))
+        vfs.of_file(vfs.truncate(caller, file, bytes, seal))
     }
 
-    async fn stat_file(&self, caller: &Caller, file: FileId) -> Result<Attributes, FsError> {
+    async fn stat_file(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        seal: Seal,
+    ) -> Result<Attributes, FsError> {
+        seal.check(Seal::file(file))?;
         let vfs = self.vfs.borrow();
         vfs.of_file(vfs.stat_file(caller, file))
     }
@@ -156,7 +175,9 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         _caller: &Caller,
         path: Vec<u8>,
         last: LastLink,
+        seal: Seal,
     ) -> Result<Attributes, FsError> {
+        seal.check(Seal::stat(&path, last))?;
         self.vfs.borrow().stat(&path, last)
     }
 
@@ -169,15 +190,28 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         self.vfs.borrow().read_dir(&path, from)
     }
 
-    async fn read_link(&self, _caller: &Caller, path: Vec<u8>) -> Result<Vec<u8>, FsError> {
+    async fn read_link(
+        &self,
+        _caller: &Caller,
+        path: Vec<u8>,
+        seal: Seal,
+    ) -> Result<Vec<u8>, FsError> {
+        seal.check(Seal::path(&path))?;
         self.vfs.borrow().read_link(&path)
     }
 
-    async fn canonical(&self, _caller: &Caller, path: Vec<u8>) -> Result<Vec<u8>, FsError> {
+    async fn canonical(
+        &self,
+        _caller: &Caller,
+        path: Vec<u8>,
+        seal: Seal,
+    ) -> Result<Vec<u8>, FsError> {
+        seal.check(Seal::path(&path))?;
         self.vfs.borrow().canonical(&path)
     }
 
-    async fn make_dir(&self, caller: &Caller, path: Vec<u8>) -> Result<(), FsError> {
+    async fn make_dir(&self, caller: &Caller, path: Vec<u8>, seal: Seal) -> Result<(), FsError> {
+        seal.check(Seal::path(&path))?;
         let mut vfs = self.vfs.borrow_mut();
         let made = vfs.make_dir(caller, &path);
         vfs.of_names(&[Name::of_new(&path)], made)
@@ -188,25 +222,36 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         caller: &Caller,
         path: Vec<u8>,
         target: Vec<u8>,
+        seal: Seal,
     ) -> Result<(), FsError> {
+        seal.check(Seal::paths(&path, &target))?;
         let mut vfs = self.vfs.borrow_mut();
         let made = vfs.symlink(caller, &path, &target);
         vfs.of_names(&[Name::of_link(&path, &target)], made)
     }
 
-    async fn unlink(&self, caller: &Caller, path: Vec<u8>) -> Result<(), FsError> {
+    async fn unlink(&self, caller: &Caller, path: Vec<u8>, seal: Seal) -> Result<(), FsError> {
+        seal.check(Seal::path(&path))?;
         let mut vfs = self.vfs.borrow_mut();
         let removed = vfs.remove(caller, &path, FileKind::Regular);
         vfs.of_names(&[Name::of(&path)], removed)
     }
 
-    async fn remove_dir(&self, caller: &Caller, path: Vec<u8>) -> Result<(), FsError> {
+    async fn remove_dir(&self, caller: &Caller, path: Vec<u8>, seal: Seal) -> Result<(), FsError> {
+        seal.check(Seal::path(&path))?;
         let mut vfs = self.vfs.borrow_mut();
         let removed = vfs.remove(caller, &path, FileKind::Directory);
         vfs.of_names(&[Name::of(&path)], removed)
     }
 
-    async fn rename(&self, caller: &Caller, from: Vec<u8>, to: Vec<u8>) -> Result<(), FsError> {
+    async fn rename(
+        &self,
+        caller: &Caller,
+        from: Vec<u8>,
+        to: Vec<u8>,
+        seal: Seal,
+    ) -> Result<(), FsError> {
+        seal.check(Seal::paths(&from, &to))?;
         let mut vfs = self.vfs.borrow_mut();
         let renamed = vfs.rename(caller, &from, &to);
         vfs.of_names(&[Name::of(&from), Name::of_new(&to)], renamed)

@@ -3,7 +3,7 @@ use std::rc::Rc;
 use libipc::Caller;
 use libipc::proto::file_system::{FileKind, FsAccess, FsError};
 use libipc::proto::vfs::{
-    Access, Cookie, Create, FileId, LastLink, MAX_OPEN_FILES, MountState, OpenOptions,
+    Access, Cookie, Create, FileId, LastLink, MAX_OPEN_FILES, MountState, OpenOptions, Seal,
 };
 use libsys::state::fake::FakeMemory;
 
@@ -19,6 +19,8 @@ mod wire;
 type TestVfs = Vfs<Rc<FakeFs>, FakeMemory>;
 
 const STATE_BYTES: usize = 256 * 1024;
+/// The fake file systems look at no seals.
+const SEAL: Seal = Seal::file(FileId(0));
 
 /// A vfs with a read-only disk at `/`, a temporary file system at `/tmp`, and one deeper down.
 struct World {
@@ -111,8 +113,11 @@ fn files_belong_to_their_badge() {
     let (mut world, mut vfs) = World::new();
     let file = open(&mut vfs, world.caller(1), "/readme", OpenOptions::read()).unwrap();
     let (own, other) = (world.caller(1), world.caller(2));
-    assert_eq!(vfs.read_small(&own, file, 1, 100).unwrap(), b"ext");
-    assert_eq!(vfs.read_small(&other, file, 0, 100), Err(FsError::BadFile));
+    assert_eq!(vfs.read_small(&own, file, (1, 100), SEAL).unwrap(), b"ext");
+    assert_eq!(
+        vfs.read_small(&other, file, (0, 100), SEAL),
+        Err(FsError::BadFile)
+    );
     assert_eq!(vfs.close(&other, file), Err(FsError::BadFile));
     vfs.end_session(2);
     assert!(vfs.stat_file(&own, file).is_ok());
@@ -154,12 +159,15 @@ fn access_is_what_was_asked_for() {
     );
     let read = open(&mut vfs, caller, "/readme", OpenOptions::read()).unwrap();
     assert_eq!(
-        vfs.write_small(&caller, read, 0, b"x"),
+        vfs.write_small(&caller, read, (0, b"x"), SEAL),
         Err(FsError::Denied)
     );
     let write = open(&mut vfs, world.caller(1), "/tmp/f", OpenOptions::replace()).unwrap();
-    assert_eq!(vfs.read_small(&caller, write, 0, 1), Err(FsError::Denied));
-    let far = vfs.write_small(&world.caller(1), write, u64::MAX, b"x");
+    assert_eq!(
+        vfs.read_small(&caller, write, (0, 1), SEAL),
+        Err(FsError::Denied)
+    );
+    let far = vfs.write_small(&world.caller(1), write, (u64::MAX, b"x"), SEAL);
     assert_eq!(far, Err(FsError::TooLarge));
 }
 
@@ -167,11 +175,11 @@ fn access_is_what_was_asked_for() {
 fn opening_can_make_cut_and_append() {
     let (mut world, mut vfs) = World::new();
     let file = open(&mut vfs, world.caller(1), "/tmp/f", OpenOptions::replace()).unwrap();
-    vfs.write_small(&world.caller(1), file, 0, b"first")
+    vfs.write_small(&world.caller(1), file, (0, b"first"), SEAL)
         .unwrap();
     let file = open(&mut vfs, world.caller(1), "/tmp/f", OpenOptions::append()).unwrap();
     let written = vfs
-        .write_small(&world.caller(1), file, 0, b" second")
+        .write_small(&world.caller(1), file, (0, b" second"), SEAL)
         .unwrap();
     assert_eq!((written.offset, written.bytes), (5, 7));
     assert_eq!(

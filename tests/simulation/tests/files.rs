@@ -10,7 +10,8 @@ use libipc::Interface;
 use libipc::loopback::Loopback;
 use libipc::proto::file_system::{FileSystemClient, FileSystemDispatcher, FileSystemSchema};
 use libipc::proto::vfs::{
-    Access, Create, FileId, LastLink, OpenOptions, VfsClient, VfsDispatcher, VfsSchema,
+    APPEND, Access, Create, FileId, LastLink, OpenOptions, Seal, VfsClient, VfsDispatcher,
+    VfsSchema,
 };
 use libsys::Error;
 use skink_simulation::{Endpoint, Kept, ServerMemory, Steps};
@@ -63,18 +64,28 @@ impl World {
             let path = |rest: &str| format!("/tmp/{name}{rest}").into_bytes();
             see("make", format!("{:?}", vfs.make_dir(&path(""))));
             see("again", format!("{:?}", vfs.make_dir(&path(""))));
-            let opened = vfs.open(&path("/f"), NEW).map(|opened| opened.file);
-            see("open", format!("{opened:?}"));
-            let file = opened.expect("a new file can be opened");
-            let write = |at, content: &[u8]| format!("{:?}", vfs.write_small(file, at, content));
+            let opened = vfs.open(&path("/f"), NEW);
+            let number = opened.as_ref().map(|opened| opened.file);
+            see("open", format!("{number:?}"));
+            let opened = opened.expect("a new file can be opened");
+            let (file, inode) = (opened.file, opened.attributes.inode);
+            let write = |at, content: &[u8]| {
+                let seal = Seal::transfer(inode, at, content.len() as u32);
+                format!("{:?}", vfs.write_small(file, at, content, seal))
+            };
+            let read = |at, bytes| {
+                let seal = Seal::transfer(inode, at, bytes);
+                format!("{:?}", vfs.read_small(file, at, bytes, seal))
+            };
             see("write", write(0, b"0123456789"));
             see("over", write(3, &[name.as_bytes()[0]; 600]));
-            see("truncate", format!("{:?}", vfs.truncate(file, 12)));
-            see("read", format!("{:?}", vfs.read_small(file, 2, 100)));
+            let seal = Seal::truncate(inode, 12);
+            see("truncate", format!("{:?}", vfs.truncate(file, 12, seal)));
+            see("read", read(2, 100));
             see("taken", format!("{:?}", vfs.open(&path("/f"), NEW)));
             see("append", format!("{:?}", append(vfs, &path("/f"), b"end")));
             see("close", format!("{:?}", vfs.close(file)));
-            see("closed", format!("{:?}", vfs.read_small(file, 0, 1)));
+            see("closed", read(0, 1));
             see(
                 "move",
                 format!("{:?}", vfs.rename(&path("/f"), &path("/g"))),
@@ -110,9 +121,11 @@ const NEW: OpenOptions = OpenOptions {
 
 fn append(vfs: &VfsClient, path: &[u8], content: &[u8]) -> Result<FileId, String> {
     let words = |error| format!("{error:?}");
-    let file = vfs.open(path, OpenOptions::append()).map_err(words)?.file;
+    let opened = vfs.open(path, OpenOptions::append()).map_err(words)?;
+    let file = opened.file;
+    let seal = Seal::transfer(opened.attributes.inode, APPEND, content.len() as u32);
     let end = vfs
-        .write_small(file, 0, content)
+        .write_small(file, 0, content, seal)
         .map_err(|error| format!("{error:?}"))?;
     // Left open: it has to outlive the vfs.
     let size = vfs
@@ -125,11 +138,13 @@ fn append(vfs: &VfsClient, path: &[u8], content: &[u8]) -> Result<FileId, String
 
 fn content(vfs: &VfsClient, path: &[u8]) -> Result<Vec<u8>, String> {
     let words = |error| format!("{error:?}");
-    let file = vfs.open(path, OpenOptions::read()).map_err(words)?.file;
+    let opened = vfs.open(path, OpenOptions::read()).map_err(words)?;
+    let seal = Seal::transfer(opened.attributes.inode, 0, 1000);
     let bytes = vfs
-        .read_small(file, 0, 1000)
+        .read_small(opened.file, 0, 1000, seal)
         .map_err(|error| format!("{error:?}"))?;
-    vfs.close(file).map_err(|error| format!("{error:?}"))?;
+    vfs.close(opened.file)
+        .map_err(|error| format!("{error:?}"))?;
     Ok(bytes)
 }
 

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt::Display;
 use core::future::Future;
+use core::hint::black_box;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
@@ -273,6 +274,8 @@ impl Future for Pending {
             let Some(Job { room, .. }) = self.job.take() else {
                 return Poll::Pending;
             };
+            // Else the room would be given back twice: here, and by who reads what is in it.
+            assert!(black_box(&self.job).is_none(), "a read has not ended");
             let reading = self.reading;
             assert!(room.offset == reading.place, "a read ends in another room");
             let channel = Rc::clone(&self.channel);

@@ -8,7 +8,7 @@ use std::task::Context;
 use libipc::Interface;
 use libipc::loopback::Loopback;
 use libipc::proto::file_system::{
-    APPEND, FileKind, FileSystemClient, FileSystemSchema, FsError, Inode, Operation, Outcome,
+    APPEND, FileKind, FileSystemClient, FileSystemSchema, FsError, Inode, Operation, Outcome, Seal,
 };
 use libipc::schema::Schema;
 use libipc::server::{Arguments, Dispatch, Started};
@@ -16,6 +16,9 @@ use libipc::wire::Status;
 
 use super::Remote;
 use crate::backend::{Backend, FsResult};
+
+/// Nobody looks at it.
+const SEAL: Seal = Seal::truncate(FILE, 0);
 
 /// Answers each request by the next answer, whatever was asked.
 struct Scripted(Rc<RefCell<Vec<FsResult<Outcome>>>>);
@@ -81,9 +84,9 @@ fn an_error_is_believed_if_it_comes_twice() {
 
 #[test]
 fn an_outcome_is_believed_if_it_can_be_that_of_the_change() {
-    let truncate = |remote: &Remote| remote.truncate(OPERATION, FILE, 5);
-    let write = |remote: &Remote| remote.write_small(OPERATION, FILE, 3, b"four");
-    let append = |remote: &Remote| remote.write_small(OPERATION, FILE, APPEND, b"four");
+    let truncate = |remote: &Remote| remote.truncate(OPERATION, FILE, 5, SEAL);
+    let write = |remote: &Remote| remote.write_small(OPERATION, FILE, 3, b"four", SEAL);
+    let append = |remote: &Remote| remote.write_small(OPERATION, FILE, APPEND, b"four", SEAL);
     let make = |remote: &Remote| remote.create(OPERATION, FILE, b"x", (FileKind::Directory, 0o755));
     let is_believed = |outcome, change: &dyn Fn(&Remote) -> FsResult<Outcome>| {
         believed(&[Ok(outcome)], change) == Some(Ok(outcome))

@@ -4,7 +4,7 @@ use libipc::proto::file_system::{FileKind, FsError};
 use libipc::proto::vfs::{Create, OpenOptions};
 use libsys::state::fake::FakeMemory;
 
-use super::{NEW, TestVfs, World, again, open};
+use super::{NEW, SEAL, TestVfs, World, again, open};
 use crate::Mount;
 
 /// Lets the vfs die without a trace and start again.
@@ -26,10 +26,11 @@ fn open_files_and_badges_survive() {
     .unwrap();
     vfs.close(&world.caller(first), closed).unwrap();
     let mut vfs = restart(&world, vfs);
-    vfs.write_small(&world.caller(first), file, 0, b"after")
+    vfs.write_small(&world.caller(first), file, (0, b"after"), SEAL)
         .unwrap();
     assert_eq!(
-        vfs.read_small(&world.caller(first), file, 0, 9).unwrap(),
+        vfs.read_small(&world.caller(first), file, (0, 9), SEAL)
+            .unwrap(),
         b"after"
     );
     assert_eq!(
@@ -62,10 +63,11 @@ fn a_request_that_comes_again_is_answered_as_before_and_not_run_twice() {
     let append = OpenOptions::append();
     let log = open(&mut vfs, world.caller(1), "/tmp/log", append).unwrap();
     let writes = world.caller(1);
-    let written = vfs.write_small(&writes, log, 0, b"line").unwrap();
+    let written = vfs.write_small(&writes, log, (0, b"line"), SEAL).unwrap();
     let mut vfs = restart(&world, vfs);
     assert_eq!(
-        vfs.write_small(&again(writes), log, 0, b"line").unwrap(),
+        vfs.write_small(&again(writes), log, (0, b"line"), SEAL)
+            .unwrap(),
         written
     );
     assert_eq!(vfs.stat_file(&writes, log).unwrap().bytes, 4);

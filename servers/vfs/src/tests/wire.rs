@@ -10,7 +10,7 @@ use libipc::proto::vfs::{
 };
 use libsys::{Error, Handle, Memory, RawHandle};
 
-use super::{NEW, World};
+use super::{NEW, SEAL, World};
 use crate::service::Service;
 
 fn connect() -> (Rc<Loopback>, VfsClient) {
@@ -29,9 +29,9 @@ fn every_message_looks_as_before() {
     let (loopback, client) = connect();
     assert!(client.new_session().is_err());
     let file = client.open(b"/tmp/f", NEW).unwrap().file;
-    client.write_small(file, 0, b"content").unwrap();
-    client.read_small(file, 3, 100).unwrap();
-    client.truncate(file, 5).unwrap();
+    client.write_small(file, 0, b"content", SEAL).unwrap();
+    client.read_small(file, 3, 100, SEAL).unwrap();
+    client.truncate(file, 5, SEAL).unwrap();
     client.stat_file(file).unwrap();
     let transfer = Transfer {
         offset: 1,
@@ -41,8 +41,8 @@ fn every_message_looks_as_before() {
     let buffer: Handle<Memory> = Handle::from_raw(RawHandle(9));
     // There is no kernel that could copy to or from a buffer.
     let bad = Failure::Server(FsError::BadBuffer);
-    assert_eq!(client.read(file, transfer, &buffer), Err(bad));
-    assert_eq!(client.write(file, transfer, &buffer), Err(bad));
+    assert_eq!(client.read(file, transfer, &buffer, SEAL), Err(bad));
+    assert_eq!(client.write(file, transfer, &buffer, SEAL), Err(bad));
     client.close(file).unwrap();
     client.stat(b"/tmp/f", LastLink::Keep).unwrap();
     client.make_dir(b"/tmp/d").unwrap();
@@ -99,7 +99,7 @@ fn hostile_arguments_get_errors() {
     }
     let bad = Failure::Server(FsError::BadFile);
     assert_eq!(
-        client.read_small(FileId(u32::MAX), u64::MAX, u32::MAX),
+        client.read_small(FileId(u32::MAX), u64::MAX, u32::MAX, SEAL),
         Err(bad)
     );
     assert_eq!(client.close(FileId(77)), Err(bad));

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use libipc::Caller;
 use libipc::proto::file_system::{APPEND, Attributes, FileKind, FsError, Inode, Transfer};
 use libipc::proto::vfs::{
-    Access, Create, FileId, LastLink, MAX_SMALL_BYTES, OpenOptions, Opened, Written,
+    Access, Create, FileId, LastLink, MAX_SMALL_BYTES, OpenOptions, Opened, Seal, Written,
 };
 use libsys::state::{Purpose, StateMemory};
 use libsys::{Handle, Memory};
@@ -85,7 +85,8 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     ) -> FsResult<()> {
         assert!(options.truncate, "nobody asked for a file to be cut");
         let operation = operation(caller, STEP_TRUNCATE);
-        self.mounts[mount].backend.truncate(operation, inode, 0)?;
+        let backend = &self.mounts[mount].backend;
+        backend.truncate(operation, inode, 0, Seal::truncate(inode, 0))?;
         Ok(())
     }
 
@@ -204,25 +205,29 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         file: FileId,
         transfer: Transfer,
         buffer: &Handle<Memory>,
+        seal: Seal,
     ) -> FsResult<u32> {
         let (backend, inode) = self.readable(caller, file)?;
-        backend.read(inode, transfer, buffer)
+        backend.read(inode, transfer, buffer, seal)
     }
 
     /// Reads few bytes.
     ///
     /// # Errors
     ///
-    /// As [`Vfs::read`].
+    /// As [`Vfs::read`]; `Invalid` for more than [`MAX_SMALL_BYTES`].
     pub fn read_small(
         &self,
         caller: &Caller,
         file: FileId,
-        offset: u64,
-        bytes: u32,
+        (offset, bytes): (u64, u32),
+        seal: Seal,
     ) -> FsResult<Vec<u8>> {
         let (backend, inode) = self.readable(caller, file)?;
-        backend.read_small(inode, offset, bytes.min(MAX_SMALL_BYTES as u32))
+        if bytes as usize > MAX_SMALL_BYTES {
+            return Err(FsError::Invalid);
+        }
+        backend.read_small(inode, offset, bytes, seal)
     }
 
     /// Writes from a buffer.
@@ -236,12 +241,13 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         file: FileId,
         transfer: Transfer,
         buffer: &Handle<Memory>,
+        seal: Seal,
     ) -> FsResult<Written> {
         let (backend, open) = self.writable(caller, file)?;
         let offset = place(open, transfer.offset)?;
         check_place(open, transfer.offset, offset);
         let transfer = Transfer { offset, ..transfer };
-        let outcome = backend.write(operation(caller, 0), open.inode, transfer, buffer)?;
+        let outcome = backend.write(operation(caller, 0), open.inode, transfer, buffer, seal)?;
         Ok(Written {
             offset: outcome.offset,
             bytes: outcome.bytes,
@@ -257,13 +263,13 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         &self,
         caller: &Caller,
         file: FileId,
-        offset: u64,
-        content: &[u8],
+        (offset, content): (u64, &[u8]),
+        seal: Seal,
     ) -> FsResult<Written> {
         let (backend, open) = self.writable(caller, file)?;
         let to = place(open, offset)?;
         check_place(open, offset, to);
-        let outcome = backend.write_small(operation(caller, 0), open.inode, to, content)?;
+        let outcome = backend.write_small(operation(caller, 0), open.inode, to, content, seal)?;
         Ok(Written {
             offset: outcome.offset,
             bytes: outcome.bytes,
@@ -275,9 +281,9 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
     /// # Errors
     ///
     /// As [`Vfs::write`].
-    pub fn truncate(&self, caller: &Caller, file: FileId, bytes: u64) -> FsResult<()> {
+    pub fn truncate(&self, caller: &Caller, file: FileId, bytes: u64, seal: Seal) -> FsResult<()> {
         let (backend, open) = self.writable(caller, file)?;
-        backend.truncate(operation(caller, 0), open.inode, bytes)?;
+        backend.truncate(operation(caller, 0), open.inode, bytes, seal)?;
         Ok(())
     }
 

@@ -100,6 +100,7 @@ pub(crate) fn echo(endpoint: &Handle<Endpoint>) -> Result<(), Error> {
                     reply: request.reply,
                     label: 0,
                     bytes: bytes as u32,
+                    is_compared: false,
                 };
                 ipc::answer_and_receive(Some(answer), endpoint, FOREVER)?
             }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use libipc::proto::console::{ConsoleClient, MAX_WRITE};
-use libipc::proto::vfs::{FileId, MAX_SMALL_BYTES, OpenOptions, VfsClient};
+use libipc::proto::vfs::{APPEND, MAX_SMALL_BYTES, OpenOptions, Opened, Seal, VfsClient};
 
 use crate::Failed;
 
@@ -19,7 +19,8 @@ enum Target {
     Terminal(ConsoleClient),
     File {
         vfs: VfsClient,
-        file: FileId,
+        file: Opened,
+        is_append: bool,
         offset: u64,
     },
     /// There is no terminal: a program that was started without one.
@@ -46,10 +47,11 @@ impl Output {
     ///
     /// Why it cannot be opened.
     pub fn file(vfs: VfsClient, path: &str, options: OpenOptions) -> Result<Self, Failed> {
-        let opened = vfs.open(path.as_bytes(), options)?;
+        let file = vfs.open(path.as_bytes(), options)?;
         Ok(Self::to(Target::File {
             vfs,
-            file: opened.file,
+            file,
+            is_append: options.append,
             offset: 0,
         }))
     }
@@ -101,8 +103,16 @@ impl Output {
     fn send(&mut self) -> Result<(), Failed> {
         match &mut self.target {
             Target::Terminal(console) => console.write(&self.buffer)?,
-            Target::File { vfs, file, offset } => {
-                *offset += u64::from(vfs.write_small(*file, *offset, &self.buffer)?.bytes);
+            Target::File {
+                vfs,
+                file,
+                is_append,
+                offset,
+            } => {
+                let place = if *is_append { APPEND } else { *offset };
+                let seal = Seal::transfer(file.attributes.inode, place, self.buffer.len() as u32);
+                let written = vfs.write_small(file.file, *offset, &self.buffer, seal)?;
+                *offset += u64::from(written.bytes);
             }
             Target::Nowhere => {}
         }

@@ -12,7 +12,7 @@ use libipc::proto::init::InitClient;
 use libipc::proto::log::{KERNEL, LogClient};
 use libipc::proto::memory::{MemoryManagerClient, Protection};
 use libipc::proto::pci::PciClient;
-use libipc::proto::vfs::{FileId, FileKind, LastLink, OpenOptions, VfsClient};
+use libipc::proto::vfs::{FileKind, LastLink, OpenOptions, Opened, Seal, VfsClient};
 use libsys::abi::PAGE_SIZE;
 use libsys::mappings::Reservation;
 use libsys::time;
@@ -41,7 +41,7 @@ pub(crate) struct Probes {
     memory: MemoryManagerClient,
     /// A file of the disk, and its size. Its content is never cached: only what lies ahead of a
     /// reader is.
-    file: Option<(FileId, u64)>,
+    file: Option<Opened>,
     room: Reservation,
     /// Pages of the room that were touched; `None` when nothing is mapped there.
     touched: Option<u64>,
@@ -129,13 +129,14 @@ impl Probes {
 
     fn read(&mut self, ns: u64) -> Result<(), String> {
         let vfs = self.vfs.clone().with_deadline(ns);
-        let Some((file, size)) = self.file else {
+        let Some(Opened { file, attributes }) = self.file else {
             // Without a disk the vfs itself is all there is.
             return vfs.stat(b"/", LastLink::Follow).map(drop).map_err(text);
         };
-        let places = (size / BYTES).max(1);
+        let places = (attributes.bytes / BYTES).max(1);
         let offset = self.random.below(places) * BYTES;
-        vfs.read_small(file, offset, BYTES as u32)
+        let seal = Seal::transfer(attributes.inode, offset, BYTES as u32);
+        vfs.read_small(file, offset, BYTES as u32, seal)
             .map(drop)
             .map_err(text)
     }
@@ -170,7 +171,7 @@ impl Probes {
 }
 
 /// Returns the largest file in the root of the disk; `None` without a disk.
-fn largest(files: &Files) -> Result<Option<(FileId, u64)>, Failed> {
+fn largest(files: &Files) -> Result<Option<Opened>, Failed> {
     let entries = files
         .read_dir("/")
         .map_err(|failure| Failed::from(failure).about("/"))?;
@@ -184,12 +185,12 @@ fn largest(files: &Files) -> Result<Option<(FileId, u64)>, Failed> {
             found.push((attributes.bytes, path));
         }
     }
-    let Some((bytes, path)) = found.into_iter().max() else {
+    let Some((_, path)) = found.into_iter().max() else {
         return Ok(None);
     };
     let opened = files.vfs().open(path.as_bytes(), OpenOptions::read());
     let opened = opened.map_err(|failure| Failed::from(failure).about(path))?;
-    Ok(Some((opened.file, bytes)))
+    Ok(Some(opened))
 }
 
 fn text<E: core::fmt::Display>(failure: E) -> String {
