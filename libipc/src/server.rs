@@ -340,8 +340,7 @@ impl Server {
         };
         self.hold(ipc::Answer {
             reply: request.reply,
-            label: outcome as u32,
-            bytes: bytes as u32,
+            info: Info::new(outcome as u32, bytes, 0),
             is_compared: false,
         });
     }
@@ -349,14 +348,13 @@ impl Server {
     /// Sends a reply, or holds it to send it with the next wait.
     #[inline]
     fn answer(&mut self, reply: Handle<Reply>, answer: Answer) {
-        let (label, bytes) = (answer.status as u32, answer.bytes);
+        let (label, bytes) = (answer.status as u32, answer.bytes as usize);
         if let Some(handles) = answer.handles {
             return answer_with_handles(reply, label, bytes, *handles);
         }
         self.hold(ipc::Answer {
             reply,
-            label,
-            bytes,
+            info: Info::new(label, bytes, 0),
             is_compared: self.is_compared,
         });
     }
@@ -374,8 +372,8 @@ impl Server {
         let Some(answer) = self.held.take() else {
             return;
         };
-        let bytes = answer.bytes as usize;
-        match ipc::reply(answer.reply, answer.label, bytes, &Outgoing::NONE) {
+        let (label, bytes) = (answer.info.label(), answer.info.bytes());
+        match ipc::reply(answer.reply, label, bytes, &Outgoing::NONE) {
             Ok(()) | Err(Error::ReplyGone) => {}
             // As where it goes out with the wait: the next instance answers.
             Err(error) => handle_failure(error),
@@ -384,8 +382,8 @@ impl Server {
 }
 
 #[cold]
-fn answer_with_handles(reply: Handle<Reply>, label: u32, bytes: u32, handles: OutHandles) {
-    match ipc::reply(reply, label, bytes as usize, &handles.outgoing()) {
+fn answer_with_handles(reply: Handle<Reply>, label: u32, bytes: usize, handles: OutHandles) {
+    match ipc::reply(reply, label, bytes, &handles.outgoing()) {
         Ok(()) => handles.release(),
         Err(Error::ReplyGone) => {}
         Err(error) => log::warn!("reply with handles not sent: {error}"),

@@ -287,25 +287,22 @@ pub fn reply_receive(
 pub struct Answer {
     /// The duty to answer.
     pub reply: Handle<Reply>,
-    /// The label.
-    pub label: u32,
-    /// Length of the payload.
-    pub bytes: u32,
-    /// Whether what is about to be sent is held against this and the page once more.
+    /// Label and length of the payload.
+    pub info: Info,
+    /// Whether what is about to be sent is held against what was written once more.
     pub is_compared: bool,
 }
 
 impl Answer {
-    /// Ends the process if what is about to be sent is not this answer: an instruction that went wrong
-    /// on the way there would have the caller believe what nobody said.
+    /// Ends the process if what is about to be sent is not what was written, or has a label besides: an
+    /// instruction that went wrong on the way there would have the caller believe what nobody said.
     #[inline(always)]
-    fn compare(&self, registers: &IpcRegisters, words: Option<&[u64; REGISTER_BYTES / 8]>) {
-        let info = Info(black_box(registers.info));
-        let mut differences = info.0 ^ Info::new(self.label, self.bytes as usize, 0).0;
-        // A reply has a payload or a label that says why there is none.
-        if self.bytes != 0 {
-            differences |= u64::from(self.label) | (u64::from(self.bytes) ^ written());
+    fn compare(info: Info, words: Option<&[u64; REGISTER_BYTES / 8]>) {
+        if info.bytes() == 0 {
+            // The label says why, or that all is well.
+            return;
         }
+        let mut differences = info.0 ^ written();
         if let Some(words) = words {
             // A sum, which is 0 if nothing differs, is less to run than a comparison for each word.
             let page_words = with_page(|page| page_words(black_box(page)));
@@ -330,10 +327,9 @@ pub fn answer_and_receive(
 ) -> Result<(Received, Words)> {
     let (mut registers, syscall, reply) = match answer {
         Some(answer) => {
-            let (registers, words) =
-                prepared(answer.label, answer.bytes as usize, &Outgoing::NONE)?;
+            let (registers, words) = prepared(answer.info);
             if answer.is_compared {
-                answer.compare(&registers, words.as_ref());
+                Answer::compare(Info(black_box(registers.info)), words.as_ref());
             }
             (registers, Syscall::ReplyReceive, answer.reply.into_raw().0)
         }
@@ -402,34 +398,30 @@ pub fn wait(notification: &Handle<Notification>, deadline: u64) -> Result<u64> {
 /// last byte as far as its last word goes. Of the words behind that the kernel takes none.
 #[inline]
 fn outgoing(label: u32, bytes: usize, handles: &Outgoing) -> Result<IpcRegisters> {
-    prepared(label, bytes, handles).map(|(registers, _)| registers)
-}
-
-/// As [`outgoing`]; also returns the words that are in the registers.
-#[inline(always)]
-fn prepared(
-    label: u32,
-    bytes: usize,
-    handles: &Outgoing,
-) -> Result<(IpcRegisters, Option<[u64; REGISTER_BYTES / 8]>)> {
     if bytes > MAX_MESSAGE_BYTES {
         return Err(Error::MessageTooLong);
     }
+    let info = Info::new(label, bytes, handles.count).moving(handles.moved);
+    if handles.count > 0 {
+        set_send_handles(handles.handles);
+    }
+    Ok(prepared(info).0)
+}
+
+/// As [`outgoing`], when the handles are where they should be. Also returns the words that are in the
+/// registers, if the payload goes there.
+#[inline(always)]
+fn prepared(info: Info) -> (IpcRegisters, Option<[u64; REGISTER_BYTES / 8]>) {
     let mut registers = IpcRegisters {
-        info: Info::new(label, bytes, handles.count)
-            .moving(handles.moved)
-            .0,
+        info: info.0,
         ..IpcRegisters::default()
     };
-    let is_short = (1..=REGISTER_BYTES).contains(&bytes);
+    let is_short = (1..=REGISTER_BYTES).contains(&info.bytes());
     let words = is_short.then(|| with_page(|page| page_words(page)));
     if let Some(words) = &words {
         registers.set_words(words);
     }
-    if handles.count > 0 {
-        set_send_handles(handles.handles);
-    }
-    Ok((registers, words))
+    (registers, words)
 }
 
 /// Returns the words with which a payload begins.

@@ -5,7 +5,7 @@ use alloc::rc::Rc;
 use bench::arguments::Role;
 use bench::echo::{EchoDispatcher, Mirror};
 use libipc::Server;
-use libsys::abi::FOREVER;
+use libsys::abi::{FOREVER, Info};
 use libsys::ipc::{self, Received, Words};
 use libsys::mappings::Reservation;
 use libsys::thread::yield_now;
@@ -98,8 +98,7 @@ pub(crate) fn echo(endpoint: &Handle<Endpoint>) -> Result<(), Error> {
                 let bytes = request.info.bytes();
                 let answer = ipc::Answer {
                     reply: request.reply,
-                    label: 0,
-                    bytes: bytes as u32,
+                    info: Info::new(0, bytes, 0),
                     is_compared: false,
                 };
                 ipc::answer_and_receive(Some(answer), endpoint, FOREVER)?
