@@ -7,7 +7,7 @@ use core::cell::RefCell;
 
 use libipc::Caller;
 use libipc::proto::init::{
-    InitError, InitServer, PAGE_OF_RINGS, ServiceInfo, ServiceStatistics, ServiceVersion,
+    InitError, InitServer, PAGE_OF_RINGS, Seal, ServiceInfo, ServiceStatistics, ServiceVersion,
     SwapReport,
 };
 use libipc::stream::Batch;
@@ -189,13 +189,21 @@ impl<S: Services> Control<S> {
         InitError::NotAllowed
     }
 
-    fn find(&self, name: &str) -> Result<usize, InitError> {
+    /// Finds the service of a request by its name, of which `seal_of` makes the seal of the request.
+    fn find(
+        &self,
+        name: &str,
+        seal: Seal,
+        seal_of: impl Fn(&str) -> Seal,
+    ) -> Result<usize, InitError> {
         let names = self.names(0).chain([OWN_NAME]);
-        let mut names = names.enumerate();
-        names
-            .find(|(_, known)| *known == name)
-            .map(|(position, _)| position)
-            .ok_or_else(|| self.not_found(name))
+        let found = names.enumerate().find(|(_, known)| *known == name);
+        let is_meant = seal == found.map_or_else(|| seal_of(name), |(_, known)| seal_of(known));
+        match found {
+            _ if !is_meant => Err(InitError::BrokenSeal),
+            Some((position, _)) => Ok(position),
+            None => Err(self.not_found(name)),
+        }
     }
 
     /// Compares a name with all others in another way before it is said that there is no such
@@ -252,11 +260,11 @@ impl<S: Services> Control<S> {
     async fn swap_to(
         &self,
         caller: &Caller,
-        name: &str,
+        service: Result<usize, InitError>,
         source: Source,
     ) -> Result<SwapReport, InitError> {
         self.check(caller, Grant::Control)?;
-        let ticket = self.services.swap(self.find(name)?, source, caller)?;
+        let ticket = self.services.swap(service?, source, caller)?;
         ticket.report().await
     }
 
@@ -274,24 +282,39 @@ impl<S: Services> InitServer for Control<S> {
         Ok(Batch::of(rest))
     }
 
-    async fn statistics(&self, _: &Caller, name: String) -> Result<ServiceStatistics, InitError> {
-        let found = self.services.statistics(self.find(&name)?);
+    async fn statistics(
+        &self,
+        _: &Caller,
+        name: String,
+        seal: Seal,
+    ) -> Result<ServiceStatistics, InitError> {
+        let service = self.find(&name, seal, Seal::text)?;
+        let found = self.services.statistics(service);
         Ok(found.expect("each service has statistics"))
     }
 
-    async fn kill(&self, caller: &Caller, name: String) -> Result<(), InitError> {
+    async fn kill(&self, caller: &Caller, name: String, seal: Seal) -> Result<(), InitError> {
         self.check(caller, Grant::Control)?;
-        self.services.kill(self.find(&name)?, caller)
+        let service = self.find(&name, seal, Seal::text)?;
+        self.services.kill(service, caller)
     }
 
-    async fn restart(&self, caller: &Caller, name: String) -> Result<(), InitError> {
+    async fn restart(&self, caller: &Caller, name: String, seal: Seal) -> Result<(), InitError> {
         self.check(caller, Grant::Control)?;
-        self.services.restart(self.find(&name)?, caller)
+        let service = self.find(&name, seal, Seal::text)?;
+        self.services.restart(service, caller)
     }
 
-    async fn report(&self, caller: &Caller, name: String, method: String) -> Result<(), InitError> {
+    async fn report(
+        &self,
+        caller: &Caller,
+        name: String,
+        method: String,
+        seal: Seal,
+    ) -> Result<(), InitError> {
         let by = service_of_badge(caller.badge).ok_or(InitError::NotAllowed)?;
-        self.services.report(by, self.find(&name)?, &method, caller)
+        let about = self.find(&name, seal, |name| Seal::texts(name, &method))?;
+        self.services.report(by, about, &method, caller)
     }
 
     async fn shutdown(&self, caller: &Caller, code: u32) -> Result<(), InitError> {
@@ -388,8 +411,10 @@ impl<S: Services> InitServer for Control<S> {
         caller: &Caller,
         name: String,
         image: String,
+        seal: Seal,
     ) -> Result<SwapReport, InitError> {
-        self.swap_to(caller, &name, Source::Image(image)).await
+        let service = self.find(&name, seal, |name| Seal::texts(name, &image));
+        self.swap_to(caller, service, Source::Image(image)).await
     }
 
     async fn swap_memory(
@@ -399,17 +424,25 @@ impl<S: Services> InitServer for Control<S> {
         memory: Handle<Memory>,
         bytes: u64,
         digest: [u8; 32],
+        seal: Seal,
     ) -> Result<SwapReport, InitError> {
         let source = Source::Memory {
             memory,
             bytes,
             digest,
         };
-        self.swap_to(caller, &name, source).await
+        let service = self.find(&name, seal, |name| Seal::image(name, bytes, digest));
+        self.swap_to(caller, service, source).await
     }
 
-    async fn rollback(&self, caller: &Caller, name: String) -> Result<SwapReport, InitError> {
-        self.swap_to(caller, &name, Source::Previous).await
+    async fn rollback(
+        &self,
+        caller: &Caller,
+        name: String,
+        seal: Seal,
+    ) -> Result<SwapReport, InitError> {
+        let service = self.find(&name, seal, Seal::text);
+        self.swap_to(caller, service, Source::Previous).await
     }
 
     async fn versions(

@@ -1,4 +1,4 @@
-//! Seals of requests: whether a file system did what it was asked to do.
+//! Seals of requests: whether a server did what it was asked to do.
 //!
 //! An argument can get lost between the client's stub and the place where it is used: in a message, a
 //! register, a future that is moved. What is done then is sound in itself, so that no look at the file
@@ -73,6 +73,21 @@ impl Seal {
     /// Seals two paths, in their order; or a link's path and its target.
     pub fn paths(first: &[u8], second: &[u8]) -> Seal {
         Seal(sum(Seal::path(first).0.into(), second))
+    }
+
+    /// Seals a name that is no path.
+    pub fn text(text: &str) -> Seal {
+        Seal::path(text.as_bytes())
+    }
+
+    /// Seals two texts, in their order.
+    pub fn texts(first: &str, second: &str) -> Seal {
+        Seal::paths(first.as_bytes(), second.as_bytes())
+    }
+
+    /// Seals the name of a service and an image in memory that it is to run.
+    pub fn image(service: &str, bytes: u64, digest: [u8; 32]) -> Seal {
+        Seal(sum(bytes ^ u64::from(Seal::text(service).0), &digest))
     }
 
     /// Seals an open file of which something is asked.

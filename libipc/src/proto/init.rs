@@ -11,6 +11,8 @@ use alloc::vec::Vec;
 use libsys::{Handle, Memory, Notification};
 use serde::{Deserialize, Serialize};
 
+pub use crate::seal::Seal;
+
 /// Most log rings that one answer carries: the handles that fit into a message.
 pub const PAGE_OF_RINGS: usize = 4;
 /// Most keys that the vault keeps for one caller.
@@ -186,6 +188,8 @@ pub enum InitError {
     NoPreviousVersion,
     /// The program of this service does not serve, or does not serve yet: it cannot come to rest.
     NotSwappable,
+    /// What was about to be done is not what the [`Seal`] of the request says.
+    BrokenSeal,
 }
 
 /// How far a swap came.
@@ -322,13 +326,15 @@ impl core::fmt::Display for InitError {
             InitError::NoSuchImage => "no such image in the boot bundle",
             InitError::NoPreviousVersion => "no other version has run before",
             InitError::NotSwappable => "it does not serve (yet), so it cannot be swapped",
+            InitError::BrokenSeal => "request was damaged on its way",
         })
     }
 }
 
 /// Control of the services, and the vault.
-#[crate::interface(version = 6)]
+#[crate::interface(version = 7)]
 #[compared]
+#[suspect(InitError::BrokenSeal)]
 pub trait Init {
     /// Lists the services, `init` itself as the last; the cursor is the position in the list.
     #[stream]
@@ -337,18 +343,21 @@ pub trait Init {
     /// Tells how a service has fared since boot.
     #[idempotent]
     #[ensures(crate::promises::statistics)]
-    fn statistics(name: &str) -> Result<ServiceStatistics, InitError>;
+    #[sealed(Seal::text)]
+    fn statistics(name: &str, seal: Seal) -> Result<ServiceStatistics, InitError>;
 
     /// Ends the process of a service, as a crash would. It is started again by its restart
     /// policy. Needs control. `init` itself can be named too, here and in the other methods: it
     /// answers when it has been started again.
     #[exactly_once]
-    fn kill(name: &str) -> Result<(), InitError>;
+    #[sealed(Seal::text)]
+    fn kill(name: &str, seal: Seal) -> Result<(), InitError>;
 
     /// Ends the process of a service, if it has one, and starts it at once, without back-off; also
     /// brings a stopped service back. Needs control.
     #[exactly_once]
-    fn restart(name: &str) -> Result<(), InitError>;
+    #[sealed(Seal::text)]
+    fn restart(name: &str, seal: Seal) -> Result<(), InitError>;
 
     /// Powers the machine off with an exit code. Needs control.
     #[idempotent]
@@ -402,21 +411,25 @@ pub trait Init {
     /// losing state or requests. The answer comes when the new version serves or the old one
     /// serves again. Needs control.
     #[exactly_once]
-    fn swap(name: &str, image: &str) -> Result<SwapReport, InitError>;
+    #[sealed(Seal::texts)]
+    fn swap(name: &str, image: &str, seal: Seal) -> Result<SwapReport, InitError>;
 
     /// As `swap`, to the first `bytes` bytes of a memory object, whose SHA-256 is `digest`.
     /// `init` copies them first. Needs control.
     #[exactly_once]
+    #[sealed(Seal::image)]
     fn swap_memory(
         name: &str,
         memory: Handle<Memory>,
         bytes: u64,
         digest: [u8; 32],
+        seal: Seal,
     ) -> Result<SwapReport, InitError>;
 
     /// Goes back to the version that ran before the last swap. Needs control.
     #[exactly_once]
-    fn rollback(name: &str) -> Result<SwapReport, InitError>;
+    #[sealed(Seal::text)]
+    fn rollback(name: &str, seal: Seal) -> Result<SwapReport, InitError>;
 
     /// Tells which programs the services run; the cursor is the position in the list.
     #[stream]
@@ -427,5 +440,6 @@ pub trait Init {
     /// caller too often. Only for services whose manifest says that they call that one, and the
     /// programs of such a service; others get `NotAllowed`.
     #[idempotent]
-    fn report(name: &str, method: &str) -> Result<(), InitError>;
+    #[sealed(Seal::texts)]
+    fn report(name: &str, method: &str, seal: Seal) -> Result<(), InitError>;
 }

@@ -475,9 +475,13 @@ impl<M: StateMemory> TmpFs<M> {
             is_whole && self.tree.state().allows(&record),
             "a change is not right"
         );
+        let ineffective = self.tree.state().ineffective;
         self.tree
             .append(record, purpose)
             .map_err(|Full| FsError::NoSpace)?;
+        // It is written down: the next instance makes it.
+        let is_made = self.tree.state().ineffective == ineffective;
+        assert!(is_made, "a change had no effect");
         Ok(outcome)
     }
 

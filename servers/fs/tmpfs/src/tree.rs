@@ -41,6 +41,9 @@ pub(crate) struct Tree {
     next_inode: u64,
     /// What became of recent operations.
     pub(crate) outcomes: Outcomes,
+    /// How many records had no effect in this instance.
+    #[serde(skip)]
+    pub(crate) ineffective: u32,
 }
 
 /// A file, directory or symbolic link.
@@ -158,6 +161,7 @@ impl Default for Tree {
             nodes: BTreeMap::from([(ROOT, root)]),
             next_inode: ROOT + 1,
             outcomes: Outcomes::default(),
+            ineffective: 0,
         }
     }
 }
@@ -403,9 +407,12 @@ impl Tree {
             return false;
         }
         match self.nodes.remove(&inode) {
-            // Those in it would go nowhere.
-            Some(node) if node.is_directory() && !node.is_empty_directory() => {
-                self.nodes.insert(inode, node);
+            // Those in it would go nowhere; or it is another one.
+            Some(node)
+                if node.own.inode != inode
+                    || (node.is_directory() && !node.is_empty_directory()) =>
+            {
+                self.nodes.insert(node.own.inode, node);
                 self.put_back(directory, name, inode);
                 return false;
             }
@@ -541,8 +548,9 @@ impl State for Tree {
                 self.change_file(inode, None, change).is_some()
             }
         };
-        if let (Some(completed), true) = (record.completes, is_made) {
-            self.outcomes.add(completed);
+        match record.completes {
+            Some(completed) if is_made => self.outcomes.add(completed),
+            _ => self.ineffective += u32::from(!is_made),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::PAGE_BYTES;
 use crate::journal::{ObjectRecord, RawHandle, RequestName, SpaceRecord};
 use crate::machine::{Adopted, Life, Machine};
 use crate::objects::MAX_ALL_OBJECTS;
-use crate::regions::{Backing, PrivateImage, Region};
+use crate::regions::{Backing, PageRange, PrivateImage, Region};
 use crate::resolve::Refusal;
 use crate::spaces::{
     MAX_SPACES, client_badge, generation_of, slot_of, space_of_badge, space_of_pager,
@@ -49,6 +49,24 @@ enum Wish {
     Nothing,
     /// To use what is there so.
     Use(Protection),
+}
+
+/// Ends this instance if a region is not what a client asked for: once it is written down the next one
+/// takes it for done.
+#[inline(never)]
+pub(super) fn check_region<I>(region: &Region<I>, asked: (u64, u64), protection: Protection) {
+    check_range(&region.range, asked);
+    assert!(
+        region.protection == protection,
+        "a region is made otherwise than asked for"
+    );
+}
+
+/// Ends this instance if a range is not that of the address and the number of pages that a client gave.
+#[inline(never)]
+pub(super) fn check_range(range: &PageRange, (address, pages): (u64, u64)) {
+    let is_asked = range.first() * PAGE_BYTES == address && range.pages() == pages;
+    assert!(is_asked, "a range is another one than was asked for");
 }
 
 impl<M: Machine> Manager<'_, M> {

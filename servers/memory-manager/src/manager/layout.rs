@@ -119,6 +119,7 @@ impl<M: Machine> Manager<'_, M> {
         let space = self.spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
         space.regions.check_insert(&range)?;
         let region = Region::new(range, protection, Backing::Anonymous);
+        doubt::check_region(&region, (address, pages), protection);
         insert(&mut self.journal, by, number, space, region)
     }
 
@@ -170,6 +171,8 @@ impl<M: Machine> Manager<'_, M> {
             Backing::Shared
         };
         let region = Region::new(range, segment.protection, backing);
+        let asked = (segment.address, segment.pages);
+        doubt::check_region(&region, asked, segment.protection);
         insert(journal, by, number, space, region)
     }
 
@@ -197,6 +200,7 @@ impl<M: Machine> Manager<'_, M> {
         } = self;
         let space = spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
         space.regions.check_remove(&range)?;
+        doubt::check_range(&range, (address, pages));
 
         for region in space.regions.all() {
             let Some(part) = region.range.intersect(&range) else {
@@ -221,6 +225,7 @@ impl<M: Machine> Manager<'_, M> {
                 }
             }
         }
+        doubt::check_range(&range, (address, pages));
         journal.change(Record::Removed {
             range: pages_of(number, &range),
             by,
@@ -252,6 +257,7 @@ impl<M: Machine> Manager<'_, M> {
         } = self;
         let space = spaces.live_mut(number).ok_or(MemoryError::NoSpace)?;
         space.regions.check_protect(&range, protection)?;
+        doubt::check_range(&range, (address, pages));
 
         for region in space.regions.all() {
             let Some(part) = region.range.intersect(&range) else {
@@ -270,6 +276,7 @@ impl<M: Machine> Manager<'_, M> {
                 machine.protect(&space.process, &runs, protection)?;
             }
         }
+        doubt::check_range(&range, (address, pages));
         journal.change(Record::Protected {
             range: pages_of(number, &range),
             protection,

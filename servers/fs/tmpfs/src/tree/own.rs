@@ -52,6 +52,7 @@ impl From<Kept> for Tree {
             nodes,
             next_inode,
             outcomes,
+            ineffective: 0,
         }
     }
 }
