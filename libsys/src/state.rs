@@ -336,6 +336,13 @@ impl<S: State, M: StateMemory> Region<S, M> {
         self.memory
     }
 
+    /// Returns what is another number after each record that was made durable: for who looks whether one
+    /// was.
+    #[inline]
+    pub fn mark(&self) -> usize {
+        self.half.position()
+    }
+
     /// Makes a record durable, then applies it to the state.
     ///
     /// # Errors

@@ -206,6 +206,11 @@ struct Channel {
 impl Channel {
     /// Starts a read into a room.
     fn start(self: &Rc<Self>, room: Room, offset: u64, bytes: u64) -> Pending {
+        // A part of a sector would be left out.
+        assert!(
+            (offset | bytes).is_multiple_of(SECTOR_BYTES),
+            "a read of parts of sectors"
+        );
         let reading = Reading {
             buffer: self.buffer,
             place: room.offset,

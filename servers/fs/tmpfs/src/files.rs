@@ -469,19 +469,23 @@ impl<M: StateMemory> TmpFs<M> {
             now_s,
             change,
         };
-        // Without its outcome it would be made again by who asks again.
-        let is_whole = black_box(&record).completes.is_some() == is_kept;
+        // Without its outcome, or under another name, it would be made again by who asks again.
+        let is_whole = match &black_box(&record).completes {
+            Some((completed, _)) => is_kept && completed.is(&operation),
+            None => !is_kept,
+        };
         assert!(
             is_whole && self.tree.state().allows(&record),
             "a change is not right"
         );
-        let ineffective = self.tree.state().ineffective;
+        let (ineffective, mark) = (self.tree.state().ineffective, self.tree.mark());
         self.tree
             .append(record, purpose)
             .map_err(|Full| FsError::NoSpace)?;
         // It is written down: the next instance makes it.
         let is_made = self.tree.state().ineffective == ineffective;
-        assert!(is_made, "a change had no effect");
+        let is_written = self.tree.mark() != mark || !is_kept;
+        assert!(is_made && is_written, "a change had no effect");
         Ok(outcome)
     }
 

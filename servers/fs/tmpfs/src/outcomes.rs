@@ -34,6 +34,14 @@ impl From<Operation> for OperationKey {
     }
 }
 
+impl OperationKey {
+    /// Returns whether it names an operation of the request that an operation is of.
+    #[inline]
+    pub(crate) fn is(&self, operation: &Operation) -> bool {
+        (self.client, self.sequence) == (operation.client, operation.sequence)
+    }
+}
+
 /// An operation and what became of it.
 pub(crate) type Completed = (OperationKey, Outcome);
 

@@ -126,6 +126,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         "--jobs: 1 to {MAX_JOBS} machines at a time"
     );
     setup::need(&[Tool::Mkfs])?;
+    // What is built here is what is measured, whatever is checked out when it is over.
+    let commit = commit(&workspace)?;
     let mut artefacts = artefacts::prepare(&workspace)?;
     // Runs are of the same kind on every machine.
     artefacts.accelerator = Accelerator::Tcg;
@@ -143,7 +145,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         settings.clock()
     );
     let outcomes = run_all(&artefacts, &settings, batches, jobs);
-    let figures = Figures::new(commit(&workspace)?, seed, &settings, &outcomes);
+    let figures = Figures::new(commit, seed, &settings, &outcomes);
     let folder = workspace.target.join("chaos");
     fs::create_dir_all(&folder)?;
     let file = folder.join(format!("{}.json", now.as_secs()));
