@@ -146,12 +146,7 @@ impl<'a, M: Machine> Manager<'a, M> {
         let Some(region) = region else {
             return Err(Refusal::OutsideRegions);
         };
-        // Not as the search found it, so that the compiler asks.
-        let index = page.wrapping_sub(region.range.first());
-        assert!(
-            index < region.range.pages(),
-            "a page is taken for one of another region"
-        );
+        assert!(region.range.holds(page), "a page of another region");
         let protection = region.protection;
 
         let spot = self.residents.spot(number, page);

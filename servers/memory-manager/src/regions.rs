@@ -64,6 +64,12 @@ impl PageRange {
         self.0.contains(&page)
     }
 
+    /// As [`PageRange::contains`], in another way, so that the compiler asks again.
+    #[inline]
+    pub(crate) fn holds(&self, page: u64) -> bool {
+        page.wrapping_sub(self.0.start) < self.pages()
+    }
+
     /// Returns what lies in both ranges.
     pub fn intersect(&self, other: &PageRange) -> Option<PageRange> {
         let both = self.0.start.max(other.0.start)..self.0.end.min(other.0.end);

@@ -30,9 +30,8 @@ pub trait Backend {
     fn read(
         &self,
         inode: Inode,
-        transfer: Transfer,
+        transfer: (Transfer, Seal),
         buffer: &Handle<Memory>,
-        seal: Seal,
     ) -> FsResult<u32>;
     fn read_small(&self, inode: Inode, offset: u64, bytes: u32, seal: Seal) -> FsResult<Vec<u8>>;
     fn read_dir(&self, directory: Inode, from: Cookie) -> FsResult<DirectoryBatch>;
@@ -76,16 +75,14 @@ pub trait Backend {
         &self,
         operation: Operation,
         inode: Inode,
-        transfer: Transfer,
+        transfer: (Transfer, Seal),
         buffer: &Handle<Memory>,
-        seal: Seal,
     ) -> FsResult<Outcome>;
     fn write_small(
         &self,
         operation: Operation,
         inode: Inode,
-        offset: u64,
-        content: &[u8],
+        content: (u64, &[u8]),
         seal: Seal,
     ) -> FsResult<Outcome>;
     fn sync(&self) -> FsResult<()>;

@@ -209,7 +209,7 @@ impl Backend for Rc<FakeFs> {
         self.attributes(inode.0)
     }
 
-    fn read(&self, _: Inode, _: Transfer, _: &Handle<Memory>, _: Seal) -> FsResult<u32> {
+    fn read(&self, _: Inode, _: (Transfer, Seal), _: &Handle<Memory>) -> FsResult<u32> {
         Err(FsError::BadBuffer)
     }
 
@@ -315,9 +315,8 @@ impl Backend for Rc<FakeFs> {
         &self,
         _: Operation,
         _: Inode,
-        _: Transfer,
+        _: (Transfer, Seal),
         _: &Handle<Memory>,
-        _: Seal,
     ) -> FsResult<Outcome> {
         Err(FsError::BadBuffer)
     }
@@ -326,8 +325,7 @@ impl Backend for Rc<FakeFs> {
         &self,
         operation: Operation,
         inode: Inode,
-        offset: u64,
-        content: &[u8],
+        (offset, content): (u64, &[u8]),
         _: Seal,
     ) -> FsResult<Outcome> {
         self.change(operation, |nodes| {

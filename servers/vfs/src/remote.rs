@@ -224,9 +224,8 @@ impl Backend for Remote {
     fn read(
         &self,
         inode: Inode,
-        transfer: Transfer,
+        (transfer, seal): (Transfer, Seal),
         buffer: &Handle<Memory>,
-        seal: Seal,
     ) -> FsResult<u32> {
         let ask = |client: &FileSystemClient| client.read(inode, transfer, buffer, seal);
         self.ask(ask, ask)
@@ -358,9 +357,8 @@ impl Backend for Remote {
         &self,
         operation: Operation,
         inode: Inode,
-        transfer: Transfer,
+        (transfer, seal): (Transfer, Seal),
         buffer: &Handle<Memory>,
-        seal: Seal,
     ) -> FsResult<Outcome> {
         let place = (transfer.offset, transfer.bytes);
         self.change(
@@ -374,8 +372,7 @@ impl Backend for Remote {
         &self,
         operation: Operation,
         inode: Inode,
-        offset: u64,
-        content: &[u8],
+        (offset, content): (u64, &[u8]),
         seal: Seal,
     ) -> FsResult<Outcome> {
         self.change(

@@ -109,7 +109,7 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         seal: Seal,
     ) -> Result<u32, FsError> {
         let vfs = self.vfs.borrow();
-        vfs.of_file(vfs.read(caller, file, transfer, &buffer, seal))
+        vfs.of_file(vfs.read(caller, file, (transfer, seal), &buffer))
     }
 
     async fn read_small(
@@ -133,7 +133,7 @@ impl<B: Backend, M: StateMemory> VfsServer for Service<B, M> {
         seal: Seal,
     ) -> Result<Written, FsError> {
         let vfs = self.vfs.borrow();
-        vfs.of_file(vfs.write(caller, file, transfer, &buffer, seal))
+        vfs.of_file(vfs.write(caller, file, (transfer, seal), &buffer))
     }
 
     async fn write_small(

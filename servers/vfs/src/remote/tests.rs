@@ -85,8 +85,8 @@ fn an_error_is_believed_if_it_comes_twice() {
 #[test]
 fn an_outcome_is_believed_if_it_can_be_that_of_the_change() {
     let truncate = |remote: &Remote| remote.truncate(OPERATION, FILE, 5, SEAL);
-    let write = |remote: &Remote| remote.write_small(OPERATION, FILE, 3, b"four", SEAL);
-    let append = |remote: &Remote| remote.write_small(OPERATION, FILE, APPEND, b"four", SEAL);
+    let write = |remote: &Remote| remote.write_small(OPERATION, FILE, (3, b"four"), SEAL);
+    let append = |remote: &Remote| remote.write_small(OPERATION, FILE, (APPEND, b"four"), SEAL);
     let make = |remote: &Remote| remote.create(OPERATION, FILE, b"x", (FileKind::Directory, 0o755));
     let is_believed = |outcome, change: &dyn Fn(&Remote) -> FsResult<Outcome>| {
         believed(&[Ok(outcome)], change) == Some(Ok(outcome))

@@ -203,12 +203,11 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         &self,
         caller: &Caller,
         file: FileId,
-        transfer: Transfer,
+        transfer: (Transfer, Seal),
         buffer: &Handle<Memory>,
-        seal: Seal,
     ) -> FsResult<u32> {
         let (backend, inode) = self.readable(caller, file)?;
-        backend.read(inode, transfer, buffer, seal)
+        backend.read(inode, transfer, buffer)
     }
 
     /// Reads few bytes.
@@ -239,15 +238,14 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         &self,
         caller: &Caller,
         file: FileId,
-        transfer: Transfer,
+        (transfer, seal): (Transfer, Seal),
         buffer: &Handle<Memory>,
-        seal: Seal,
     ) -> FsResult<Written> {
         let (backend, open) = self.writable(caller, file)?;
         let offset = place(open, transfer.offset)?;
         check_place(open, transfer.offset, offset);
-        let transfer = Transfer { offset, ..transfer };
-        let outcome = backend.write(operation(caller, 0), open.inode, transfer, buffer, seal)?;
+        let transfer = (Transfer { offset, ..transfer }, seal);
+        let outcome = backend.write(operation(caller, 0), open.inode, transfer, buffer)?;
         Ok(Written {
             offset: outcome.offset,
             bytes: outcome.bytes,
@@ -269,7 +267,7 @@ impl<B: Backend, M: StateMemory> Vfs<B, M> {
         let (backend, open) = self.writable(caller, file)?;
         let to = place(open, offset)?;
         check_place(open, offset, to);
-        let outcome = backend.write_small(operation(caller, 0), open.inode, to, content, seal)?;
+        let outcome = backend.write_small(operation(caller, 0), open.inode, (to, content), seal)?;
         Ok(Written {
             offset: outcome.offset,
             bytes: outcome.bytes,
