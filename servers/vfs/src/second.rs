@@ -99,8 +99,10 @@ fn is_possible<B: Backend>(
     names: &[Name<'_>],
     error: FsError,
 ) -> Option<bool> {
-    if error == FsError::CrossesMounts {
-        return are_apart(mounts, names);
+    match (error, names) {
+        (FsError::CrossesMounts, _) => return are_apart(mounts, names),
+        (FsError::NotADirectory, [from, to]) => return is_no_directory(mounts, from, to),
+        _ => {}
     }
     let mut is_one = false;
     for &Name {
@@ -152,6 +154,22 @@ fn are_apart<B: Backend>(mounts: &[Mount<B>], names: &[Name<'_>]) -> Option<bool
         }
     }
     Some(false)
+}
+
+/// Returns whether a name cannot be moved for a directory that is none: on the way, where a slash asks for
+/// one, or in the way of one.
+fn is_no_directory<B: Backend>(
+    mounts: &[Mount<B>],
+    from: &Name<'_>,
+    to: &Name<'_>,
+) -> Option<bool> {
+    let seen = [look(mounts, from.path)?, look(mounts, to.path)?];
+    let [from_kind, to_kind] = seen.map(|seen| seen.map(|walked| walked.place.attributes().kind));
+    let asks = from.path.ends_with(b"/") || to.path.ends_with(b"/");
+    let is_on_the_way = [from_kind, to_kind].contains(&Err(FsError::NotADirectory));
+    let is_in_the_way = from_kind == Ok(FileKind::Directory)
+        && to_kind.is_ok_and(|kind| kind != FileKind::Directory);
+    Some(asks || is_on_the_way || is_in_the_way)
 }
 
 /// Returns whether what was seen is in a file system that can be changed.
@@ -363,6 +381,10 @@ mod tests {
         }
         let crosses = |to| is_believed(&[old("/tmp/file"), new(to)], CrossesMounts);
         assert!(crosses("/new") && !crosses("/tmp/dir/new"));
+        let is_none = |from, to| is_believed(&[old(from), new(to)], NotADirectory);
+        assert!(is_none("/tmp/dir", "/tmp/file") && is_none("/tmp/file/x", "/tmp/new"));
+        assert!(is_none("/tmp/file", "/tmp/new/") && !is_none("/tmp/file", "/tmp/dir/new"));
+        assert!(!is_none("/tmp/file", "/tmp/file") && !is_none("/tmp/dir", "/tmp/new"));
         // One reason is enough.
         assert!(is_believed(&[old("/tmp/none"), new("/tmp/new")], NotFound));
         assert!(!is_believed(&[old("/tmp/file"), new("/tmp/new")], NotFound));

@@ -169,6 +169,14 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_region_takes_no_page() {
+        let mut map = MemoryMap::new();
+        map.add_firmware(range(1, 1), 2).expect("room");
+        map.reserve(range(0x1234, 0x1234)).expect("room");
+        assert!(map.resolve().expect("room").is_empty());
+    }
+
+    #[test]
     fn memory_out_of_reach_is_not_chosen() {
         let mut map = MemoryMap::new();
         map.add_firmware(range(1 << 32, 1 << 34), 1).expect("room");

@@ -33,9 +33,12 @@ impl Range {
         self.len() == 0
     }
 
-    /// Grows the range to whole pages.
+    /// Grows the range to whole pages; an empty one stays as it is.
     #[must_use]
     pub const fn grown_to_pages(self) -> Self {
+        if self.is_empty() {
+            return self;
+        }
         let end = match self.end.checked_next_multiple_of(PAGE) {
             Some(end) => end,
             None => u64::MAX - (PAGE - 1),
