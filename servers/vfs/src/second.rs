@@ -343,9 +343,7 @@ mod tests {
             |path: &'static str| Name::of(path.as_bytes()),
             |path: &'static str| Name::of_new(path.as_bytes()),
         );
-        use FsError::{
-            Busy, CrossesMounts, Exists, IsADirectory, NotADirectory, NotEmpty, NotFound, ReadOnly,
-        };
+        use FsError::{Busy, Exists, IsADirectory, NotADirectory, NotEmpty, NotFound, ReadOnly};
         for (name, error) in [
             (old("/tmp/none"), NotFound),
             (new("/tmp/none/x"), NotFound),
@@ -379,15 +377,30 @@ mod tests {
         ] {
             assert!(!is_believed(&[name], error), "{name:?}: {error}");
         }
-        let crosses = |to| is_believed(&[old("/tmp/file"), new(to)], CrossesMounts);
-        assert!(crosses("/new") && !crosses("/tmp/dir/new"));
-        let is_none = |from, to| is_believed(&[old(from), new(to)], NotADirectory);
-        assert!(is_none("/tmp/dir", "/tmp/file") && is_none("/tmp/file/x", "/tmp/new"));
-        assert!(is_none("/tmp/file", "/tmp/new/") && !is_none("/tmp/file", "/tmp/dir/new"));
-        assert!(!is_none("/tmp/file", "/tmp/file") && !is_none("/tmp/dir", "/tmp/new"));
         // One reason is enough.
         assert!(is_believed(&[old("/tmp/none"), new("/tmp/new")], NotFound));
         assert!(!is_believed(&[old("/tmp/file"), new("/tmp/new")], NotFound));
+    }
+
+    #[test]
+    fn a_name_is_not_moved_for_a_reason_that_both_names_show() {
+        let [disk, other] = [FsAccess::ReadOnly, FsAccess::ReadWrite].map(FakeFs::new);
+        other.add("dir", FileKind::Directory, b"");
+        other.add("file", FileKind::Regular, b"");
+        let mounts = [
+            Mount::new(b"/".to_vec(), "disk", Rc::new(disk)),
+            Mount::new(b"/tmp".to_vec(), "tmpfs", Rc::new(other)),
+        ];
+        let is_believed = |from: &str, to: &str, error| {
+            let names = [Name::of(from.as_bytes()), Name::of_new(to.as_bytes())];
+            catch_unwind(AssertUnwindSafe(|| check(&mounts, &names, error))).is_ok()
+        };
+        let crosses = |to| is_believed("/tmp/file", to, FsError::CrossesMounts);
+        assert!(crosses("/new") && !crosses("/tmp/dir/new"));
+        let is_none = |from, to| is_believed(from, to, FsError::NotADirectory);
+        assert!(is_none("/tmp/dir", "/tmp/file") && is_none("/tmp/file/x", "/tmp/new"));
+        assert!(is_none("/tmp/file", "/tmp/new/") && !is_none("/tmp/file", "/tmp/dir/new"));
+        assert!(!is_none("/tmp/file", "/tmp/file") && !is_none("/tmp/dir", "/tmp/new"));
     }
 
     #[test]
